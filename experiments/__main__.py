@@ -1,0 +1,97 @@
+"""The command line: ``python -m experiments WORD [options]``, also installed as ``regionwise``.
+
+A user's mistake ends in one plain line and status 2; an unexpected error shows its traceback and ends with status 1.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+WORDS = {
+    "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
+    "phantoms": "write a synthetic cohort with a known effect",
+    "check": "what would be trained: exclusions, classes per fold, boxes, disk",
+    "fold": "train one run: --roi gray_matter --fold 3",
+    "sweep": "train every run of the study that is missing",
+    "compare": "the comparison of the inputs, from the runs' files",
+    "report": "print the study's comparison again",
+    "work": "take missing runs one after another (started by sweep)",
+    "plan": "list the commands of the missing runs, for any scheduler",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] not in WORDS:
+        return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
+    if words[1:] and words[1] in ("-h", "--help"):
+        return help_of(words[0])
+    module = importlib.import_module(f"experiments.{words[0]}")
+    try:
+        status: int = module.main(words[1:])
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on where it stopped", 130)
+    except (ValueError, OSError) as error:
+        if is_users(error):
+            return complain(str(error) if isinstance(error, ValueError) else describe(error))
+        raise
+    except RuntimeError as error:
+        if type(error).__name__ in ("FoldError", "DivergedError"):
+            return complain(str(error), 2 if type(error).__name__ == "FoldError" else 1)
+        raise
+    return status
+
+
+def is_users(error: Exception) -> bool:
+    """Whether an error is one that its user can mend: the project's own kinds, and files that cannot be read or written."""
+    own = type(error).__module__.split(".")[0] in ("regions", "datamodules", "lightning_modules", "experiments")
+    from_own_check = error.__traceback__ is not None and _raised_in(error).startswith(("regions", "datamodules", "lightning_modules"))
+    return own or isinstance(error, OSError) or from_own_check
+
+
+def _raised_in(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
+
+
+def describe(error: OSError) -> str:
+    """A file error in plain words."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def complain(message: str, status: int = 2) -> int:
+    """Print one plain message and return the status."""
+    print(f"regionwise: {message}", file=sys.stderr)
+    return status
+
+
+def usage() -> str:
+    """The list of commands."""
+    width = max(map(len, WORDS))
+    lines = [f"  {word:<{width}}  {told}" for word, told in WORDS.items()]
+    return "\n".join(["usage: regionwise WORD [options]", "", *lines, "", "regionwise fold --help lists every setting."])
+
+
+def help_of(word: str) -> int:
+    """Help of one command: what it does, and for trainings every setting."""
+    module = importlib.import_module(f"experiments.{word}")
+    print((module.__doc__ or "").strip(), "\n")
+    print((module.main.__doc__ or "").strip(), "\n")
+    if word in ("fold", "sweep", "work", "demo"):
+        from experiments.settings import build_parser
+
+        build_parser().print_help()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

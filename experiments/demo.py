@@ -1,0 +1,41 @@
+"""``demo``: a phantom cohort, the split, all 42 runs, the comparison; from nothing, without data or network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+from experiments.settings import DEMO_COHORT
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEMO = PhantomOptions(preset="coll_like", patients=84, scans=100, spacing_mm=3.0, seed=0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``demo``: takes every setting that ``sweep`` takes."""
+    from rich.console import Console
+
+    from experiments import compare, sweep
+
+    console = Console(highlight=False)
+    ensure_demo_cohort(DEMO_COHORT, console)
+    status = sweep.main(arguments)
+    if status != 0:
+        return status
+    return compare.main(arguments)
+
+
+def ensure_demo_cohort(cohort: Path, console: Console) -> None:
+    """Write the demo's phantom cohort where it is the one that is asked for and is not there yet."""
+    if cohort != DEMO_COHORT or cohort.exists():
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("writing phantom scans", total=DEMO.scans)
+        write_phantom_cohort(cohort, DEMO, on_scan=lambda done, total: bar.update(task, completed=done, total=total))
+    console.print(f"phantom cohort of {DEMO.patients} patients, {DEMO.scans} scans at {DEMO.spacing_mm:g} mm: {cohort}")

@@ -1,0 +1,33 @@
+"""With what a result was made: versions of the libraries, the project's commit, the kind of device."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("regionwise", "torch", "pytorch-lightning", "torchio", "torchmetrics", "nibabel", "numpy", "scipy", "scikit-learn", "wandb")
+
+
+@lru_cache(maxsize=1)
+def provenance() -> dict[str, object]:
+    """Versions and commit; null where there is none. Holds no path and no name of a machine."""
+    return {"versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}, "git_commit": _commit()}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

@@ -1,0 +1,108 @@
+"""A study on disk: one cohort, one split, one folder; made by the first command, checked by every later one.
+
+::
+
+    studies/<name>/  cohort.tsv  flow.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from datamodules.atomic import write_text
+from datamodules.cohort import Cohort, CohortError, LabelRule, Scan, read_cohort
+from datamodules.splits import FOLDS, Splits, load_splits, make_splits, write_splits
+from datamodules.store import BrokenScansError, PreparedCohort, locked, open_store
+from experiments.results import write_json
+
+OnScan = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study is made of."""
+
+    cohort: Path
+    """BIDS-like folder or table (.tsv, .csv)."""
+    folder: Path
+    """The study's folder."""
+    store: Path
+    """Folder of prepared volumes; one store serves many cohorts and studies."""
+    label: LabelRule = LabelRule()
+    """How an EDSS score becomes a class."""
+    broken: Literal["refuse", "exclude"] = "refuse"
+    """What happens to scans whose images cannot be used."""
+    folds: int = FOLDS
+    """Parts of the patients."""
+    split_seed: int = 0
+    """Seed of the split."""
+    workers: int = 2
+    """Threads that prepare scans."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was opened and checked."""
+
+    folder: Path
+    cohort: Cohort
+    prepared: PreparedCohort
+    splits: Splits
+    cohort_hash: str
+
+
+def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
+    """Open a study; make its cohort table, its volumes and its split where they are missing.
+
+    Raises:
+        CohortError: if the cohort cannot be used or is not the one the study was made with.
+        SplitError: if the split is damaged.
+    """
+    cohort = read_cohort(options.cohort, options.label)
+    try:
+        prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
+    except BrokenScansError as error:
+        if options.broken == "refuse":
+            raise
+        cohort = cohort.without(error.broken)
+        if not cohort.scans:
+            raise
+        prepared = open_store(cohort.scans, options.store, options.workers)
+    digest = cohort_hash(cohort)
+    path = options.folder / "splits.tsv"
+    with locked(options.folder / ".lock"):
+        if not path.is_file():
+            splits = make_splits(cohort.scans, options.split_seed, options.folds)
+            write_json(options.folder / "flow.json", cohort.flow())
+            write_text(options.folder / "cohort.tsv", cohort_table(cohort))
+            write_splits(path, splits, cohort.scans, digest)
+        splits = load_splits(path, cohort.scans)
+    made = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if made["cohort_hash"] != digest:
+        raise CohortError(f"labels in {options.cohort} are not those that study {options.folder.name} was made with; use another STUDY")
+    return Study(options.folder, cohort, prepared, splits, digest)
+
+
+def cohort_hash(cohort: Cohort) -> str:
+    """SHA-256 over patient, session, EDSS and label of every usable scan."""
+    rows = "".join(f"{s.patient}\t{s.session}\t{s.edss}\t{s.label}\n" for s in cohort.scans)
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def cohort_table(cohort: Cohort) -> str:
+    """The usable scans as a table that ``read_table`` can read again."""
+    names = sorted({name for scan in cohort.scans for name in scan.covariates})
+    header = ["patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    return "\n".join(["\t".join(header), *("\t".join(_row(scan, names)) for scan in cohort.scans)]) + "\n"
+
+
+def _row(scan: Scan, names: list[str]) -> list[str]:
+    files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
+    days = "" if scan.days is None else str(scan.days)
+    own = [scan.covariates.get(name, "") for name in names]
+    return [scan.patient, scan.session, f"{scan.edss:g}", days, str(scan.label), *files, scan.dialect, *own]

@@ -1,0 +1,115 @@
+"""The Lightning module: a network, its loss, its optimiser, and a threshold that is chosen on the tuning part."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_modules.metrics import METRICS, best_threshold, evaluate
+
+Batch = dict[str, Tensor]
+
+
+class StratificationModule(pl.LightningModule):
+    """Train a network to tell two classes of scans apart.
+
+    A batch holds ``image`` (B, C, I, J, K) float, ``label`` (B,) int 0 or 1 and ``index`` (B,) int, the scan's row in the
+    cohort. The threshold with the highest balanced accuracy on the tuning part is kept in the checkpoint with the weights.
+
+    Args:
+        network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
+        optimizer: ``adam`` or ``adamw``.
+        learning_rate: Step size of the first epoch.
+        lr_decay: The learning rate is multiplied by this after each epoch.
+        betas: Decay of the optimiser's running means.
+        weight_decay: L2 penalty (adam) or decoupled decay (adamw).
+        class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
+        channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        learning_rate: float = 1e-3,
+        lr_decay: float = 0.99,
+        betas: tuple[float, float] = (0.5, 0.999),
+        weight_decay: float = 0.0,
+        class_weights: tuple[float, float] | None = None,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["network"])
+        if learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
+        weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
+        self._tuning: list[tuple[Tensor, Tensor]] = []
+        self._train_loss: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, C, I, J, K) float to logits (B, 2) float32."""
+        if self.hparams["channels_last"]:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+        return self.network(image).float()
+
+    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self(batch["image"])
+        return F.cross_entropy(logits, batch["label"], weight=self.class_weights), logits  # type: ignore[arg-type]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step on a training batch; returns the loss."""
+        loss, _ = self._step(batch)
+        self._train_loss.append(loss.detach())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean training loss of the epoch."""
+        self.log("train/loss", torch.stack(self._train_loss).mean())
+        self._train_loss.clear()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Keep the logits of a tuning batch until the part is complete."""
+        self._tuning.append((self._step(batch)[1].detach(), batch["label"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose the threshold on the whole tuning part and log its loss and metrics."""
+        logits = torch.cat([logits for logits, _ in self._tuning])
+        label = torch.cat([label for _, label in self._tuning])
+        self._tuning.clear()
+        probability = positive_probability(logits)
+        self.threshold.fill_(best_threshold(probability.cpu(), label.cpu()))  # type: ignore[operator]
+        values = evaluate(probability.cpu(), label.cpu(), float(self.threshold))  # type: ignore[arg-type]
+        self.log("tuning/loss", F.cross_entropy(logits, label, weight=self.class_weights), prog_bar=True)  # type: ignore[arg-type]
+        for name in METRICS:
+            value = values[name]
+            if value is not None:
+                self.log(f"tuning/{name}", value)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The scan's row, label and probability of the positive class, as predictions.tsv needs them."""
+        logits = self(batch["image"])
+        return {"index": batch["index"], "label": batch["label"], "probability": positive_probability(logits)}
+
+    def configure_optimizers(self) -> Any:
+        """Adam or AdamW with an exponential schedule, stepped once per epoch."""
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.hparams["optimizer"]]
+        optimizer = kind(
+            self.parameters(),
+            lr=self.hparams["learning_rate"],
+            betas=tuple(self.hparams["betas"]),
+            weight_decay=self.hparams["weight_decay"],
+        )
+        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["lr_decay"])
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def positive_probability(logits: Tensor) -> Tensor:
+    """Probability of class 1 in float64 from logits (B, 2)."""
+    return torch.softmax(logits.double(), dim=1)[:, 1]

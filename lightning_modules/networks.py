@@ -1,0 +1,72 @@
+"""3D networks that turn a T1w + FLAIR volume into two class logits. Needs torch alone.
+
+The residual network follows public code that is probably, not provably, the reference study's own (Coll et al., J Magn Reson
+Imaging 2024;60(1):258-267), so it is called paper-like. Any other ``torch.nn.Module`` that maps (B, C, I, J, K) to (B, 2) can
+take its place by import path.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """A 3x3x3 and a parallel 1x1x1 convolution, summed, batch-normalised, leaky ReLU.
+
+    The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1 kernel is added to the centre tap), so one is
+    run. This is exact up to rounding, trains both kernels, and saves a pass over the volume.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.wide = nn.Conv3d(in_channels, out_channels, 3, padding=1)
+        self.point = nn.Conv3d(in_channels, out_channels, 1)
+        self.norm = nn.BatchNorm3d(out_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, in_channels, I, J, K) to (B, out_channels, I, J, K)."""
+        weight = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
+        bias = self.wide.bias + self.point.bias  # type: ignore[operator]
+        return F.leaky_relu(self.norm(F.conv3d(image, weight, bias, padding=1)), inplace=True)
+
+
+class ResidualCNN(nn.Module):
+    """Paper-like residual 3D-CNN: stages of f, 2f, 4f, ... channels, max-pooling between them, global max-pooling.
+
+    Args:
+        in_channels: Channels of the input, T1w and FLAIR by default.
+        classes: Logits that come out.
+        width: Channels f of the first stage.
+        stages: Number of residual stages; the volume is halved between them.
+        dropout: Probability of dropping a feature before the classifying head.
+    """
+
+    def __init__(
+        self, in_channels: int = 2, classes: int = 2, width: int = 8, stages: int = 4, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        if width < 1 or stages < 1:
+            raise ValueError(f"width and stages must be at least 1, got width={width}, stages={stages}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        channels = [in_channels, *(width * 2**stage for stage in range(stages))]
+        self.stages = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(channels, channels[1:], strict=False))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Sequential(
+            nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, classes)
+        )
+        self.multiple_of = 2 ** (stages - 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, C, I, J, K) to logits (B, classes); I, J and K must be multiples of ``multiple_of``."""
+        features = self.stages[0](image)
+        for stage in self.stages[1:]:
+            features = stage(F.max_pool3d(features, 2))
+        return self.head(self.dropout(torch.amax(features, dim=(2, 3, 4))))
+
+
+def multiple_of(network: nn.Module) -> int:
+    """The number that each side of the network's input must be a multiple of: its own ``multiple_of``, or 8."""
+    return int(getattr(network, "multiple_of", 8))

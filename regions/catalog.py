@@ -1,0 +1,219 @@
+"""What a region is: a name and the labels that belong to it.
+
+The six inputs of a study are in `REGIONS`, in the order of every table and figure. Labels are ids of the one scheme
+that `regions.labels` describes (FreeSurfer numbering as uint8). A region without labels is the whole brain.
+
+Choices that the field has not settled, and how to choose otherwise:
+
+- `gray_matter` is all gray matter: cerebral cortex, cerebellar cortex and the subcortical nuclei. A study of the cortex
+  alone puts a `cortical` region into its own file (see `load_regions`).
+- `white_matter` is cerebral: with the corpus callosum and with lesions, which would otherwise be holes in the shape of
+  the lesion load; without cerebellar white matter (7, 46).
+- `subcortical_gray_matter` leaves out the ventral diencephalon (28, 60), a mixture of gray and white matter.
+- `ventricles` include the choroid plexus (31, 63), which lies in them; cerebrospinal fluid around the brain (24) does
+  not count.
+
+References:
+    Fischl et al. 2002, Neuron 33:341-355, doi 10.1016/s0896-6273(02)00569-x (the structures and their numbering).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class UnknownRegionError(ValueError):
+    """No region has this name."""
+
+
+class RegionFileError(ValueError):
+    """A file of own regions cannot be understood."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the brain that a network is shown.
+
+    Args:
+        name: lower-case letters, digits and underscores; it becomes the name of a folder.
+        labels: ids in 1 ... 255; empty means the whole brain.
+        description: one line for people.
+        source: where the definition comes from.
+
+    Raises:
+        ValueError: the name cannot name a folder, or a label cannot be an id.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+    description: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not NAME_PATTERN.fullmatch(self.name):
+            raise ValueError(
+                f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not."
+            )
+        bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= 255]
+        if bad:
+            raise ValueError(f"Region {self.name!r}: labels are whole numbers from 1 to 255, not {bad}.")
+        object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
+
+    def select(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Return where a label map shows this region.
+
+        Args:
+            labels: any shape, integers in 0 ... 255, in the scheme of `regions.labels`.
+
+        Returns:
+            bool, in the shape of labels.
+        """
+        if not self.labels:
+            return np.asarray(labels > 0)
+        wanted = np.zeros(256, dtype=bool)
+        wanted[list(self.labels)] = True
+        return np.asarray(wanted[labels])
+
+
+LESIONS = (77, 78, 79, 99, 100, 109)
+WHITE_MATTER = (2, 41, 186, *range(251, 256))
+CORTEX = (3, 42, 188)
+CEREBELLAR_CORTEX = (8, 47)
+SUBCORTICAL = (10, 11, 12, 13, 17, 18, 26, 49, 50, 51, 52, 53, 54, 58, 189)
+UNSPECIFIED_GRAY_MATTER = (187,)
+VENTRICLES = (4, 5, 14, 15, 31, 43, 44, 63, 72)
+BRAINSTEM = (16, 170, 171, 173, 174, 175, 178)
+
+_ASEG = "FreeSurfer aseg"
+_SIX = (
+    Region("global", (), "the whole brain, with the fluid inside its outline", "brain mask"),
+    Region("white_matter", WHITE_MATTER + LESIONS, "cerebral white matter, corpus callosum and lesions", _ASEG),
+    Region(
+        "gray_matter",
+        CORTEX + CEREBELLAR_CORTEX + SUBCORTICAL + UNSPECIFIED_GRAY_MATTER,
+        "cortical, cerebellar and subcortical gray matter",
+        _ASEG,
+    ),
+    Region(
+        "subcortical_gray_matter",
+        SUBCORTICAL,
+        "thalamus, caudate, putamen, pallidum, accumbens, hippocampus and amygdala",
+        _ASEG,
+    ),
+    Region("ventricles", VENTRICLES, "lateral, third, fourth and fifth ventricle with choroid plexus", _ASEG),
+    Region("brainstem", BRAINSTEM, "midbrain, pons and medulla", _ASEG),
+)
+REGIONS: Mapping[str, Region] = MappingProxyType({region.name: region for region in _SIX})
+"""The six inputs of a study, the whole brain first."""
+
+
+def get_region(name: str, own: Mapping[str, Region] | None = None) -> Region:
+    """Return the region of a name.
+
+    Args:
+        name: one of `REGIONS`, or of own.
+        own: further regions; they may not take a name of `REGIONS` (`load_regions` sees to that).
+
+    Raises:
+        UnknownRegionError: with the nearest name and all names.
+    """
+    from difflib import get_close_matches
+
+    known = {**REGIONS, **(own or {})}
+    if name in known:
+        return known[name]
+    near = get_close_matches(str(name).lower().replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UnknownRegionError(f"There is no region {name!r}.{hint} Regions: {', '.join(known)}.")
+
+
+def load_regions(path: Path | str) -> dict[str, Region]:
+    """Read a user's own regions from YAML.
+
+    Each entry is a name with either `labels` or `of` (regions to put together, the six or earlier ones in the file),
+    and optionally `without` (regions or ids to take away), `description` and `source`:
+
+        cortical:
+          labels: [3, 42]
+          description: cerebral cortex only
+        cortical_and_cerebellar:
+          of: [gray_matter]
+          without: [subcortical_gray_matter]
+
+    Returns:
+        The regions in the order of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RegionFileError: an entry that cannot be understood, with its name and the reason.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RegionFileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(entries, dict) or not entries:
+        raise RegionFileError(
+            f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it."
+        )
+    own: dict[str, Region] = {}
+    for name, entry in entries.items():
+        try:
+            own[name] = _own_region(name, entry, own, path)
+        except ValueError as error:
+            raise RegionFileError(f"{path}, region {name!r}: {error}") from error
+    return own
+
+
+_KEYS = ("labels", "of", "without", "description", "source")
+
+
+def _own_region(name: str, entry: Any, own: Mapping[str, Region], path: Path) -> Region:
+    """Make one region from its YAML entry."""
+    if name in REGIONS:
+        raise ValueError("the name is taken by the project; choose another.")
+    if not isinstance(name, str) or not isinstance(entry, dict):
+        raise ValueError("an entry is a name with keys below it, such as 'labels: [3, 42]'.")
+    unknown = [key for key in entry if key not in _KEYS]
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
+    if ("labels" in entry) == ("of" in entry):
+        raise ValueError("give either 'labels' or 'of', and not both.")
+    taken = _ids(entry.get("labels", entry.get("of")), own) - _ids(entry.get("without", []), own)
+    if not taken:
+        raise ValueError("no label is left.")
+    return Region(name, tuple(sorted(taken)), str(entry.get("description", name)), str(entry.get("source", path.name)))
+
+
+def _ids(items: Any, own: Mapping[str, Region]) -> set[int]:
+    """Collect ids from a list of ids and region names."""
+    if not isinstance(items, Iterable) or isinstance(items, str):
+        raise ValueError(f"expected a list such as [3, 42], found {items!r}.")
+    found: set[int] = set()
+    for item in items:
+        if isinstance(item, str):
+            region = get_region(item, own)
+            if not region.labels:
+                raise ValueError(
+                    f"{item!r} is the whole brain and has no list of labels; name the parts that you want."
+                )
+            found |= set(region.labels)
+        elif isinstance(item, int):
+            found.add(item)
+        else:
+            raise ValueError(f"a list holds ids and names of regions; {item!r} is neither.")
+    return found

@@ -1,0 +1,145 @@
+"""Label maps from other programs, brought into the one scheme of the project; `regions.dialects` has the tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
+
+
+class LabelError(ValueError):
+    """A label map cannot be understood."""
+
+
+def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
+    """Bring a label map into the scheme.
+
+    Args:
+        labels: any shape (for hypointensities: the whole map, so that neighbours are known); whole numbers, stored as
+            any type.
+        dialect: a name in `DIALECTS`, or the path of a table (see `read_table`).
+
+    Returns:
+        uint8, in the shape of labels.
+
+    Raises:
+        LabelError: the dialect is not known, a value is not a whole number, or an id is not known in this dialect; then
+            the message has the ids and how many voxels carry them.
+    """
+    mapping = _mapping(dialect)
+    ids = _whole(labels)
+    lookup = np.full(max(mapping) + 2, -2, dtype=np.int16)
+    lookup[list(mapping)] = list(mapping.values())
+    found = lookup[np.where((ids >= 0) & (ids < len(lookup)), ids, len(lookup) - 1)]
+    unknown = found == -2
+    if unknown.any():
+        values, counts = np.unique(ids[unknown], return_counts=True)
+        listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
+        more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+        raise LabelError(
+            f"Label ids that {str(dialect)!r} does not know: {listed}{more}. "
+            f"Choose another dialect ({', '.join(DIALECTS)}) or give a table of the ids (index, name, mapping) as .tsv."
+        )
+    return _fill_from_tissue(found)
+
+
+def _mapping(dialect: str | Path) -> Mapping[int, int]:
+    """Return the id table of a dialect."""
+    if str(dialect) in DIALECTS:
+        return DIALECTS[str(dialect)]
+    if str(dialect).endswith(".tsv"):
+        return read_table(Path(dialect))
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(dialect).lower(), DIALECTS, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise LabelError(
+        f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file."
+    )
+
+
+def _whole(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return labels as integers, refusing fractions."""
+    labels = np.asarray(labels)
+    if labels.dtype.kind == "f":
+        odd = labels[~np.isfinite(labels) | (labels != np.round(labels))]
+        if odd.size:
+            raise LabelError(
+                f"A label map has whole numbers only, found {odd[0]:g}. Resample label maps with nearest neighbour."
+            )
+    return labels.astype(np.int64)
+
+
+def _fill_from_tissue(found: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Give each voxel marked NEAREST_TISSUE the label of the nearest tissue, and return uint8."""
+    open_voxels = found == NEAREST_TISSUE
+    if open_voxels.any():
+        from scipy.ndimage import distance_transform_edt
+
+        tissue = np.isin(found, list(TISSUE))
+        if not tissue.any():
+            raise LabelError(
+                "Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label."
+            )
+        nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
+        found = found.copy()
+        found[open_voxels] = found[tuple(nearest[:, open_voxels])]
+    return found.astype(np.uint8)
+
+
+def read_table(path: Path) -> dict[int, int]:
+    """Read what the ids of a label map mean from a BIDS-style table, tab separated with a header.
+
+    Column `index` is the id in the map. What it means is taken from the first of these that is not empty or n/a:
+    `freesurfer`, an id of the scheme; `mapping`, an index of BIDS's generic table, as BIDS defines it; `name`, a name
+    of `STRUCTURES`, in any case (`Left-Hippocampus`), or `Background`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        LabelError: no index column, an index twice or not a number, or a row whose meaning is not known.
+    """
+    with Path(path).open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    if not rows or "index" not in rows[0]:
+        raise LabelError(f"{path} needs a tab-separated header with 'index', 'name' and perhaps 'mapping'.")
+    table = {0: 0}
+    seen: set[int] = set()
+    for line, row in enumerate(rows, start=2):
+        index = _number(row["index"])
+        target = _meaning(row)
+        if index is None or index < 0 or index in seen or target is None:
+            raise LabelError(
+                f"{path}, line {line}: index {row['index']!r}, name {row.get('name')!r} has no clear meaning. "
+                "Each index stands once, with a FreeSurfer name, a BIDS 'mapping' (0-11) or an id under 'freesurfer'."
+            )
+        seen.add(index)
+        table[index] = target
+    return table
+
+
+def _meaning(row: Mapping[str, str | None]) -> int | None:
+    """Return the id in the scheme that a row stands for, or None."""
+    own = _number(row.get("freesurfer"))
+    if own is not None:
+        return DIALECTS["freesurfer"].get(own, own if own in STRUCTURES else None)
+    generic = _number(row.get("mapping"))
+    if generic is not None:
+        return DIALECTS["bids-generic"].get(generic)
+    names = {name.lower(): label for label, name in STRUCTURES.items()} | {"background": 0}
+    return names.get((row.get("name") or "").strip().lower())
+
+
+def _number(cell: str | None) -> int | None:
+    """Return a cell's whole number, None where there is none."""
+    text = (cell or "").strip()
+    return int(text) if text.lstrip("-").isdigit() else None

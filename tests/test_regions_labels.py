@@ -1,0 +1,117 @@
+"""Label maps of other programs become the one scheme."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES
+from regions.labels import LabelError, read_table, to_scheme
+
+
+@pytest.mark.parametrize(
+    ("dialect", "found", "wanted"),
+    [
+        ("freesurfer", [0, 2, 41, 16, 251, 255, 77, 175], [0, 2, 41, 16, 251, 255, 77, 175]),
+        ("freesurfer", [1000, 1035, 2000, 2035], [3, 3, 42, 42]),
+        ("freesurfer", [11100, 11175, 12100, 12175], [3, 3, 42, 42]),
+        ("freesurfer", [3000, 3035, 4000, 4035, 5001, 5002], [2, 2, 41, 41, 2, 41]),
+        ("freesurfer", [9, 48, 25, 57], [10, 49, 77, 77]),
+        ("fastsurfer", [1002, 2035, 10, 63, 77], [3, 42, 10, 63, 77]),
+        ("synthseg", [3, 42, 24, 1001, 2001], [3, 42, 24, 3, 42]),
+        ("samseg", [99, 165, 258, 259, 85, 2], [77, 0, 0, 0, 85, 2]),
+        ("bids-generic", list(range(12)), [0, 187, 186, 24, 0, 0, 0, 77, 188, 189, 16, 190]),
+    ],
+)
+def test_ids_of_a_dialect(dialect: str, found: list[int], wanted: list[int]) -> None:
+    result = to_scheme(np.array(found, np.int16), dialect)
+    assert result.dtype == np.uint8
+    assert result.tolist() == wanted
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_target_is_an_id_of_the_scheme(dialect: str) -> None:
+    assert set(DIALECTS[dialect].values()) <= {0, NEAREST_TISSUE, *STRUCTURES}
+
+
+def test_hypointensities_outside_white_matter_take_the_nearest_tissue() -> None:
+    labels = np.zeros((7, 5, 3), int)
+    labels[0] = 12
+    labels[1] = 80
+    labels[2] = 4
+    labels[5] = 82
+    labels[6] = 3
+    result = to_scheme(labels, "freesurfer")
+    assert set(result[1].flat) == {12}
+    assert set(result[2].flat) == {4}
+    assert set(result[5].flat) == {3}
+
+
+def test_hypointensities_without_any_tissue_are_refused() -> None:
+    with pytest.raises(LabelError, match="has no tissue label"):
+        to_scheme(np.array([80, 0, 4]), "freesurfer")
+
+
+def test_unknown_ids_are_listed_with_their_counts() -> None:
+    with pytest.raises(
+        LabelError, match=r"'synthseg' does not know: -3 \(1 voxels\), 165 \(2 voxels\), 99999 \(1 voxels\)"
+    ):
+        to_scheme(np.array([0, 165, 165, -3, 99999]), "synthseg")
+
+
+def test_a_long_list_of_unknown_ids_is_cut() -> None:
+    with pytest.raises(LabelError, match="and 12 more"):
+        to_scheme(np.arange(500, 520), "freesurfer")
+
+
+def test_whole_numbers_stored_as_float_are_fine() -> None:
+    assert to_scheme(np.array([0.0, 1005.0, 16.0], np.float32), "freesurfer").tolist() == [0, 3, 16]
+
+
+@pytest.mark.parametrize("odd", [2.5, np.nan])
+def test_fractions_are_refused(odd: float) -> None:
+    with pytest.raises(LabelError, match="whole numbers only, found"):
+        to_scheme(np.array([2.0, odd]), "freesurfer")
+
+
+def test_an_unknown_dialect_is_answered_with_the_nearest() -> None:
+    with pytest.raises(LabelError, match=r"'FreeSurfer7'\. Did you mean 'freesurfer'"):
+        to_scheme(np.array([0]), "FreeSurfer7")
+
+
+def test_a_table_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "seg_dseg.tsv"
+    path.write_text(
+        "index\tname\tmapping\tfreesurfer\n"
+        "1\tleft-hippocampus\tn/a\tn/a\n"
+        "2\tsome lesion\t7\t\n"
+        "500\tcortical ribbon\t8\t1005\n"
+        "7\tBackground\t\t\n"
+    )
+    assert read_table(path) == {0: 0, 1: 17, 2: 77, 500: 3, 7: 0}
+    assert to_scheme(np.array([[0, 1], [500, 2]]), path).tolist() == [[0, 17], [3, 77]]
+    assert to_scheme(np.array([7]), str(path)).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "needs a tab-separated header"),
+        ("id\tname\n1\tx\n", "needs a tab-separated header"),
+        ("index\tname\n1\tblob\n", "line 2: index '1', name 'blob' has no clear meaning"),
+        ("index\tname\n1\tPons\n1\tMedulla\n", "line 3: index '1', name 'Medulla'"),
+        ("index\tname\none\tPons\n", "line 2: index 'one'"),
+        ("index\tname\tmapping\n1\tPons\t12\n", "line 2: index '1', name 'Pons'"),
+        ("index\tname\tfreesurfer\n1\tPons\t600\n", "line 2: index '1', name 'Pons'"),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x_dseg.tsv"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=message):
+        read_table(path)
+
+
+def test_a_missing_table_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        to_scheme(np.array([1]), tmp_path / "none.tsv")
