@@ -138,7 +138,7 @@ class Cohort:
 
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan: found, excluded for each reason, used."""
-        found = Counter(one.patient for one in (*self.scans, *self.exclusions))
+        found = Counter([one.patient for one in self.scans] + [one.patient for one in self.exclusions])
         reasons: dict[str, list[Exclusion]] = {}
         for one in self.exclusions:
             reasons.setdefault(one.reason, []).append(one)

@@ -7,7 +7,7 @@ Tuning and test batches pass the same path without any random step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datamodules.boxes import crop_to_box, region_step
 from datamodules.augmentation import Augmentation, Augmenter, grown
 from datamodules.splits import Splits
 from datamodules.store import PreparedCohort
-from regions.atlas import region_mask
-from regions.grid import Box, EmptyRegionError, Grid, region_box
+from regions.grid import Box, EmptyRegionError, Grid
 from regions.catalog import Region
 
 Batch = dict[str, Tensor]
-SUBJECT_ROOM_MM = 10.0
-
 
 class EpochBatches(Sampler[list[int]]):
     """Lists of rows: shuffled by (seed, epoch) for training, in order otherwise; batches differ by one scan at most in size."""
@@ -125,7 +123,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.memory = memory
         grid = prepared.grid
         mask, self.box = region_step(region, grid, mask_mode, dilate_mm, multiple_of)
-        self.mask = None if mask is None or self.by_subject else torch.from_numpy(_crop(mask, self.box))[None, None]
+        self.mask = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))[None, None]
         self.region_labels = torch.zeros(256, dtype=torch.bool)
         self.region_labels[list(region.labels)] = True
         self.read_box = grown(self.box, augmentation, grid.spacing)
@@ -194,24 +192,6 @@ class BrainMRIDataModule(pl.LightningDataModule):
             self.mask = self.mask.to(image.device)
             image = torch.where(self.mask, image, 0.0)
         return {"image": image, "label": batch["label"], "index": batch["index"]}
-
-
-def region_step(
-    region: Region, grid: Grid, mask_mode: str, dilate_mm: float, multiple_of: int
-) -> tuple[np.ndarray[Any, Any] | None, Box]:
-    """The template mask of a region (None for the whole brain) and the box that its batches show.
-
-    In subject mode the box leaves 10 mm of room around the template's region.
-    """
-    room = {"template": 0.0, "template-dilated": dilate_mm, "subject": SUBJECT_ROOM_MM}[mask_mode] if region.labels else 0.0
-    mask = region_mask(region, grid, room)
-    return (mask if region.labels else None), region_box(mask, grid, multiple_of)
-
-
-def _crop(mask: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
-    room = max(max(-s for s in box.start), max(e - n for e, n in zip(box.stop, mask.shape, strict=True)), 0)
-    padded = np.pad(mask, room)
-    return padded[tuple(slice(a + room, b + room) for a, b in zip(box.start, box.stop, strict=True))]
 
 
 def mirror_of(grid: Grid, augmentation: Augmentation) -> int:

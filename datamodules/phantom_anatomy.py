@@ -1,8 +1,8 @@
 """The template brain as level functions: the ground from which every synthetic scan is deformed.
 
-Each tissue class has a level: its signed distance in mm (negative inside, cut off at `REACH_MM`), averaged over a voxel of the
-target grid. Where levels meet, softmax(-level / width) gives partial volumes; raising or lowering a level moves a boundary.
-Arrays are (I, J, K) in RAS+ order, coordinates are mm in the template's space.
+Each tissue class has a level: its signed distance in mm (negative inside, cut off at `REACH_MM`), averaged over a voxel
+of the target grid. Where levels meet, softmax(-level / width) gives partial volumes; raising or lowering a level moves
+a boundary. Arrays are (I, J, K) in RAS+ order, coordinates are mm in the template's space.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ VENTRICLES = ("lateral_ventricle", "third_ventricle", "fourth_ventricle", "choro
 PLACE = {tissue.name: place for place, tissue in enumerate(TISSUES)}
 
 PIAL, FOLIA, DEEP, ABOVE = (len(TISSUES) + extra for extra in range(4))
-"""Columns after the levels, weights from 0 to 1: beside the cortex, beside the cerebellar cortex, away from all ventricles,
-away from the brainstem. They keep a change of one structure out of another's territory."""
+"""Columns after the levels, weights from 0 to 1: beside the cortex, beside the cerebellar cortex, away from all
+ventricles, away from the brainstem. They keep a change of one structure out of another's territory."""
 
 COLUMNS = len(TISSUES) + 4
 
@@ -119,9 +119,7 @@ class Anatomy:
 
 def _centres(grid: Grid) -> tuple[NDArray[np.float64], ...]:
     """Return the voxel centres along each axis in mm."""
-    return tuple(
-        grid.origin[axis] + grid.spacing[axis] * np.arange(grid.shape[axis], dtype=float) for axis in range(3)
-    )
+    return tuple(grid.origin[axis] + grid.spacing[axis] * np.arange(grid.shape[axis], dtype=float) for axis in range(3))
 
 
 def _bases(grid: Grid, step_mm: float) -> tuple[NDArray[np.float64], ...]:
@@ -166,7 +164,7 @@ def build_anatomy(spacing_mm: float) -> Anatomy:
 
 
 def phantom_grid(spacing_mm: float) -> Grid:
-    """Return the grid around the template brain: x = 0 in the middle, centres at multiples of the spacing, unequal sides."""
+    """Return the grid around the template brain: x = 0 amid, centres at multiples of the spacing, unequal sides."""
     labels, source = load_template()
     first, last = [], []
     for axis, centres in enumerate(_centres(source)):

@@ -1,14 +1,15 @@
 """How a planted effect becomes numbers: severity, the EDSS, and changes that differ between the classes by Cohen's d.
 
-Severity s is standard normal. The true EDSS is an ordered cut of s with 30 % at or above 3.0; the recorded EDSS strays from it
-as raters do. A change z is s plus noise, in such a mixture that the two recorded classes differ by d; z has within-class
-standard deviation 1 and mean 0 over the cohort.
+Severity s is standard normal. The true EDSS is an ordered cut of s with 30 % at or above 3.0; the recorded EDSS strays
+from it as raters do. A change z is s plus noise, in such a mixture that the two recorded classes differ by d; z has
+within-class standard deviation 1 and mean 0 over the cohort.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 
@@ -76,6 +77,7 @@ def class_distance(preset: PhantomPreset) -> tuple[float, float]:
     return apart, total - both * apart**2
 
 
+@cache
 def _agreement() -> float:
     """Return P(true class 1 | recorded 1) - P(true class 1 | recorded 0)."""
     shares = np.array(list(EDSS_SHARES.values()))

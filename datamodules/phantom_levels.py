@@ -44,7 +44,8 @@ def _distance_to(target: NDArray[np.bool_]) -> NDArray[np.float32]:
     One pass per axis over squared distances: min over shifts k of f(x + k) + k^2.
 
     References:
-        Felzenszwalb, Huttenlocher 2012, Theory of Computing 8:415-428, doi 10.4086/toc.2012.v008a019 (the separable form).
+        Felzenszwalb, Huttenlocher 2012, Theory of Computing 8:415-428, doi 10.4086/toc.2012.v008a019 (the separable
+        form).
     """
     ceiling = 255 - REACH_MM**2
     squared = np.where(target, np.uint8(0), np.uint8(ceiling))
@@ -57,20 +58,22 @@ def _distance_to(target: NDArray[np.bool_]) -> NDArray[np.float32]:
             np.minimum(to_here[:-shift], raised[shift:], out=to_here[:-shift])
             np.minimum(to_here[shift:], raised[:-shift], out=to_here[shift:])
         squared = result
-    return np.sqrt(np.arange(256, dtype=np.float32))[squared]
+    roots: NDArray[np.float32] = np.sqrt(np.arange(256, dtype=np.float32))
+    return roots[squared]
 
 
 def footprint(source: NDArray[np.float64], wanted: NDArray[np.float64], spacing_mm: float) -> NDArray[np.float32]:
-    """Return the weight of each source voxel in each wanted voxel along one axis, (wanted, source), rows adding up to 1.
+    """Return the weight of each source voxel in each wanted voxel along one axis, (wanted, source); rows add up to 1.
 
-    A box of the wanted side, blurred by 0.6 mm against the staircase of the label map; what lies outside the source takes its
-    outermost value.
+    A box of the wanted side, blurred by 0.6 mm against the staircase of the label map; what lies outside the source
+    takes its outermost value.
     """
     from scipy.special import ndtr
 
     distance = source[None, :] - np.clip(wanted, source[0], source[-1])[:, None]
-    weight = ndtr((distance + spacing_mm / 2) / 0.6) - ndtr((distance - spacing_mm / 2) / 0.6)
-    return (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+    weight: NDArray[np.float64] = ndtr((distance + spacing_mm / 2) / 0.6) - ndtr((distance - spacing_mm / 2) / 0.6)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return weight.astype(np.float32)
 
 
 def resampled(volume: NDArray[np.float32], footprints: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -90,17 +93,15 @@ def memberships(levels: NDArray[np.float32], width: float) -> NDArray[np.float32
     Returns:
         (classes, N) float32, adding up to 1 over the classes.
     """
-    share = levels.min(axis=0) - levels
+    share: NDArray[np.float32] = levels.min(axis=0) - levels
     share /= np.float32(width)
     np.exp(share, out=share)
     share /= share.sum(axis=0)
     return share
 
 
-def match_volumes(
-    levels: NDArray[np.float32], active: NDArray[np.bool_], targets: NDArray[np.float64], width: float
-) -> None:
-    """Shift the levels of thin classes, which averaging over a coarse voxel weakens, until all have the template's volume.
+def match_volumes(levels: NDArray[np.float32], active: NDArray[np.bool_], targets: NDArray[np.float64], width: float) -> None:
+    """Shift the levels until all classes have the template's volume; averaging over a coarse voxel weakens thin ones.
 
     Args:
         levels: (I, J, K, columns), changed in place.
@@ -111,7 +112,7 @@ def match_volumes(
     every = math.ceil(active.sum() / 200_000)
     part = np.ascontiguousarray(levels[active][::every, : len(targets)].T)
     shift = np.zeros((len(targets), 1), np.float32)
-    for _ in range(12):
+    for _ in range(25):
         volumes = every * memberships(part - shift, width).sum(axis=1, dtype=np.float64)
         step = 0.7 * width * np.log(targets[1:] / volumes[1:])
         shift[1:, 0] += np.clip(step, -0.5, 0.5).astype(np.float32)
@@ -119,12 +120,15 @@ def match_volumes(
 
 
 def smooth_basis(centres: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Return cubic B-splines on knots `step` mm apart around 0, (side, knots); rows have unit norm, so that independent
-    standard normal coefficients give a field of variance 1."""
+    """Return cubic B-splines on knots `step` mm apart around 0, (side, knots).
+
+    Rows have unit norm, so that independent standard normal coefficients give a field of variance 1.
+    """
     reach = math.ceil(150 / step) + 2
     t = np.abs(centres[:, None] / step - np.arange(-reach, reach + 1)[None, :])
-    basis = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
-    return basis / np.linalg.norm(basis, axis=1, keepdims=True)
+    basis: NDArray[np.float64] = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, np.where(t < 2, (2 - t) ** 3 / 6, 0.0))
+    basis /= np.linalg.norm(basis, axis=1, keepdims=True)
+    return basis
 
 
 def smooth_field(knots: Sequence[NDArray[np.float64]], coefficients: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -132,10 +132,16 @@ def draw_patients(options: PhantomOptions) -> list[PhantomPatient]:
     ]
 
 
-def _draw_patient(
-    options: PhantomOptions, number: int, severity: float, scans: int, unusable: int | None
-) -> PhantomPatient:
-    """Draw one patient; `unusable` None is a patient whose EDSS counts, an even number one without, an odd one too late."""
+def _draw_patient(options: PhantomOptions, number: int, severity: float, scans: int, unusable: int | None) -> PhantomPatient:
+    """Draw one patient.
+
+    Args:
+        options: the cohort.
+        number: counts from 1.
+        severity: of the first scan, standard normal.
+        scans: 1 or 2.
+        unusable: None when the EDSS counts; for an even number it is missing, for an odd one too late.
+    """
     rng = generator(options, number)
     preset = options.truth
     aging = float(rng.normal())
@@ -161,7 +167,7 @@ def _draw_patient(
 
 
 def _noise(rng: np.random.Generator, aging: float | None) -> NDArray[np.float64]:
-    """Draw one shared and one own standard normal value for each change of size and of signal; age adds to the shared one."""
+    """Draw a standard normal value that all structures share, which age adds to, and one for each change."""
     noise = rng.normal(size=1 + len(STRUCTURES) + len(TISSUES))
     if aging is not None:
         noise[0] = AGE_ON_ATROPHY * aging + math.sqrt(1 - AGE_ON_ATROPHY**2) * noise[0]

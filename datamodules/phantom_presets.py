@@ -1,13 +1,13 @@
 """What is planted in a synthetic cohort: named presets of effects per structure.
 
-An effect is Cohen's d between the two classes (EDSS >= 3.0 against < 3.0), within-class standard deviation as the unit. A
-positive d is what multiple sclerosis does: larger ventricles, smaller tissue, more lesions, darker T1w and brighter FLAIR tissue.
-The d is stated for the planted quantity (a boundary's shift, a signal's change, a log lesion load); a volume measured in the
-images also varies with head shape and noise, so its d comes out lower.
+An effect is Cohen's d between the two classes (EDSS >= 3.0 against < 3.0), within-class standard deviation as the unit.
+A positive d is what multiple sclerosis does: larger ventricles, smaller tissue, more lesions, darker T1w and brighter
+FLAIR tissue. The d is stated for the planted quantity (a boundary's shift, a signal's change, a log lesion load); a
+volume measured in the images also varies with head shape and noise, so its d comes out lower.
 
 References:
-    The sizes of `literature` follow published correlations of regional volumes with the EDSS (Fisniku et al. 2008, Ann Neurol
-    64:247; Li et al. 2006, Neurology 66:1384; Roosendaal et al. 2011), turned into d at 30 % prevalence.
+    The sizes of `literature` follow published correlations of regional volumes with the EDSS (Fisniku et al. 2008, Ann
+    Neurol 64:247; Li et al. 2006, Neurology 66:1384; Roosendaal et al. 2011), turned into d at 30 % prevalence.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ class PhantomPreset:
         description: one sentence for the reader of a cohort's README.
         shape_effects: structure to d of its size, from `STRUCTURES`; a structure that is not named has d = 0.
         intensity_effects: tissue to d of its signal, from `TISSUES`.
-        shape_offsets: structure to a change that all patients share, in within-class standard deviations; 0 keeps the cohort
-            centred on the template.
+        shape_offsets: structure to a change that all patients share, in within-class standard deviations; 0 keeps the
+            cohort centred on the template.
         external_share: every d is multiplied by this in an external cohort.
         class_gap: extra distance in severity between the two classes, in standard deviations; 0 is a smooth spectrum.
-        rater_noise: the recorded EDSS strays from the true one by half a point in 18 % and by a point in 2.5 % of the scans.
+        rater_noise: the recorded EDSS strays from the true one by half a point in 18 % and by a point in 2.5 % of the
+            scans.
         shared_noise: residual correlation between the structures of one patient.
-        age_effect: r(age, EDSS) = .35 and older patients have more atrophy; without it age says nothing about the label.
+        age_effect: r(age, EDSS) = .35 and older patients have more atrophy; without it age says nothing about the
+            label.
         deformation_mm: root mean square of the smooth random displacement along each axis.
-        patchy_signal: a signal change has dark and bright patches that cancel over the tissue, so that normalising a whole
-            brain does not carry it into other regions; otherwise it is the same everywhere in the tissue.
+        patchy_signal: a signal change has dark and bright patches that cancel over the tissue, so that normalising a
+            whole brain does not carry it into other regions; otherwise it is the same everywhere in the tissue.
         high_field_share: share of 3 T scans among the lower and the higher class.
     """
 
@@ -98,9 +100,10 @@ def _times(effects: Mapping[str, float], factor: float) -> dict[str, float]:
 def _single_region(region: str, shape: Mapping[str, float], intensity: Mapping[str, float]) -> PhantomPreset:
     """Return a preset in which one region alone carries a strong effect.
 
-    The offsets let the planted structures reach from the template's size downwards, never far beyond it: a structure that grew
-    would enter the neighbouring regions' voxels and be seen there. The two large regions change their shape only mildly, since
-    that moves the whole brain's mean, by which every region is normalised; their signal carries the effect.
+    The offsets let the planted structures reach from the template's size downwards, never far beyond it: a structure
+    that grew would enter the neighbouring regions' voxels and be seen there. The two large regions change their shape
+    only mildly, since that moves the whole brain's mean, by which every region is normalised; their signal carries the
+    effect.
     """
     offsets = {name: -1.4 if name == "ventricles" else 1.2 for name in shape if name != "lesions"}
     return PhantomPreset(
@@ -123,7 +126,7 @@ _ALL = (
     PhantomPreset("literature", "Effects as published for regional volumes and lesion load.", LITERATURE_EFFECTS),
     PhantomPreset(
         "coll_like",
-        "The published pattern, scaled until all structures together separate the classes with d of about 1.6 (external 1.1).",
+        "The published pattern, scaled until all structures together reach a d of about 1.6 (external 1.1).",
         _times(LITERATURE_EFFECTS, COLL_LIKE_SCALE),
         {"white_matter": 0.6, "cortex": 0.4},
         external_share=0.62,
@@ -148,9 +151,7 @@ _ALL = (
         high_field_share=(0.2, 0.85),
     ),
     _single_region("white_matter", {"white_matter": 1.0, "lesions": 1.0}, {"white_matter": 2.75}),
-    _single_region(
-        "gray_matter", {"cortex": 0.7, "cerebellar_cortex": 0.7}, {"cortex": 2.75, "cerebellar_cortex": 2.75}
-    ),
+    _single_region("gray_matter", {"cortex": 0.7, "cerebellar_cortex": 0.7}, {"cortex": 2.75, "cerebellar_cortex": 2.75}),
     _single_region("subcortical_gray_matter", {"subcortical": 2.75}, {"subcortical": 2.75}),
     _single_region("ventricles", {"ventricles": 2.75}, {}),
     _single_region("brainstem", {"brainstem": 2.75}, {"brainstem": 2.75}),

@@ -49,13 +49,13 @@ MEMBERS: Mapping[str, tuple[str, ...]] = {
 
 SHIFTS: Mapping[str, tuple[tuple[str, ...], int, float]] = {
     "ventricles": (MEMBERS["ventricles"], ABOVE, 1.0),
-    "cortex": (("csf",), PIAL, 0.35),
-    "cerebellar_cortex": (("csf",), FOLIA, 0.45),
+    "cortex": (("csf", "outside"), PIAL, 0.35),
+    "cerebellar_cortex": (("csf", "outside"), FOLIA, 0.45),
     "subcortical": (SUBCORTICAL, DEEP, -0.5),
     "brainstem": (("brainstem",), DEEP, -0.6),
     "white_matter": (("white_matter",), PIAL, -0.2),
 }
-"""Structure: the classes whose boundary moves outwards, the weight that limits where, and mm per within-class deviation."""
+"""Structure: the classes whose boundary moves outwards, the weight that limits where, mm per within-class deviation."""
 
 SIGNAL_STEP = 0.02
 PATCH_STEP = 0.03
@@ -114,7 +114,7 @@ def render_scan(
 def _deformed_points(
     anatomy: Anatomy, rms_mm: float, sex: str, own: np.random.Generator, fresh: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return where in the template each voxel looks, (I, J, K, 3) in mm: scaling, a smooth displacement, a little per scan."""
+    """Return where in the template each voxel looks, (I, J, K, 3) in mm."""
     grid = anatomy.grid
     points = np.empty((*grid.shape, 3), np.float32)
     head = 0.004 * (0.3 if sex == "F" else -0.7)  # what is left of head size after a registration to the template
@@ -127,9 +127,7 @@ def _deformed_points(
     return points
 
 
-def _tissue_shares(
-    anatomy: Anatomy, points: NDArray[np.float32], shape: Mapping[str, float]
-) -> NDArray[np.float32]:
+def _tissue_shares(anatomy: Anatomy, points: NDArray[np.float32], shape: Mapping[str, float]) -> NDArray[np.float32]:
     """Return how much of each voxel is of each class, (classes, N), for points (N, 3) in mm of the template."""
     shares = np.empty((len(TISSUES), len(points)), np.float32)
     for start in range(0, len(points), CHUNK):
@@ -140,7 +138,7 @@ def _tissue_shares(
 
 
 def _interpolation(anatomy: Anatomy, points: NDArray[np.float32]) -> csr_array:
-    """Return linear interpolation at points as a sparse matrix, (N, voxels); beyond the grid the outermost voxel counts."""
+    """Return linear interpolation at points, (N, voxels) sparse; beyond the grid the outermost voxel counts."""
     from scipy.sparse import csr_array
 
     grid = anatomy.grid
@@ -170,9 +168,7 @@ def _shifted(levels: NDArray[np.float32], shape: Mapping[str, float]) -> NDArray
     return moved
 
 
-def _lesions(
-    anatomy: Anatomy, points: NDArray[np.float32], change: float, own: np.random.Generator
-) -> NDArray[np.float32]:
+def _lesions(anatomy: Anatomy, points: NDArray[np.float32], change: float, own: np.random.Generator) -> NDArray[np.float32]:
     """Return how much of each voxel is lesion, (I, J, K) from 0 to 1: balls in white matter that add up to the load."""
     usual = LESION_MEDIAN_ML * 1000
     load = usual * math.exp(LESION_SPREAD * min(change, 2.5))
@@ -243,7 +239,7 @@ def _signal(
         if patches is None:
             means[places] *= 1 + sign * SIGNAL_STEP * z
             continue
-        part = share[places].sum(axis=0)
+        part = share[places].sum(axis=0) ** 2  # little where tissues mix, so that neighbours see none of it
         level = float((part @ patches) / max(float(part.sum()), 1.0))
         strength = np.float32(sign * PATCH_STEP * z * base[places].mean())
         pattern += part * (patches - np.float32(level)) * strength

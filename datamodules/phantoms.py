@@ -14,9 +14,9 @@
       sub-0001_ses-01_space-MNI152NLin2009aSym_seg-freesurfer_dseg.nii.gz
 ```
 
-Images are RAS+, in MNI152 space, without skull and exactly 0 outside the brain mask. The same options give the same bytes. A
-folder is filled beside its final place and renamed when complete. The patients are invented; every number they give says
-something about the software, nothing about multiple sclerosis.
+Images are RAS+, in MNI152 space, without skull and exactly 0 outside the brain mask. The same options give the same
+bytes. A folder is filled beside its final place and renamed when complete. The patients are invented; every number they
+give says something about the software, nothing about multiple sclerosis.
 """
 
 from __future__ import annotations

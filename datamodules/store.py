@@ -96,7 +96,7 @@ class PreparedCohort:
         source = tuple(slice(a, b) for a, b in inside)
         target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
         out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype)
-        out[(..., *target)] = whole[(..., *source)]
+        out[..., target[0], target[1], target[2]] = whole[..., source[0], source[1], source[2]]
         return out
 
 

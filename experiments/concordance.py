@@ -39,6 +39,7 @@ def cross_wins(y: IntArray, score_positive: FloatArray, score_negative: FloatArr
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     gap = score_positive[positive][:, None] - score_negative[negative][None, :]
     size = int(place.max()) + 1
-    wins = np.zeros((size, size))
-    np.add.at(wins, (place[positive][:, None], place[negative][None, :]), (gap > 0) + 0.5 * (gap == 0))
-    return wins
+    cell = place[positive][:, None] * size + place[negative][None, :]
+    won = (gap > 0) + 0.5 * (gap == 0)
+    wins = np.bincount(cell.ravel(), weights=won.ravel(), minlength=size * size).astype(np.float64)
+    return wins.reshape(size, size)

@@ -6,10 +6,11 @@ description, the tests are in the `compare` run and in comparison.tsv.
 
 import json
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from experiments.tracking import TrackingError, TrackingOptions, offline_run_folders, server_access
 
@@ -88,7 +89,7 @@ def build_workspace(study: str, project: str, entity: str) -> Any:
 def workspace_values(workspace: Any) -> dict[str, Any]:
     """Return the workspace as plain values, without the random ids of its panels."""
     values = json.loads(workspace._to_model().model_dump_json(by_alias=True, exclude_none=True))
-    return _without_ids(values)
+    return cast(dict[str, Any], _without_ids(values))
 
 
 def leet_command(study_folder: Path) -> list[str]:
@@ -110,6 +111,16 @@ def leet_command(study_folder: Path) -> list[str]:
     for run in runs:
         (links / run.name).symlink_to(os.path.relpath(run, links))
     return [sys.executable, "-m", "wandb", "leet", str(links)]
+
+
+def leet(study_folder: Path) -> int:
+    """Show the study in the terminal until the user quits; the command behind `make leet`.
+
+    Returns:
+        The exit status of W&B's terminal dashboard.
+    """
+    environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+    return subprocess.run(leet_command(study_folder), env=environment, check=False).returncode
 
 
 def _comparison_panels() -> list[Any]:

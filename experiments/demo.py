@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from experiments import compare, sweep
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     ensure_demo_cohort(DEMO_COHORT, console)
     status = sweep.main(arguments)
     if status != 0:

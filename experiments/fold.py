@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     from experiments.demo import ensure_demo_cohort
     from experiments.settings import parse_settings
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     settings = parse_settings(rest)
     ensure_demo_cohort(settings.values.cohort, console)
     return fold(settings, open_with_progress(settings, console), run, console, known.restart, known.quiet)

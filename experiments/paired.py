@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
-from experiments.permutation import patient_contributions, permutation_p
+from experiments.permutation import permutation_test
 from experiments.predictions import check_same_scans
 from experiments.resampling import WeightArray
 from experiments.significance import (
@@ -168,8 +168,7 @@ def compare_family(
     gaps, p_values = [], []
     for a, b in pairs:
         gaps.append(_differences(values[a], values[b], level)[metric])
-        shares = patient_contributions(inputs[a], inputs[b], metric)
-        p_values.append(None if shares is None else permutation_p(shares, permutations, rng))
+        p_values.append(permutation_test(inputs[a], inputs[b], metric, permutations, rng))
     known = [p for p in p_values if p is not None]
     holms, fdrs = iter(holm(known)), iter(false_discovery_control(known).tolist() if known else [])
     out = []

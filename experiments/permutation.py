@@ -63,29 +63,57 @@ def _auc_shares(first: Predictions, second: Predictions) -> FloatArray | None:
     return out / pairs if pairs else None
 
 
-def permutation_p(contributions: FloatArray, permutations: int, rng: np.random.Generator) -> float:
+def permutation_test(
+    first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator
+) -> float | None:
+    """Two-sided p of the difference of two inputs, or None where the metric is undefined.
+
+    For the AUC the permuted differences are stretched by sqrt(k / (k - 1)) in a fold of k patients. The ranks of a fold
+    have a fixed sum, which costs one degree of freedom. Unstretched, simulated differences had 11 % too little variance
+    with 12 patients in a fold and 7 % with 18, and the test was too eager; stretched, 3 % and 1 %.
+
+    Args:
+        first: Predictions of one input, or one table for each seed.
+        second: The same for the other input.
+        metric: One of `PERMUTATION_METRICS`.
+        permutations: Number of random swaps, for example 10,000.
+        rng: Source of randomness.
+    """
+    shares = patient_contributions(first, second, metric)
+    if shares is None or metric != "auc":
+        return None if shares is None else permutation_p(shares, permutations, rng)
+    fold = runs(first)[0].patient_fold
+    size = np.array([np.sum(fold == own) for own in fold], dtype=np.float64)
+    return permutation_p(shares, permutations, rng, np.sqrt(size / np.maximum(size - 1, 1)))
+
+
+def permutation_p(
+    contributions: FloatArray, permutations: int, rng: np.random.Generator, stretch: FloatArray | float = 1.0
+) -> float:
     """Two-sided p of a sum whose terms flip sign independently under the null hypothesis.
 
     Exact, by listing all sign patterns, when these are no more than `permutations`; otherwise random patterns with the
     observed one counted in, (1 + hits) / (1 + permutations), which keeps the level.
 
     Args:
-        contributions: (patients,) from `patient_contributions`.
-        permutations: Number of random swaps, for example 10,000.
+        contributions: (patients,) from `patient_contributions`; their sum is tested.
+        permutations: Number of random swaps.
         rng: Source of randomness.
+        stretch: Factor on the terms of the permuted sums only.
 
     References:
         Phipson and Smyth, Permutation p-values should never be zero, Stat Appl Genet Mol Biol 2010;9:39.
     """
     if permutations < 1:
         raise ValueError(f"permutations is {permutations}; at least 1 is needed")
-    terms = contributions[np.abs(contributions) > 1e-12]
+    bound = abs(float(np.sum(contributions))) - 1e-9
+    terms = (contributions * stretch)[np.abs(contributions) > 1e-12]
     if terms.size == 0:
         return 1.0
-    bound = abs(float(np.sum(terms))) - 1e-9
     if terms.size < 30 and 2**terms.size <= permutations:
         patterns = np.arange(2**terms.size)[:, None] >> np.arange(terms.size) & 1
-        return float(np.mean(np.abs((2.0 * patterns - 1) @ terms) >= bound))
+        share = float(np.mean(np.abs((2.0 * patterns - 1) @ terms) >= bound))
+        return max(share, 2.0 ** (1 - terms.size))
     hits = 0
     for start in range(0, permutations, CHUNK):
         swaps = rng.integers(0, 2, size=(min(CHUNK, permutations - start), terms.size), dtype=np.int8)

@@ -1,13 +1,15 @@
-"""The runs of a study: which there are, in which order, and where each leaves its files. Needs nothing heavy."""
+"""``plan``: the runs of a study, in fixed order, and where each leaves its files; as a command, the list of those missing."""
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from regions.catalog import REGIONS, get_region
+from regions.catalog import REGIONS, get_region, load_regions
 
 FOLDS = 7
 EXAMPLE = "for example: make fold FOLD=3 ROI=gray_matter"
@@ -48,7 +50,7 @@ def parse_run(roi: str | None, fold: str | None, seed: str | None, own: Path | N
     Raises:
         PlanError: naming what is missing or wrong, what is allowed, and an example.
     """
-    names = list(REGIONS) if own is None else [*REGIONS, *_own(own)]
+    names = list(REGIONS) if own is None else [*REGIONS, *load_regions(own)]
     if not roi:
         raise PlanError(f"ROI is missing; it is one of {', '.join(names)}; {EXAMPLE}")
     if not fold:
@@ -57,14 +59,8 @@ def parse_run(roi: str | None, fold: str | None, seed: str | None, own: Path | N
         raise PlanError(f"FOLD={fold} does not exist; folds are 0 to {folds - 1}; {EXAMPLE}")
     if seed and not seed.isdecimal():
         raise PlanError(f"SEED={seed} is not a whole number from 0")
-    get_region(roi, own=None if own is None else _own(own))
+    get_region(roi, own=None if own is None else load_regions(own))
     return Run(roi, int(fold), int(seed or 0))
-
-
-def _own(path: Path) -> dict[str, object]:
-    from regions.catalog import load_regions
-
-    return dict(load_regions(path))
 
 
 def grid(inputs: Sequence[str], seeds: Sequence[int], folds: int = FOLDS) -> list[Run]:
@@ -81,3 +77,34 @@ def study_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
         raise PlanError(f"STUDY={text!r} cannot be a folder's name; use up to 64 letters, digits, dots, dashes and underscores")
     return text
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``plan``: --format tsv or commands, --all, --inputs, --seeds, and every setting of ``fold``.
+
+    Prints one line for each run that is not complete; for a scheduler or a tool that takes a list of commands.
+    """
+    light = argparse.ArgumentParser(prog="regionwise plan", add_help=False, allow_abbrev=False)
+    light.add_argument("--inputs", default="")
+    light.add_argument("--seeds", default="")
+    light.add_argument("--all", action="store_true")
+    light.add_argument("--format", choices=("tsv", "commands"), default="commands")
+    known, rest = light.parse_known_args(arguments)
+
+    from experiments.fold import fingerprint_of
+    from experiments.grid import planned_runs, states
+    from experiments.settings import parse_settings
+    from experiments.study import open_study
+
+    settings = parse_settings(rest)
+    study = open_study(settings.study_options())
+    state = states(study, fingerprint_of(settings, study), planned_runs(settings, known.inputs, known.seeds))
+    if known.format == "tsv":
+        print("input\tfold\tseed\tstate\tcommand")
+    for run, value in state.items():
+        if value == "complete" and not known.all:
+            continue
+        words = ["fold", "--roi", run.input, "--fold", str(run.fold), "--seed", str(run.seed), *rest]
+        command = "python -m experiments " + shlex.join(words)
+        print(f"{run.input}\t{run.fold}\t{run.seed}\t{value}\t{command}" if known.format == "tsv" else command)
+    return 0

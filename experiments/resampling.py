@@ -26,8 +26,8 @@ def draw_patient_weights(
     joins the other label of its fold.
 
     With `rescale`, n - 1 of the n patients of a stratum are drawn and weighted n / (n - 1). Plain draws of n
-    understate the variance by the factor (n - 1) / n, which is a quarter for strata of four patients, as small cohorts
-    in seven folds have them.
+    understate the variance by the factor (n - 1) / n, a quarter for strata of four patients, as small cohorts in seven
+    folds have them.
 
     Args:
         pred: Predictions of any input; only patients, folds and labels are used.

@@ -127,7 +127,10 @@ def log_evaluation(
         roc = wandb.Table(columns=["false_positive_rate", "sensitivity"], data=points)
         tables["test/roc"] = wandb.plot.line(roc, "false_positive_rate", "sensitivity", title="ROC")
     with _tables_in(Path(cast(str, cast(Any, logger).save_dir))):
-        run.log(tables)
+        try:
+            run.log(tables)
+        except wandb.errors.Error as error:  # an online run asks the server before it takes a table
+            _log.warning("W&B did not take the tables of this run (%s); its predictions.tsv has them", error)
 
 
 def log_comparison(
@@ -244,6 +247,8 @@ def _start(options: TrackingOptions, folder: Path, config: Mapping[str, object],
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             _log.warning("W&B is not reachable (%s): this run is kept offline in %s; upload it later with "
                          "`make sync`", reason, folder / "wandb")  # fmt: skip
+            wandb.teardown()  # its service still holds the run's id
+            wandb.setup(settings=wandb.Settings(show_info=False, mode="offline"))
     return wandb.init(mode="offline", **common)
 
 
@@ -312,4 +317,4 @@ def _logs_here() -> bool:
     """Whether this is the process of a distributed job that logs."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    return cast(Any, rank_zero_only).rank == 0
+    return bool(cast(Any, rank_zero_only).rank == 0)

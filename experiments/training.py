@@ -134,7 +134,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         raise DivergedError(f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})")
     checkpoint = torch.load(folder.best, map_location="cpu", weights_only=True)
     parts.module.load_state_dict(checkpoint["state_dict"])
-    threshold = float(parts.module.threshold)
+    threshold = float(checkpoint["state_dict"]["threshold"])
     rows = predict(parts, study)
     metrics = _metrics(rows, threshold)
     write_text(folder.path / "history.tsv", parts.history.table())

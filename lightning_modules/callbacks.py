@@ -73,7 +73,7 @@ class Stopwatch(pl.Callback):
         """Stop the clock; Lightning has run the tuning part by now."""
         self.seconds.append(time.perf_counter() - self._start)
         self.samples.append(self._count)
-        self.log("throughput/scans_per_second", self._count / self.seconds[-1])
+        pl_module.log("throughput/scans_per_second", self._count / self.seconds[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """The measured times."""

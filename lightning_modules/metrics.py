@@ -10,8 +10,7 @@ import warnings
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import BinaryAUROC, BinaryRecall, BinarySpecificity
+from torchmetrics.classification import BinaryAUROC, BinaryStatScores
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 
@@ -28,11 +27,9 @@ def evaluate(probability: Tensor, label: Tensor, threshold: float) -> dict[str, 
         One value for each of ``METRICS``; None where it is undefined.
     """
     decision = (probability >= threshold).long()
-    collection = MetricCollection({"sensitivity": BinaryRecall(), "specificity": BinarySpecificity()})
-    rates = {name: float(value) for name, value in collection(decision, label).items()}
-    positives, negatives = int(label.sum()), int((1 - label).sum())
-    sensitivity = rates["sensitivity"] if positives else None
-    specificity = rates["specificity"] if negatives else None
+    tp, fp, tn, fn, _ = BinaryStatScores()(decision, label).tolist()
+    sensitivity = tp / (tp + fn) if tp + fn else None
+    specificity = tn / (tn + fp) if tn + fp else None
     both = sensitivity is not None and specificity is not None
     return {
         "balanced_accuracy": (sensitivity + specificity) / 2 if both else None,  # type: ignore[operator]
@@ -45,7 +42,7 @@ def evaluate(probability: Tensor, label: Tensor, threshold: float) -> dict[str, 
 def _auroc(probability: Tensor, label: Tensor) -> float:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*interpolation.*")
-        return float(BinaryAUROC()(probability.double(), label))
+        return round(float(BinaryAUROC()(probability.double(), label)), 6)
 
 
 def best_threshold(probability: Tensor, label: Tensor) -> float:

@@ -7,6 +7,8 @@ take its place by import path.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ class ResidualCNN(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         channels = [in_channels, *(width * 2**stage for stage in range(stages))]
-        self.stages = nn.ModuleList(ResidualBlock(i, o) for i, o in zip(channels, channels[1:], strict=False))
+        self.stages = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise(channels))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Sequential(
             nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, classes)

@@ -124,7 +124,7 @@ def _overlap(source: Grid, grid: Grid, axis: int) -> NDArray[np.float32]:
     wanted, own = edges(grid), edges(source)
     low = np.maximum(wanted[:-1, None], own[None, :-1])
     high = np.minimum(wanted[1:, None], own[None, 1:])
-    return (np.clip(high - low, 0, None) / grid.spacing[axis]).astype(np.float32)
+    return np.asarray(np.clip(high - low, 0, None) / grid.spacing[axis], dtype=np.float32)
 
 
 @lru_cache(maxsize=32)
@@ -146,8 +146,7 @@ def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[n
     mask = region.select(template_on(grid))
     if not mask.any():
         far = [
-            origin + spacing * (side - 1)
-            for origin, spacing, side in zip(grid.origin, grid.spacing, grid.shape, strict=True)
+            origin + spacing * (side - 1) for origin, spacing, side in zip(grid.origin, grid.spacing, grid.shape, strict=True)
         ]
         raise EmptyRegionError(
             f"Region {region.name!r} lies outside the volume, which spans {_point(grid.origin)} to {_point(far)} mm. "
@@ -220,8 +219,7 @@ def dilated(mask: NDArray[np.bool_], spacing: tuple[float, float, float], distan
 
     reach = [int(np.ceil(distance_mm / side)) for side in spacing]
     near = tuple(
-        slice(max(side.start - margin, 0), side.stop + margin)
-        for side, margin in zip(tight_slices(mask), reach, strict=True)
+        slice(max(side.start - margin, 0), side.stop + margin) for side, margin in zip(tight_slices(mask), reach, strict=True)
     )
     grown = np.zeros_like(mask)
     grown[near] = distance_transform_edt(~mask[near], sampling=spacing) <= distance_mm + 1e-6

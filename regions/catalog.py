@@ -63,9 +63,7 @@ class Region:
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
-            raise ValueError(
-                f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not."
-            )
+            raise ValueError(f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not.")
         bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= 255]
         if bad:
             raise ValueError(f"Region {self.name!r}: labels are whole numbers from 1 to 255, not {bad}.")
@@ -167,9 +165,7 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     except yaml.YAMLError as error:
         raise RegionFileError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(entries, dict) or not entries:
-        raise RegionFileError(
-            f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it."
-        )
+        raise RegionFileError(f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it.")
     own: dict[str, Region] = {}
     for name, entry in entries.items():
         try:
@@ -208,9 +204,7 @@ def _ids(items: Any, own: Mapping[str, Region]) -> set[int]:
         if isinstance(item, str):
             region = get_region(item, own)
             if not region.labels:
-                raise ValueError(
-                    f"{item!r} is the whole brain and has no list of labels; name the parts that you want."
-                )
+                raise ValueError(f"{item!r} is the whole brain and has no list of labels; name the parts that you want.")
             found |= set(region.labels)
         elif isinstance(item, int):
             found.add(item)

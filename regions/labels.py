@@ -63,9 +63,7 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
 
     near = get_close_matches(str(dialect).lower(), DIALECTS, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise LabelError(
-        f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file."
-    )
+    raise LabelError(f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file.")
 
 
 def _whole(labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -88,9 +86,7 @@ def _fill_from_tissue(found: NDArray[np.int16]) -> NDArray[np.uint8]:
 
         tissue = np.isin(found, list(TISSUE))
         if not tissue.any():
-            raise LabelError(
-                "Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label."
-            )
+            raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")
         nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
         found = found.copy()
         found[open_voxels] = found[tuple(nearest[:, open_voxels])]

@@ -85,10 +85,7 @@ class KeepRegion(tio.IntensityTransform):
         first, *others = images
         for other in others:
             self._same_grid(f"image {first!r}", images[first], f"image {other!r}", images[other])
-        if self.mode == "subject":
-            mask = self._from_subject(subject, first)
-        else:
-            mask = self._from_template(first, images[first])
+        mask = self._from_subject(subject, first) if self.mode == "subject" else self._from_template(first, images[first])
         inside = torch.from_numpy(mask.copy())
         for name, image in images.items():
             kept = torch.where(inside, image.data, torch.zeros((), dtype=image.data.dtype))
@@ -117,9 +114,7 @@ class KeepRegion(tio.IntensityTransform):
         own = subject.get(self.labels_key)
         if not isinstance(own, tio.LabelMap):
             present = [
-                key
-                for key, image in subject.get_images_dict(intensity_only=False).items()
-                if isinstance(image, tio.LabelMap)
+                key for key, image in subject.get_images_dict(intensity_only=False).items() if isinstance(image, tio.LabelMap)
             ]
             raise MissingLabelMapError(
                 f"The subject has no label map {self.labels_key!r}; its label maps: {', '.join(present) or 'none'}. "
@@ -144,9 +139,7 @@ class KeepRegion(tio.IntensityTransform):
     def _same_grid(self, name_a: str, a: tio.Image, name_b: str, b: tio.Image) -> None:
         """Refuse two images that do not lie on one grid."""
         if a.spatial_shape != b.spatial_shape:
-            raise SpaceError(
-                f"{name_a} has shape {a.spatial_shape}, {name_b} {b.spatial_shape}: resample them to one grid."
-            )
+            raise SpaceError(f"{name_a} has shape {a.spatial_shape}, {name_b} {b.spatial_shape}: resample them to one grid.")
         gap = space_gap_mm(a.spatial_shape, a.affine, b.affine)
         if gap > self.tolerance_mm:
             raise SpaceError(

@@ -76,9 +76,7 @@ def region_means(image: NDArray[Any], labels: NDArray[np.uint8], regions: Iterab
     return {name: float(image[mask].mean(dtype=np.float64)) if mask.any() else nan for name, mask in masks.items()}
 
 
-def attribution_share(
-    attribution: NDArray[Any], labels: NDArray[np.uint8], regions: Iterable[Region]
-) -> dict[str, Share]:
+def attribution_share(attribution: NDArray[Any], labels: NDArray[np.uint8], regions: Iterable[Region]) -> dict[str, Share]:
     """Say how much of an attribution map falls into each region, against the volume of the region.
 
     Large regions collect much attribution by being large; `ratio` takes that out. The sign is dropped; what lies
@@ -111,6 +109,4 @@ def attribution_share(
 def _same_shape(image: NDArray[Any], labels: NDArray[np.uint8]) -> None:
     """Refuse an image that is not on the grid of its labels."""
     if image.shape != labels.shape:
-        raise ValueError(
-            f"Image {image.shape} and labels {labels.shape} have different shapes: put them on one grid first."
-        )
+        raise ValueError(f"Image {image.shape} and labels {labels.shape} have different shapes: put them on one grid first.")

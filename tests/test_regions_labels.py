@@ -53,9 +53,7 @@ def test_hypointensities_without_any_tissue_are_refused() -> None:
 
 
 def test_unknown_ids_are_listed_with_their_counts() -> None:
-    with pytest.raises(
-        LabelError, match=r"'synthseg' does not know: -3 \(1 voxels\), 165 \(2 voxels\), 99999 \(1 voxels\)"
-    ):
+    with pytest.raises(LabelError, match=r"'synthseg' does not know: -3 \(1 voxels\), 165 \(2 voxels\), 99999 \(1 voxels\)"):
         to_scheme(np.array([0, 165, 165, -3, 99999]), "synthseg")
 
 

@@ -119,9 +119,7 @@ def test_an_unknown_region_is_refused_at_once() -> None:
 
 
 def test_an_unknown_mode_is_refused_at_once() -> None:
-    with pytest.raises(
-        ValueError, match=r"Unknown mode 'atlas' of KeepRegion\. Use template, subject, template-dilated"
-    ):
+    with pytest.raises(ValueError, match=r"Unknown mode 'atlas' of KeepRegion\. Use template, subject, template-dilated"):
         KeepRegion("brainstem", "atlas")
 
 

@@ -188,7 +188,7 @@ class WandbStub:
         if status := self.fail(operation):
             return status, {"errors": [{"message": "as the test asked"}]}
         variables = request.get("variables") or {}
-        answer = getattr(self, "on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower(), None)
+        answer = getattr(self, "_on_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", operation).lower(), None)
         try:
             if answer is None:
                 raise NotImplementedError(operation)
@@ -199,17 +199,17 @@ class WandbStub:
 
     # Account
 
-    def on_viewer(self, v: dict[str, Any]) -> Any:
+    def _on_viewer(self, v: dict[str, Any]) -> Any:
         teams = {"edges": [{"node": {"name": TEAM}}]}
         return {"viewer": {"id": "u", "entity": TEAM, "username": "u", "name": "u", "email": "", "admin": False,
                            "flags": json.dumps(self.flags), "teams": teams}}  # fmt: skip
 
-    on_get_viewer = on_get_default_entity = on_viewer
+    _on_get_viewer = _on_get_default_entity = _on_viewer
 
-    def on_server_features_query(self, v: dict[str, Any]) -> Any:
+    def _on_server_features_query(self, v: dict[str, Any]) -> Any:
         return {"serverInfo": {"features": []}}
 
-    def on_organization_core_weave_organization_id(self, v: dict[str, Any]) -> Any:
+    def _on_organization_core_weave_organization_id(self, v: dict[str, Any]) -> Any:
         return {"entity": {"organization": None}}
 
     # Runs
@@ -217,7 +217,7 @@ class WandbStub:
     def _run(self, project: str, run_id: str) -> Run:
         return self.runs.setdefault(run_id, Run(project, run_id))
 
-    def on_upsert_bucket(self, v: dict[str, Any]) -> Any:
+    def _on_upsert_bucket(self, v: dict[str, Any]) -> Any:
         inserted = v["name"] not in self.runs
         run = self._run(v.get("project") or "uncategorized", v["name"])
         run.config.update(json.loads(v.get("config") or "{}"))
@@ -238,14 +238,14 @@ class WandbStub:
             "wandbConfig": json.dumps({"t": telemetry}), "project": _project(run.project), **tail, **count,
         }  # fmt: skip
 
-    def on_run_resume_status(self, v: dict[str, Any]) -> Any:
+    def _on_run_resume_status(self, v: dict[str, Any]) -> Any:
         run = self.runs.get(v["name"])
         return {"model": {**_project(v["project"]), "bucket": self._bucket(run) if run else None}}
 
-    def on_run_stopped_status(self, v: dict[str, Any]) -> Any:
+    def _on_run_stopped_status(self, v: dict[str, Any]) -> Any:
         return {"project": {"run": {"stopped": False}}}
 
-    def on_runs(self, v: dict[str, Any]) -> Any:
+    def _on_runs(self, v: dict[str, Any]) -> Any:
         wanted = json.loads(v.get("filters") or "{}").get("group")
         found = [run for run in self.runs.values() if run.project == v["project"]]
         edges = [{"node": self._bucket(run), "cursor": run.id} for run in found
@@ -254,24 +254,24 @@ class WandbStub:
         return {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False,
                             "runs": {"edges": edges, "totalCount": len(edges), "pageInfo": page}}}  # fmt: skip
 
-    def on_run(self, v: dict[str, Any]) -> Any:
+    def _on_run(self, v: dict[str, Any]) -> Any:
         run = self.runs.get(v["name"])
         return {"project": {"internalId": "1", "run": self._bucket(run) if run else None}}
 
-    def on_run_history_keys(self, v: dict[str, Any]) -> Any:
+    def _on_run_history_keys(self, v: dict[str, Any]) -> Any:
         return {"project": {"run": {"historyKeys": self._bucket(self.runs[v["name"]])["historyKeys"]}}}
 
-    def on_create_run_files(self, v: dict[str, Any]) -> Any:
+    def _on_create_run_files(self, v: dict[str, Any]) -> Any:
         self.runs[v["run"]].files += v["files"]
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{v['run']}/{name}"} for name in v["files"]]
         return {"createRunFiles": {"runID": v["run"], "uploadHeaders": [], "files": files}}
 
     # Artifacts
 
-    def on_artifact_type(self, v: dict[str, Any]) -> Any:
+    def _on_artifact_type(self, v: dict[str, Any]) -> Any:
         return {"project": {"artifact": None}}
 
-    def on_create_artifact(self, v: dict[str, Any]) -> Any:
+    def _on_create_artifact(self, v: dict[str, Any]) -> Any:
         name = (v.get("artifactCollectionNames") or [v["artifactCollectionName"]])[0]
         earlier = [artifact for artifact in self.artifacts.values() if artifact.name == name]
         same = [one for one in earlier if one.digest == v["digest"] and one.state == "COMMITTED"]
@@ -283,12 +283,12 @@ class WandbStub:
         latest = {"latestArtifact": {"id": earlier[-1].id} if earlier else None}
         return {"createArtifact": {"artifact": {"id": same[0].id, "state": same[0].state, "artifactSequence": latest}}}
 
-    def on_create_artifact_manifest(self, v: dict[str, Any]) -> Any:
+    def _on_create_artifact_manifest(self, v: dict[str, Any]) -> Any:
         upload = {"uploadUrl": f"{self.url}/upload/{v['artifactID']}/manifest.json", "uploadHeaders": []}
         manifest = {"id": v["artifactID"], "file": {"id": "m", **(upload if v["includeUpload"] else {})}}
         return {"createArtifactManifest": {"artifactManifest": manifest}}
 
-    def on_create_artifact_files(self, v: dict[str, Any]) -> Any:
+    def _on_create_artifact_files(self, v: dict[str, Any]) -> Any:
         edges = []
         for file in v["artifactFiles"]:
             place = f"{file['artifactID']}/{file['name']}"
@@ -297,30 +297,30 @@ class WandbStub:
                                    "uploadMultipartUrls": None, "artifact": {"id": file["artifactID"]}}})  # fmt: skip
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def on_commit_artifact(self, v: dict[str, Any]) -> Any:
+    def _on_commit_artifact(self, v: dict[str, Any]) -> Any:
         artifact = self.artifacts[v["artifactID"]]
         artifact.state = "COMMITTED"
         return {"commitArtifact": {"artifact": {"id": artifact.id, "digest": artifact.digest}}}
 
-    def on_artifact_membership_by_name(self, v: dict[str, Any]) -> Any:
+    def _on_artifact_membership_by_name(self, v: dict[str, Any]) -> Any:
         name = v["name"].split(":")[0]
         found = [one for one in self.artifacts.values() if one.name == name and one.state == "COMMITTED"]
         return {"project": {"artifactCollectionMembership": _membership(found[-1]) if found else None}}
 
     # Saved views (workspaces)
 
-    def on_upsert_view2(self, v: dict[str, Any]) -> Any:
+    def _on_upsert_view2(self, v: dict[str, Any]) -> Any:
         inserted = v["name"] not in self.views
         self.views[v["name"]] = {"id": f"v{len(self.views)}", "displayName": v["displayName"], "spec": v["spec"]}
         return {"upsertView": {"inserted": inserted, "view": {"id": self.views[v["name"]]["id"], "name": v["name"]}}}
 
-    def on_view(self, v: dict[str, Any]) -> Any:
+    def _on_view(self, v: dict[str, Any]) -> Any:
         view = self.views.get(v["viewName"])
         return {"project": {"allViews": {"edges": [{"node": view}] if view else []}}}
 
     # Sweeps: a grid is a queue that agents empty
 
-    def on_upsert_sweep(self, v: dict[str, Any]) -> Any:
+    def _on_upsert_sweep(self, v: dict[str, Any]) -> Any:
         values = {name: entry["values"] for name, entry in yaml.safe_load(v["config"])["parameters"].items()}
         grid = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
         name = f"sweep{len(self.sweeps)}"
@@ -328,7 +328,7 @@ class WandbStub:
         return {"upsertSweep": {"sweep": {"name": name, "project": _project(v["projectName"])},
                                 "configValidationWarnings": []}}  # fmt: skip
 
-    def on_sweep(self, v: dict[str, Any]) -> Any:
+    def _on_sweep(self, v: dict[str, Any]) -> Any:
         name = v.get("sweep") or v["name"]
         return {"project": {"sweep": {
             "id": name, "name": name, "method": "grid", "state": "RUNNING", "description": None, "controller": None,
@@ -336,12 +336,12 @@ class WandbStub:
             "earlyStopJobRunning": False, "scheduler": None, "runs": {"edges": []},
         }}}  # fmt: skip
 
-    on_sweep_with_runs = on_sweep
+    _on_sweep_with_runs = _on_sweep
 
-    def on_create_agent(self, v: dict[str, Any]) -> Any:
+    def _on_create_agent(self, v: dict[str, Any]) -> Any:
         return {"createAgent": {"agent": {"id": f"{v['sweep'].split('/')[-1]}/{len(self.requests)}"}}}
 
-    def on_heartbeat(self, v: dict[str, Any]) -> Any:
+    def _on_heartbeat(self, v: dict[str, Any]) -> Any:
         sweep = self.sweeps[v["id"].split("/")[0]]
         commands: list[dict[str, Any]] = []
         if not json.loads(v.get("runState") or "{}"):
@@ -376,8 +376,10 @@ def _membership(artifact: Artifact) -> dict[str, Any]:
         "digest": artifact.digest, "commitHash": artifact.id, "fileCount": len(artifact.files), "createdAt": _TIME,
         "updatedAt": _TIME, "aliases": [alias],
     }  # fmt: skip
-    return {"__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": artifact.version,
-            "createdAt": _TIME, "aliases": [alias], "artifactCollection": collection, "artifact": described}  # fmt: skip
+    return {
+        "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": artifact.version, "createdAt": _TIME,
+        "aliases": [alias], "artifactCollection": collection, "artifact": described,
+    }  # fmt: skip
 
 
 def _read_body(request: BaseHTTPRequestHandler) -> bytes:

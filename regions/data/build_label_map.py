@@ -66,7 +66,7 @@ def main() -> None:
 
 def template(work: Path) -> Path:
     """Write the T1 template, brain only, (197, 233, 189) at 1 mm, into the working folder."""
-    from nilearn.datasets import load_mni152_template  # type: ignore[import-untyped]
+    from nilearn.datasets import load_mni152_template
 
     path = work / "mni_t1.nii.gz"
     load_mni152_template(resolution=1).to_filename(path)

@@ -1,0 +1,64 @@
+# Every target is a word of the command line: make fold = python -m experiments fold. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python -m experiments
+STAMP := $(VENV)/.installed
+
+# One variable for each common option; ARGS takes the rest, for example ARGS="--trainer.max_epochs 5".
+OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") \
+          $(if $(SEED),--seed "$(SEED)") $(if $(REGIONS),--regions "$(REGIONS)") $(ARGS)
+GRID = $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEEDS),--seeds "$(SEEDS)")
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check fold sweep plan compare report phantoms lint types clean
+
+help: ## list all targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name told; do printf '  make %-9s %s\n' "$$name" "$$told"; done
+
+install: $(STAMP) ## create .venv and install the project; does nothing when that is done
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed, $$($(PYTHON) --version) was found; make PYTHON=python3.12"; exit 2; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || { echo "python3 cannot create a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
+	$(VENV)/bin/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP) ## phantom cohort, all 42 runs, comparison: the whole tool at work
+	@$(RUN) demo $(OPTIONS)
+
+test: $(STAMP) ## lint, types and all tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP) ## what would be trained: exclusions, classes per fold, boxes, disk
+	@$(RUN) check $(OPTIONS)
+
+fold: $(STAMP) ## one run: make fold FOLD=3 ROI=gray_matter
+	@$(RUN) fold --roi "$(ROI)" --fold "$(FOLD)" $(OPTIONS)
+
+sweep: $(STAMP) ## every missing run of the study: make sweep GPUS=0,1 or JOBS=2
+	@$(RUN) sweep $(if $(GPUS),--gpus "$(GPUS)") $(if $(JOBS),--jobs "$(JOBS)") $(GRID) $(OPTIONS)
+
+plan: $(STAMP) ## the commands of the missing runs, one a line
+	@$(RUN) plan $(GRID) $(OPTIONS)
+
+compare: $(STAMP) ## the comparison of the inputs, from the runs' files
+	@$(RUN) compare $(if $(INPUTS),--inputs "$(INPUTS)") $(OPTIONS)
+
+report: $(STAMP) ## print the comparison again
+	@$(RUN) report $(OPTIONS)
+
+phantoms: $(STAMP) ## a synthetic cohort: make phantoms OUT=cohorts/mine PHANTOM=literature
+	@$(RUN) phantoms --out "$(OUT)" $(if $(PHANTOM),--phantom "$(PHANTOM)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
+lint: $(STAMP) ## format and lint the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+types: $(STAMP) ## check the types
+	$(VENV)/bin/mypy
+
+clean: ## remove the environment and caches; cohorts, studies and the store stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,47 @@
+"""``report``: print a study's comparison again, from comparison.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.compare import METRICS, Comparison, show
+from experiments.plan import PlanError, study_name
+from experiments.significance import Estimate
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``report``: --study, --studies, --cohort."""
+    parser = argparse.ArgumentParser(prog="regionwise report", add_help=False, allow_abbrev=False)
+    parser.add_argument("--study", default="")
+    parser.add_argument("--studies", type=Path, default=Path("studies"))
+    parser.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
+    known, _ = parser.parse_known_args(arguments)
+    folder = known.studies / study_name(known.study or known.cohort.resolve().name.split(".")[0])
+    show(read_comparison(folder), folder, Console(highlight=False, soft_wrap=True))
+    return 0
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Read comparison.json.
+
+    Raises:
+        PlanError: if there is none.
+    """
+    path = folder / "comparison.json"
+    if not path.is_file():
+        raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts.pop("interval")
+    estimates = {
+        row["input"]: {
+            m: Estimate(row[m], row[f"{m}_low"], row[f"{m}_high"], row[f"{m}_fold_mean"], row[f"{m}_fold_sd"], row["folds"])
+            for m in METRICS
+        }
+        for row in facts.pop("inputs")
+    }
+    return Comparison(estimates=estimates, **facts)

@@ -1,0 +1,218 @@
+"""``sweep``: train every missing run of the study here, one worker per GPU or a few CPU workers, with a live table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from experiments.interruption import RESUME
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from experiments.plan import Run
+    from experiments.settings import Settings
+    from experiments.study import Study
+
+RESTARTS = 3
+POLL_SECONDS = 0.5
+
+
+class SweepError(ValueError):
+    """A sweep that cannot start."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``sweep``: --gpus 0,1, --jobs N (CPU workers), --inputs, --seeds, --restart (stale runs), and every setting."""
+    light = argparse.ArgumentParser(prog="regionwise sweep", add_help=False, allow_abbrev=False)
+    for name in ("gpus", "jobs", "inputs", "seeds"):
+        light.add_argument(f"--{name}", default="")
+    light.add_argument("--restart", action="store_true")
+    known, rest = light.parse_known_args(arguments)
+
+    from rich.console import Console
+
+    from experiments.demo import ensure_demo_cohort
+    from experiments.fold import open_with_progress, quiet_libraries
+    from experiments.grid import planned_runs
+    from experiments.settings import parse_settings
+
+    console = Console(highlight=False, soft_wrap=True)
+    quiet_libraries()
+    settings = parse_settings(rest)
+    runs = planned_runs(settings, known.inputs, known.seeds)
+    ensure_demo_cohort(settings.values.cohort, console)
+    study = open_with_progress(settings, console)
+    devices = worker_devices(known.gpus, known.jobs)
+    passed_on = [*rest, "--inputs", known.inputs, "--seeds", known.seeds]
+    return sweep(settings, study, runs, devices, passed_on, console, known.restart)
+
+
+def worker_devices(gpus: str, jobs: str) -> list[dict[str, str]]:
+    """The environment of each worker: its GPU, or its share of the CPU's threads.
+
+    Args:
+        gpus: GPU numbers separated by commas; a number given twice gets two workers. Empty: all that torch sees.
+        jobs: Number of CPU workers; empty: up to four, one per core.
+
+    Raises:
+        SweepError: if a number is none.
+    """
+    import torch
+
+    names = [text.strip() for text in gpus.split(",") if text.strip()]
+    if any(not name.isdecimal() for name in names):
+        raise SweepError(f"GPUS={gpus} is not a list of numbers; write for example GPUS=0,1")
+    if jobs and (not jobs.isdecimal() or int(jobs) < 1):
+        raise SweepError(f"JOBS={jobs} is not a number from 1")
+    if not names and not jobs and torch.cuda.is_available():
+        names = [str(number) for number in range(torch.cuda.device_count())]
+    if names:
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = int(jobs) if jobs else min(4, cores)
+    return [{"OMP_NUM_THREADS": str(max(1, cores // count))}] * count
+
+
+@dataclass
+class Worker:
+    """One worker process, its environment and its log."""
+
+    number: int
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    restarts: int = 0
+    status: int | None = None
+    _file: IO[bytes] | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Start the process; its output goes to the log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.log.open("ab")
+        self.process = subprocess.Popen(
+            self.command, env=os.environ | self.environment, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
+
+    def poll(self) -> bool:
+        """Whether the worker is still at work; one that was killed is started again, a few times."""
+        if self.process is None or self.status is not None:
+            return False
+        status = self.process.poll()
+        if status is None:
+            return True
+        if self._file is not None:
+            self._file.close()
+        if status not in (0, 1, RESUME) and self.restarts < RESTARTS:
+            self.restarts += 1
+            self.start()
+            return True
+        self.status = status
+        return False
+
+
+def sweep(
+    settings: Settings,
+    study: Study,
+    runs: Sequence[Run],
+    devices: Sequence[dict[str, str]],
+    arguments: Sequence[str],
+    console: Console,
+    restart: bool = False,
+) -> int:
+    """Train what is missing.
+
+    Returns:
+        0 when every run is complete, 1 when some failed, 75 when the sweep was interrupted.
+
+    Raises:
+        SweepError: if runs of other settings are in the way.
+    """
+    from experiments.fold import fingerprint_of, set_aside
+    from experiments.grid import states
+    from experiments.results import RunFolder
+    from experiments.sweep_view import SweepView
+
+    fingerprint = fingerprint_of(settings, study)
+    state = states(study, fingerprint, runs)
+    stale = [run for run in runs if state[run] == "stale"]
+    if stale and not restart:
+        differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
+        raise SweepError(
+            f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
+            "choose another STUDY, or add --restart to set them aside"
+        )
+    for run in stale:
+        set_aside(RunFolder(run.folder(study.folder)))
+    view = SweepView(study, fingerprint, runs, len(devices), console)
+    if all(value == "complete" for value in state.values()):
+        console.print(f"all {len(runs)} runs of {study.folder} are complete")
+        return 0
+    workers = _workers(study, devices[: sum(value != "complete" for value in state.values())], arguments)
+    console.print(view.opening())
+    for worker in workers:
+        worker.start()
+    stopped = _watch(workers, view)
+    return _close(study, workers, view, console, stopped)
+
+
+def _workers(study: Study, devices: Sequence[dict[str, str]], arguments: Sequence[str]) -> list[Worker]:
+    token = {"REGIONWISE_SWEEP": uuid.uuid4().hex[:12]}
+    command = [sys.executable, "-m", "experiments", "work", *arguments, "--follow", str(os.getpid())]
+    logs = study.folder / "logs"
+    return [Worker(number, command, device | token, logs / f"worker-{number}.log") for number, device in enumerate(devices)]
+
+
+def _watch(workers: Sequence[Worker], view: object) -> bool:
+    """Wait for the workers and show what they do; on Ctrl-C wait until they have stopped. True when interrupted."""
+    from experiments.sweep_view import SweepView
+
+    assert isinstance(view, SweepView)
+    stopped = False
+    with view:
+        while True:
+            try:
+                busy = [worker.poll() for worker in workers]
+                view.update()
+                if not any(busy):
+                    return stopped
+                time.sleep(POLL_SECONDS)
+            except KeyboardInterrupt:
+                stopped = True
+                for worker in workers:
+                    worker.restarts = RESTARTS
+                    if worker.process is not None and worker.process.poll() is None:
+                        worker.process.terminate()
+
+
+def _close(study: Study, workers: Sequence[Worker], view: object, console: Console, stopped: bool) -> int:
+    """Tell how the sweep ended; failures come with the last lines of their log."""
+    from experiments.sweep_view import SweepView
+
+    assert isinstance(view, SweepView)
+    failures = view.failures()
+    for run, error in failures:
+        console.print(f"[red]failed[/red] {run.name}: {error}")
+    broken = [worker for worker in workers if worker.status not in (0, RESUME, None)]
+    for worker in broken:
+        lines = worker.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
+        console.print(f"worker {worker.number} ended with status {worker.status}; the end of {worker.log}:", markup=False)
+        console.print("\n".join(f"    {line}" for line in lines), markup=False)
+    left = view.unfinished()
+    if stopped:
+        console.print(f"interrupted; {left} runs are left, the same command goes on")
+        return RESUME
+    if left:
+        console.print(f"{left} of {len(view.runs)} runs are not complete; the same command tries them again")
+        return 1
+    console.print(f"all {len(view.runs)} runs of {study.folder} are complete")
+    return 0

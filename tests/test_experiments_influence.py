@@ -1,0 +1,62 @@
+"""The influence-curve interval of the cross-validated AUC against a loop and against the bootstrap."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from experiments.influence import cv_auc_interval
+from experiments.significance import (
+    Predictions,
+    PredictionsError,
+    bootstrap_values,
+    draw_patient_weights,
+)
+
+ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
+
+
+@pytest.fixture(scope="module")
+def pred() -> Predictions:
+    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
+    return Predictions(t["patient"], t["fold"], t["y"], t["p"], t["decision"], t["session"])
+
+
+def test_influence_curve_equals_a_loop_over_scans(pred: Predictions) -> None:
+    """Own loop after LeDell 2015, section 4; no published output with its data could be had to test against."""
+    contributions: dict[str, float] = dict.fromkeys(pred.patients.tolist(), 0.0)
+    share, areas = np.mean(pred.y), []
+    for fold in range(3):
+        rows = np.flatnonzero(pred.fold == fold)
+        areas.append(roc_auc_score(pred.y[rows], pred.p[rows]))
+        for i in rows:
+            others = pred.p[rows][pred.y[rows] != pred.y[i]]
+            gap = (pred.p[i] - others) * (1 if pred.y[i] else -1)
+            right = np.mean((gap > 0) + 0.5 * (gap == 0)) - areas[-1]
+            contributions[str(pred.patient[i])] += right / (share if pred.y[i] else 1 - share) * 36 / 49
+    folds = {str(name): int(fold) for name, fold in zip(pred.patients, pred.patient_fold, strict=True)}
+    blocks = [np.mean([v**2 for name, v in contributions.items() if folds[name] == fold]) for fold in range(3)]
+    found, error = cv_auc_interval(pred)
+    assert found.value == pytest.approx(np.mean(areas), abs=1e-12)
+    assert error == pytest.approx(np.sqrt(np.mean(blocks) / 36), abs=1e-12)
+    assert found.low == pytest.approx(np.mean(areas) - 1.959963984540054 * error, abs=1e-12)
+    assert found.high == pytest.approx(min(1, np.mean(areas) + 1.959963984540054 * error), abs=1e-12)
+
+
+def test_influence_curve_and_bootstrap_agree_on_a_large_table() -> None:
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(700), 2)
+    y = (patient % 3 == 0).astype(int)
+    p = 1 / (1 + np.exp(-(1.2 * y + rng.normal(size=700)[patient] + 0.4 * rng.normal(size=1400))))
+    pred = Predictions(patient, (patient // 3) % 7, y, p, (p > 0.6).astype(int))
+    drawn = bootstrap_values(pred, draw_patient_weights(pred, 2000, rng))["auc"]
+    assert cv_auc_interval(pred)[1] == pytest.approx(np.std(drawn), rel=0.06)
+
+
+def test_influence_curve_refuses_a_fold_with_one_class() -> None:
+    pred = Predictions(np.arange(4), np.arange(4) // 2, np.array([1, 1, 0, 1]), np.full(4, 0.5), np.ones(4, dtype=int))
+    with pytest.raises(PredictionsError, match="fold 0 holds one class only; its area is undefined"):
+        cv_auc_interval(pred)
