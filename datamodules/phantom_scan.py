@@ -57,7 +57,7 @@ SHIFTS: Mapping[str, tuple[tuple[str, ...], int, float]] = {
 }
 """Structure: the classes whose boundary moves outwards, the weight that limits where, mm per within-class deviation."""
 
-SIGNAL_STEP = 0.02
+SIGNAL_STEP = 0.03
 PATCH_STEP = 0.03
 """Relative change of a tissue's signal per within-class deviation, for an even and for a patchy change."""
 
@@ -240,9 +240,11 @@ def _signal(
             means[places] *= 1 + sign * SIGNAL_STEP * z
             continue
         part = share[places].sum(axis=0) ** 2  # little where tissues mix, so that neighbours see none of it
-        level = float((part @ patches) / max(float(part.sum()), 1.0))
+        level = float((part * patches).sum() / max(float(part.sum()), 1.0))
         strength = np.float32(sign * PATCH_STEP * z * base[places].mean())
         pattern += part * (patches - np.float32(level)) * strength
-    signal = means.astype(np.float32) @ share + pattern
+    signal = pattern
+    for mean, part in zip(means.astype(np.float32), share, strict=True):
+        signal += mean * part
     white = np.float32(means[PLACE["white_matter"]])
     return signal + lesion * (np.float32(LESION_SIGNAL[modality]) - white)

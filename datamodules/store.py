@@ -4,7 +4,7 @@
 
     <store>/volumes/<key>/image.npy      (2, I, J, K) float16, memory-mapped
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
-    <store>/volumes/<key>/scan.json      brain volume
+    <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
     <store>/sources/<cohort>.json        size, times and SHA-256 of each source file, to see changes without reading
 
 A key is the SHA-256 of the source files' bytes, the grid and the version of the code, so a changed byte gives another key. A
@@ -203,7 +203,8 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str) -> None:
             _save(partial / "image.npy", prepared.image)
             if prepared.labels is not None:
                 _save(partial / "labels.npy", prepared.labels)
-            write_text(partial / "scan.json", json.dumps({"brain_ml": round(prepared.brain_ml, 3)}) + "\n")
+            facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
+            write_text(partial / "scan.json", json.dumps(facts) + "\n")
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)

@@ -113,7 +113,8 @@ def _read_new(folders: Sequence[Path], report: SyncReport) -> list[LocalRun]:
     new = {_name_of(folder) for folder in folders if not _is_synced(folder)}
     report.skipped.update({_name_of(folder): "uploaded before" for folder in folders if _name_of(folder) not in new})
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(read_run, [folder for folder in folders if _name_of(folder) in new]))
+        runs = pool.map(read_run, [folder for folder in folders if _name_of(folder) in new])
+    return [run for run in runs if run.rows or run.ended]
 
 
 def _name_of(folder: Path) -> str:
@@ -187,7 +188,7 @@ def _environment() -> dict[str, str]:
 
 def _upload(folders: Sequence[Path], options: TrackingOptions) -> str:
     """Run `wandb sync` once for all folders; the parts of one run go up in the order of their start."""
-    command = [sys.executable, "-m", "wandb", "sync", "--yes", "--project", options.project]
+    command = [sys.executable, "-m", "wandb", "sync", "--yes", "--include-online", "--project", options.project]
     command += ["--entity", options.entity] if options.entity else []
     try:
         done = subprocess.run([*command, *map(str, folders)], env=_environment(), capture_output=True, text=True,
@@ -198,11 +199,17 @@ def _upload(folders: Sequence[Path], options: TrackingOptions) -> str:
 
 
 def _rows_on_server(api: Any, place: str, run_id: str) -> int:
-    """Return how many rows of history the server has; none for a run it does not know."""
+    """Return how many rows of history the server has; none for a run it does not know.
+
+    Raises:
+        TrackingError: if the server does not answer.
+    """
     try:
         return int(api.run(f"{place}/{run_id}").lastHistoryStep) + 1
-    except ValueError:  # what W&B raises for an unknown run
-        return 0
+    except Exception as error:  # W&B raises one class for a run it does not know and for a server that is gone
+        if "Could not find run" in str(error):
+            return 0
+        raise TrackingError(f"cannot ask W&B for {place}/{run_id}: {error}") from error
 
 
 def _verify(
@@ -210,7 +217,7 @@ def _verify(
 ) -> None:
     """Compare the server's copy with the local parts: rows of history, tables."""
     report.skipped.pop(run_id, None)
-    if not all(part.synced for part in parts):
+    if not all(part.synced for part in parts if part.folder.name.startswith("offline-")):
         report.failed[run_id] = f"wandb sync did not upload it: {output.splitlines()[-1] if output else 'no message'}"
         return
     names = {name for part in parts for name, _ in part.tables}

@@ -15,23 +15,25 @@ from torch import Tensor, nn
 
 
 class ResidualBlock(nn.Module):
-    """A 3x3x3 and a parallel 1x1x1 convolution, summed, batch-normalised, leaky ReLU.
+    """A 3x3x3 and a parallel 1x1x1 convolution, summed, batch-normalised, leaky ReLU, and max-pooling by 2 if asked.
 
-    The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1 kernel is added to the centre tap), so one is
-    run. This is exact up to rounding, trains both kernels, and saves a pass over the volume.
+    Two rewritings save passes over the volume. The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1 kernel
+    is added to the centre tap), exact up to rounding; both kernels are trained. The leaky ReLU rises everywhere, so it may
+    follow the max-pooling instead of preceding it, on an eighth of the voxels, with equal results bit for bit.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, pool: bool) -> None:
         super().__init__()
-        self.wide = nn.Conv3d(in_channels, out_channels, 3, padding=1)
-        self.point = nn.Conv3d(in_channels, out_channels, 1)
+        self.pool = pool
+        self.wide = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.point = nn.Conv3d(in_channels, out_channels, 1, bias=False)
         self.norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, in_channels, I, J, K) to (B, out_channels, I, J, K)."""
-        weight = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
-        bias = self.wide.bias + self.point.bias  # type: ignore[operator]
-        return F.leaky_relu(self.norm(F.conv3d(image, weight, bias, padding=1)), inplace=True)
+        """Map (B, in_channels, I, J, K) to (B, out_channels, I, J, K), the sides halved where it pools."""
+        kernel = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
+        features = self.norm(F.conv3d(image, kernel, padding=1))
+        return F.leaky_relu(F.max_pool3d(features, 2) if self.pool else features, inplace=True)
 
 
 class ResidualCNN(nn.Module):
@@ -54,7 +56,9 @@ class ResidualCNN(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
         channels = [in_channels, *(width * 2**stage for stage in range(stages))]
-        self.stages = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise(channels))
+        self.stages = nn.Sequential(
+            *(ResidualBlock(i, o, pool=stage < stages - 1) for stage, (i, o) in enumerate(pairwise(channels)))
+        )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Sequential(
             nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, classes)
@@ -63,10 +67,7 @@ class ResidualCNN(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) to logits (B, classes); I, J and K must be multiples of ``multiple_of``."""
-        features = self.stages[0](image)
-        for stage in self.stages[1:]:
-            features = stage(F.max_pool3d(features, 2))
-        return self.head(self.dropout(torch.amax(features, dim=(2, 3, 4))))
+        return self.head(self.dropout(torch.amax(self.stages(image), dim=(2, 3, 4))))
 
 
 def multiple_of(network: nn.Module) -> int:

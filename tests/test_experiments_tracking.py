@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -203,7 +204,8 @@ def test_offline_run_holds_identity_settings_and_result(tmp_path, capfd):
     assert (run["run_id"], run["run_group"], run["job_type"]) == ("study-brainstem-f4-s2", "study", "fold")
     assert (run["tags"], run["display_name"]) == (["brainstem"], "brainstem/fold-4/seed-2")
     settings = {key: value for key, value in run["config"]["update"].items() if key != "_wandb"}
-    assert settings == {"study": "study", "input": "brainstem", "fold": 4, "seed": 2, "folds": 7, "kind": "fold", "lr": 0.1}
+    about = {"study": "study", "input": "brainstem", "fold": 4, "seed": 2, "folds": 7, "kind": "fold"}
+    assert settings == {"lr": 0.1, **about}
     result = summary(tmp_path)
     numbers = {key: result.get(key) for key in ("threshold", "test/auroc", "best/epoch", "completed")}
     assert numbers == {"threshold": 0.5, "test/auroc": 0.75, "best/epoch": 3, "completed": True}
@@ -254,6 +256,31 @@ def test_runs_after_one_another_in_one_process_stay_apart(tmp_path, caplog, capf
         "W&B run s-global-f1-s0 was still open in this process; it is closed as not completed"
     ]
     assert "Changes to your" not in capfd.readouterr().err
+
+
+def test_relaxed_privacy_says_so_and_sends_the_host_name(tmp_path, caplog):
+    relaxed = TrackingOptions(mode="offline", project="test", privacy="relaxed")
+    for name, options in (("strict", OFFLINE), ("relaxed", relaxed)):
+        logger = tracking.open_run(options, RunIdentity("s", "global", 0, 0), tmp_path / name, {})
+        tracking.close_run(logger, completed=True)
+    assert records(tmp_path / "strict", "run")[0].get("host") is None
+    assert records(tmp_path / "relaxed", "run")[0]["host"] == socket.gethostname()
+    (warning,) = [record.message for record in caplog.records if record.name == "regionwise"]
+    assert warning.startswith("privacy=relaxed: W&B records host name")
+
+
+def test_unusable_home_does_not_stop_tracking(tmp_path, monkeypatch):
+    for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", "/dev/null")
+    logger = tracking.open_run(OFFLINE, RunIdentity("s", "global", 0, 0), tmp_path, {})
+    tracking.log_evaluation(
+        logger, threshold=0.5, metrics={}, y=np.array([0, 1]), p=np.array([0.2, 0.7]), pseudonyms=["0123456789"] * 2
+    )
+    tracking.close_run(logger, completed=True)
+    assert len(list(tmp_path.rglob("*.table.json"))) == 3
+    for name in ("WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR"):  # set once for the process, see tracking
+        os.environ.pop(name)
 
 
 def test_unfinished_run_is_not_completed(tmp_path):
