@@ -7,10 +7,11 @@ STAMP := $(VENV)/.installed
 # One variable for each common option; ARGS takes the rest, for example ARGS="--trainer.max_epochs 5".
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") \
           $(if $(SEED),--seed "$(SEED)") $(if $(REGIONS),--regions "$(REGIONS)") $(ARGS)
+STUDY_ONLY = $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)")
 GRID = $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan compare report phantoms lint types clean
+.PHONY: help install demo test check fold sweep plan compare report sync dashboard leet phantoms lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name told; do printf '  make %-9s %s\n' "$$name" "$$told"; done
@@ -45,10 +46,19 @@ plan: $(STAMP) ## the commands of the missing runs, one a line
 	@$(RUN) plan $(GRID) $(OPTIONS)
 
 compare: $(STAMP) ## the comparison of the inputs, from the runs' files
-	@$(RUN) compare $(if $(INPUTS),--inputs "$(INPUTS)") $(OPTIONS)
+	@$(RUN) compare $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEED),--seed "$(SEED)") $(STUDY_ONLY) $(ARGS)
 
 report: $(STAMP) ## print the comparison again
-	@$(RUN) report $(OPTIONS)
+	@$(RUN) report $(STUDY_ONLY) $(ARGS)
+
+sync: $(STAMP) ## upload the study's offline W&B runs
+	@$(RUN) sync $(STUDY_ONLY) $(ARGS)
+
+dashboard: $(STAMP) ## the study's W&B workspace
+	@$(RUN) dashboard $(STUDY_ONLY) $(ARGS)
+
+leet: $(STAMP) ## the study in W&B's terminal dashboard
+	@$(RUN) leet $(STUDY_ONLY)
 
 phantoms: $(STAMP) ## a synthetic cohort: make phantoms OUT=cohorts/mine PHANTOM=literature
 	@$(RUN) phantoms --out "$(OUT)" $(if $(PHANTOM),--phantom "$(PHANTOM)") $(if $(SEED),--seed "$(SEED)") $(ARGS)

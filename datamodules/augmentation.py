@@ -1,20 +1,24 @@
-"""What happens to a batch on its device: random changes for training data only, then the region step, which is always last.
+"""Random changes of training scans, on the device that holds the batch.
 
-All of it is batched. Each scan has its own parameters, a function of (seed, epoch, scan) alone: they do not depend on the batch
-a scan falls into, on the number of devices, or on an earlier interruption.
+Each scan's parameters are a function of (seed, epoch, row of the cohort) alone: they depend neither on the batch it falls into
+nor on the input, the number of devices or an earlier interruption. Every change is tied to the study's grid, not to the box that
+an input cuts out, so a regional run sees exactly what the global run sees of its region, noise included.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from regions.grid import Box
+from regions.grid import Box, Grid
 
 NOISE_OFFSETS = 1 << 16
 
@@ -30,7 +34,7 @@ class Augmentation:
     noise: float = 0.02
     """Standard deviation of Gaussian noise inside the brain; the image has standard deviation 1."""
     gamma: float = 0.0
-    """Standard deviation of the logarithm of the exponent that bends the grey scale."""
+    """Standard deviation of the logarithm of the exponent that bends the grey scale on both sides of the brain's mean."""
     rotate_deg: float = 0.0
     """Largest rotation about each axis, interpolated linearly."""
     scale: float = 0.0
@@ -40,8 +44,14 @@ class Augmentation:
         for name, value in vars(self).items():
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"augmentation.{name} is {value}; give 0 or more")
-        if self.flip > 1 or self.scale >= 1:
-            raise ValueError(f"augmentation.flip is {self.flip} and .scale {self.scale}; a probability and a share below 1")
+        for name, most in (("flip", 1.0), ("rotate_deg", 45.0), ("scale", 0.5)):
+            if getattr(self, name) > most:
+                raise ValueError(f"augmentation.{name} is {getattr(self, name)}; give {most:g} or less")
+
+    @property
+    def interpolates(self) -> bool:
+        """Whether voxels are moved by parts of a voxel."""
+        return bool(self.rotate_deg or self.scale)
 
     def shift_voxels(self, spacing: tuple[float, float, float]) -> tuple[int, int, int]:
         """Largest shift in whole voxels for each axis."""
@@ -49,14 +59,24 @@ class Augmentation:
         return i, j, k
 
 
-def grown(box: Box, augmentation: Augmentation, spacing: tuple[float, float, float]) -> Box:
-    """The box that must be read so that a mirrored and shifted crop of ``box`` finds its voxels.
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each scan of the cohort in one epoch; one row a scan."""
 
-    A mirrored box can end one voxel beside itself (see ``regions.atlas.region_box``), hence one more on the first axis.
-    """
-    room = np.array(augmentation.shift_voxels(spacing)) + (1 if augmentation.flip else 0, 0, 0)
-    start, stop = np.array(box.start) - room, np.array(box.stop) + room
-    return Box((int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2])))
+    flip: npt.NDArray[np.bool_]
+    """(n,) whether left and right change places."""
+    shift: npt.NDArray[np.int64]
+    """(n, 3) voxels; what leaves at v came in at v + shift."""
+    exponent: npt.NDArray[np.float64]
+    """(n,) exponent of the grey scale."""
+    angle: npt.NDArray[np.float64]
+    """(n, 3) radians about the first, second and third axis, in this order."""
+    size: npt.NDArray[np.float64]
+    """(n,) the head grows by this factor."""
+    offset: npt.NDArray[np.int64]
+    """(n,) where the scan's noise starts in the epoch's row of random numbers; no two scans share one."""
+    noise_seed: int
+    """Seed of that row."""
 
 
 class Augmenter:
@@ -65,26 +85,26 @@ class Augmenter:
     Args:
         options: What is done, and how strongly.
         box: The voxels that leave, on the study's grid.
-        read: The voxels that come in, see ``grown``.
-        mirror: Voxels i and mirror - i of the first axis lie at -x and +x.
-        spacing: Voxel sides in mm.
+        grid: The study's grid; rotations turn about its centre.
         scans: Number of scans of the cohort.
         seed: Seed of the run.
+
+    Raises:
+        ValueError: if scans are mirrored and x = 0 lies neither on a voxel's centre nor between two.
     """
 
-    def __init__(
-        self, options: Augmentation, box: Box, read: Box, mirror: int, spacing: tuple[float, float, float], scans: int, seed: int
-    ) -> None:
-        self.options, self.box, self.read, self.mirror, self.scans, self.seed = options, box, read, mirror, scans, seed
-        self.shifts = options.shift_voxels(spacing)
-        self.spacing = spacing
-        self._epoch: int | None = None
+    def __init__(self, options: Augmentation, box: Box, grid: Grid, scans: int, seed: int) -> None:
+        self.options, self.box, self.grid, self.scans, self.seed = options, box, grid, scans, seed
+        self.mirror = mirror_of(grid, options)
+        self.read = grown(box, options, grid)
+        self._drawn: tuple[int, Parameters] | None = None
+        self._noise: tuple[int, torch.device, Tensor] | None = None
 
     def __call__(self, image: Tensor, index: Tensor, epoch: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Change a batch of training scans.
 
         Args:
-            image: (B, C, *read.shape) float16 or float32.
+            image: (B, C, *read.shape) float16 or float32, 0 outside the brain.
             index: (B,) int, the scans' rows in the cohort.
             epoch: Epoch of the training, from 0.
             labels: (B, *read.shape) uint8 label maps, moved along with the image.
@@ -92,95 +112,136 @@ class Augmenter:
         Returns:
             image (B, C, *box.shape) float32, and labels (B, *box.shape) uint8 or None.
         """
-        self._draw(epoch, image.device)
-        rows = index.to(image.device)
-        if self.options.rotate_deg or self.options.scale:
-            image, labels = self._warp(image.float(), rows, labels)
-        where = self._voxels(rows)
-        image = _take(image, where, self.box.shape).float()
-        moved = None if labels is None else _take(labels[:, None], where, self.box.shape)[:, 0]
-        brain = image[:, :1] != 0
+        drawn = self.parameters(epoch)
+        rows: list[int] = index.tolist()
+        move = self._warped if self.options.interpolates else self._cropped
+        out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
+        for target, volume, row in zip(out, image, rows, strict=True):
+            target.copy_(move(volume, row, drawn))
+        outside = out[:, :1] == 0
         if self.options.gamma:
-            image = self._bend(image, rows)
+            exponent = torch.tensor(drawn.exponent[rows], dtype=torch.float32, device=out.device)
+            out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
         if self.options.noise:
-            image = image + self._noise_of(image, rows) * brain
-        return torch.where(brain, image, 0.0), moved
+            for target, row in zip(out, rows, strict=True):
+                self._add_noise(target, row, epoch, drawn)
+        moved = (
+            None
+            if labels is None
+            else torch.stack([move(one[None], row, drawn)[0] for one, row in zip(labels, rows, strict=True)])
+        )
+        return out.masked_fill_(outside, 0.0), moved
 
-    def _draw(self, epoch: int, device: torch.device) -> None:
-        if epoch == self._epoch:
-            return
-        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
-        n = self.scans
+    def parameters(self, epoch: int) -> Parameters:
+        """The parameters of every scan of the cohort in an epoch; those of one option do not depend on another."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, epoch])))
+            n, o = self.scans, self.options
+            drawn = Parameters(
+                flip=rng.random(n) < o.flip,
+                shift=_whole(rng.random((n, 3)), np.array(o.shift_voxels(self.grid.spacing))),
+                exponent=np.exp(rng.standard_normal(n) * o.gamma),
+                angle=np.deg2rad(rng.uniform(-1, 1, (n, 3)) * o.rotate_deg),
+                size=1 + rng.uniform(-1, 1, n) * o.scale,
+                offset=rng.permutation(max(n, NOISE_OFFSETS))[:n],
+                noise_seed=int(rng.integers(0, 2**63 - 1)),
+            )
+            self._drawn = epoch, drawn
+        return self._drawn[1]
 
-        def table(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(values).to(device)
+    def _first(self, row: int, drawn: Parameters) -> list[int]:
+        """The corner of the voxels that a scan's crop takes, on the grid, before it is mirrored."""
+        first = [start + int(shift) for start, shift in zip(self.box.start, drawn.shift[row], strict=True)]
+        if drawn.flip[row]:
+            first[0] = self.mirror - (first[0] + self.box.shape[0] - 1)
+        return first
 
-        self._flip = table(rng.random(n) < self.options.flip)
-        self._shift = table(np.stack([rng.integers(-s, s + 1, n) for s in self.shifts], axis=1))
-        self._exponent = table(np.exp(rng.normal(0, 1, n) * self.options.gamma).astype(np.float32))
-        self._angle = table(np.deg2rad(rng.uniform(-1, 1, (n, 3)) * self.options.rotate_deg).astype(np.float32))
-        self._size = table((1 + rng.uniform(-1, 1, n) * self.options.scale).astype(np.float32))
-        self._offset = table(rng.integers(0, NOISE_OFFSETS, n))
-        self._noise: Tensor | None = None
-        self._noise_seed = int(rng.integers(0, 2**63 - 1))
-        self._epoch = epoch
+    def _cropped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
+        """Shift and mirror one volume (C, *read.shape): a view of whole voxels, (C, *box.shape)."""
+        corner = [at - start for at, start in zip(self._first(row, drawn), self.read.start, strict=True)]
+        part = volume[(..., *(slice(at, at + side) for at, side in zip(corner, self.box.shape, strict=True)))]
+        return part.flip(-3) if drawn.flip[row] else part
 
-    def _voxels(self, rows: Tensor) -> Tensor:
-        """For each voxel that leaves, its place in the flattened volume that came in, (B, box voxels)."""
-        axes = []
-        for axis in range(3):
-            here = torch.arange(self.box.start[axis], self.box.stop[axis], device=rows.device)
-            wanted = here[None] + self._shift[rows, axis][:, None]
-            if axis == 0:
-                wanted = torch.where(self._flip[rows][:, None], self.mirror - wanted, wanted)
-            axes.append(wanted - self.read.start[axis])
-        x, y, z = axes
-        _, j, k = self.read.shape
-        return ((x[:, :, None, None] * j + y[:, None, :, None]) * k + z[:, None, None, :]).flatten(1)
+    def _warped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
+        """Shift, mirror, rotate and scale one volume (C, *read.shape) in one interpolation; label maps take the nearest voxel."""
+        backward = rotation(drawn.angle[row]) / drawn.size[row]
+        spacing, centre = np.array(self.grid.spacing), (np.array(self.grid.shape) - 1) / 2
+        positions = []
+        for axis, (first, side) in enumerate(zip(self._first(row, drawn), self.box.shape, strict=True)):
+            voxels = first + np.arange(side)
+            positions.append((voxels[::-1] if axis == 0 and drawn.flip[row] else voxels) - centre[axis])
+        x, y, z = (
+            torch.tensor(p * s, dtype=torch.float32, device=volume.device) for p, s in zip(positions, spacing, strict=True)
+        )
+        places = []
+        for axis, (a, b, c) in enumerate((backward / spacing[:, None]).tolist()):
+            voxel = a * x[:, None, None] + b * y[None, :, None] + c * z[None, None, :] + (centre[axis] - self.read.start[axis])
+            places.append((2 * voxel + 1) / self.read.shape[axis] - 1)
+        where = torch.stack(places[::-1], dim=-1)[None]
+        mode = "bilinear" if volume.is_floating_point() else "nearest"
+        return F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0].to(
+            volume.dtype if mode == "nearest" else None
+        )
 
-    def _bend(self, image: Tensor, rows: Tensor) -> Tensor:
-        low = image.amin(dim=(2, 3, 4), keepdim=True)
-        span = (image.amax(dim=(2, 3, 4), keepdim=True) - low).clamp_min(1e-6)
-        return ((image - low) / span) ** self._exponent[rows][:, None, None, None, None] * span + low
-
-    def _noise_of(self, image: Tensor, rows: Tensor) -> Tensor:
-        """Noise of standard deviation ``noise``: each scan takes a stretch of one long row of numbers, drawn once an epoch."""
-        count = image[0].numel()
-        if self._noise is None or self._noise.numel() < count + NOISE_OFFSETS:
-            generator = torch.Generator(image.device).manual_seed(self._noise_seed)
-            self._noise = torch.randn(count + NOISE_OFFSETS, generator=generator, device=image.device) * self.options.noise
-        return self._noise.unfold(0, count, 1)[self._offset[rows]].view(image.shape)
-
-    def _warp(self, image: Tensor, rows: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Rotate and scale about the centre of the box; positions in mm, so that rotations stay rigid."""
-        sides = torch.tensor([n * s for n, s in zip(self.read.shape, self.spacing, strict=True)], device=image.device)
-        matrix = _rotation(self._angle[rows]) / self._size[rows][:, None, None]
-        matrix = matrix * sides[None, None, :] / sides[None, :, None]
-        theta = torch.cat([matrix.flip(1, 2), matrix.new_zeros(len(rows), 3, 1)], dim=2)
-        grid = F.affine_grid(theta, [len(rows), 1, *self.read.shape], align_corners=False)
-        moved = F.grid_sample(image, grid, mode="bilinear", align_corners=False)
-        if labels is None:
-            return moved, None
-        nearest = F.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)
-        return moved, nearest[:, 0].to(labels.dtype)
+    def _add_noise(self, image: Tensor, row: int, epoch: int, drawn: Parameters) -> None:
+        """Add a scan's noise to (C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid."""
+        count = image.shape[0] * math.prod(self.grid.shape)
+        if self._noise is None or self._noise[:2] != (epoch, image.device):
+            generator = torch.Generator(image.device).manual_seed(drawn.noise_seed)
+            numbers = torch.randn(count + max(self.scans, NOISE_OFFSETS), generator=generator, device=image.device)
+            self._noise = epoch, image.device, numbers * self.options.noise
+        start = int(drawn.offset[row])
+        whole = self._noise[2][start : start + count].view(image.shape[0], *self.grid.shape)
+        ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]
+        inside = tuple(slice(a - s, b - s) for (a, b), s in zip(ends, self.box.start, strict=True))
+        image[(..., *inside)] += whole[(..., *(slice(a, b) for a, b in ends))]
 
 
-def _take(volume: Tensor, where: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Pick voxels (B, n) of volume (B, C, ...) and return them as (B, C, *shape)."""
-    channels = volume.shape[1]
-    picked = torch.gather(volume.flatten(2), 2, where[:, None].expand(-1, channels, -1))
-    return picked.view(len(volume), channels, *shape)
+def _whole(share: npt.NDArray[np.float64], most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Turn shares in [0, 1) into whole numbers from -most to most."""
+    return np.floor(share * (2 * most + 1)).astype(np.int64) - most
 
 
-def _rotation(angle: Tensor) -> Tensor:
-    """Rotation matrices (B, 3, 3) from angles (B, 3) in radians about the first, second and third axis."""
-    cos, sin = angle.cos(), angle.sin()
-    one, zero = torch.ones_like(cos[:, 0]), torch.zeros_like(cos[:, 0])
+def rotation(angle: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Rotation matrix (3, 3): right-handed turns by angle (3,) in radians about the first, then second, then third axis."""
+    about = []
+    for axis, (cos, sin) in enumerate(zip(np.cos(angle), np.sin(angle), strict=True)):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        matrix = np.eye(3)
+        matrix[[i, i, j, j], [i, j, i, j]] = cos, -sin, sin, cos
+        about.append(matrix)
+    return about[2] @ about[1] @ about[0]
 
-    def matrix(*values: Tensor) -> Tensor:
-        return torch.stack(values, dim=1).view(-1, 3, 3)
 
-    about_i = matrix(one, zero, zero, zero, cos[:, 0], -sin[:, 0], zero, sin[:, 0], cos[:, 0])
-    about_j = matrix(cos[:, 1], zero, sin[:, 1], zero, one, zero, -sin[:, 1], zero, cos[:, 1])
-    about_k = matrix(cos[:, 2], -sin[:, 2], zero, sin[:, 2], cos[:, 2], zero, zero, zero, one)
-    return about_k @ about_j @ about_i
+def mirror_of(grid: Grid, augmentation: Augmentation) -> int:
+    """The sum of the indices of two voxels that lie at -x and +x.
+
+    Raises:
+        ValueError: if x = 0 lies neither on a voxel's centre nor between two, and mirroring is asked for.
+    """
+    exact = -2 * grid.origin[0] / grid.spacing[0]
+    if augmentation.flip and abs(exact - round(exact)) > 0.05:
+        raise ValueError(
+            f"left-right mirroring needs x = 0 on a voxel's centre or edge; it lies {exact / 2 % 1:.2f} voxels beside. "
+            "Set --data.augmentation.flip 0"
+        )
+    return round(exact)
+
+
+def grown(box: Box, augmentation: Augmentation, grid: Grid) -> Box:
+    """The box that must be read so that a changed crop of ``box`` finds its voxels.
+
+    A mirrored box can end one voxel beside itself (see ``regions.grid.region_box``), hence one more on the first axis. Where scans
+    are turned or scaled, the box's corners are followed over the range of angles and sizes.
+    """
+    room = np.array(augmentation.shift_voxels(grid.spacing)) + (1 if augmentation.flip else 0, 0, 0)
+    start, stop = np.array(box.start) - room, np.array(box.stop) + room
+    if augmentation.interpolates:
+        spacing, centre = np.array(grid.spacing), (np.array(grid.shape) - 1) / 2
+        corners = (np.array(list(product(*zip(start, stop - 1, strict=True)))) - centre) * spacing
+        angles = np.deg2rad(np.linspace(-augmentation.rotate_deg, augmentation.rotate_deg, 7))
+        turned = np.stack([corners @ rotation(np.array(angle)).T for angle in product(angles, repeat=3)])
+        reached = np.concatenate([turned / (1 + sign * augmentation.scale) for sign in (-1, 1)]) / spacing + centre
+        start = np.minimum(start, np.floor(reached.min(axis=(0, 1))).astype(int) - 1)
+        stop = np.maximum(stop, np.ceil(reached.max(axis=(0, 1))).astype(int) + 2)
+    return Box((int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2])))

@@ -7,21 +7,24 @@ assessed within six months after the scan (Coll et al. 2024).
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-EDSS_SCALE = (0.0, *(half / 2 for half in range(2, 21)))
-"""The 20 valid steps of the EDSS: 0, 1.0, 1.5, ... 10 (Kurtzke, Neurology 1983;33:1444)."""
+MISSING = {"", "n/a", "na", "#n/a", "nan", "none", "null", "-"}
 
-MISSING = {"", "n/a", "na", "nan", "none", "null", "-"}
+NO_SCAN = "no T1w in MNI152 space"
+"""Reason for a patient of whom no scan was found; counted as a patient, not as a scan."""
 
 
 class CohortError(ValueError):
     """A cohort, a table or a scan that cannot be used as it is."""
+
+
+def scan_name(patient: str, session: str) -> str:
+    """``patient`` or ``patient/session``."""
+    return f"{patient}/{session}" if session else patient
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class LabelRule:
     """What happens to a scan whose time to the assessment is unknown."""
 
     def __post_init__(self) -> None:
+        if self.undated not in ("exclude", "keep"):
+            raise CohortError(f"label.undated is {self.undated!r}; it can be 'exclude' or 'keep'")
         if not 0 < self.threshold <= 10:
             raise CohortError(f"label.threshold is {self.threshold}; an EDSS threshold lies in (0, 10], for example 3.0")
         if self.min_days > self.max_days:
@@ -75,7 +80,7 @@ class Scan:
     @property
     def name(self) -> str:
         """``patient`` or ``patient/session``."""
-        return f"{self.patient}/{self.session}" if self.session else self.patient
+        return scan_name(self.patient, self.session)
 
     @property
     def site(self) -> str:
@@ -101,7 +106,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """``patient`` or ``patient/session``."""
-        return f"{self.patient}/{self.session}" if self.session else self.patient
+        return scan_name(self.patient, self.session)
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,11 @@ class Exclusion:
     session: str
     reason: str
     detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
 
 
 @dataclass(frozen=True)
@@ -138,16 +148,17 @@ class Cohort:
 
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan: found, excluded for each reason, used."""
-        found = Counter([one.patient for one in self.scans] + [one.patient for one in self.exclusions])
+        found = [one for one in (*self.scans, *self.exclusions) if not _scanless(one)]
+        patients = {one.patient for one in (*self.scans, *self.exclusions)}
         reasons: dict[str, list[Exclusion]] = {}
         for one in self.exclusions:
             reasons.setdefault(one.reason, []).append(one)
         return {
-            "found": {"scans": sum(found.values()), "patients": len(found)},
+            "found": {"scans": len(found), "patients": len(patients)},
             "excluded": [
                 {
                     "reason": reason,
-                    "scans": len(ones),
+                    "scans": sum(not _scanless(one) for one in ones),
                     "patients": len({one.patient for one in ones}),
                     "who": [{"patient": o.patient, "session": o.session, "detail": o.detail} for o in ones],
                 }
@@ -161,6 +172,10 @@ class Cohort:
         }
 
 
+def _scanless(one: Scan | Exclusion) -> bool:
+    return isinstance(one, Exclusion) and one.reason == NO_SCAN
+
+
 def read_cohort(source: Path, rule: LabelRule) -> Cohort:
     """Read a BIDS-like folder or a plain table.
 
@@ -171,6 +186,8 @@ def read_cohort(source: Path, rule: LabelRule) -> Cohort:
     Raises:
         CohortError: if the source is missing, ambiguous or holds contradicting rows, or if nothing usable is left.
     """
+    from datamodules.judgement import judge
+
     if source.is_dir():
         from datamodules.bids import bids_candidates
 
@@ -180,79 +197,6 @@ def read_cohort(source: Path, rule: LabelRule) -> Cohort:
 
         candidates = read_table(source)
     else:
-        raise CohortError(f"cohort {source} does not exist; give a BIDS folder or a table (.tsv, .csv)")
+        wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
+        raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv)")
     return judge(source, candidates, rule)
-
-
-def judge(source: Path, candidates: Sequence[Candidate], rule: LabelRule) -> Cohort:
-    """Turn candidates into scans and exclusions; the order is by patient, then session.
-
-    Raises:
-        CohortError: if a patient's session occurs twice, or if no scan is left.
-    """
-    seen: dict[tuple[str, str], str] = {}
-    scans: list[Scan] = []
-    exclusions: list[Exclusion] = []
-    for candidate in sorted(candidates, key=lambda c: (c.patient, c.session)):
-        key = (candidate.patient, candidate.session)
-        if key in seen:
-            raise CohortError(f"{candidate.name} occurs twice: {seen[key]} and {candidate.where}; keep one of them")
-        seen[key] = candidate.where
-        verdict = _judge_one(candidate, rule)
-        if isinstance(verdict, Scan):
-            scans.append(verdict)
-        else:
-            exclusions.append(verdict)
-    if not scans:
-        reasons = Counter(one.reason for one in exclusions)
-        told = ", ".join(f"{count} x {reason}" for reason, count in reasons.items()) or "no T1w image was found"
-        raise CohortError(f"no usable scan in {source}: {told}")
-    odd = [scan.name for scan in scans if scan.edss == 0.5]
-    remarks = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
-    return Cohort(source, rule, tuple(scans), tuple(exclusions), tuple(remarks))
-
-
-def _judge_one(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:
-    def excluded(reason: str, detail: str = "") -> Exclusion:
-        return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where)
-
-    for kind, path in (("T1w", candidate.t1w), ("FLAIR", candidate.flair)):
-        if path is None:
-            return excluded(f"no {kind}")
-        if not path.is_file():
-            return excluded(f"{kind} file missing", str(path))
-    if candidate.score is None or candidate.score.edss.strip().lower() in MISSING:
-        return excluded("no EDSS")
-    edss = parse_edss(candidate.score.edss)
-    if edss is None:
-        return excluded("EDSS not on the scale", f"{candidate.score.edss!r}, {candidate.where}")
-    days = candidate.score.days
-    if days is None and rule.undated == "exclude":
-        return excluded("days from scan to EDSS unknown")
-    if days is not None and days < rule.min_days:
-        return excluded(f"EDSS before day {rule.min_days}", f"{days} days")
-    if days is not None and days > rule.max_days:
-        return excluded(f"EDSS after day {rule.max_days}", f"{days} days")
-    assert candidate.t1w is not None and candidate.flair is not None  # noqa: PT018
-    return Scan(
-        candidate.patient,
-        candidate.session,
-        candidate.t1w,
-        candidate.flair,
-        edss,
-        days,
-        rule.positive(edss),
-        candidate.mask,
-        candidate.labels,
-        candidate.dialect,
-        candidate.covariates,
-    )
-
-
-def parse_edss(text: str) -> float | None:
-    """An EDSS score from a text with decimal point or comma; None where it is not on the scale (0.5 passes, see ``judge``)."""
-    try:
-        value = float(text.strip().replace(",", "."))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and (value in EDSS_SCALE or value == 0.5) else None

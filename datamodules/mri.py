@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datamodules.augmentation import Augmentation, Augmenter
 from datamodules.boxes import crop_to_box, region_step
-from datamodules.augmentation import Augmentation, Augmenter, grown
 from datamodules.splits import Splits
 from datamodules.store import PreparedCohort
-from regions.grid import Box, EmptyRegionError, Grid
 from regions.catalog import Region
+from regions.grid import Box, EmptyRegionError
 
 Batch = dict[str, Tensor]
+
 
 class EpochBatches(Sampler[list[int]]):
     """Lists of rows: shuffled by (seed, epoch) for training, in order otherwise; batches differ by one scan at most in size."""
@@ -126,10 +127,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.mask = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))[None, None]
         self.region_labels = torch.zeros(256, dtype=torch.bool)
         self.region_labels[list(region.labels)] = True
-        self.read_box = grown(self.box, augmentation, grid.spacing)
-        self.augmenter = Augmenter(
-            augmentation, self.box, self.read_box, mirror_of(grid, augmentation), grid.spacing, len(labels), seed
-        )
+        self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
         if self.by_subject:
             self._check_subject_regions()
 
@@ -137,7 +135,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
         for row in sorted(int(row) for rows in self.partitions.values() for row in rows):
             if not self.region_labels.numpy()[self.prepared.crop(row, self.box, "labels")].any():
                 key = self.prepared.keys[row]
-                raise EmptyRegionError(f"scan {row} of the cohort (store {key[:12]}) has no voxel of {self.region.name} in its label map")
+                raise EmptyRegionError(
+                    f"scan {row} of the cohort (store {key[:12]}) has no voxel of {self.region.name} in its label map"
+                )
 
     def _dataset(self, rows: Sequence[int], box: Box) -> BoxDataset:
         size = len(rows) * 2 * 2 * int(np.prod(box.shape))
@@ -147,9 +147,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
     def _loader(self, *partitions: str) -> DataLoader[Batch]:
         train = partitions == ("train",)
         rows = [int(row) for name in partitions for row in self.partitions[name]]
-        dataset = self._dataset(rows, self.read_box if train else self.box)
+        dataset = self._dataset(rows, self.augmenter.read if train else self.box)
         sampler = EpochBatches(rows, self.batch_size, self.seed if train else None)
-        return DataLoader(dataset, batch_size=None, sampler=sampler)
+        return DataLoader(dataset, batch_size=None, sampler=sampler, generator=torch.Generator())  # leaves the global one alone
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training scans in a new order each epoch."""
@@ -192,18 +192,3 @@ class BrainMRIDataModule(pl.LightningDataModule):
             self.mask = self.mask.to(image.device)
             image = torch.where(self.mask, image, 0.0)
         return {"image": image, "label": batch["label"], "index": batch["index"]}
-
-
-def mirror_of(grid: Grid, augmentation: Augmentation) -> int:
-    """The sum of the indices of two voxels that lie at -x and +x.
-
-    Raises:
-        ValueError: if x = 0 lies neither on a voxel's centre nor between two, and mirroring is asked for.
-    """
-    exact = -2 * grid.origin[0] / grid.spacing[0]
-    if augmentation.flip and abs(exact - round(exact)) > 0.05:
-        raise ValueError(
-            f"left-right mirroring needs x = 0 on a voxel's centre or edge; it lies {exact / 2 % 1:.2f} voxels beside. "
-            "Set --data.augmentation.flip 0"
-        )
-    return round(exact)

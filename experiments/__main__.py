@@ -18,6 +18,9 @@ WORDS = {
     "compare": "the comparison of the inputs, from the runs' files",
     "report": "print the study's comparison again",
     "work": "take missing runs one after another (started by sweep)",
+    "sync": "upload the study's offline W&B runs, and look whether they arrived",
+    "dashboard": "the study's W&B workspace, as JSON without a key, saved with one",
+    "leet": "the study in W&B's terminal dashboard",
     "plan": "list the commands of the missing runs, for any scheduler",
 }
 

@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.atomic import write_text
-from experiments.plan import FOLDS, PlanError, Run, study_name
+from experiments.plan import FOLDS, PlanError, Run
 from experiments.predictions import Predictions, check_same_scans
 from experiments.results import RunFolder, read_predictions, require_complete, write_json
 from experiments.significance import Estimate, draw_patient_weights, summarise
+from experiments.study_arguments import parse, study_parser
 from experiments.tracking_options import TrackingOptions
 from regions.catalog import REGIONS
 
@@ -48,26 +49,21 @@ class Comparison:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``compare``: --study, --studies, --seed, --folds, --inputs, --draws, --partial, --tracking.mode."""
-    parser = argparse.ArgumentParser(prog="regionwise compare", add_help=False, allow_abbrev=False)
-    parser.add_argument("--study", default="")
-    parser.add_argument("--studies", type=Path, default=Path("studies"))
-    parser.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
+    parser = study_parser("compare")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int, default=FOLDS)
     parser.add_argument("--inputs", default="")
+    parser.add_argument("--regions", default="", help=argparse.SUPPRESS)
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--partial", action="store_true")
-    parser.add_argument("--tracking.mode", dest="mode", choices=("offline", "online", "disabled"), default="offline")
-    known, _ = parser.parse_known_args(arguments)
-    folder = known.studies / study_name(known.study or known.cohort.resolve().name.split(".")[0])
-    if not folder.is_dir():
-        raise PlanError(f"there is no study {folder}; start one with: make sweep STUDY={folder.name}")
+    parser.add_argument("--tracking.mode", dest="mode", choices=("offline", "online", "disabled"), default=None)
+    known, folder = parse(parser, arguments)
     names = [name for name in known.inputs.split(",") if name] or inputs_of(folder)
     comparison = compare(folder, names, known.seed, known.folds, known.draws, known.partial)
     console = Console(highlight=False, soft_wrap=True)
     write_comparison(folder, comparison)
     show(comparison, folder, console)
-    track(folder, comparison, TrackingOptions(mode=known.mode))
+    track(folder, comparison, TrackingOptions(mode=known.mode) if known.mode else TrackingOptions())
     return 0
 
 

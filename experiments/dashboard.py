@@ -1,18 +1,17 @@
-"""`make dashboard`: the study's W&B workspace as code, and the command line of W&B's terminal dashboard.
+"""`make dashboard`: the study's W&B workspace as code.
 
 Needs the optional package wandb-workspaces. Bars and curves show mean and standard deviation over folds; that is a
 description, the tests are in the `compare` run and in comparison.tsv.
 """
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from experiments.tracking import TrackingError, TrackingOptions, offline_run_folders, server_access
+from experiments.study_arguments import parse, study_parser
+from experiments.tracking import TrackingError, TrackingOptions, server_access
 
 RESULTS = ("test/auroc", "test/balanced_accuracy", "test/sensitivity", "test/specificity")
 CURVES = ("tuning/auroc", "tuning/balanced_accuracy", "tuning/loss", "train/loss")
@@ -92,37 +91,6 @@ def workspace_values(workspace: Any) -> dict[str, Any]:
     return cast(dict[str, Any], _without_ids(values))
 
 
-def leet_command(study_folder: Path) -> list[str]:
-    """Return the command line of `wandb leet`, W&B's dashboard in the terminal; needs no key and no network.
-
-    Leet lists one folder, while each run keeps its own: `<study>/leet/` gets a link to every offline run.
-
-    Raises:
-        TrackingError: if the study has no offline run.
-    """
-    runs = offline_run_folders(study_folder)
-    if not runs:
-        raise TrackingError(f"no offline run in {study_folder}; runs are made by `make fold` and `make sweep`")
-    links = study_folder / "leet"
-    links.mkdir(exist_ok=True)
-    for old in links.iterdir():
-        if old.is_symlink():
-            old.unlink()
-    for run in runs:
-        (links / run.name).symlink_to(os.path.relpath(run, links))
-    return [sys.executable, "-m", "wandb", "leet", str(links)]
-
-
-def leet(study_folder: Path) -> int:
-    """Show the study in the terminal until the user quits; the command behind `make leet`.
-
-    Returns:
-        The exit status of W&B's terminal dashboard.
-    """
-    environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-    return subprocess.run(leet_command(study_folder), env=environment, check=False).returncode
-
-
 def _comparison_panels() -> list[Any]:
     """Mean and standard deviation of each result by input, then every fold as a point."""
     import wandb_workspaces.reports.v2 as wr
@@ -179,3 +147,15 @@ def _without_ids(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_ids(inner) for key, inner in value.items() if key not in ("id", "__id__")}
     return [_without_ids(inner) for inner in value] if isinstance(value, list) else value
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``dashboard``: --study, --tracking.project, --tracking.entity."""
+    parser = study_parser("dashboard")
+    parser.add_argument("--tracking.project", dest="project", default=None)
+    parser.add_argument("--tracking.entity", dest="entity", default=None)
+    known, folder = parse(parser, arguments)
+    chosen = {name: value for name in ("project", "entity") if (value := getattr(known, name))}
+    made = dashboard(folder.name, folder, TrackingOptions(**chosen))
+    print(f"workspace: {made.url or made.file}")
+    return 0

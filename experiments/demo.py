@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from datamodules.phantoms import PhantomOptions, write_phantom_cohort
 from experiments.settings import DEMO_COHORT
+from experiments.study_arguments import only_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     status = sweep.main(arguments)
     if status != 0:
         return status
-    return compare.main(arguments)
+    return compare.main(only_study(arguments))
 
 
 def ensure_demo_cohort(cohort: Path, console: Console) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+from experiments.plan import PlanError
+from experiments.study_arguments import PlainParser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``phantoms``: --out, --phantom (preset), --patients, --scans, --spacing, --seed, --external."""
     default = PhantomOptions()
-    parser = argparse.ArgumentParser(prog="regionwise phantoms", add_help=False, allow_abbrev=False)
+    parser = PlainParser(prog="regionwise phantoms", add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--phantom", default=default.preset)
     parser.add_argument("--patients", type=int, default=default.patients)
@@ -21,9 +22,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=default.seed)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--external", action="store_true")
-    known, _ = parser.parse_known_args(arguments)
+    known = parser.parse_args(arguments)
     if known.out is None:
-        raise ValueError("--out is missing; give the folder of the new cohort, for example --out cohorts/phantoms")
+        raise PlanError("--out is missing; give the folder of the new cohort, for example --out cohorts/phantoms")
     options = PhantomOptions(known.phantom, known.patients, known.scans, known.spacing, known.seed, known.external)
 
     from rich.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.compare import METRICS, Comparison, show
-from experiments.plan import PlanError, study_name
+from experiments.plan import PlanError
 from experiments.significance import Estimate
+from experiments.study_arguments import parse, study_parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``report``: --study, --studies, --cohort."""
-    parser = argparse.ArgumentParser(prog="regionwise report", add_help=False, allow_abbrev=False)
-    parser.add_argument("--study", default="")
-    parser.add_argument("--studies", type=Path, default=Path("studies"))
-    parser.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
-    known, _ = parser.parse_known_args(arguments)
-    folder = known.studies / study_name(known.study or known.cohort.resolve().name.split(".")[0])
+    _, folder = parse(study_parser("report"), arguments)
     show(read_comparison(folder), folder, Console(highlight=False, soft_wrap=True))
     return 0
 

@@ -20,6 +20,8 @@ from experiments.tracking import TrackingOptions
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from datamodules.augmentation import Augmentation
+
     from experiments.study import StudyOptions
 
 PRESETS = Path(__file__).parent / "presets"
@@ -151,6 +153,25 @@ class Settings:
         v = self.values.tracking
         return TrackingOptions(**v.as_dict()) if hasattr(v, "as_dict") else v
 
+    def augmentation(self) -> Augmentation:
+        """Random changes of training scans."""
+        from datamodules.augmentation import Augmentation
+
+        v = self.values.data.augmentation
+        return Augmentation(**v.as_dict()) if hasattr(v, "as_dict") else v
+
+    def check(self) -> None:
+        """Make every record that checks its values, so that a mistake is named before any work is done.
+
+        Raises:
+            ValueError: naming the setting at fault.
+        """
+        self.study_options()
+        self.tracking()
+        self.augmentation()
+        if self.values.data.batch_size < 1:
+            raise SettingsError(f"data.batch_size is {self.values.data.batch_size}; give 1 or more")
+
     def plain(self) -> dict[str, Any]:
         """All settings as plain values, as they stand in YAML."""
         import yaml
@@ -192,11 +213,15 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     words = preset_arguments(arguments)
     parser = build_parser()
     try:
-        return Settings(parser, parser.parse_args(words))
+        settings = Settings(parser, parser.parse_args(words))
     except ArgumentError as error:
         raise SettingsError(readable(str(error))) from None
+    settings.check()
+    return settings
 
 
 def readable(message: str) -> str:
-    """A parser's message on one line."""
-    return " ".join(part.strip() for part in message.replace("Problem with given", "problem with").splitlines() if part.strip())
+    """A parser's message on one line, without the types that were tried and did not fit."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a path", "- Expected a <class 'NoneType'>", "Given value type")
+    parts = [part.strip() for part in message.splitlines()]
+    return " ".join(part.removeprefix("- ") for part in parts if part and not part.startswith(noise))

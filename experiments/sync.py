@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from experiments.study_arguments import parse, study_parser
 from experiments.tracking import TrackingError, TrackingOptions, offline_run_folders, online_run_folders, server_access
 
 _RUNNING_SECONDS = 120
@@ -225,3 +226,14 @@ def _verify(
     tables = sum(api.artifact_exists(f"{place}/{name}:latest") for name in names)
     state = f"{rows} of {needed} rows, {tables} of {len(names)} tables on the server"
     (report.verified if rows >= needed and tables == len(names) else report.failed)[run_id] = state
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``sync``: --study, --without-tables, --tracking.project, --tracking.entity."""
+    parser = study_parser("sync")
+    parser.add_argument("--without-tables", action="store_true")
+    parser.add_argument("--tracking.project", dest="project", default=None)
+    parser.add_argument("--tracking.entity", dest="entity", default=None)
+    known, folder = parse(parser, arguments)
+    chosen = {name: value for name in ("project", "entity") if (value := getattr(known, name))}
+    return sync(folder, TrackingOptions(**chosen), known.without_tables)

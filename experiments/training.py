@@ -19,7 +19,6 @@ from rich.console import Console
 from torch import nn
 
 from datamodules.atomic import write_text
-from datamodules.augmentation import Augmentation
 from datamodules.mri import BrainMRIDataModule
 from experiments.plan import Run
 from experiments.progress import History, RunProgress
@@ -61,7 +60,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     pl.seed_everything(np.random.SeedSequence([run.seed, run.fold]).generate_state(1)[0].item(), verbose=False)
     values = settings.parser.instantiate(settings.values)
     network: nn.Module = values.network
-    data = _data(values, study, run, multiple_of(network))
+    data = _data(settings, values, study, run, multiple_of(network))
     module = StratificationModule(network=network, **settings.values.model.as_dict())
     logger = open_run(
         settings.tracking(),
@@ -86,10 +85,8 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     return Parts(module, data, trainer, best, stopwatch, history, progress, logger, close)
 
 
-def _data(values: Any, study: Study, run: Run, sides: int) -> BrainMRIDataModule:
-    options = values.data.as_dict()
-    if isinstance(options["augmentation"], dict):
-        options["augmentation"] = Augmentation(**options["augmentation"])
+def _data(settings: Settings, values: Any, study: Study, run: Run, sides: int) -> BrainMRIDataModule:
+    options = values.data.as_dict() | {"augmentation": settings.augmentation()}
     own = load_regions(values.regions) if values.regions else None
     return BrainMRIDataModule(
         study.prepared,

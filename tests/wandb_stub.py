@@ -15,69 +15,19 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
+from wandb_stub_records import TEAM, TIME, Artifact, Run, bucket, membership, project
 
 API_KEY = "0" * 40
-TEAM = "team"
-_TIME = "2026-01-01T00:00:00"
 _OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 _UPSERT_FIELDS = {
     "groupName": "group", "jobType": "job_type", "displayName": "name", "tags": "tags", "sweep": "sweep",
     "host": "host", "program": "program", "repo": "repo", "commit": "commit",
 }  # fmt: skip
-
-
-@dataclass
-class Run:
-    """What the server knows about one run."""
-
-    project: str
-    id: str
-    about: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    streams: dict[str, dict[int, str]] = field(default_factory=dict)
-    files: list[str] = field(default_factory=list)
-    state: str = "running"
-
-    def lines(self, stream: str) -> list[str]:
-        """Return the lines of a stream in order; a line that was sent twice counts once."""
-        return [line for _, line in sorted(self.streams.get(stream, {}).items())]
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """Rows as logged."""
-        return [json.loads(line) for line in self.lines("wandb-history.jsonl")]
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The last value of everything."""
-        lines = self.lines("wandb-summary.json")
-        return json.loads(lines[-1]) if lines else {}
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The configuration without W&B's own part."""
-        return {key: entry["value"] for key, entry in self.config.items() if key != "_wandb"}
-
-
-@dataclass
-class Artifact:
-    """One version of an artifact."""
-
-    id: str
-    project: str
-    run: str | None
-    name: str
-    kind: str
-    digest: str
-    version: int
-    state: str = "PENDING"
-    files: list[str] = field(default_factory=list)
 
 
 class WandbStub:
@@ -222,25 +172,11 @@ class WandbStub:
         run = self._run(v.get("project") or "uncategorized", v["name"])
         run.config.update(json.loads(v.get("config") or "{}"))
         run.about.update({mine: v[theirs] for theirs, mine in _UPSERT_FIELDS.items() if v.get(theirs) is not None})
-        return {"upsertBucket": {"inserted": inserted, "bucket": self._bucket(run)}}
-
-    def _bucket(self, run: Run) -> Any:
-        tail = {f"{name}Tail": json.dumps(run.lines(f"wandb-{name}.jsonl")[-1:]) for name in ("history", "events")}
-        count = {f"{name}LineCount": len(run.lines(f"wandb-{name}.jsonl")) for name in ("history", "events")}
-        telemetry = run.config.get("_wandb", {}).get("value", {}).get("t", {})
-        return {
-            "id": f"b-{run.id}", "projectId": "1", "name": run.id, "displayName": run.about.get("name", run.id),
-            "description": "", "notes": "", "config": json.dumps(run.config), "sweepName": run.about.get("sweep"),
-            "tags": run.about.get("tags", []), "group": run.about.get("group"), "jobType": run.about.get("job_type"),
-            "state": run.state, "commit": None, "readOnly": False, "createdAt": _TIME, "heartbeatAt": _TIME,
-            "summaryMetrics": json.dumps(run.summary), "systemMetrics": "{}", "user": {"name": "u", "username": "u"},
-            "historyKeys": {"keys": {}, "lastStep": len(run.history) - 1}, "logLineCount": len(run.lines("output.log")),
-            "wandbConfig": json.dumps({"t": telemetry}), "project": _project(run.project), **tail, **count,
-        }  # fmt: skip
+        return {"upsertBucket": {"inserted": inserted, "bucket": bucket(run)}}
 
     def _on_run_resume_status(self, v: dict[str, Any]) -> Any:
         run = self.runs.get(v["name"])
-        return {"model": {**_project(v["project"]), "bucket": self._bucket(run) if run else None}}
+        return {"model": {**project(v["project"]), "bucket": bucket(run) if run else None}}
 
     def _on_run_stopped_status(self, v: dict[str, Any]) -> Any:
         return {"project": {"run": {"stopped": False}}}
@@ -248,7 +184,7 @@ class WandbStub:
     def _on_runs(self, v: dict[str, Any]) -> Any:
         wanted = json.loads(v.get("filters") or "{}").get("group")
         found = [run for run in self.runs.values() if run.project == v["project"]]
-        edges = [{"node": self._bucket(run), "cursor": run.id} for run in found
+        edges = [{"node": bucket(run), "cursor": run.id} for run in found
                  if wanted in (None, run.about.get("group"))]  # fmt: skip
         page = {"endCursor": None, "hasNextPage": False}
         return {"project": {"internalId": "1", "runCount": len(edges), "readOnly": False,
@@ -256,10 +192,10 @@ class WandbStub:
 
     def _on_run(self, v: dict[str, Any]) -> Any:
         run = self.runs.get(v["name"])
-        return {"project": {"internalId": "1", "run": self._bucket(run) if run else None}}
+        return {"project": {"internalId": "1", "run": bucket(run) if run else None}}
 
     def _on_run_history_keys(self, v: dict[str, Any]) -> Any:
-        return {"project": {"run": {"historyKeys": self._bucket(self.runs[v["name"]])["historyKeys"]}}}
+        return {"project": {"run": {"historyKeys": bucket(self.runs[v["name"]])["historyKeys"]}}}
 
     def _on_create_run_files(self, v: dict[str, Any]) -> Any:
         self.runs[v["run"]].files += v["files"]
@@ -305,7 +241,7 @@ class WandbStub:
     def _on_artifact_membership_by_name(self, v: dict[str, Any]) -> Any:
         name = v["name"].split(":")[0]
         found = [one for one in self.artifacts.values() if one.name == name and one.state == "COMMITTED"]
-        return {"project": {"artifactCollectionMembership": _membership(found[-1]) if found else None}}
+        return {"project": {"artifactCollectionMembership": membership(found[-1]) if found else None}}
 
     # Saved views (workspaces)
 
@@ -325,14 +261,14 @@ class WandbStub:
         grid = [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
         name = f"sweep{len(self.sweeps)}"
         self.sweeps[name] = {"config": v["config"], "queue": grid, "given": []}
-        return {"upsertSweep": {"sweep": {"name": name, "project": _project(v["projectName"])},
+        return {"upsertSweep": {"sweep": {"name": name, "project": project(v["projectName"])},
                                 "configValidationWarnings": []}}  # fmt: skip
 
     def _on_sweep(self, v: dict[str, Any]) -> Any:
         name = v.get("sweep") or v["name"]
         return {"project": {"sweep": {
             "id": name, "name": name, "method": "grid", "state": "RUNNING", "description": None, "controller": None,
-            "config": self.sweeps[name]["config"], "createdAt": _TIME, "heartbeatAt": _TIME, "updatedAt": _TIME,
+            "config": self.sweeps[name]["config"], "createdAt": TIME, "heartbeatAt": TIME, "updatedAt": TIME,
             "earlyStopJobRunning": False, "scheduler": None, "runs": {"edges": []},
         }}}  # fmt: skip
 
@@ -360,26 +296,6 @@ class _QuietServer(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Clients that vanish are normal here."""
-
-
-def _project(name: str) -> dict[str, Any]:
-    return {"id": f"p-{name}", "internalId": "1", "name": name, "entity": {"id": "e", "name": TEAM}}
-
-
-def _membership(artifact: Artifact) -> dict[str, Any]:
-    collection = {"__typename": "ArtifactSequence", "name": artifact.name, "project": _project(artifact.project)}
-    alias = {"__typename": "ArtifactAlias", "id": "latest", "alias": "latest", "artifactCollection": collection}
-    described = {
-        "__typename": "Artifact", "id": artifact.id, "artifactSequence": collection, "versionIndex": artifact.version,
-        "artifactType": {"name": artifact.kind}, "description": None, "metadata": "{}", "ttlDurationSeconds": -2,
-        "ttlIsInherited": True, "tags": [], "historyStep": None, "state": artifact.state, "size": 0,
-        "digest": artifact.digest, "commitHash": artifact.id, "fileCount": len(artifact.files), "createdAt": _TIME,
-        "updatedAt": _TIME, "aliases": [alias],
-    }  # fmt: skip
-    return {
-        "__typename": "ArtifactCollectionMembership", "id": "m", "versionIndex": artifact.version, "createdAt": _TIME,
-        "aliases": [alias], "artifactCollection": collection, "artifact": described,
-    }  # fmt: skip
 
 
 def _read_body(request: BaseHTTPRequestHandler) -> bytes:

@@ -1,0 +1,111 @@
+"""Tiny cohorts and hand-made scans for all tests. Whatever lives for the session must not be changed: copy it first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+from experiments.study import Study, StudyOptions, open_study
+from regions.atlas import template_on
+from regions.grid import Grid
+
+MADE_AFFINE = np.array([[8.0, 0, 0, -76], [0, 8, 0, -114], [0, 0, 8, -74], [0, 0, 0, 1]])
+MADE_SHAPE = (20, 25, 22)
+
+
+@dataclass(frozen=True)
+class MadeScan:
+    """The files of one hand-made scan, what stands in them, and where: MNI152, 8 mm, no two sides equal."""
+
+    t1w: Path
+    flair: Path
+    mask: Path
+    labels: Path
+    arrays: dict[str, np.ndarray[Any, Any]]
+    affine: np.ndarray[Any, Any]
+
+
+@pytest.fixture(scope="session")
+def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BIDS folder at 6 mm: 21 patients, 8 of them positive, 25 scans, one site."""
+    folder = tmp_path_factory.mktemp("phantoms") / "cohort"
+    return write_phantom_cohort(folder, PhantomOptions(patients=21, scans=25, spacing_mm=6.0, seed=11))
+
+
+@pytest.fixture(scope="session")
+def external_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another BIDS folder on the same voxels: 10 patients, 11 scans, five sites."""
+    folder = tmp_path_factory.mktemp("phantoms") / "external"
+    return write_phantom_cohort(folder, PhantomOptions(patients=10, scans=11, spacing_mm=6.0, seed=11, external=True))
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that the session's studies share; adding to it is fine, changing what is there is not."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def study_options(phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyOptions:
+    """Options of ``study``."""
+    return StudyOptions(cohort=phantom_cohort, folder=tmp_path_factory.mktemp("studies") / "study", store=store_folder)
+
+
+@pytest.fixture(scope="session")
+def study(study_options: StudyOptions) -> Study:
+    """A study of the phantom cohort, split seven-fold and prepared."""
+    return open_study(study_options)
+
+
+@pytest.fixture
+def phantom_copy(phantom_cohort: Path, tmp_path: Path) -> Path:
+    """The phantom cohort, to be changed."""
+    return Path(shutil.copytree(phantom_cohort, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="session")
+def write_nifti() -> Callable[..., Path]:
+    """``write_nifti(path, array, affine=MADE_AFFINE)`` writes one NIfTI file with the array's own type."""
+
+    def write(path: Path, array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any] = MADE_AFFINE) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(array, affine), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_scan(write_nifti: Callable[..., Path]) -> Callable[..., MadeScan]:
+    """``make_scan(folder, name="sub-a", seed=0)`` writes T1w, FLAIR, brain mask and FreeSurfer label map of one scan.
+
+    The brain is the template's without its leftmost slice, so that left and right differ; tissues differ by their label.
+    """
+
+    def make(folder: Path, name: str = "sub-a", seed: int = 0) -> MadeScan:
+        rng = np.random.default_rng(seed)
+        labels = template_on(Grid.of(MADE_SHAPE, MADE_AFFINE)).copy()
+        labels[:3] = 0
+        brain = labels > 0
+        arrays = {"labels": labels, "mask": brain.astype(np.uint8)}
+        for kind, level in (("t1w", 400), ("flair", 250)):
+            image = (level + 2.0 * labels + rng.normal(0, 10, MADE_SHAPE)) * brain
+            arrays[kind] = image.astype(np.float32)
+        paths = {kind: write_nifti(folder / f"{name}_{kind}.nii.gz", array) for kind, array in arrays.items()}
+        return MadeScan(paths["t1w"], paths["flair"], paths["mask"], paths["labels"], arrays, MADE_AFFINE)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_scan(make_scan: Callable[..., MadeScan], tmp_path_factory: pytest.TempPathFactory) -> MadeScan:
+    """One hand-made scan that no test changes."""
+    return make_scan(tmp_path_factory.mktemp("made"))
