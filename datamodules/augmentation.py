@@ -1,8 +1,8 @@
 """Random changes of training scans, on the device that holds the batch.
 
 Each scan's parameters are a function of (seed, epoch, row of the cohort) alone: they depend neither on the batch it falls into
-nor on the input, the number of devices or an earlier interruption. Every change is tied to the study's grid, not to the box that
-an input cuts out, so a regional run sees exactly what the global run sees of its region, noise included.
+nor on the input, the number of devices or an earlier interruption. Every change is tied to the study's grid, not to an input's
+box, so a regional run sees exactly what the global run sees of its region, noise included.
 """
 
 from __future__ import annotations
@@ -125,12 +125,10 @@ class Augmenter:
         if self.options.noise:
             for target, row in zip(out, rows, strict=True):
                 self._add_noise(target, row, epoch, drawn)
-        moved = (
-            None
-            if labels is None
-            else torch.stack([move(one[None], row, drawn)[0] for one, row in zip(labels, rows, strict=True)])
-        )
-        return out.masked_fill_(outside, 0.0), moved
+        out.masked_fill_(outside, 0.0)
+        if labels is None:
+            return out, None
+        return out, torch.cat([move(one[None], row, drawn) for one, row in zip(labels, rows, strict=True)])
 
     def parameters(self, epoch: int) -> Parameters:
         """The parameters of every scan of the cohort in an epoch; those of one option do not depend on another."""
@@ -159,29 +157,28 @@ class Augmenter:
     def _cropped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
         """Shift and mirror one volume (C, *read.shape): a view of whole voxels, (C, *box.shape)."""
         corner = [at - start for at, start in zip(self._first(row, drawn), self.read.start, strict=True)]
-        part = volume[(..., *(slice(at, at + side) for at, side in zip(corner, self.box.shape, strict=True)))]
+        i, j, k = (slice(at, at + side) for at, side in zip(corner, self.box.shape, strict=True))
+        part = volume[:, i, j, k]
         return part.flip(-3) if drawn.flip[row] else part
 
     def _warped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
-        """Shift, mirror, rotate and scale one volume (C, *read.shape) in one interpolation; label maps take the nearest voxel."""
-        backward = rotation(drawn.angle[row]) / drawn.size[row]
+        """Shift, mirror, rotate and scale one volume (C, *read.shape) in one step; labels take the nearest voxel."""
+        backward = rotation(drawn.angle[row]).T / drawn.size[row]
         spacing, centre = np.array(self.grid.spacing), (np.array(self.grid.shape) - 1) / 2
         positions = []
         for axis, (first, side) in enumerate(zip(self._first(row, drawn), self.box.shape, strict=True)):
             voxels = first + np.arange(side)
-            positions.append((voxels[::-1] if axis == 0 and drawn.flip[row] else voxels) - centre[axis])
-        x, y, z = (
-            torch.tensor(p * s, dtype=torch.float32, device=volume.device) for p, s in zip(positions, spacing, strict=True)
-        )
+            voxels = voxels[::-1] if axis == 0 and drawn.flip[row] else voxels
+            positions.append((voxels - centre[axis]) * spacing[axis])
+        x, y, z = (torch.tensor(position, dtype=torch.float32, device=volume.device) for position in positions)
         places = []
         for axis, (a, b, c) in enumerate((backward / spacing[:, None]).tolist()):
             voxel = a * x[:, None, None] + b * y[None, :, None] + c * z[None, None, :] + (centre[axis] - self.read.start[axis])
             places.append((2 * voxel + 1) / self.read.shape[axis] - 1)
         where = torch.stack(places[::-1], dim=-1)[None]
         mode = "bilinear" if volume.is_floating_point() else "nearest"
-        return F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0].to(
-            volume.dtype if mode == "nearest" else None
-        )
+        moved = F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0]
+        return moved if mode == "bilinear" else moved.to(volume.dtype)
 
     def _add_noise(self, image: Tensor, row: int, epoch: int, drawn: Parameters) -> None:
         """Add a scan's noise to (C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid."""
@@ -193,8 +190,9 @@ class Augmenter:
         start = int(drawn.offset[row])
         whole = self._noise[2][start : start + count].view(image.shape[0], *self.grid.shape)
         ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]
-        inside = tuple(slice(a - s, b - s) for (a, b), s in zip(ends, self.box.start, strict=True))
-        image[(..., *inside)] += whole[(..., *(slice(a, b) for a, b in ends))]
+        i, j, k = (slice(a, b) for a, b in ends)
+        x, y, z = (slice(a - s, b - s) for (a, b), s in zip(ends, self.box.start, strict=True))
+        image[:, x, y, z] += whole[:, i, j, k]
 
 
 def _whole(share: npt.NDArray[np.float64], most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -231,16 +229,19 @@ def mirror_of(grid: Grid, augmentation: Augmentation) -> int:
 def grown(box: Box, augmentation: Augmentation, grid: Grid) -> Box:
     """The box that must be read so that a changed crop of ``box`` finds its voxels.
 
-    A mirrored box can end one voxel beside itself (see ``regions.grid.region_box``), hence one more on the first axis. Where scans
-    are turned or scaled, the box's corners are followed over the range of angles and sizes.
+    A box can lie beside its mirror image (see ``regions.grid.region_box``), so both are read. Where scans are turned or scaled,
+    the box's corners are followed over the range of angles and sizes.
     """
-    room = np.array(augmentation.shift_voxels(grid.spacing)) + (1 if augmentation.flip else 0, 0, 0)
+    room = np.array(augmentation.shift_voxels(grid.spacing))
     start, stop = np.array(box.start) - room, np.array(box.stop) + room
+    if augmentation.flip:
+        mirror = mirror_of(grid, augmentation)
+        start[0], stop[0] = min(start[0], mirror - stop[0] + 1), max(stop[0], mirror - start[0] + 1)
     if augmentation.interpolates:
         spacing, centre = np.array(grid.spacing), (np.array(grid.shape) - 1) / 2
         corners = (np.array(list(product(*zip(start, stop - 1, strict=True)))) - centre) * spacing
         angles = np.deg2rad(np.linspace(-augmentation.rotate_deg, augmentation.rotate_deg, 7))
-        turned = np.stack([corners @ rotation(np.array(angle)).T for angle in product(angles, repeat=3)])
+        turned = np.stack([corners @ rotation(np.array(angle)) for angle in product(angles, repeat=3)])
         reached = np.concatenate([turned / (1 + sign * augmentation.scale) for sign in (-1, 1)]) / spacing + centre
         start = np.minimum(start, np.floor(reached.min(axis=(0, 1))).astype(int) - 1)
         stop = np.maximum(stop, np.ceil(reached.max(axis=(0, 1))).astype(int) + 2)

@@ -19,14 +19,24 @@ def region_step(
     """The template mask of a region (None for the whole brain) and the box that its batches show.
 
     In subject mode the box leaves 10 mm of room around the template's region.
+
+    Raises:
+        ValueError: if there is no such mask mode.
     """
-    room = {"template": 0.0, "template-dilated": dilate_mm, "subject": SUBJECT_ROOM_MM}[mask_mode] if region.labels else 0.0
-    mask = region_mask(region, grid, room)
+    rooms = {"template": 0.0, "template-dilated": dilate_mm, "subject": SUBJECT_ROOM_MM}
+    if mask_mode not in rooms:
+        raise ValueError(f"mask mode {mask_mode!r} does not exist; modes are {', '.join(rooms)}")
+    mask = region_mask(region, grid, rooms[mask_mode] if region.labels else 0.0)
     return (mask if region.labels else None), region_box(mask, grid, multiple_of)
 
 
-def crop_to_box(mask: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
-    """Cut a box out of an array (I, J, K), zero where the box reaches outside."""
-    room = max(max(-s for s in box.start), max(e - n for e, n in zip(box.stop, mask.shape, strict=True)), 0)
-    padded = np.pad(mask, room)
-    return padded[tuple(slice(a + room, b + room) for a, b in zip(box.start, box.stop, strict=True))]
+def crop_to_box(whole: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
+    """Copy a box out of an array (..., I, J, K), zero where the box reaches outside; reads no more than the box."""
+    sides = whole.shape[-3:]
+    inside = [(min(max(a, 0), n), max(min(b, n), 0)) for a, b, n in zip(box.start, box.stop, sides, strict=True)]
+    out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype)
+    if all(a < b for a, b in inside):
+        source = tuple(slice(a, b) for a, b in inside)
+        target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
+        out[(..., *target)] = whole[(..., *source)]
+    return out

@@ -1,8 +1,8 @@
 """Which scans are there, which can be used, and with which label.
 
-A cohort is a BIDS-like folder or one plain table. Rows that cannot be used are excluded with a reason and counted by scan and by
-patient; nothing is dropped without a word. Dates: ``days`` counts from the scan to the EDSS assessment, so 0 ... 183 means
-assessed within six months after the scan (Coll et al. 2024).
+A cohort is a BIDS-like folder or one plain table. Scans that cannot be used are excluded with a reason and counted by scan and
+by patient (``datamodules.judgement``); nothing is dropped without a word. Dates: ``days`` counts from the scan to the EDSS
+assessment, so 0 ... 183 means assessed within six months after the scan (Coll et al. 2024).
 """
 
 from __future__ import annotations

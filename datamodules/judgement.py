@@ -53,14 +53,12 @@ def _refuse_doubles(candidates: Sequence[Candidate]) -> None:
     for one in candidates:
         first = spelling.setdefault(_bare(one.patient, "sub-"), one)
         if first.patient != one.patient:
-            raise CohortError(
-                f"patients {first.patient!r} ({first.where}) and {one.patient!r} ({one.where}) look like one; spell the name in one way"
-            )
+            both = f"{first.patient!r} ({first.where}) and {one.patient!r} ({one.where})"
+            raise CohortError(f"patients {both} look like one; spell the name in one way")
         double = seen.setdefault((one.patient, _bare(one.session, "ses-")), one)
         if double is not one:
-            raise CohortError(
-                f"{one.name} occurs twice: {double.where} and {one.where}; keep one, or give repeated scans sessions of their own"
-            )
+            both = f"{double.where} and {one.where}"
+            raise CohortError(f"{one.name} occurs twice: {both}; keep one, or give repeated scans a session each")
 
 
 def _bare(name: str, prefix: str) -> str:
@@ -72,9 +70,11 @@ def _judge_one(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:
     if verdict:
         reason, detail = verdict
         return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where)
-    edss = parse_edss(candidate.score.edss) if candidate.score else None
-    if candidate.t1w is None or candidate.flair is None or candidate.score is None or edss is None:
-        raise AssertionError(f"{candidate.name} was judged usable without files or score")
+    assert candidate.t1w is not None
+    assert candidate.flair is not None
+    assert candidate.score is not None
+    edss = parse_edss(candidate.score.edss)
+    assert edss is not None
     return Scan(
         candidate.patient,
         candidate.session,

@@ -20,13 +20,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     the commonest of comma, semicolon and tab in the header.
 
     Raises:
-        CohortError: if the file is empty, repeats a column, is not UTF-8 or not well quoted, if a row has another number of cells
-            than the header, or if a cell holds a tab, a line break or a quotation mark, which no table of a study could hold.
+        CohortError: if the file is empty, repeats a column, is not UTF-8 or not well quoted, if a row has another number of
+            cells than the header, or if a cell holds a tab, a line break or a quotation mark: no table of a study could.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise CohortError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8 .tsv or .csv") from None
+        wrong = f"{error.reason} at byte {error.start}"
+        raise CohortError(f"{path} is not UTF-8 text ({wrong}); save it as UTF-8 .tsv or .csv") from None
     first = next((line for line in text.split("\n") if line.strip(" \t\r,;")), "")
     if not first:
         raise CohortError(f"{path} is empty; its first line must name the columns")
@@ -44,13 +45,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _row(path: Path, header: Sequence[str], number: int, cells: Sequence[str]) -> dict[str, str]:
+    where = f"{path} line {number}"
     if len(cells) != len(header):
-        raise CohortError(f"{path} line {number}: {len(cells)} cells where the header has {len(header)}; give each column one cell")
+        raise CohortError(f"{where}: {len(cells)} cells where the header has {len(header)}; give each column one cell")
     for name, cell in zip(header, cells, strict=True):
         if cell and not name:
-            raise CohortError(f"{path} line {number}: {cell!r} stands in a column without a name; name it in the header")
-        if not cell.isprintable() or '"' in cell:
-            raise CohortError(f"{path} line {number}, column {name!r}: {cell!r} holds a tab, line break or quotation mark; remove it")
+            raise CohortError(f"{where}: {cell!r} stands in a column without a name; name it in the header")
+        if set(cell) & set('\t\n\r"'):
+            raise CohortError(f"{where}, column {name!r}: {cell!r} holds a tab, line break or quotation mark; remove it")
     return {name: cell for name, cell in zip(header, cells, strict=True) if name} | {"#": str(number)}
 
 
@@ -71,6 +73,12 @@ def require_columns(path: Path, rows: Sequence[Mapping[str, str]], needed: Itera
             raise CohortError(f"{path} has no column {name!r}{hint}; it has: {', '.join(present)}")
 
 
+def bids_id(row: Mapping[str, str], column: str, prefix: str) -> str:
+    """A participant or session with its prefix (``sub-``, ``ses-``), however it was written; empty where it is missing."""
+    text = row.get(column, "")
+    return "" if text.lower() in MISSING else prefix + text.removeprefix(prefix)
+
+
 PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
 TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH_COLUMNS)
 """Columns with a meaning of their own; any other is a covariate. ``label`` follows from ``edss`` and is not read."""
@@ -79,9 +87,9 @@ TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH
 def read_table(path: Path) -> list[Candidate]:
     """Candidates from one plain table.
 
-    Columns: ``patient``, ``t1w``, ``flair``, ``edss``; optional ``session``, ``days`` (from scan to EDSS), ``mask`` (brain mask),
-    ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``), and any covariates (``age``, ``sex``,
-    ``site``, ...). Paths are relative to the table.
+    Columns: ``patient``, ``t1w``, ``flair``, ``edss``; optional ``session``, ``days`` (from scan to EDSS), ``mask`` (brain
+    mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``), and any covariates (``age``,
+    ``sex``, ``site``, ...). Paths are relative to the table.
 
     Raises:
         CohortError: if a column or a patient's name is missing, or if ``days`` is not a whole number.

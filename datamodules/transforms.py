@@ -11,7 +11,8 @@ step. Inside the brain a prepared voxel is never exactly zero, outside it always
 
 from __future__ import annotations
 
-import zlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort import CohortError, Scan
+from datamodules.cohort import Scan
+from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_space, read_volume
 from regions.atlas import load_template, template_dice
 from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
 
@@ -29,19 +31,8 @@ CODE_VERSION = 1
 CHANNELS = ("t1w", "flair")
 TINY = np.float16(6e-8)
 LEAST_OVERLAP = 0.5
-
-
-class ScanError(CohortError):
-    """One scan whose files cannot be used; the message names the file."""
-
-
-@dataclass(frozen=True)
-class Volume:
-    """One image file: (I, J, K) float32 as stored, and its affine (voxel to mm)."""
-
-    path: Path
-    array: npt.NDArray[np.float32]
-    affine: npt.NDArray[np.float64]
+LARGEST_ML = 2500
+"""The template's brain has 1857 ml; a head that still has its skull and skin is twice as large."""
 
 
 @dataclass(frozen=True)
@@ -58,67 +49,34 @@ class Prepared:
     template_dice: float
 
 
-def read_volume(path: Path) -> Volume:
-    """Read one NIfTI file.
-
-    Raises:
-        ScanError: if the file is damaged, not a single volume, holds values that are not finite, or one value only.
-    """
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
-
-    try:
-        image: Any = nib.load(path)
-        array = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise ScanError(f"{path} cannot be read ({_short(error)}); restore the file or take the scan out") from None
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim != 3 or min(array.shape) < 2:
-        raise ScanError(f"{path} has shape {tuple(array.shape)}; a single 3D volume is needed")
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
-        raise ScanError(f"{path} holds {bad} voxels that are not finite (NaN or infinite); export it again")
-    if array.min() == array.max():
-        raise ScanError(f"{path} holds nothing but the value {array.flat[0]:g}; export it again")
-    return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
-
-
-def _short(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
-
-
-def check_same_space(reference: Volume, other: Volume, tolerance_mm: float = TOLERANCE_MM) -> None:
-    """Refuse an image that does not lie voxel for voxel on another.
-
-    Raises:
-        ScanError: naming both files, and the shapes or the largest distance in mm.
-    """
-    if reference.array.shape != other.array.shape:
-        raise ScanError(f"{other.path} has shape {other.array.shape}, {reference.path.name} {reference.array.shape}; register them")
-    gap = space_gap_mm(reference.array.shape, reference.affine, other.affine)
-    if gap > tolerance_mm:
-        raise ScanError(f"{other.path} lies {gap:.2f} mm from {reference.path.name}, {tolerance_mm:g} mm are allowed; register them")
-
-
-def study_grid(path: Path, margin_mm: float = 6.0) -> Grid:
-    """The grid on which a study's volumes are stored: the voxels of one scan, cropped or extended to the template brain.
+def study_grid(paths: Sequence[Path], margin_mm: float = 6.0) -> Grid:
+    """The grid on which a study's volumes are stored: the voxels that most scans have, cut or extended to the template brain.
 
     Args:
-        path: A scan of the cohort; its spacing and the position of its voxels are taken.
+        paths: One image of each scan; only headers are read, and those that cannot be used have no say.
         margin_mm: Room around the template brain.
 
-    Raises:
-        ScanError: if the header cannot be read or the scan is not in an axis-aligned space.
-    """
-    import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
+    Returns:
+        The commonest grid, the first of equally common ones.
 
-    try:
-        image: Any = nib.as_closest_canonical(nib.load(path))
-        own = Grid.of(image.shape[:3], image.affine)
-    except (ImageFileError, EOFError, OSError, zlib.error, SpaceError, ValueError) as error:
-        raise ScanError(f"{path}: {_short(error)}") from None
+    Raises:
+        ScanError: if no header can be used; the error is that of the first.
+    """
+    found: Counter[Grid] = Counter()
+    errors: list[ScanError] = []
+    for path in paths:
+        try:
+            found[_around_template(canonical_grid(path), margin_mm)] += 1
+        except SpaceError as error:
+            errors.append(ScanError(f"{path}: {error}"))
+        except ScanError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0] if errors else ScanError("no scan to take a grid from")
+    return found.most_common(1)[0][0]
+
+
+def _around_template(own: Grid, margin_mm: float) -> Grid:
     _, template = load_template()
     shape, origin = [], []
     for axis in range(3):
@@ -154,10 +112,15 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
         | {"brain": tio.LabelMap(tensor=torch.from_numpy(_brain(scan, reference))[None], affine=reference.affine)}
     )
     if scan.labels is not None:
-        subject.add_image(tio.LabelMap(tensor=torch.from_numpy(_labels(scan, reference))[None], affine=reference.affine), "labels")
+        subject.add_image(
+            tio.LabelMap(tensor=torch.from_numpy(_labels(scan, reference))[None], affine=reference.affine), "labels"
+        )
     subject = to_grid(tio.ToCanonical()(subject), grid, scan)
     brain = subject["brain"].numpy()[0].astype(bool)
     overlap = _template_overlap(brain, grid, scan)
+    for name in CHANNELS:
+        if np.ptp(subject[name].numpy()[0][brain]) == 0:
+            raise ScanError(f"{volumes[name].path} has one value only inside the brain; export it again or mend the brain mask")
     subject = tio.ZNormalization(masking_method="brain")(subject)
     image = np.stack([subject[name].numpy()[0] for name in CHANNELS]).astype(np.float16)
     image[(image == 0) & brain] = TINY
@@ -178,13 +141,19 @@ def to_grid(subject: Any, grid: Grid, scan: Scan) -> Any:
         own = Grid.of(subject.spatial_shape, subject["t1w"].affine)
     except SpaceError as error:
         raise ScanError(f"{scan.t1w}: {error}") from None
-    if not np.allclose(own.spacing, grid.spacing, atol=1e-3):
-        raise ScanError(f"{scan.t1w} has voxels of {_mm(own.spacing)}, the study {_mm(grid.spacing)}; prepare all scans at one size")
-    exact = (np.array(grid.origin) - np.array(own.origin)) / np.array(grid.spacing)
-    first = np.rint(exact).astype(int)
-    beside = float(np.abs((exact - first) * grid.spacing).max())
+    if not np.allclose(own.spacing, grid.spacing, rtol=1e-3):
+        sizes = f"voxels of {_mm(own.spacing)}, the study {_mm(grid.spacing)}"
+        raise ScanError(f"{scan.t1w} has {sizes}; prepare all scans at one size")
+    first = np.rint((np.array(grid.origin) - np.array(own.origin)) / np.array(grid.spacing)).astype(int)
+    if (first >= own.shape).any() or (first + grid.shape <= 0).any():
+        raise ScanError(f"{scan.t1w} lies wholly outside the MNI152 template's brain; register it to MNI152")
+    shifted = own.matrix
+    shifted[:3, 3] += first * own.spacing
+    beside = space_gap_mm(grid.shape, grid.matrix, shifted)
     if beside > TOLERANCE_MM:
-        raise ScanError(f"{scan.t1w} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike")
+        raise ScanError(
+            f"{scan.t1w} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
+        )
     after = np.array(own.shape) - first - np.array(grid.shape)
     pad = np.stack([np.maximum(-first, 0), np.maximum(-after, 0)], axis=1).ravel()
     crop = np.stack([np.maximum(first, 0), np.maximum(after, 0)], axis=1).ravel()
@@ -204,7 +173,8 @@ def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
         return (mask.array > 0.5).astype(np.uint8)
     brain = reference.array != 0
     if brain.mean() > 0.9:
-        raise ScanError(f"{scan.t1w}: no brain mask, and {brain.mean():.0%} of the image is not zero; give a mask or extract the brain")
+        filled = f"{brain.mean():.0%} of the image is not zero"
+        raise ScanError(f"{scan.t1w}: no brain mask, and {filled}; give a mask or extract the brain")
     return brain.astype(np.uint8)
 
 
@@ -216,15 +186,17 @@ def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
     check_same_space(reference, volume)
     dialect = scan.dialect if scan.dialect in DIALECTS else Path(scan.dialect)
     try:
-        return to_scheme(np.rint(volume.array).astype(np.int32), dialect)
+        return to_scheme(volume.array, dialect)
     except ValueError as error:
         raise ScanError(f"{scan.labels}: {error}") from None
 
 
 def _template_overlap(brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> float:
-    overlap = template_dice(brain, grid)
+    overlap, volume_ml = template_dice(brain, grid), brain.sum() * grid.voxel_mm3 / 1000
     if overlap < LEAST_OVERLAP:
-        raise ScanError(
-            f"{scan.t1w}: its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed; register it to MNI152"
-        )
+        told = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
+        raise ScanError(f"{scan.t1w}: {told}; register it to MNI152")
+    if volume_ml > LARGEST_ML:
+        told = f"its brain has {volume_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
+        raise ScanError(f"{scan.t1w}: {told}; give a brain mask or extract the brain")
     return overlap

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -42,7 +43,7 @@ def check(settings: Settings, study: Study, console: Console) -> None:
 
 def flow_table(flow: Mapping[str, Any]) -> Table:
     """Scans and patients found, excluded for each reason, used."""
-    table = Table("step", title="exclusions", title_justify="left")
+    table = Table("step", title="exclusions", title_justify="left", box=SIMPLE_HEAD)
     for name in ("scans", "patients"):
         table.add_column(name, justify="right")
     table.add_row("found", str(flow["found"]["scans"]), str(flow["found"]["patients"]))
@@ -56,7 +57,7 @@ def flow_table(flow: Mapping[str, Any]) -> Table:
 def fold_table(study: Study) -> Table:
     """Patients, scans and positive scans of each fold's partitions."""
     scans = study.cohort.scans
-    table = Table("fold", title="patients / scans / positive scans", title_justify="left")
+    table = Table("fold", title="patients / scans / positive scans", title_justify="left", box=SIMPLE_HEAD)
     for name in ("train", "tuning", "internal test"):
         table.add_column(name, justify="right")
     for fold in range(study.splits.folds):
@@ -90,7 +91,7 @@ def input_table(settings: Settings, study: Study) -> Table:
     grid, options = study.prepared.grid, settings.values.data
     sides = multiple_of(settings.parser.instantiate(settings.values).network)
     spacing = " x ".join(f"{side:g}" for side in grid.spacing)
-    table = Table("input", title=f"inputs, {spacing} mm, mask mode {options.mask_mode}", title_justify="left")
+    table = Table("input", title=f"inputs, {spacing} mm, mask mode {options.mask_mode}", title_justify="left", box=SIMPLE_HEAD)
     for name in ("box, voxels", "region, ml", "of global's box"):
         table.add_column(name, justify="right")
     whole: float | None = None

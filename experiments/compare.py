@@ -2,22 +2,25 @@
 
 Pooled out-of-fold balanced accuracy, sensitivity and specificity at each fold's own tuning threshold, and the AUC of pairs within
 a fold, with 95 % intervals from a patient-cluster bootstrap (the same draws for all inputs); beside them mean +/- SD over folds,
-the form of the reference paper. ``comparison.json`` names the run folders that each number comes from.
+the form of the reference paper. Each regional input is compared with global on the same patients: paired bootstrap interval,
+paired permutation test, Holm over the regions, a verdict by rule. ``comparison.json`` names the runs behind each number.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from datamodules.atomic import write_text
+from experiments.compare_view import show
+from experiments.paired import Comparison as Paired
+from experiments.paired import compare_family
 from experiments.plan import FOLDS, PlanError, Run
 from experiments.predictions import Predictions, check_same_scans
 from experiments.results import RunFolder, read_predictions, require_complete, write_json
@@ -27,13 +30,13 @@ from experiments.tracking_options import TrackingOptions
 from regions.catalog import REGIONS
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
-TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+REFERENCE = "global"
 DRAWS = 10_000
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The table of one study and seed, and the runs it was made from."""
+class StudyComparison:
+    """What ``compare`` found for one study and seed, and the runs it was found in."""
 
     study: str
     seed: int
@@ -43,6 +46,7 @@ class Comparison:
     patients: int
     positives: int
     estimates: Mapping[str, Mapping[str, Estimate]]
+    paired: Sequence[Paired]
     runs: Mapping[str, Sequence[str]]
     missing: Sequence[str]
 
@@ -58,12 +62,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--partial", action="store_true")
     parser.add_argument("--tracking.mode", dest="mode", choices=("offline", "online", "disabled"), default=None)
     known, folder = parse(parser, arguments)
+    if known.draws < 100:
+        raise PlanError(f"--draws is {known.draws}; an interval needs at least 100, the default is {DRAWS}")
     names = [name for name in known.inputs.split(",") if name] or inputs_of(folder)
-    comparison = compare(folder, names, known.seed, known.folds, known.draws, known.partial)
-    console = Console(highlight=False, soft_wrap=True)
-    write_comparison(folder, comparison)
-    show(comparison, folder, console)
-    track(folder, comparison, TrackingOptions(mode=known.mode) if known.mode else TrackingOptions())
+    found = compare(folder, names, known.seed, known.folds, known.draws, known.partial)
+    write_comparison(folder, found)
+    track(folder, found, TrackingOptions(mode=known.mode) if known.mode else TrackingOptions())
+    show(found, folder, Console(highlight=False, soft_wrap=True))
     return 0
 
 
@@ -75,15 +80,15 @@ def inputs_of(folder: Path) -> list[str]:
 
 def compare(
     folder: Path, inputs: Sequence[str], seed: int = 0, folds: int = FOLDS, draws: int = DRAWS, partial: bool = False
-) -> Comparison:
-    """Score all inputs of a study.
+) -> StudyComparison:
+    """Score all inputs of a study, and each region against global.
 
     Args:
         folder: The study.
         inputs: Names of the inputs.
         seed: Which runs.
         folds: Number of folds.
-        draws: Bootstrap draws; the draws' own seed is fixed, so that the table repeats.
+        draws: Bootstrap draws and permutations; their own seed is fixed, so that the table repeats.
         partial: Score what is complete; the inputs are then cut to the folds that all of them have.
 
     Raises:
@@ -91,30 +96,38 @@ def compare(
         PredictionsError: if two inputs did not score the same scans.
     """
     wanted = [Run(name, fold, seed) for name in inputs for fold in range(folds)]
-    complete = require_complete(folder, wanted, partial)
-    shared = [fold for fold in range(folds) if all(Run(name, fold, seed) in set(complete) for name in {r.input for r in complete})]
-    used = {name: [run for run in complete if run.input == name and run.fold in shared] for name in inputs}
-    used = {name: runs for name, runs in used.items() if runs}
-    if not used:
-        raise PlanError(f"no fold of {folder} is complete for every input that was begun; make sweep, or name the inputs: --inputs global")
+    used = _shared_folds(require_complete(folder, wanted, partial), folder)
     tables = {name: pooled_predictions(folder, runs) for name, runs in used.items()}
     first = next(iter(tables.values()))
     check_same_scans(tables)
-    weights = draw_patient_weights(first, draws, np.random.default_rng(0))
-    estimates = {name: summarise(table, weights) for name, table in tables.items()}
+    rng = np.random.default_rng(0)
+    weights = draw_patient_weights(first, draws, rng)
+    paired = compare_family(tables, weights, rng, reference=REFERENCE, permutations=draws) if REFERENCE in tables and len(tables) > 1 else []
     kept = {run for runs in used.values() for run in runs}
-    return Comparison(
-        folder.name,
-        seed,
-        folds,
-        draws,
-        len(first.y),
-        len(np.unique(first.patient)),
-        int(first.y.sum()),
-        estimates,
-        {name: [run.name for run in runs] for name, runs in used.items()},
-        [run.name for run in wanted if run not in kept],
+    return StudyComparison(
+        study=folder.name,
+        seed=seed,
+        folds=folds,
+        draws=draws,
+        scans=len(first.y),
+        patients=len(np.unique(first.patient)),
+        positives=int(first.y.sum()),
+        estimates={name: summarise(table, weights) for name, table in tables.items()},
+        paired=paired,
+        runs={name: [run.name for run in runs] for name, runs in used.items()},
+        missing=[run.name for run in wanted if run not in kept],
     )
+
+
+def _shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]:
+    """The complete runs of each input, cut to the folds that every input has."""
+    by_input: dict[str, dict[int, Run]] = {}
+    for run in complete:
+        by_input.setdefault(run.input, {})[run.fold] = run
+    shared = set.intersection(*(set(runs) for runs in by_input.values()))
+    if not shared:
+        raise PlanError(f"no fold of {folder} is complete for every input that was begun; make sweep, or name inputs: --inputs global")
+    return {name: [runs[fold] for fold in sorted(shared)] for name, runs in by_input.items()}
 
 
 def pooled_predictions(folder: Path, runs: Sequence[Run]) -> Predictions:
@@ -138,66 +151,44 @@ def pooled_predictions(folder: Path, runs: Sequence[Run]) -> Predictions:
     return Predictions(**{name: column[order] for name, column in joined.items()})
 
 
-def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
-    """One row an input: each metric's pooled value, its interval, mean and SD over folds."""
+def rows_of(found: StudyComparison) -> list[dict[str, Any]]:
+    """One row an input: each metric with its interval, mean and SD over folds, and the paired difference to global."""
+    paired = {one.first: one for one in found.paired}
     rows = []
-    for name, metrics in comparison.estimates.items():
-        row: dict[str, Any] = {"input": name, "folds": len(comparison.runs[name])}
+    for name, metrics in found.estimates.items():
+        row: dict[str, Any] = {"input": name, "folds": len(found.runs[name])}
         for metric in METRICS:
             one = metrics[metric]
             row |= {metric: one.value, f"{metric}_low": one.low, f"{metric}_high": one.high}
             row |= {f"{metric}_fold_mean": one.fold_mean, f"{metric}_fold_sd": one.fold_sd}
+        pair = paired.get(name)
+        row |= {
+            "difference_to_global": pair.difference.value if pair else None,
+            "difference_low": pair.difference.low if pair else None,
+            "difference_high": pair.difference.high if pair else None,
+            "p_holm": pair.p_holm if pair else None,
+            "verdict": pair.verdict if pair else None,
+        }
         rows.append(row)
     return rows
 
 
-def write_comparison(folder: Path, comparison: Comparison) -> None:
+def write_comparison(folder: Path, found: StudyComparison) -> None:
     """Write comparison.tsv and comparison.json into the study's folder."""
-    rows = rows_of(comparison)
+    rows = rows_of(found)
     lines = ["\t".join(rows[0])]
     lines += ["\t".join("" if value is None else str(value) for value in row.values()) for row in rows]
     write_text(folder / "comparison.tsv", "\n".join(lines) + "\n")
-    facts = {name: value for name, value in vars(comparison).items() if name != "estimates"}
-    write_json(folder / "comparison.json", facts | {"interval": "95 % patient-cluster bootstrap, percentile", "inputs": rows})
+    facts = {name: value for name, value in vars(found).items() if name not in ("estimates", "paired")}
+    paired = [asdict(one) for one in found.paired]
+    interval = "95 % patient-cluster bootstrap, percentile"
+    write_json(folder / "comparison.json", facts | {"interval": interval, "inputs": rows, "paired": paired})
 
 
-def show(comparison: Comparison, folder: Path, console: Console) -> None:
-    """Print the comparison as a table, and where everything lies."""
-    c = comparison
-    table = Table(title=f"study {c.study}: {c.patients} patients, {c.scans} scans ({c.positives} positive), seed {c.seed}", title_justify="left")
-    table.add_column("input")
-    for metric in METRICS:
-        table.add_column(TITLES[metric], justify="right", no_wrap=True)
-    table.add_column("mean +/- SD over folds", justify="right", no_wrap=True)
-    for name, metrics in c.estimates.items():
-        overall = metrics["balanced_accuracy"]
-        table.add_row(name, *(_interval(metrics[metric]) for metric in METRICS), _spread(overall))
-    if console.width < 120:
-        Console(highlight=False, width=120, file=console.file).print(table)
-    else:
-        console.print(table)
-    console.print(f"In brackets: 95 % intervals, patient-cluster bootstrap, {c.draws} draws; last column: balanced accuracy.")
-    if c.missing:
-        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {len(c.missing)} runs are missing, all inputs are cut to the folds they share.")
-    console.print(f"table: {folder / 'comparison.tsv'}")
-
-
-def _interval(one: Estimate) -> str:
-    if one.value is None:
-        return "undefined"
-    return f"{one.value:.3f}" if one.low is None or one.high is None else f"{one.value:.3f} [{one.low:.2f}, {one.high:.2f}]".replace("[", "\\[")
-
-
-def _spread(one: Estimate) -> str:
-    if one.fold_mean is None:
-        return "undefined"
-    return f"{one.fold_mean:.3f}" if one.fold_sd is None else f"{one.fold_mean:.3f} +/- {one.fold_sd:.3f}"
-
-
-def track(folder: Path, comparison: Comparison, options: TrackingOptions) -> None:
+def track(folder: Path, found: StudyComparison, options: TrackingOptions) -> None:
     """Write the study's summary run in W&B, offline by default."""
     if options.mode == "disabled":
         return
     from experiments.tracking import log_comparison
 
-    log_comparison(options, comparison.study, folder, rows_of(comparison))
+    log_comparison(options, found.study, folder, rows_of(found))

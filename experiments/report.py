@@ -8,7 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.compare import METRICS, Comparison, show
+from experiments.compare import METRICS, StudyComparison
+from experiments.compare_view import show
+from experiments.paired import Comparison as Paired
 from experiments.plan import PlanError
 from experiments.significance import Estimate
 from experiments.study_arguments import parse, study_parser
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_comparison(folder: Path) -> Comparison:
+def read_comparison(folder: Path) -> StudyComparison:
     """Read comparison.json.
 
     Raises:
@@ -39,4 +41,5 @@ def read_comparison(folder: Path) -> Comparison:
         }
         for row in facts.pop("inputs")
     }
-    return Comparison(estimates=estimates, **facts)
+    paired = [Paired(**one | {"difference": Estimate(**one["difference"])}) for one in facts.pop("paired")]
+    return StudyComparison(estimates=estimates, paired=paired, **facts)

@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.atomic import write_text
 from datamodules.cohort import Cohort, CohortError, LabelRule, Scan, read_cohort
-from datamodules.splits import FOLDS, Splits, load_splits, make_splits, write_splits
+from datamodules.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
 from datamodules.store import BrokenScansError, PreparedCohort, locked, open_store
 from experiments.results import write_json
 
@@ -61,7 +60,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
 
     Raises:
         CohortError: if the cohort cannot be used or is not the one the study was made with.
-        SplitError: if the split is damaged.
+        SplitError: if the split is damaged, or was made with another seed or number of folds.
     """
     cohort = read_cohort(options.cohort, options.label)
     try:
@@ -82,10 +81,17 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
         splits = load_splits(path, cohort.scans)
-    made = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    if made["cohort_hash"] != digest:
-        raise CohortError(f"labels in {options.cohort} are not those that study {options.folder.name} was made with; use another STUDY")
+    _check_made_alike(options, read_facts(path), digest)
     return Study(options.folder, cohort, prepared, splits, digest)
+
+
+def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
+    name = options.folder.name
+    for wanted, key, flag in ((options.folds, "folds", "folds"), (options.split_seed, "seed", "split_seed")):
+        if made[key] != wanted:
+            raise SplitError(f"study {name} was split with --{flag} {made[key]}, not {wanted}; use another STUDY")
+    if made["cohort_hash"] != digest:
+        raise CohortError(f"EDSS scores in {options.cohort} are not those that study {name} was made with; use another STUDY")
 
 
 def cohort_hash(cohort: Cohort) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -96,10 +97,10 @@ class SweepView:
     def _table(self) -> Table:
         folds = sorted({run.fold for run in self.runs})
         several = len({run.seed for run in self.runs}) > 1
-        table = Table(title=f"study {self.study.folder.name}", title_justify="left")
-        table.add_column("input")
+        table = Table(title=f"study {self.study.folder.name}", title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("input", no_wrap=True)
         for fold in folds:
-            table.add_column(f"fold {fold}", min_width=9)
+            table.add_column(f"fold {fold}", min_width=8, no_wrap=True)
         rows: dict[tuple[int, str], dict[int, Run]] = {}
         for run in self.runs:
             rows.setdefault((run.seed, run.input), {})[run.fold] = run

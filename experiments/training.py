@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 from torch import nn
@@ -27,7 +27,7 @@ from experiments.settings import Settings
 from experiments.study import Study
 from experiments.tracking import RunIdentity, close_run, load_or_make_key, log_evaluation, open_run, pseudonym
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch
-from lightning_modules.checkpointing import AtomicCheckpointIO, LastCheckpoint
+from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.metrics import evaluate
 from lightning_modules.networks import multiple_of
@@ -47,7 +47,7 @@ class Parts:
     module: StratificationModule
     data: BrainMRIDataModule
     trainer: pl.Trainer
-    best: ModelCheckpoint
+    best: BestCheckpoint
     stopwatch: Stopwatch
     history: History
     progress: RunProgress
@@ -69,9 +69,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
         settings.result_settings() | {"split_hash": study.splits.hash, "cohort_hash": study.cohort_hash},
         patients=study.cohort.patients,
     )
-    best = ModelCheckpoint(
-        folder.best.parent, "best", monitor=MONITOR, save_top_k=1, save_weights_only=True, enable_version_counter=False
-    )
+    best = BestCheckpoint(folder.best, MONITOR)
     stopwatch, history = Stopwatch(), History()
     progress = RunProgress(run.name, folder.path / "progress.json", console, quiet)
     patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True)

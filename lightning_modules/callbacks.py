@@ -19,14 +19,14 @@ class ResumeRandomness(pl.Callback):
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """States of python, numpy, torch and CUDA generators as plain tensors, lists and numbers."""
+        """States of the generators of python, numpy, torch and the run's CUDA device, as plain tensors, lists and numbers."""
         version, internal, gauss = random.getstate()
-        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002
+        name, keys, position, has_gauss, cached = np.random.get_state()
         return {
             "python": [version, list(internal), gauss],
             "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached],
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -41,10 +41,10 @@ class ResumeRandomness(pl.Callback):
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
         name, keys, position, has_gauss, cached = state["numpy"]
-        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
         torch.set_rng_state(state["torch"].cpu())
-        if state["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
 class Stopwatch(pl.Callback):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 
@@ -52,3 +53,30 @@ class LastCheckpoint(pl.Callback):
         """Save, unless no epoch has been finished."""
         if trainer.current_epoch > 0:
             trainer.save_checkpoint(self.path)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keep the weights of the epoch with the lowest value of a metric, also through a resume from a folder that was moved.
+
+    Lightning forgets the best value so far when the folder's path is another than before, on another node for example, and the
+    next epoch would then replace a better one.
+
+    Args:
+        path: Where the checkpoint goes.
+        monitor: The metric.
+    """
+
+    def __init__(self, path: Path, monitor: str) -> None:
+        super().__init__(
+            path.parent, path.stem, monitor=monitor, save_top_k=1, save_weights_only=True, enable_version_counter=False
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best value so far; its file is looked for where this run's folder is now."""
+
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
+
+        paths = {name: here(value) for name, value in state_dict.items() if name.endswith("_model_path")}
+        models = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | paths | {"best_k_models": models, "dirpath": self.dirpath})

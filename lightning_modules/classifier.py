@@ -46,12 +46,13 @@ class StratificationModule(pl.LightningModule):
         self.save_hyperparameters(ignore=["network"])
         if learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+        if class_weights is not None and min(class_weights) <= 0:
+            raise ValueError(f"class_weights must be positive, got {tuple(class_weights)}")
         self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
         weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
         self._tuning: list[tuple[Tensor, Tensor]] = []
-        self._train_loss: list[Tensor] = []
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) float to logits (B, 2) float32."""
@@ -59,24 +60,22 @@ class StratificationModule(pl.LightningModule):
             image = image.contiguous(memory_format=torch.channels_last_3d)
         return self.network(image).float()
 
-    def _step(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        logits = self(batch["image"])
-        return F.cross_entropy(logits, batch["label"], weight=self.class_weights), logits  # type: ignore[arg-type]
+    def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on a training batch; returns the loss."""
-        loss, _ = self._step(batch)
-        self._train_loss.append(loss.detach())
+        """One step on a training batch; logs the epoch's mean loss over scans and returns the batch's."""
+        loss = self._loss(self(batch["image"]), batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Log the mean training loss of the epoch."""
-        self.log("train/loss", torch.stack(self._train_loss).mean())
-        self._train_loss.clear()
+    def on_validation_epoch_start(self) -> None:
+        """Forget what an interrupted pass over the tuning part left."""
+        self._tuning.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a tuning batch until the part is complete."""
-        self._tuning.append((self._step(batch)[1].detach(), batch["label"]))
+        self._tuning.append((self(batch["image"]).detach(), batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the threshold on the whole tuning part and log its loss and metrics."""
@@ -86,7 +85,7 @@ class StratificationModule(pl.LightningModule):
         probability = positive_probability(logits)
         self.threshold.fill_(best_threshold(probability.cpu(), label.cpu()))  # type: ignore[operator]
         values = evaluate(probability.cpu(), label.cpu(), float(self.threshold))  # type: ignore[arg-type]
-        self.log("tuning/loss", F.cross_entropy(logits, label, weight=self.class_weights), prog_bar=True)  # type: ignore[arg-type]
+        self.log("tuning/loss", self._loss(logits, label), prog_bar=True)
         for name in METRICS:
             value = values[name]
             if value is not None:

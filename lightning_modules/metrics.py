@@ -6,11 +6,9 @@ example the AUROC of a partition with one class, is None, never 0.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
-from torchmetrics.classification import BinaryAUROC, BinaryStatScores
+from torchmetrics.classification import BinaryStatScores
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auroc")
 
@@ -24,47 +22,50 @@ def evaluate(probability: Tensor, label: Tensor, threshold: float) -> dict[str, 
         threshold: A scan counts as positive when its probability is at least this.
 
     Returns:
-        One value for each of ``METRICS``; None where it is undefined.
+        One value for each of ``METRICS``; None where it is undefined, all None where a probability is not a number.
     """
-    decision = (probability >= threshold).long()
+    if not torch.isfinite(probability).all():
+        return dict.fromkeys(METRICS)
+    decision = (probability.double() >= threshold).long()
     tp, fp, tn, fn, _ = BinaryStatScores()(decision, label).tolist()
     sensitivity = tp / (tp + fn) if tp + fn else None
     specificity = tn / (tn + fp) if tn + fp else None
-    both = sensitivity is not None and specificity is not None
+    both = None if sensitivity is None or specificity is None else (sensitivity + specificity) / 2
     return {
-        "balanced_accuracy": (sensitivity + specificity) / 2 if both else None,  # type: ignore[operator]
+        "balanced_accuracy": both,
         "sensitivity": sensitivity,
         "specificity": specificity,
-        "auroc": _auroc(probability, label) if both else None,
+        "auroc": None if both is None else _auroc(probability, label),
     }
 
 
 def _auroc(probability: Tensor, label: Tensor) -> float:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*interpolation.*")
-        return round(float(BinaryAUROC()(probability.double(), label)), 6)
+    """Share of pairs of a positive and a negative scan in the right order, ties counting half; both classes are present."""
+    ahead = probability[label == 1].double()[:, None] - probability[label == 0].double()[None, :]
+    return (int((ahead > 0).sum()) + int((ahead == 0).sum()) / 2) / ahead.numel()
 
 
 def best_threshold(probability: Tensor, label: Tensor) -> float:
     """The threshold with the highest balanced accuracy on the tuning part; among equals the one nearest to 0.5.
 
-    Candidates are the midpoints between neighbouring probabilities, so that rounding cannot move a scan across it.
+    Candidates are the midpoints between neighbouring values of 0, the probabilities and 1, so that rounding cannot move a scan
+    across the threshold.
 
     Args:
-        probability: (n,) float.
+        probability: (n,) float in [0, 1].
         label: (n,) int, 0 or 1.
 
     Returns:
-        A threshold in [0, 1]; 0.5 where the part holds one class only.
+        A threshold in [0, 1]; 0.5 where the part holds one class only, or a probability is not a number.
     """
     positives, negatives = int(label.sum()), int((1 - label).sum())
-    if not positives or not negatives:
+    if not positives or not negatives or not torch.isfinite(probability).all():
         return 0.5
-    values = torch.unique(probability.double())
-    candidates = torch.cat([values[:-1] + (values[1:] - values[:-1]) / 2, torch.tensor([0.5], dtype=torch.float64)])
-    decisions = probability.double()[None, :] >= candidates[:, None]
-    sensitivity = (decisions & (label == 1)).sum(1) / positives
-    specificity = (~decisions & (label == 0)).sum(1) / negatives
-    accuracy = sensitivity + specificity
-    best = candidates[accuracy >= accuracy.max() - 1e-6]
+    probability = probability.double()
+    values = torch.cat([probability.new_tensor([0.0, 1.0]), probability]).unique()
+    candidates = values[:-1] + (values[1:] - values[:-1]) / 2
+    decisions = probability[None, :] >= candidates[:, None]
+    hits, rejections = (decisions & (label == 1)).sum(1), (~decisions & (label == 0)).sum(1)
+    accuracy = hits * negatives + rejections * positives
+    best = candidates[accuracy == accuracy.max()]
     return float(best[(best - 0.5).abs().argmin()])

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 class ResidualBlock(nn.Module):
     """A 3x3x3 and a parallel 1x1x1 convolution, summed, batch-normalised, leaky ReLU, and max-pooling by 2 if asked.
 
-    Two rewritings save passes over the volume. The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1 kernel
-    is added to the centre tap), exact up to rounding; both kernels are trained. The leaky ReLU rises everywhere, so it may
-    follow the max-pooling instead of preceding it, on an eighth of the voxels, with equal results bit for bit.
+    Two rewritings save passes over the volume. The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1
+    kernel is added to the centre tap), exact up to rounding; both kernels are trained. The leaky ReLU rises everywhere, so it
+    may follow the max-pooling instead of preceding it, on an eighth of the voxels, with equal results bit for bit.
     """
 
     def __init__(self, in_channels: int, out_channels: int, pool: bool) -> None:
@@ -47,9 +47,7 @@ class ResidualCNN(nn.Module):
         dropout: Probability of dropping a feature before the classifying head.
     """
 
-    def __init__(
-        self, in_channels: int = 2, classes: int = 2, width: int = 8, stages: int = 4, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, in_channels: int = 2, classes: int = 2, width: int = 8, stages: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         if width < 1 or stages < 1:
             raise ValueError(f"width and stages must be at least 1, got width={width}, stages={stages}")
@@ -66,7 +64,13 @@ class ResidualCNN(nn.Module):
         self.multiple_of = 2 ** (stages - 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, C, I, J, K) to logits (B, classes); I, J and K must be multiples of ``multiple_of``."""
+        """Map (B, C, I, J, K) to logits (B, classes).
+
+        Raises:
+            ValueError: if I, J or K is not a multiple of ``multiple_of``; pooling would leave voxels out.
+        """
+        if any(side % self.multiple_of for side in image.shape[2:]):
+            raise ValueError(f"sides must be multiples of {self.multiple_of}, got {tuple(image.shape[2:])}")
         return self.head(self.dropout(torch.amax(self.stages(image), dim=(2, 3, 4))))
 
 

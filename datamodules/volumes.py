@@ -1,0 +1,111 @@
+"""Reading one NIfTI file: float32, finite, three-dimensional, in a known place; anything else is an error that names the file."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort import CohortError
+from regions.grid import TOLERANCE_MM, Grid, space_gap_mm
+
+MOST_VOXELS = 2**29
+"""More than 0.2 mm voxels for a whole head; a damaged header can ask for far more memory than there is."""
+
+
+class ScanError(CohortError):
+    """One scan whose files cannot be used; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One image file: (I, J, K) float32 as stored, and its affine (voxel to mm)."""
+
+    path: Path
+    array: npt.NDArray[np.float32]
+    affine: npt.NDArray[np.float64]
+
+
+def load_header(path: Path) -> Any:
+    """Open an image without reading its voxels, and check its sides, type and affine.
+
+    Raises:
+        ScanError: if the file is damaged, not a single 3D volume of numbers, or says nothing of where it lies.
+    """
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        image: Any = nib.load(path)
+    except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, KeyError, OverflowError) as error:
+        raise unreadable(path, error) from None
+    shape = tuple(int(side) for side in image.shape)
+    if len(shape) < 3 or min(shape[:3]) < 2 or set(shape[3:]) - {1} or np.prod(shape, dtype=float) > MOST_VOXELS:
+        raise ScanError(f"{path} has shape {shape}; a single 3D volume is needed")
+    if image.get_data_dtype().kind not in "iuf":
+        raise ScanError(f"{path} holds {image.get_data_dtype()} voxels; plain numbers are needed")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ScanError(f"{path} does not say where its voxels lie (affine {affine[:3].round(3).tolist()}); export it again")
+    return image
+
+
+def read_volume(path: Path) -> Volume:
+    """Read one NIfTI file.
+
+    Raises:
+        ScanError: if the file is damaged, not a single volume, holds values that are not finite, or one value only.
+    """
+    image = load_header(path)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+    except (EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+        raise unreadable(path, error) from None
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        raise ScanError(f"{path} holds {bad} voxels that are not finite (NaN or infinite); export it again")
+    if array.min() == array.max():
+        raise ScanError(f"{path} holds nothing but the value {array.flat[0]:g}; export it again")
+    return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
+
+
+def unreadable(path: Path, error: Exception) -> ScanError:
+    """The error for a file that is damaged, cut off or not to be opened."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return ScanError(f"{path} cannot be read ({reason}); restore the file or take the scan out")
+
+
+def check_same_space(reference: Volume, other: Volume, tolerance_mm: float = TOLERANCE_MM) -> None:
+    """Refuse an image that does not lie voxel for voxel on another.
+
+    Raises:
+        ScanError: naming both files, and the shapes or the largest distance in mm.
+    """
+    if reference.array.shape != other.array.shape:
+        shapes = f"has shape {other.array.shape}, {reference.path.name} {reference.array.shape}"
+        raise ScanError(f"{other.path} {shapes}; register them")
+    gap = space_gap_mm(reference.array.shape, reference.affine, other.affine)
+    if gap > tolerance_mm:
+        told = f"lies up to {gap:.2f} mm from {reference.path.name}, {tolerance_mm:g} mm are allowed"
+        raise ScanError(f"{other.path} {told}; register them, or store both in one orientation")
+
+
+def canonical_grid(path: Path) -> Grid:
+    """The RAS+ grid of an image, from its header alone.
+
+    Raises:
+        ScanError: if the header cannot be used.
+        SpaceError: if the voxel axes are oblique.
+    """
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    image = load_header(path)
+    turns = io_orientation(image.affine)
+    sides = tuple(int(image.shape[axis]) for axis in np.argsort(turns[:, 0]))
+    return Grid.of(sides, image.affine @ inv_ornt_aff(turns, image.shape[:3]))

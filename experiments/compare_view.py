@@ -1,0 +1,75 @@
+"""The comparison in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from experiments.paired import Comparison as Paired
+from experiments.significance import Estimate
+
+if TYPE_CHECKING:
+    from experiments.compare import StudyComparison
+
+TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+
+
+def show(found: StudyComparison, folder: Path, console: Console) -> None:
+    """Print both tables, what they mean, and where everything lies."""
+    title = f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), seed {found.seed}"
+    _print(console, _performance(found, title))
+    console.print(f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part.")
+    if found.paired:
+        _print(console, _differences(found.paired))
+    if found.missing:
+        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {len(found.missing)} runs are missing, all inputs are cut to the folds they share.")
+    console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
+    offline = len(list(folder.glob("**/wandb/offline-run-*")))
+    if offline:
+        console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print a table whole, also where the terminal is narrower or there is none."""
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+
+
+def _performance(found: StudyComparison, title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("input", no_wrap=True)
+    for name in TITLES.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("balanced accuracy over folds", justify="right", no_wrap=True)
+    for name, metrics in found.estimates.items():
+        table.add_row(name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
+    return table
+
+
+def _differences(paired: Sequence[Paired]) -> Table:
+    table = Table(title="balanced accuracy minus that of global, on the same patients", title_justify="left", box=SIMPLE_HEAD)
+    columns: dict[str, Literal["left", "right"]] = {"input": "left", "difference": "right", "p (Holm)": "right", "verdict": "left"}
+    for name, side in columns.items():
+        table.add_column(name, justify=side, no_wrap=True)
+    for one in paired:
+        p = "undefined" if one.p_holm is None else f"{one.p_holm:.3f}" if one.p_holm >= 0.001 else "< 0.001"
+        table.add_row(one.first, _interval(one.difference, sign="+"), p, one.verdict)
+    return table
+
+
+def _interval(one: Estimate, sign: str = "") -> str:
+    if one.value is None:
+        return "undefined"
+    text = f"{one.value:{sign}.2f}"
+    return text if one.low is None or one.high is None else f"{text} \\[{one.low:{sign}.2f}, {one.high:{sign}.2f}]"
+
+
+def _spread(one: Estimate) -> str:
+    if one.fold_mean is None:
+        return "undefined"
+    return f"{one.fold_mean:.2f}" if one.fold_sd is None else f"{one.fold_mean:.2f} +/- {one.fold_sd:.2f}"
