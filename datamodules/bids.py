@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from datamodules.assessments import assigned_score, read_scores, scan_date
@@ -150,7 +150,7 @@ def _only(paths: Iterable[Path], what: str) -> Path | None:
     return found[0] if found else None
 
 
-def _sidecar(t1w: Path) -> Mapping[str, str]:
+def _sidecar(t1w: Path) -> dict[str, str]:
     path = t1w.with_name(f"{_stem(t1w)}_T1w.json")
     if not path.is_file():
         return {}

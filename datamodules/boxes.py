@@ -36,7 +36,6 @@ def crop_to_box(whole: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
     inside = [(min(max(a, 0), n), max(min(b, n), 0)) for a, b, n in zip(box.start, box.stop, sides, strict=True)]
     out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype)
     if all(a < b for a, b in inside):
-        source = tuple(slice(a, b) for a, b in inside)
-        target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
-        out[(..., *target)] = whole[(..., *source)]
+        i, j, k = (slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
+        out[..., i, j, k] = whole[..., slice(*inside[0]), slice(*inside[1]), slice(*inside[2])]
     return out

@@ -148,13 +148,12 @@ class Cohort:
 
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan: found, excluded for each reason, used."""
-        found = [one for one in (*self.scans, *self.exclusions) if not _scanless(one)]
-        patients = {one.patient for one in (*self.scans, *self.exclusions)}
+        seen: tuple[Scan | Exclusion, ...] = (*self.scans, *self.exclusions)
         reasons: dict[str, list[Exclusion]] = {}
         for one in self.exclusions:
             reasons.setdefault(one.reason, []).append(one)
         return {
-            "found": {"scans": len(found), "patients": len(patients)},
+            "found": {"scans": sum(not _scanless(one) for one in seen), "patients": len({one.patient for one in seen})},
             "excluded": [
                 {
                     "reason": reason,

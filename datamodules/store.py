@@ -5,7 +5,7 @@
     <store>/volumes/<key>/image.npy      (2, I, J, K) float16, memory-mapped
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
     <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
-    <store>/sources/<cohort>.json        size, times and SHA-256 of each source file, to see changes without reading
+    <store>/sources.json                 see ``datamodules.sources``
 
 A key is the SHA-256 of the source files' bytes, the grid and the version of the code, so a changed byte gives another key. A
 volume's folder appears by one rename when it is complete; a lock per key keeps processes from making the same one twice, and
@@ -14,14 +14,12 @@ falls with its process. No file holds pickled objects.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
+import io
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +27,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import write_text
+from datamodules.atomic import locked, write_atomically, write_text
+from datamodules.boxes import crop_to_box
 from datamodules.cohort import Exclusion, Scan
+from datamodules.sources import Source, hash_sources, refuse_changed, sources_of, unusable_sources
 from datamodules.transforms import CODE_VERSION, ScanError, prepare_scan, study_grid
 from regions.grid import Box, Grid
-
-Stamp = tuple[int, int, int]
 
 
 class BrokenScansError(ScanError):
@@ -42,11 +40,10 @@ class BrokenScansError(ScanError):
 
     def __init__(self, broken: Sequence[Exclusion]) -> None:
         self.broken = tuple(broken)
-        told = "\n".join(f"  {one.patient}/{one.session}: {one.detail}" for one in broken[:20])
+        told = "\n".join(f"  {one.name}: {one.detail}" for one in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
-        super().__init__(
-            f"{len(broken)} scan(s) cannot be used; mend them, or exclude them with --broken exclude (they are counted):\n{told}{more}"
-        )
+        what = f"{len(broken)} scan{'s' if len(broken) > 1 else ''} cannot be used"
+        super().__init__(f"{what}; mend them, or exclude them with --broken exclude (they are counted):\n{told}{more}")
 
 
 @dataclass(frozen=True)
@@ -77,13 +74,17 @@ class PreparedCohort:
     def _map(self, row: int, name: str) -> Any:
         path = self.folder / "volumes" / self.keys[row] / f"{name}.npy"
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(path, mode="r")
         except FileNotFoundError:
-            if name == "labels":
-                raise ScanError("mask mode 'subject' needs a label map (dseg) for every scan; one has none") from None
+            if name == "labels" and path.parent.is_dir():
+                told = f"line {row + 2} of the study's cohort.tsv has none"
+                raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {told}") from None
             raise ScanError(f"{path} is gone; run the command again to prepare it anew") from None
         except ValueError as error:
-            raise ScanError(f"{path} is damaged ({error}); delete {path.parent} and run the command again") from None
+            raise _damaged(path, str(error)) from None
+        if array.shape[-3:] != self.grid.shape:
+            raise _damaged(path, f"shape {array.shape}, grid {self.grid.shape}")
+        return array
 
     def crop(self, row: int, box: Box, name: str = "image") -> npt.NDArray[Any]:
         """Copy a box out of a volume, zero where the box reaches outside the grid.
@@ -91,13 +92,11 @@ class PreparedCohort:
         Returns:
             (2, *box.shape) float16 for ``image``, box.shape uint8 for ``labels``.
         """
-        whole = self._map(row, name)
-        inside = [(max(a, 0), min(b, n)) for a, b, n in zip(box.start, box.stop, self.grid.shape, strict=True)]
-        source = tuple(slice(a, b) for a, b in inside)
-        target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
-        out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype)
-        out[..., target[0], target[1], target[2]] = whole[..., source[0], source[1], source[2]]
-        return out
+        return crop_to_box(self._map(row, name), box)
+
+
+def _damaged(path: Path, how: str) -> ScanError:
+    return ScanError(f"{path} is damaged ({how}); delete {path.parent} and run the command again")
 
 
 def open_store(
@@ -115,16 +114,18 @@ def open_store(
         BrokenScansError: naming all scans whose files cannot be used; the others are kept.
         OSError: if the folder cannot be written.
     """
-    grid = study_grid(scans[0].t1w)
-    hashes = _source_hashes(scans, folder)
-    keys = tuple(_key(scan, grid, hashes) for scan in scans)
-    missing = {key: scan for key, scan in zip(keys, scans, strict=True) if not (folder / "volumes" / key).is_dir()}
-    broken: list[Exclusion] = []
+    grid = study_grid([scan.t1w for scan in scans])
+    sources, unreadable = hash_sources(scans, folder / "sources.json")
+    broken = unusable_sources(scans, sources, unreadable)
+    gone = {one.name for one in broken}
+    keys = {scan.name: _key(scan, grid, sources) for scan in scans if scan.name not in gone}
+    wanted = {keys[scan.name]: scan for scan in scans if scan.name in keys}
+    missing = {key: scan for key, scan in wanted.items() if not _complete(folder / "volumes" / key, scan)}
 
     def make(item: tuple[str, Scan]) -> Exclusion | None:
         key, scan = item
         try:
-            _make(scan, grid, folder, key)
+            _make(scan, grid, folder, key, sources)
         except ScanError as error:
             return Exclusion(scan.patient, scan.session, "image cannot be used", str(error))
         return None
@@ -136,68 +137,35 @@ def open_store(
                 on_scan(done, len(missing))
     if broken:
         raise BrokenScansError(broken)
-    return PreparedCohort(folder, grid, keys)
+    return PreparedCohort(folder, grid, tuple(keys[scan.name] for scan in scans))
 
 
-def _sources(scan: Scan) -> dict[str, Path]:
-    files = {"t1w": scan.t1w, "flair": scan.flair, "mask": scan.mask, "labels": scan.labels}
-    if scan.labels is not None and scan.dialect.endswith(".tsv"):
-        files["dialect"] = Path(scan.dialect)
-    return {name: path for name, path in files.items() if path is not None}
-
-
-def _key(scan: Scan, grid: Grid, hashes: Mapping[str, str]) -> str:
+def _key(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> str:
+    files = sources_of(scan)
     content = {
         "version": CODE_VERSION,
         "shape": grid.shape,
         "affine": grid.affine,
-        "dialect": scan.dialect if "dialect" not in _sources(scan) else "table",
-        "sources": {name: hashes[str(path)] for name, path in _sources(scan).items()},
+        "dialect": "table" if "dialect" in files else scan.dialect,
+        "sources": {name: sources[str(path)].sha256 for name, path in files.items()},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def _source_hashes(scans: Sequence[Scan], folder: Path) -> dict[str, str]:
-    """SHA-256 of every source file; a file is read again only when its size or a time stamp changed."""
-    paths = sorted({str(path.resolve()) for scan in scans for path in _sources(scan).values()})
-    record = folder / "sources" / f"{hashlib.sha256(chr(10).join(paths).encode()).hexdigest()[:24]}.json"
-    known: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
-    stamps = {path: _stamp(path) for path in paths}
-    changed = [path for path in paths if path not in known or tuple(known[path]["stamp"]) != stamps[path]]
-    for path in changed:
-        with open(path, "rb") as file:  # noqa: PTH123
-            known[path] = {"stamp": stamps[path], "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    if changed:
-        write_text(record, json.dumps(known))
-    by_resolved = {path: known[path]["sha256"] for path in paths}
-    return {str(p): by_resolved[str(p.resolve())] for scan in scans for p in _sources(scan).values()}
+def _complete(volume: Path, scan: Scan) -> bool:
+    names = ["image.npy", "scan.json", *(["labels.npy"] if scan.labels else [])]
+    return all((volume / name).is_file() for name in names)
 
 
-def _stamp(path: str) -> Stamp:
-    try:
-        facts = os.stat(path)  # noqa: PTH116
-    except FileNotFoundError:
-        raise ScanError(f"{path} is missing; restore the file or take the scan out") from None
-    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; it falls with the process, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _make(scan: Scan, grid: Grid, folder: Path, key: str) -> None:
+def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, Source]) -> None:
     target = folder / "volumes" / key
     with locked(folder / "locks" / key):
-        if target.is_dir():
+        if _complete(target, scan):
             return
         partial = target.with_name(f".{key}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         prepared = prepare_scan(scan, grid)
+        refuse_changed(scan, sources)
         partial.mkdir(parents=True)
         try:
             _save(partial / "image.npy", prepared.image)
@@ -205,13 +173,13 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str) -> None:
                 _save(partial / "labels.npy", prepared.labels)
             facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
             write_text(partial / "scan.json", json.dumps(facts) + "\n")
+            shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))

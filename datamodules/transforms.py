@@ -39,8 +39,8 @@ LARGEST_ML = 2500
 class Prepared:
     """One scan on the study's grid: image (2, I, J, K) float16, labels (I, J, K) uint8 or None.
 
-    Beside them the brain's volume in ml, and the Dice overlap of the brain with the template's. A brain that was registered without
-    scaling overlaps by 0.7 to 0.8, an affinely registered one by more than 0.9, a scan that is not in MNI152 space by far less.
+    Beside them the brain's volume in ml, and the Dice overlap of the brain with the template's. A brain that was registered
+    without scaling overlaps by 0.7 to 0.8, an affinely registered one by more than 0.9, one outside MNI152 space by far less.
     """
 
     image: npt.NDArray[np.float16]

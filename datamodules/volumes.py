@@ -1,4 +1,4 @@
-"""Reading one NIfTI file: float32, finite, three-dimensional, in a known place; anything else is an error that names the file."""
+"""Reading one NIfTI file: float32, finite, three-dimensional, in a known place; all else is an error that names the file."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.atomic import write_text
+from datamodules.atomic import locked, write_text
 from datamodules.cohort import Cohort, CohortError, LabelRule, Scan, read_cohort
 from datamodules.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
-from datamodules.store import BrokenScansError, PreparedCohort, locked, open_store
+from datamodules.store import BrokenScansError, PreparedCohort, open_store
 from experiments.results import write_json
 
 OnScan = Callable[[int, int], None]

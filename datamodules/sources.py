@@ -1,0 +1,116 @@
+"""The source files of scans: which they are, their SHA-256, and what is wrong with them before any image is read.
+
+``sources.json`` of a store holds size, times and SHA-256 of every file seen, so that only changed files are read again::
+
+    {"<path>": {"stamp": [size, mtime_ns, ctime_ns], "sha256": "..."}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from datamodules.atomic import locked, write_text
+from datamodules.cohort import Exclusion, Scan
+from datamodules.volumes import ScanError
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as it was when its SHA-256 was taken; ``stamp`` is size, modification and change time in ns."""
+
+    stamp: Stamp
+    sha256: str
+
+
+def sources_of(scan: Scan) -> dict[str, Path]:
+    """The files that a scan's volume is made of."""
+    files = {"t1w": scan.t1w, "flair": scan.flair, "mask": scan.mask, "labels": scan.labels}
+    if scan.labels is not None and scan.dialect.endswith(".tsv"):
+        files["dialect"] = Path(scan.dialect)
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def hash_sources(scans: Sequence[Scan], record: Path) -> tuple[dict[str, Source], dict[str, str]]:
+    """SHA-256 of every source file; a file is read again only when its size or a time stamp changed.
+
+    Args:
+        scans: Scans of any cohorts.
+        record: ``sources.json``, made or extended where needed.
+
+    Returns:
+        Sources by path as given, and for files that cannot be read what is wrong with them.
+    """
+    known, fresh = _read_record(record), {}
+    sources: dict[str, Source] = {}
+    unreadable: dict[str, str] = {}
+    for path in sorted({path for scan in scans for path in sources_of(scan).values()}):
+        resolved = str(path.resolve())
+        try:
+            stamp = _stamp(path)
+            if resolved not in known or known[resolved].stamp != stamp:
+                with path.open("rb") as file:
+                    fresh[resolved] = known[resolved] = Source(stamp, hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            unreadable[str(path)] = f"{path} cannot be read ({error.strerror or error}); restore the file or take the scan out"
+        else:
+            sources[str(path)] = known[resolved]
+    if fresh:
+        with locked(record.with_name("locks") / "sources"):
+            merged = _read_record(record) | fresh
+            write_text(record, json.dumps({path: asdict(source) for path, source in merged.items()}))
+    return sources, unreadable
+
+
+def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unreadable: Mapping[str, str]) -> list[Exclusion]:
+    """Scans with a file that cannot be read, and those of different patients that share an image byte for byte."""
+    owners: dict[str, dict[str, Scan]] = defaultdict(dict)
+    for scan in scans:
+        for path in (scan.t1w, scan.flair):
+            if str(path) in sources:
+                owners[sources[str(path)].sha256].setdefault(scan.patient, scan)
+    broken = []
+    for scan in scans:
+        faults = [unreadable[str(path)] for path in sources_of(scan).values() if str(path) in unreadable]
+        for path in (scan.t1w, scan.flair):
+            others = owners[sources[str(path)].sha256] if str(path) in sources else {}
+            faults += [
+                f"{path.name} is byte for byte an image of {other.name}; one patient under two names would leak into the test"
+                for patient, other in others.items()
+                if patient != scan.patient
+            ]
+        if faults:
+            broken.append(Exclusion(scan.patient, scan.session, "image cannot be used", faults[0]))
+    return broken
+
+
+def refuse_changed(scan: Scan, sources: Mapping[str, Source]) -> None:
+    """Refuse a scan of which a file is no longer the one that was hashed.
+
+    Raises:
+        ScanError: naming the file.
+    """
+    for path in sources_of(scan).values():
+        if _stamp(path) != sources[str(path)].stamp:
+            raise ScanError(f"{path} changed while it was read; run the command again")
+
+
+def _stamp(path: Path) -> Stamp:
+    facts = os.stat(path)  # noqa: PTH116
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def _read_record(record: Path) -> dict[str, Source]:
+    """What is known of files; a record that cannot be understood is as good as none, the files are then read again."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        return {path: Source(tuple(one["stamp"]), str(one["sha256"])) for path, one in content.items()}
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
