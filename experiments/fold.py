@@ -190,6 +190,6 @@ def quiet_libraries() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in (
         r".*does not have many workers.*", r".*Checkpoint directory .* exists.*", r".*Consider setting `persistent_workers=True`.*",
-        r".*The number of training batches.*", r".*litlogger.*", r".*tensorboardX.*", r".*isinstance\(treespec, LeafSpec\).*",
+        r".*The number of training batches.*", r".*`srun` command is available.*", r".*litlogger.*", r".*tensorboardX.*", r".*isinstance\(treespec, LeafSpec\).*",
     ):  # fmt: skip
         warnings.filterwarnings("ignore", message=message)
