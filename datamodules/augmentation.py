@@ -186,7 +186,7 @@ class Augmenter:
         if self._noise is None or self._noise[:2] != (epoch, image.device):
             generator = torch.Generator(image.device).manual_seed(drawn.noise_seed)
             numbers = torch.randn(count + max(self.scans, NOISE_OFFSETS), generator=generator, device=image.device)
-            self._noise = epoch, image.device, numbers * self.options.noise
+            self._noise = epoch, image.device, numbers.mul_(self.options.noise)
         start = int(drawn.offset[row])
         whole = self._noise[2][start : start + count].view(image.shape[0], *self.grid.shape)
         ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def read_volume(path: Path) -> Volume:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             array = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
+        _check_sum(path)
     except (EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
         raise unreadable(path, error) from None
     bad = int(np.count_nonzero(~np.isfinite(array)))
@@ -73,6 +75,14 @@ def read_volume(path: Path) -> Volume:
     if array.min() == array.max():
         raise ScanError(f"{path} holds nothing but the value {array.flat[0]:g}; export it again")
     return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
+
+
+def _check_sum(path: Path) -> None:
+    """Read a gzip file to its end, where its checksum stands; nibabel stops at the last voxel and would miss a flipped bit."""
+    if path.name.lower().endswith((".gz", ".mgz")):
+        with gzip.open(path) as file:
+            while file.read(2**22):
+                pass
 
 
 def unreadable(path: Path, error: Exception) -> ScanError:

@@ -15,6 +15,9 @@ WORDS = {
     "check": "what would be trained: exclusions, classes per fold, boxes, disk",
     "fold": "train one run: --roi gray_matter --fold 3",
     "sweep": "train every run of the study that is missing",
+    "submit": "the same on Slurm: an array with one task for each missing run",
+    "status": "the state of each run, and what Slurm's queue holds of the study",
+    "cancel": "take the study's jobs out of Slurm's queue",
     "compare": "the comparison of the inputs, from the runs' files",
     "report": "print the study's comparison again",
     "work": "take missing runs one after another (started by sweep)",
@@ -89,7 +92,7 @@ def help_of(word: str) -> int:
     module = importlib.import_module(f"experiments.{word}")
     print((module.__doc__ or "").strip(), "\n")
     print((module.main.__doc__ or "").strip(), "\n")
-    if word in ("fold", "sweep", "work", "demo"):
+    if word in ("fold", "sweep", "submit", "work", "demo"):
         from experiments.settings import build_parser
 
         build_parser().print_help()

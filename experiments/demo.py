@@ -36,7 +36,7 @@ def ensure_demo_cohort(cohort: Path, console: Console) -> None:
         return
     from rich.progress import Progress
 
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing phantom scans", total=DEMO.scans)
         write_phantom_cohort(cohort, DEMO, on_scan=lambda done, total: bar.update(task, completed=done, total=total))
     console.print(f"phantom cohort of {DEMO.patients} patients, {DEMO.scans} scans at {DEMO.spacing_mm:g} mm: {cohort}")

@@ -9,11 +9,11 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.interruption import RESUME, Interrupted, install_handlers
+from experiments.interruption import RESUME, TAKEN, Interrupted, forget_scheduler, install_handlers, stop_if_interrupted
 from experiments.plan import Run, parse_run
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ class FoldError(RuntimeError):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``fold``: --roi, --fold, --seed, --restart, --quiet, and every setting of ``experiments.settings``."""
+    """Command line of ``fold``: --roi, --fold, --seed, --restart, --quiet, --stage DIR, and every setting.
+
+    With --stage the prepared volumes are first copied to a folder on this machine's own disk.
+    """
     install_handlers()
+    forget_scheduler()
     light = argparse.ArgumentParser(prog="regionwise fold", add_help=False, allow_abbrev=False)
-    for name in ("roi", "fold", "seed", "regions", "folds"):
+    for name in ("roi", "fold", "seed", "regions", "folds", "stage"):
         light.add_argument(f"--{name}")
     light.add_argument("--restart", action="store_true")
     light.add_argument("--quiet", action="store_true")
@@ -55,7 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     settings = parse_settings(rest)
     ensure_demo_cohort(settings.values.cohort, console)
-    return fold(settings, open_with_progress(settings, console), run, console, known.restart, known.quiet)
+    study = open_with_progress(settings, console)
+    if known.stage:
+        from experiments.staging import stage
+
+        try:
+            study = replace(study, prepared=stage(study.prepared, Path(known.stage), console))
+        except Interrupted:
+            return RESUME
+    return fold(settings, study, run, console, known.restart, known.quiet)
 
 
 def open_with_progress(settings: Settings, console: Console) -> Study:
@@ -64,7 +76,7 @@ def open_with_progress(settings: Settings, console: Console) -> Study:
 
     from experiments.study import open_study
 
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing scans", total=None, visible=False)
         study = open_study(
             settings.study_options(), lambda done, total: bar.update(task, completed=done, total=total, visible=True)
@@ -84,7 +96,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
         quiet: No progress.
 
     Returns:
-        0 when the run is complete, 75 when it was interrupted or another process has it.
+        0 when the run is complete, 75 when it was interrupted, 69 when another process has it.
 
     Raises:
         FoldError: if the folder holds results of other settings, or if training diverged.
@@ -96,7 +108,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
     with folder.lock() as ours:
         if not ours:
             console.print(f"{run.name}: another process is training this run")
-            return RESUME
+            return TAKEN
         if restart:
             set_aside(folder)
         state = folder.state(fingerprint)
@@ -152,7 +164,7 @@ def _attempt(
     folder.write_facts(facts)
     try:
         outcome = train(settings, study, run, folder, console, quiet)
-    except (Interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning answers TERM with SystemExit(0)
         folder.write_facts(facts | {"state": "interrupted"})
         console.print(f"{run.name}: interrupted; the same command goes on after the last finished epoch")
         return RESUME
@@ -173,6 +185,7 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
     from experiments import training
 
     quiet_libraries()
+    stop_if_interrupted()
     parts = training.assemble(settings, study, run, folder, console, quiet)
     completed = False
     try:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.progress import Progress
 
     console = Console(highlight=False, soft_wrap=True)
-    with Progress(console=console, transient=True) as bar:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("writing phantom scans", total=options.scans)
         write_phantom_cohort(
             known.out, options, lambda done, total: bar.update(task, completed=done, total=total), processes=known.processes

@@ -11,6 +11,7 @@ The x axis of every curve is `epoch`. Lightning writes two rows an epoch, one fr
 
 import logging
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,6 +270,8 @@ def _settings(privacy: str) -> dict[str, Any]:
 
 def _prepare_process(folder: Path) -> None:
     """Set what W&B reads once, before it is imported; the user's own choices win."""
+    if "wandb" not in sys.modules:
+        os.environ.pop("WANDB_SERVICE", None)  # a parent's W&B process: it would keep this run's id after a kill
     data = str((folder / "wandb" / "data").absolute())
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise even an offline run calls a telemetry server
     os.environ.setdefault("WANDB_CACHE_DIR", data)

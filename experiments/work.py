@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.interruption import RESUME, install_handlers, interrupted
+from experiments.interruption import RESUME, forget_scheduler, install_handlers, interrupted
 
 if TYPE_CHECKING:
     from experiments.plan import Run
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``work``: --inputs, --seeds, --follow (stop with the parent process), and every setting."""
     install_handlers()
+    forget_scheduler()
     light = argparse.ArgumentParser(prog="regionwise work", add_help=False, allow_abbrev=False)
     light.add_argument("--inputs", default="")
     light.add_argument("--seeds", default="")

@@ -50,8 +50,14 @@ class LastCheckpoint(pl.Callback):
         self.path = path
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, unless no epoch has been finished."""
-        if trainer.current_epoch > 0:
+        """Save, unless no epoch has been finished.
+
+        A resumed epoch begins with its first batch. Lightning must be told so: the checkpoint counts the batches of the epoch
+        before, and it would take the new epoch for done.
+        """
+        if trainer.fit_loop.restarting:
+            trainer.fit_loop.restarting = False
+        elif trainer.current_epoch > 0:
             trainer.save_checkpoint(self.path)
 
 

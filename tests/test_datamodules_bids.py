@@ -132,7 +132,9 @@ def test_days_since_scan(folder: Path) -> None:
     scores(folder, "01\tses-1\t2.0\t5", "01\t2\t3.0\t200", "02\tn/a\t1.0\t7.0", header=header)
     assert found(folder) == {"sub-01/ses-1": ("2.0", 5), "sub-01/ses-2": ("3.0", 200), "sub-02/ses-1": ("1.0", 7)}
     scores(folder, "01\t\t2.0\t5", header=header)
-    with pytest.raises(CohortError, match=r"edss.tsv line 2: days_since_scan, but the patient has several scans; add session_id"):
+    with pytest.raises(
+        CohortError, match=r"edss.tsv line 2: days_since_scan, but the patient has several scans; add session_id"
+    ):
         found(folder)
     scores(folder, "01\t1\t2.0\tsoon", header=header)
     with pytest.raises(CohortError, match=r"edss.tsv line 2: days is 'soon'"):
@@ -193,7 +195,9 @@ def test_masks_label_maps_and_dialects(folder: Path) -> None:
 def test_sidecar_covariates(folder: Path) -> None:
     t1w = first(folder).t1w
     assert t1w is not None
-    sidecar = put(t1w.with_name(t1w.name.split(".nii")[0] + ".json"), json.dumps({"MagneticFieldStrength": 3, "Manufacturer": "A\tB "}))
+    sidecar = put(
+        t1w.with_name(t1w.name.split(".nii")[0] + ".json"), json.dumps({"MagneticFieldStrength": 3, "Manufacturer": "A\tB "})
+    )
     assert first(folder).covariates == {"age": "40", "site": "A", "field_strength": "3", "vendor": "A B"}
     for content, told in (("{", r"T1w.json is not JSON \(.*\); mend or remove it"), ("[1]", r"T1w.json holds no JSON object")):
         sidecar.write_text(content)
@@ -225,7 +229,9 @@ def test_scan_in_the_folder_of_another_is_refused(folder: Path, patient: str, se
 
 def test_several_derivatives_are_refused_until_one_is_named(folder: Path) -> None:
     add_scan(folder, "sub-01", "ses-1", pipeline="derivatives/two")
-    told = r"has scans in several derivatives \(derivatives/one, derivatives/two\); give the folder of one of them as the cohort"
+    told = (
+        r"has scans in several derivatives \(derivatives/one, derivatives/two\); give the folder of one of them as the cohort"
+    )
     with pytest.raises(CohortError, match=told):
         found(folder)
     assert list(found(folder / "derivatives/two")) == ["sub-01/ses-1", "sub-02"]
@@ -242,7 +248,11 @@ def test_no_derivative_is_told(tmp_path: Path) -> None:
     [
         ("participants.tsv", None, r"no participants.tsv in .* or the two folders above it"),
         ("participants.tsv", "participant\nsub-01\n", r"no column 'participant_id' \(did you mean 'participant'\?\)"),
-        ("participants.tsv", "participant_id\nsub-01\n01\n", r"participants.tsv line 3: patient sub-01 occurs twice; keep one row"),
+        (
+            "participants.tsv",
+            "participant_id\nsub-01\n01\n",
+            r"participants.tsv line 3: patient sub-01 occurs twice; keep one row",
+        ),
         ("participants.tsv", "participant_id\tage\nn/a\t3\n", r"participants.tsv line 2: no participant_id"),
         ("participants.tsv", "participant_id\nsub-01\n", r"T1w.nii.gz: sub-02 has no row in .*participants.tsv; add it"),
         ("phenotype/edss.tsv", None, r"edss.tsv is missing; it needs participant_id, edss and edss_date or days_since_scan"),

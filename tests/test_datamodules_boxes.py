@@ -15,7 +15,13 @@ GRID = Grid.of((30, 37, 31), np.array([[5.0, 0, 0, -72.5], [0, 5, 0, -110], [0, 
 @pytest.mark.parametrize("lead", [(), (2,)])
 @pytest.mark.parametrize(
     ("start", "stop"),
-    [((1, 2, 3), (5, 4, 6)), ((-2, -1, -3), (4, 5, 6)), ((3, 2, 1), (9, 11, 10)), ((-1, -1, -1), (7, 8, 9)), ((0, 0, 0), (5, 6, 7))],
+    [
+        ((1, 2, 3), (5, 4, 6)),
+        ((-2, -1, -3), (4, 5, 6)),
+        ((3, 2, 1), (9, 11, 10)),
+        ((-1, -1, -1), (7, 8, 9)),
+        ((0, 0, 0), (5, 6, 7)),
+    ],
 )
 def test_crop_agrees_with_padding_first(start: tuple[int, int, int], stop: tuple[int, int, int], lead: tuple[int, ...]) -> None:
     whole = np.random.default_rng(0).integers(1, 99, (*lead, 5, 6, 7)).astype(np.uint8)
@@ -53,7 +59,9 @@ def test_box_holds_the_whole_region(name: str) -> None:
 
 def test_modes_differ_in_room_only() -> None:
     region = get_region("brainstem")
-    template, dilated, subject = (region_step(region, GRID, mode, 6.0, 1) for mode in ("template", "template-dilated", "subject"))
+    template, dilated, subject = (
+        region_step(region, GRID, mode, 6.0, 1) for mode in ("template", "template-dilated", "subject")
+    )
     assert template[0] is not None
     assert dilated[0] is not None
     assert subject[0] is not None

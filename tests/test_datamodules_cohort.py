@@ -45,7 +45,9 @@ def test_scores_on_the_scale(text: str) -> None:
     assert parse_edss(text) in EDSS_SCALE
 
 
-@pytest.mark.parametrize("text", ["3.25", "99", "-1", "10.5", "0.25", "1_0", "1e0", "nan", "inf", "٣", "3.0*", "<3", "three", "", "3.0.0"])
+@pytest.mark.parametrize(
+    "text", ["3.25", "99", "-1", "10.5", "0.25", "1_0", "1e0", "nan", "inf", "٣", "3.0*", "<3", "three", "", "3.0.0"]
+)
 def test_scores_not_on_the_scale(text: str) -> None:
     assert parse_edss(text) is None
 
@@ -129,14 +131,18 @@ def test_what_is_no_plain_file_is_missing(judged: Judge, tmp_path: Path) -> None
 @pytest.mark.parametrize("second", ["ses-1", "1", "SES-1"])
 def test_session_that_occurs_twice_is_refused(judged: Judge, second: str) -> None:
     one, two = {"patient": "p", "session": "ses-1", "where": "line 2"}, {"patient": "p", "session": second, "where": "line 3"}
-    with pytest.raises(CohortError, match=r"p/.* occurs twice: line 2 and line 3; keep one, or give repeated scans a session each"):
+    with pytest.raises(
+        CohortError, match=r"p/.* occurs twice: line 2 and line 3; keep one, or give repeated scans a session each"
+    ):
         judged(one, two)
 
 
 @pytest.mark.parametrize("second", ["p1", "Sub-P1", "sub-P1", "sub-\uff50\uff11"])
 def test_patient_under_two_spellings_is_refused(judged: Judge, second: str) -> None:
     one, two = {"patient": "sub-p1", "where": "line 2"}, {"patient": second, "session": "b", "where": "line 3"}
-    with pytest.raises(CohortError, match=r"patients 'sub-p1' \(line 2\) and .* \(line 3\) look like one; spell the name in one way"):
+    with pytest.raises(
+        CohortError, match=r"patients 'sub-p1' \(line 2\) and .* \(line 3\) look like one; spell the name in one way"
+    ):
         judged(one, two)
 
 

@@ -34,7 +34,9 @@ def written(tmp_path: Path) -> tuple[Path, list[Scan]]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize(("patients", "positive", "folds"), [(14, 7, 7), (21, 8, 7), (84, 30, 7), (319, 109, 7), (20, 10, 3), (50, 11, 5)])
+@pytest.mark.parametrize(
+    ("patients", "positive", "folds"), [(14, 7, 7), (21, 8, 7), (84, 30, 7), (319, 109, 7), (20, 10, 3), (50, 11, 5)]
+)
 def test_every_patient_is_tested_once_and_no_one_leaks(seed: int, patients: int, positive: int, folds: int) -> None:
     scans = scans_of(patients, positive, seed)
     splits = make_splits(scans, seed, folds)
@@ -171,7 +173,9 @@ def test_part_that_does_not_exist(written: tuple[Path, list[Scan]], part: str) -
 def test_scan_that_the_table_lacks(written: tuple[Path, list[Scan]]) -> None:
     path, scans = written
     edited(path, lambda rows: rows.pop(1))
-    with pytest.raises(SplitError, match=r"scan sub-000/ses-0 is in the cohort but not in .*splits.tsv; the cohort changed: use another"):
+    with pytest.raises(
+        SplitError, match=r"scan sub-000/ses-0 is in the cohort but not in .*splits.tsv; the cohort changed: use another"
+    ):
         load_splits(path, scans)
 
 
@@ -210,7 +214,10 @@ def test_part_with_one_class(written: tuple[Path, list[Scan]]) -> None:
         ("[]", r"splits.json has no valid 'folds'"),
         ('{"folds": "7"}', r"splits.json has no valid 'folds'"),
         ('{"folds": 7, "seed": 0, "cohort_hash": "c"}', r"splits.json has no valid 'split_hash'"),
-        ('{"folds": 7, "seed": 0, "cohort_hash": "c", "split_hash": "abc"}', r"is not the split that was made \(hash \w{12}, made abc\)"),
+        (
+            '{"folds": 7, "seed": 0, "cohort_hash": "c", "split_hash": "abc"}',
+            r"is not the split that was made \(hash \w{12}, made abc\)",
+        ),
     ],
 )
 def test_facts_beside_the_table(written: tuple[Path, list[Scan]], content: str | None, told: str) -> None:

@@ -78,7 +78,9 @@ def test_unreadable_table_is_told_plainly(tmp_path: Path, content: str | bytes, 
 
 def test_missing_column_names_the_likeliest_and_those_present(tmp_path: Path) -> None:
     path = table(tmp_path, "pateint,T1W,flair,edss\na,b,c,1\n")
-    with pytest.raises(CohortError, match=r"no column 'patient' \(did you mean 'pateint'\?\); it has: pateint, T1W, flair, edss"):
+    with pytest.raises(
+        CohortError, match=r"no column 'patient' \(did you mean 'pateint'\?\); it has: pateint, T1W, flair, edss"
+    ):
         read_table(path)
     with pytest.raises(CohortError, match=r"no column 't1w' \(did you mean 'T1W'\?\)"):
         require_columns(path, read_rows(path), ("t1w",))
@@ -114,12 +116,16 @@ def test_row_without_patient_is_refused(tmp_path: Path) -> None:
         read_table(table(tmp_path, "patient,t1w,flair,edss\na,b,c,1\nn/a,b,c,1\n"))
 
 
-@pytest.mark.parametrize(("text", "days"), [("12", 12), ("12.0", 12), ("-3", -3), ("+7", 7), ("0", 0), ("", None), ("N/A", None)])
+@pytest.mark.parametrize(
+    ("text", "days"), [("12", 12), ("12.0", 12), ("-3", -3), ("+7", 7), ("0", 0), ("", None), ("N/A", None)]
+)
 def test_days(text: str, days: int | None) -> None:
     assert parse_days(text, "here") == days
 
 
 @pytest.mark.parametrize("text", ["1.5", "1_0", "2020-01-01", "soon", "1e3", "٣", "9999999", "inf"])
 def test_days_that_are_none(text: str) -> None:
-    with pytest.raises(CohortError, match=r"here: days is .*; give a whole number of days from scan to EDSS, or leave it empty"):
+    with pytest.raises(
+        CohortError, match=r"here: days is .*; give a whole number of days from scan to EDSS, or leave it empty"
+    ):
         parse_days(text, "here")

@@ -149,8 +149,10 @@ def test_the_run_of_these_tests_has_something_to_lose(unbroken: Path) -> None:
     assert [row[0] for row in rows[1:]] == [str(epoch) for epoch in range(len(rows) - 1)]
 
 
-# Seven batches an epoch: 5 of training, then 2 of tuning.
-@pytest.mark.parametrize("moments", [[1, 9], [6, 5, 5], [20]], ids=["first batch", "again and again", "late"])
+# Six batches an epoch: 5 of training, then 1 of tuning.
+@pytest.mark.parametrize(
+    "moments", [[1, 9], [14, 8, 9], [24]], ids=["first batch", "again and again", "last batch of an epoch"]
+)
 def test_a_run_that_is_interrupted_and_goes_on_ends_like_an_unbroken_one(
     settings: Settings, study: Study, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: list[int]
 ) -> None:
