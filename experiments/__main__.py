@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def is_users(error: Exception) -> bool:
     """Whether an error is one that its user can mend: the project's own kinds, and files that cannot be read or written."""
     own = type(error).__module__.split(".")[0] in ("regions", "datamodules", "lightning_modules", "experiments")
-    from_own_check = error.__traceback__ is not None and _raised_in(error).startswith(("regions", "datamodules", "lightning_modules"))
+    from_own_check = error.__traceback__ is not None and _raised_in(error).startswith(
+        ("regions", "datamodules", "lightning_modules")
+    )
     return own or isinstance(error, OSError) or from_own_check
 
 

@@ -106,5 +106,7 @@ def input_table(settings: Settings, study: Study) -> Table:
 
 def disk_line(study: Study) -> str:
     """Room that the prepared volumes take."""
-    size = sum(f.stat().st_size for key in set(study.prepared.keys) for f in (study.prepared.folder / "volumes" / key).iterdir())
+    size = sum(
+        f.stat().st_size for key in set(study.prepared.keys) for f in (study.prepared.folder / "volumes" / key).iterdir()
+    )
     return f"prepared volumes: {size / 1e6:.0f} MB in {study.prepared.folder}, shared by all runs"

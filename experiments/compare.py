@@ -1,9 +1,9 @@
 """``compare``: the inputs side by side, from the runs' predictions.tsv alone; no GPU, no network, no torch.
 
-Pooled out-of-fold balanced accuracy, sensitivity and specificity at each fold's own tuning threshold, and the AUC of pairs within
-a fold, with 95 % intervals from a patient-cluster bootstrap (the same draws for all inputs); beside them mean +/- SD over folds,
-the form of the reference paper. Each regional input is compared with global on the same patients: paired bootstrap interval,
-paired permutation test, Holm over the regions, a verdict by rule. ``comparison.json`` names the runs behind each number.
+Pooled out-of-fold balanced accuracy, sensitivity and specificity at each fold's own tuning threshold, and the AUC of pairs
+within a fold, with 95 % intervals from a patient-cluster bootstrap (the same draws for all inputs); beside them mean +/- SD
+over folds, the form of the reference paper. Each regional input is compared with global on the same patients: paired bootstrap
+interval, paired permutation test, Holm over the regions, a verdict by rule. ``comparison.json`` names the runs behind each number.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def inputs_of(folder: Path) -> list[str]:
     """The six inputs, and any further region that the study holds runs of."""
-    own = sorted(path.name for path in folder.iterdir() if next(path.glob("fold-*/seed-*/run.json"), None) and path.name not in REGIONS)
+    own = sorted(
+        path.name for path in folder.iterdir() if next(path.glob("fold-*/seed-*/run.json"), None) and path.name not in REGIONS
+    )
     return [*REGIONS, *own]
 
 
@@ -102,7 +104,11 @@ def compare(
     check_same_scans(tables)
     rng = np.random.default_rng(0)
     weights = draw_patient_weights(first, draws, rng)
-    paired = compare_family(tables, weights, rng, reference=REFERENCE, permutations=draws) if REFERENCE in tables and len(tables) > 1 else []
+    paired = (
+        compare_family(tables, weights, rng, reference=REFERENCE, permutations=draws)
+        if REFERENCE in tables and len(tables) > 1
+        else []
+    )
     kept = {run for runs in used.values() for run in runs}
     return StudyComparison(
         study=folder.name,
@@ -126,7 +132,9 @@ def _shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]
         by_input.setdefault(run.input, {})[run.fold] = run
     shared = set.intersection(*(set(runs) for runs in by_input.values()))
     if not shared:
-        raise PlanError(f"no fold of {folder} is complete for every input that was begun; make sweep, or name inputs: --inputs global")
+        raise PlanError(
+            f"no fold of {folder} is complete for every input that was begun; make sweep, or name inputs: --inputs global"
+        )
     return {name: [runs[fold] for fold in sorted(shared)] for name, runs in by_input.items()}
 
 

@@ -21,13 +21,18 @@ TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity"
 
 def show(found: StudyComparison, folder: Path, console: Console) -> None:
     """Print both tables, what they mean, and where everything lies."""
-    title = f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), seed {found.seed}"
+    title = (
+        f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), seed {found.seed}"
+    )
     _print(console, _performance(found, title))
-    console.print(f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part.")
+    console.print(
+        f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part."
+    )
     if found.paired:
         _print(console, _differences(found.paired))
     if found.missing:
-        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {len(found.missing)} runs are missing, all inputs are cut to the folds they share.")
+        told = f"{len(found.missing)} runs are missing, all inputs are cut to the folds they share."
+        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {told}")
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
     offline = len(list(folder.glob("**/wandb/offline-run-*")))
     if offline:
@@ -53,7 +58,12 @@ def _performance(found: StudyComparison, title: str) -> Table:
 
 def _differences(paired: Sequence[Paired]) -> Table:
     table = Table(title="balanced accuracy minus that of global, on the same patients", title_justify="left", box=SIMPLE_HEAD)
-    columns: dict[str, Literal["left", "right"]] = {"input": "left", "difference": "right", "p (Holm)": "right", "verdict": "left"}
+    columns: dict[str, Literal["left", "right"]] = {
+        "input": "left",
+        "difference": "right",
+        "p (Holm)": "right",
+        "verdict": "left",
+    }
     for name, side in columns.items():
         table.add_column(name, justify=side, no_wrap=True)
     for one in paired:

@@ -95,13 +95,8 @@ def _comparison_panels() -> list[Any]:
     """Mean and standard deviation of each result by input, then every fold as a point."""
     import wandb_workspaces.reports.v2 as wr
 
-    bars = [
-        wr.BarPlot(title=f"{key} (mean, SD over folds)", metrics=[wr.SummaryMetric(key)], **_by_input())
-        for key in RESULTS
-    ]
-    points = [
-        wr.ScatterPlot(title=f"{key} by fold", x=wr.Config("fold"), y=wr.SummaryMetric(key)) for key in RESULTS[:2]
-    ]
+    bars = [wr.BarPlot(title=f"{key} (mean, SD over folds)", metrics=[wr.SummaryMetric(key)], **_by_input()) for key in RESULTS]
+    points = [wr.ScatterPlot(title=f"{key} by fold", x=wr.Config("fold"), y=wr.SummaryMetric(key)) for key in RESULTS[:2]]
     shown: list[Any] = [wr.Config("input"), wr.Config("fold"), *(wr.SummaryMetric(key) for key in RESULTS[:2])]
     columns = [wr.ParallelCoordinatesPlotColumn(metric) for metric in shown]
     return [*bars, *points, wr.ParallelCoordinatesPlot(title="Input, fold, result", columns=columns)]

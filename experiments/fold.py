@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from experiments.study import Study
 
 
+NOTICES = (
+    r".*does not have many workers.*",  # loaders read memory-mapped files, workers would only cost
+    r".*Checkpoint directory .* exists.*",  # a resumed run writes where it wrote before
+    r".*The number of training batches.*",  # small cohorts have few batches
+    r".*`srun` command is available.*",  # a run knows no scheduler
+    r".*litlogger.*",
+    r".*tensorboardX.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+"""Lightning's notices that do not concern the user."""
+
+
 class FoldError(RuntimeError):
     """A run that cannot be started or did not train."""
 
@@ -118,7 +130,8 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
         if state == "stale":
             differs = ", ".join(fingerprint.differences(folder.facts()))
             raise FoldError(
-                f"{folder.path} was made with another {differs}; add --restart to set it aside and train anew, or choose another STUDY"
+                f"{folder.path} was made with another {differs}; "
+                "add --restart to set it aside and train anew, or choose another STUDY"
             )
         return _attempt(settings, study, run, folder, fingerprint, console, quiet)
 
@@ -201,8 +214,5 @@ def quiet_libraries() -> None:
     """Keep Lightning's notices out of the terminal; its errors and our own messages stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    for message in (
-        r".*does not have many workers.*", r".*Checkpoint directory .* exists.*", r".*Consider setting `persistent_workers=True`.*",
-        r".*The number of training batches.*", r".*`srun` command is available.*", r".*litlogger.*", r".*tensorboardX.*", r".*isinstance\(treespec, LeafSpec\).*",
-    ):  # fmt: skip
+    for message in NOTICES:
         warnings.filterwarnings("ignore", message=message)

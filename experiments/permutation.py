@@ -63,9 +63,7 @@ def _auc_shares(first: Predictions, second: Predictions) -> FloatArray | None:
     return out / pairs if pairs else None
 
 
-def permutation_test(
-    first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator
-) -> float | None:
+def permutation_test(first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator) -> float | None:
     """Two-sided p of the difference of two inputs, or None where the metric is undefined.
 
     For the AUC the permuted differences are stretched by sqrt(k / (k - 1)) in a fold of k patients. The ranks of a fold

@@ -36,5 +36,6 @@ def main(arguments: Sequence[str]) -> int:
         write_phantom_cohort(
             known.out, options, lambda done, total: bar.update(task, completed=done, total=total), processes=known.processes
         )
-    console.print(f"{options.preset} phantom cohort: {options.patients} patients, {options.scans} scans at {options.spacing_mm:g} mm in {known.out}")
+    told = f"{options.patients} patients, {options.scans} scans at {options.spacing_mm:g} mm"
+    console.print(f"{options.preset} phantom cohort: {told} in {known.out}")
     return 0

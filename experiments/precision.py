@@ -88,6 +88,4 @@ def expected_precision(size: StudySize, comparisons: int = 5, level: float = 0.9
     paired = error * float(np.sqrt(2 * (1 - size.model_correlation)))
     alpha = 1 - level
     z_single, z_strict, z_power = (float(norm.isf(x)) for x in (alpha / 2, alpha / 2 / comparisons, 1 - power))
-    return Precision(
-        effect, z_single * error, z_single * paired, (z_single + z_power) * paired, (z_strict + z_power) * paired
-    )
+    return Precision(effect, z_single * error, z_single * paired, (z_single + z_power) * paired, (z_strict + z_power) * paired)

@@ -127,6 +127,4 @@ def check_same_scans(inputs: Mapping[str, Predictions]) -> None:
             differs = np.flatnonzero(a != b) if a is not None else np.empty(0, dtype=np.int64)
             if differs.size:
                 row = differs[0]
-                raise PredictionsError(
-                    f"row {row}: {column} is {a[row]} in {names[0]}, {b[row]} in {name}; sort both alike"
-                )
+                raise PredictionsError(f"row {row}: {column} is {a[row]} in {names[0]}, {b[row]} in {name}; sort both alike")

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar in a terminal, a line per epoch in a log, and ``progress.json`` for the sweep's table."""
+"""What a run shows while it trains: a bar in a terminal, lines in a log, and ``progress.json`` for the sweep's table."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class RunProgress(pl.Callback):
         value = {name: float(number) for name, number in trainer.callback_metrics.items()}
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         each = (time.monotonic() - self._began) / (epoch - self._first_epoch)
-        told = f"tuning loss {value.get('tuning/loss', float('nan')):.3f}, balanced accuracy {value.get('tuning/balanced_accuracy', float('nan')):.2f}"
+        loss, accuracy = (value.get(f"tuning/{name}", float("nan")) for name in ("loss", "balanced_accuracy"))
+        told = f"tuning loss {loss:.3f}, balanced accuracy {accuracy:.2f}"
         if self._bar is not None:
             self._bar.update(self._task, told=told)
         elif not self.quiet and (time.monotonic() - self._told > 1 or epoch == last):

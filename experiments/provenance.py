@@ -8,13 +8,27 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("regionwise", "torch", "pytorch-lightning", "torchio", "torchmetrics", "nibabel", "numpy", "scipy", "scikit-learn", "wandb")
+PACKAGES = (
+    "regionwise",
+    "torch",
+    "pytorch-lightning",
+    "torchio",
+    "torchmetrics",
+    "nibabel",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "wandb",
+)
 
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, object]:
     """Versions and commit; null where there is none. Holds no path and no name of a machine."""
-    return {"versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}, "git_commit": _commit()}
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "git_commit": _commit(),
+    }
 
 
 def _version(name: str) -> str | None:

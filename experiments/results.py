@@ -197,12 +197,14 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
     if len(complete) < len(runs) and not partial:
         absent = [run.name for run in runs if run not in set(complete)]
         told = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
-        raise ResultsError(f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({told}); make sweep, or compare --partial")
+        raise ResultsError(
+            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({told}); make sweep, or compare --partial"
+        )
     for part in ("split", "data", "config"):
         values = {facts[run]["fingerprint"][part] for run in complete}
         if len(values) > 1:
             odd = next(run for run in complete if facts[run]["fingerprint"][part] != facts[complete[0]]["fingerprint"][part])
             raise ResultsError(
-                f"{odd.name} was made with another {part} than {complete[0].name}; such runs are never compared: make fold --restart it"
+                f"{odd.name} was made with another {part} than {complete[0].name}; they are never compared; train it again"
             )
     return complete

@@ -21,15 +21,14 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from datamodules.augmentation import Augmentation
-
     from experiments.study import StudyOptions
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
 NOT_OF_THE_RESULT = ("config", "cohort", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers", "regions")
 NOT_OF_THE_TRAINER = (
-    "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps", "profiler",
-    "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "plugins", "barebones", "detect_anomaly",
+    "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps",
+    "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "plugins", "barebones", "detect_anomaly",
 )  # fmt: skip
 
 
@@ -71,7 +70,9 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
     parser.add_argument("--split_seed", type=int, default=0, help="seed of the split of the patients")
     parser.add_argument("--folds", type=int, default=FOLDS, help="parts of the patients")
-    parser.add_argument("--broken", type=Literal["refuse", "exclude"], default="refuse", help="scans whose images cannot be used")
+    parser.add_argument(
+        "--broken", type=Literal["refuse", "exclude"], default="refuse", help="scans whose images cannot be used"
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
     parser.add_argument("--label", type=LabelRule, default=LabelRule())
@@ -88,7 +89,12 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--early_stopping", type=EarlyStopping, default=EarlyStopping())
     parser.add_argument("--tracking", type=TrackingOptions, default=TrackingOptions())
     parser.set_defaults(
-        {"trainer.devices": 1, "trainer.max_epochs": 100, "trainer.enable_progress_bar": False, "trainer.enable_model_summary": False}
+        {
+            "trainer.devices": 1,
+            "trainer.max_epochs": 100,
+            "trainer.enable_progress_bar": False,
+            "trainer.enable_model_summary": False,
+        }
     )
     return parser
 
@@ -222,6 +228,13 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
 
 def readable(message: str) -> str:
     """A parser's message on one line, without the types that were tried and did not fit."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a path", "- Expected a <class 'NoneType'>", "Given value type")
+    noise = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "- Expected a path",
+        "- Expected a <class 'NoneType'>",
+        "Given value type",
+    )
     parts = [part.strip() for part in message.splitlines()]
     return " ".join(part.removeprefix("- ") for part in parts if part and not part.startswith(noise))

@@ -158,9 +158,7 @@ def mean_values(pred: Runs, weights: WeightArray) -> Values:
     tables = runs(pred)
     points = [point_values(table) for table in tables]
     draws = [bootstrap_values(table, weights) for table in tables]
-    return {
-        m: (mean_or_none([point[m] for point in points]), np.mean([draw[m] for draw in draws], axis=0)) for m in METRICS
-    }
+    return {m: (mean_or_none([point[m] for point in points]), np.mean([draw[m] for draw in draws], axis=0)) for m in METRICS}
 
 
 def bootstrap_interval(pred: Runs, weights: WeightArray, level: float = 0.95) -> dict[str, Estimate]:

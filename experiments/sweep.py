@@ -31,7 +31,10 @@ class SweepError(ValueError):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``sweep``: --gpus 0,1, --jobs N (CPU workers), --inputs, --seeds, --restart (stale runs), and every setting."""
+    """Command line of ``sweep``: --gpus 0,1, --jobs N, --inputs, --seeds, --restart, and every setting.
+
+    --jobs is the number of CPU workers; --restart sets runs of other settings aside.
+    """
     light = argparse.ArgumentParser(prog="regionwise sweep", add_help=False, allow_abbrev=False)
     for name in ("gpus", "jobs", "inputs", "seeds"):
         light.add_argument(f"--{name}", default="")
@@ -100,7 +103,11 @@ class Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.log.open("ab")
         self.process = subprocess.Popen(
-            self.command, env=os.environ | self.environment, stdout=self._file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            self.command,
+            env=os.environ | self.environment,
+            stdout=self._file,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
         )
 
     def poll(self) -> bool:

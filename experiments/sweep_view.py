@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from experiments.results import Fingerprint
     from experiments.study import Study
 
-STYLES = {"complete": "green", "running": "bold cyan", "failed": "bold red", "interrupted": "yellow", "missing": "dim", "stale": "magenta"}
+STYLES = {
+    "complete": "green",
+    "running": "bold cyan",
+    "failed": "bold red",
+    "interrupted": "yellow",
+    "missing": "dim",
+    "stale": "magenta",
+}
 
 
 class SweepView:
@@ -57,7 +64,8 @@ class SweepView:
 
     def opening(self) -> str:
         """One line: how many runs, what is done already, how many workers."""
-        told = f"{len(self.runs)} runs of study {self.study.folder.name}: {len(self._known)} complete, {len(self.runs) - len(self._known)} to do"
+        total, done = len(self.runs), len(self._known)
+        told = f"{total} runs of study {self.study.folder.name}: {done} complete, {total - done} to do"
         return f"{told}, {self.workers} worker{'s' if self.workers != 1 else ''}"
 
     def update(self) -> None:
@@ -69,7 +77,10 @@ class SweepView:
             self._live.update(Group(self._table(), Text(self._footer())), refresh=True)
             return
         for run in new:
-            self.console.print(f"[{len(self._known)}/{len(self.runs)}] {run.name} {self._seconds.get(run, 0):.0f} s, {self._left()}", markup=False)
+            self.console.print(
+                f"[{len(self._known)}/{len(self.runs)}] {run.name} {self._seconds.get(run, 0):.0f} s, {self._left()}",
+                markup=False,
+            )
 
     def failures(self) -> list[tuple[Run, str]]:
         """Runs that failed, with their errors."""

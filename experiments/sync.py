@@ -213,9 +213,7 @@ def _rows_on_server(api: Any, place: str, run_id: str) -> int:
         raise TrackingError(f"cannot ask W&B for {place}/{run_id}: {error}") from error
 
 
-def _verify(
-    api: Any, place: str, run_id: str, parts: Sequence[LocalRun], output: str, report: SyncReport
-) -> None:
+def _verify(api: Any, place: str, run_id: str, parts: Sequence[LocalRun], output: str, report: SyncReport) -> None:
     """Compare the server's copy with the local parts: rows of history, tables."""
     report.skipped.pop(run_id, None)
     if not all(part.synced for part in parts if part.folder.name.startswith("offline-")):

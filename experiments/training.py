@@ -126,7 +126,9 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
     parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
     score = parts.best.best_model_score
     if score is None or not math.isfinite(float(score)):
-        raise DivergedError(f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})")
+        raise DivergedError(
+            f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})"
+        )
     checkpoint = torch.load(folder.best, map_location="cpu", weights_only=True)
     parts.module.load_state_dict(checkpoint["state_dict"])
     threshold = float(checkpoint["state_dict"]["threshold"])
@@ -143,7 +145,9 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "best_checkpoint": str(folder.best.relative_to(folder.path)),
         "best_epoch": best_epoch,
         "epochs": len(seconds),
-        "store_keys": [study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]],
+        "store_keys": [
+            study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
+        ],
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
         "seconds": {"training": sum(seconds), "epoch": float(np.median(seconds)), "this_attempt": time.perf_counter() - began},
@@ -179,7 +183,8 @@ def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:
 
     parts = {name: rows.of(name) for name in ("tuning", "internal_test")}
     return {
-        name: {"scans": len(part.y), "at_threshold": at(part, threshold), "at_0.5": at(part, 0.5)} for name, part in parts.items()
+        name: {"scans": len(part.y), "at_threshold": at(part, threshold), "at_0.5": at(part, 0.5)}
+        for name, part in parts.items()
     }
 
 

@@ -103,9 +103,7 @@ def test_brier_and_log_loss_equal_scikit_learn(pred: Predictions) -> None:
 
 
 def test_a_certain_error_has_a_finite_log_loss() -> None:
-    pred = Predictions(
-        np.arange(2), np.zeros(2, dtype=int), np.array([1, 0]), np.array([0.0, 0.0]), np.zeros(2, dtype=int)
-    )
+    pred = Predictions(np.arange(2), np.zeros(2, dtype=int), np.array([1, 0]), np.array([0.0, 0.0]), np.zeros(2, dtype=int))
     np.testing.assert_allclose(log_losses(pred), [-np.log(1e-6), -np.log1p(-1e-6)], rtol=1e-9)
 
 
@@ -154,9 +152,7 @@ def test_reliability_bins_hold_every_scan_and_keep_ties_together(pred: Predictio
     tied = replace(pred, p=np.where(pred.p < 0.5, 0.25, 0.75))
     bins = reliability_curve(tied, bins=10)
     assert [part.mean_p for part in bins] == pytest.approx([0.25, 0.75])
-    assert [part.observed for part in bins] == pytest.approx(
-        [pred.y[pred.p < 0.5].mean(), pred.y[pred.p >= 0.5].mean()]
-    )
+    assert [part.observed for part in bins] == pytest.approx([pred.y[pred.p < 0.5].mean(), pred.y[pred.p >= 0.5].mean()])
     gap = sum(part.scans * abs(part.mean_p - part.observed) for part in bins) / 49
     assert expected_calibration_error(bins) == pytest.approx(gap)
     with pytest.raises(ValueError, match="bins is 0"):
@@ -165,9 +161,7 @@ def test_reliability_bins_hold_every_scan_and_keep_ties_together(pred: Predictio
 
 def test_one_bin_compares_the_mean_probability_with_the_prevalence(pred: Predictions) -> None:
     part = reliability_curve(pred, bins=1)[0]
-    assert (part.mean_p, part.observed, part.scans, part.patients) == pytest.approx(
-        (pred.p.mean(), pred.y.mean(), 49, 36)
-    )
+    assert (part.mean_p, part.observed, part.scans, part.patients) == pytest.approx((pred.p.mean(), pred.y.mean(), 49, 36))
 
 
 def test_decision_curve_equals_dcurves(pred: Predictions) -> None:

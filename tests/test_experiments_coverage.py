@@ -40,9 +40,7 @@ def test_drawing_patients_covers_and_drawing_scans_does_not() -> None:
     hits: dict[tuple[str, str], list[bool]] = {}
     for _ in range(400):
         by_patient = study(140, 4, rng)
-        by_scan = Predictions(
-            np.arange(by_patient.y.size), by_patient.fold, by_patient.y, by_patient.p, by_patient.decision
-        )
+        by_scan = Predictions(np.arange(by_patient.y.size), by_patient.fold, by_patient.y, by_patient.p, by_patient.decision)
         for unit, pred in (("patient", by_patient), ("scan", by_scan)):
             found = bootstrap_interval(pred, draw_patient_weights(pred, 400, rng))
             for metric, truth in TRUTH.items():

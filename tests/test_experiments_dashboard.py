@@ -7,8 +7,8 @@ import pytest
 from tracking_server import OFFLINE, offline_run
 
 from experiments import tracking
-from experiments.leet import leet_command
 from experiments.dashboard import build_workspace, dashboard, workspace_values
+from experiments.leet import leet_command
 from experiments.tracking import RunIdentity
 
 pytest_plugins = ["tracking_fixtures"]

@@ -126,9 +126,7 @@ def test_random_p_is_near_the_exact_one_and_never_zero() -> None:
 
 
 def test_other_metrics_have_no_permutation_test(pair: tuple[Predictions, Predictions]) -> None:
-    with pytest.raises(
-        ValueError, match="no permutation test for metric 'brier'; choose one of balanced_accuracy, auc"
-    ):
+    with pytest.raises(ValueError, match="no permutation test for metric 'brier'; choose one of balanced_accuracy, auc"):
         patient_contributions(*pair, "brier")
     with pytest.raises(ValueError, match="permutations is 0"):
         permutation_p(np.ones(3), 0, np.random.default_rng(0))
@@ -168,9 +166,7 @@ def test_verdict_margin_is_named_in_points() -> None:
         verdict(0.5, Estimate(0.0, -0.02, 0.02), margin=5)
 
 
-def test_primary_family_compares_each_region_with_the_whole_brain(
-    pair: tuple[Predictions, Predictions], weights: Any
-) -> None:
+def test_primary_family_compares_each_region_with_the_whole_brain(pair: tuple[Predictions, Predictions], weights: Any) -> None:
     first, second = pair
     wrong = replace(first, decision=1 - first.y)
     inputs = {"global": first, "ventricles": second, "brainstem": wrong}
@@ -197,9 +193,7 @@ def test_seeds_enter_a_comparison_as_their_mean(pair: tuple[Predictions, Predict
     assert both is not None
     assert one is not None
     np.testing.assert_allclose(both, one / 2, rtol=0, atol=1e-15)
-    found = compare_family(
-        {"a": [first, first], "b": [second, second]}, weights, np.random.default_rng(0), reference="a"
-    )
+    found = compare_family({"a": [first, first], "b": [second, second]}, weights, np.random.default_rng(0), reference="a")
     alone = compare_family({"a": first, "b": second}, weights, np.random.default_rng(0), reference="a")
     assert found == alone
 

@@ -73,9 +73,7 @@ def test_inputs_on_other_scans_are_refused(pred: Predictions) -> None:
     check_same_scans({"global": pred, "brainstem": replace(pred, p=1 - pred.p)})
     order = np.arange(pred.y.size)
     order[[0, 1]] = [1, 0]
-    with pytest.raises(
-        PredictionsError, match="row 0: session is ses-1 in global, ses-2 in brainstem; sort both alike"
-    ):
+    with pytest.raises(PredictionsError, match="row 0: session is ses-1 in global, ses-2 in brainstem; sort both alike"):
         check_same_scans({"global": pred, "brainstem": take(pred, order)})
     with pytest.raises(PredictionsError, match="brainstem has 48 scans, global has 49"):
         check_same_scans({"global": pred, "brainstem": take(pred, order[:-1])})

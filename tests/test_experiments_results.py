@@ -45,7 +45,7 @@ def test_predictions_are_readable_text(tmp_path) -> None:
 def test_impossible_predictions_are_refused(tmp_path, y, p) -> None:
     path = tmp_path / "predictions.tsv"
     path.write_text(f"partition\tpatient\tsession\tsite\ty\tp\ntuning\ta\t\t\t{y}\t{p}\n")
-    with pytest.raises(ResultsError, match="predictions.tsv"):
+    with pytest.raises(ResultsError, match=r"predictions\.tsv"):
         read_predictions(path)
 
 
@@ -77,7 +77,9 @@ def test_the_lock_of_another_process_is_seen_and_falls_with_it(tmp_path) -> None
         "import sys, pathlib\nfrom experiments.results import RunFolder\n"
         "with RunFolder(pathlib.Path(sys.argv[1])).lock() as ours:\n    print(ours, flush=True)\n    sys.stdin.read()"
     )
-    other = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout is not None
     assert other.stdout.readline() == "True\n"
     assert folder.state(PRINT) == "running"

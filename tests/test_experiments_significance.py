@@ -84,9 +84,7 @@ def test_rescaled_weights_have_the_variance_of_a_mean() -> None:
 
 
 def test_a_lone_patient_joins_the_other_label_of_the_fold() -> None:
-    pred = Predictions(
-        np.arange(4), np.zeros(4, dtype=int), np.array([1, 0, 0, 0]), np.full(4, 0.5), np.zeros(4, dtype=int)
-    )
+    pred = Predictions(np.arange(4), np.zeros(4, dtype=int), np.array([1, 0, 0, 0]), np.full(4, 0.5), np.zeros(4, dtype=int))
     weights = draw_patient_weights(pred, 200, np.random.default_rng(0))
     assert np.unique(weights[:, 0]).size > 1
     np.testing.assert_allclose(weights.sum(axis=1), 4, rtol=1e-6)

@@ -18,9 +18,31 @@ INPUTS = ("global", "ventricles", "brainstem")
 
 def trained(folder: Path, phantom: str) -> StudyComparison:
     """All folds of three inputs on a cohort of 84 patients at 6 mm, compared."""
-    cohort = write_phantom_cohort(folder / "cohort", PhantomOptions(preset=phantom, patients=84, scans=100, spacing_mm=6.0, seed=3))
-    words = ["--preset", "demo", "--cohort", str(cohort), "--study", "planted", "--studies", str(folder), "--store", str(folder / "store")]
-    words += ["--network.init_args.stages", "3", "--trainer.max_epochs", "12", "--early_stopping.patience", "12", "--tracking.mode", "disabled"]
+    cohort = write_phantom_cohort(
+        folder / "cohort", PhantomOptions(preset=phantom, patients=84, scans=100, spacing_mm=6.0, seed=3)
+    )
+    words = [
+        "--preset",
+        "demo",
+        "--cohort",
+        str(cohort),
+        "--study",
+        "planted",
+        "--studies",
+        str(folder),
+        "--store",
+        str(folder / "store"),
+    ]
+    words += [
+        "--network.init_args.stages",
+        "3",
+        "--trainer.max_epochs",
+        "12",
+        "--early_stopping.patience",
+        "12",
+        "--tracking.mode",
+        "disabled",
+    ]
     settings = parse_settings(words)
     study = open_study(settings.study_options())
     assert work(settings, study, grid(INPUTS, [0])) == 0

@@ -22,7 +22,17 @@ from experiments.results import RunFolder, read_predictions
 from regions.catalog import REGIONS
 
 TINY = ["--preset", "demo", "--trainer.max_epochs", "2", "--network.init_args.width", "2", "--network.init_args.stages", "3"]
-CONTRACT = {"config.yaml", "run.json", "checkpoints", "predictions.tsv", "metrics.json", "history.tsv", "progress.json", "wandb", ".lock"}
+CONTRACT = {
+    "config.yaml",
+    "run.json",
+    "checkpoints",
+    "predictions.tsv",
+    "metrics.json",
+    "history.tsv",
+    "progress.json",
+    "wandb",
+    ".lock",
+}
 
 
 def command(*words: str) -> list[str]:
@@ -81,7 +91,7 @@ class TestSweep:
     def test_it_says_what_it_does_line_by_line_in_a_log(self, swept) -> None:
         lines = swept[1].stdout.splitlines()
         assert any(line.startswith("42 runs of study tiny: 0 complete, 42 to do, 2 workers") for line in lines)
-        assert sum(line.startswith("[") and "left" in line or "done" in line for line in lines) >= 42
+        assert sum((line.startswith("[") and "left" in line) or "done" in line for line in lines) >= 42
 
     def test_a_run_folder_holds_the_contract(self, swept) -> None:
         folder = swept[0] / "gray_matter" / "fold-3" / "seed-0"
@@ -100,7 +110,11 @@ class TestSweep:
     def test_every_patient_is_tested_exactly_once_by_every_input(self, swept, study) -> None:
         for name in REGIONS:
             tables = [read_predictions(swept[0] / name / f"fold-{fold}" / "seed-0" / "predictions.tsv") for fold in range(7)]
-            tested = [f"{p}/{s}" for table in tables for p, s in zip(table.of("internal_test").patient, table.of("internal_test").session, strict=True)]
+            tested = [
+                f"{p}/{s}"
+                for table in tables
+                for p, s in zip(table.of("internal_test").patient, table.of("internal_test").session, strict=True)
+            ]
             assert sorted(tested) == sorted(scan.name for scan in study.cohort.scans)
             folds = [set(table.of("internal_test").patient) for table in tables]
             assert sum(map(len, folds)) == len(set.union(*folds)) == 21
@@ -120,13 +134,15 @@ class TestSweep:
 
     def test_again_it_does_nothing(self, swept, options) -> None:
         before = {path: path.stat().st_mtime_ns for path in swept[0].rglob("run.json")}
-        done = subprocess.run(command("sweep", "--jobs", "2", *options), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command("sweep", "--jobs", "2", *options), capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0
         assert done.stdout.strip() == f"all 42 runs of {swept[0]} are complete"
         assert {path: path.stat().st_mtime_ns for path in swept[0].rglob("run.json")} == before
 
     def test_stale_runs_are_named_and_never_mixed(self, copied, call) -> None:
-        study, options = copied
+        _, options = copied
         status, _, err = call("sweep", *options, "--model.learning_rate", "0.5")
         assert (status, err.count("\n")) == (2, 1)
         assert "42 runs of tiny were made with another config (first: global/fold-0/seed-0)" in err
@@ -164,7 +180,9 @@ class TestFold:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as the sweep's two workers on two cores
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
-        assert (tmp_path / "tiny/brainstem/fold-4/seed-0/predictions.tsv").read_bytes() == (folder / "predictions.tsv").read_bytes()
+        assert (tmp_path / "tiny/brainstem/fold-4/seed-0/predictions.tsv").read_bytes() == (
+            folder / "predictions.tsv"
+        ).read_bytes()
 
     def test_the_seed_matters_and_zero_is_one(self, copied, call) -> None:
         study, options = copied
@@ -181,9 +199,14 @@ class TestFold:
     def test_without_a_key_a_terminal_and_a_network_it_trains(self, options, tmp_path) -> None:
         home = tmp_path / "home"
         home.mkdir()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(home), "WANDB_BASE_URL": "http://127.0.0.1:9"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {
+            "HOME": str(home),
+            "WANDB_BASE_URL": "http://127.0.0.1:9",
+        }
         words = command("fold", "--roi", "brainstem", "--fold", "0", *options, "--studies", str(tmp_path))
-        done = subprocess.run(words, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr
         assert list((tmp_path / "tiny").rglob("offline-run-*"))
 
@@ -250,12 +273,25 @@ class TestCompare:
 
     def test_a_study_that_does_not_exist_says_how_to_start_one(self, tmp_path, call) -> None:
         status, _, err = call("compare", "--study", "none", "--studies", str(tmp_path))
-        assert (status, err) == (2, f"regionwise: there is no study {tmp_path / 'none'}; start one with: make sweep STUDY=none\n")
+        assert (status, err) == (
+            2,
+            f"regionwise: there is no study {tmp_path / 'none'}; start one with: make sweep STUDY=none\n",
+        )
 
 
 @pytest.mark.slow
 def test_kill_nine_in_the_middle_of_a_sweep_loses_at_most_the_epoch_under_way(options, swept, tmp_path) -> None:
-    words = [*options, "--studies", str(tmp_path), "--inputs", "global", "--trainer.max_epochs", "400", "--early_stopping.patience", "400"]
+    words = [
+        *options,
+        "--studies",
+        str(tmp_path),
+        "--inputs",
+        "global",
+        "--trainer.max_epochs",
+        "400",
+        "--early_stopping.patience",
+        "400",
+    ]
     sweep = subprocess.Popen(command("sweep", "--jobs", "1", *words), stdout=subprocess.DEVNULL, start_new_session=True)
     folder = tmp_path / "tiny" / "global" / "fold-0" / "seed-0"
     wait_for(lambda: (folder / "checkpoints" / "last.ckpt").is_file() and epochs_of(folder) >= 3)
@@ -263,7 +299,9 @@ def test_kill_nine_in_the_middle_of_a_sweep_loses_at_most_the_epoch_under_way(op
     sweep.wait()
     done = epochs_of(folder)
     assert RunFolder(folder).facts()["state"] == "running"
-    fold = subprocess.Popen(command("fold", "--roi", "global", "--fold", "0", *drop(words, "--inputs")), stdout=subprocess.PIPE, text=True)
+    fold = subprocess.Popen(
+        command("fold", "--roi", "global", "--fold", "0", *drop(words, "--inputs")), stdout=subprocess.PIPE, text=True
+    )
     assert fold.stdout is not None
     first = next(line for line in fold.stdout if "epoch " in line)
     fold.send_signal(signal.SIGTERM)
@@ -351,5 +389,10 @@ class TestMistakes:
         from experiments.settings import parse_settings
 
         same = parse_settings(["--preset", "demo"]).hash()
-        assert parse_settings(["--preset", "demo", "--store", "x", "--tracking.mode", "disabled", "--trainer.accelerator", "cpu"]).hash() == same
+        assert (
+            parse_settings(
+                ["--preset", "demo", "--store", "x", "--tracking.mode", "disabled", "--trainer.accelerator", "cpu"]
+            ).hash()
+            == same
+        )
         assert parse_settings(["--preset", "demo", "--trainer.max_epochs", "3"]).hash() != same

@@ -79,9 +79,7 @@ def test_offline_runs_are_synced_once_and_verified(stub, tmp_path):
         offline_run(tmp_path / str(fold), RunIdentity("study", "global", fold, 0), range(4))
     report = sync_study(tmp_path, OFFLINE)
     assert report.failed == report.skipped == {}
-    assert report.verified == {
-        f"study-global-f{fold}-s0": "5 of 5 rows, 3 of 3 tables on the server" for fold in range(3)
-    }
+    assert report.verified == {f"study-global-f{fold}-s0": "5 of 5 rows, 3 of 3 tables on the server" for fold in range(3)}
     assert [epochs_of(run) for run in stub.runs.values()] == [[0, 1, 2, 3]] * 3
     assert len(stub.artifacts) == 9
     uploads = len([path for _, path, _ in stub.requests if "file_stream" in path])

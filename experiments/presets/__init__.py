@@ -1,0 +1,1 @@
+"""Settings as YAML files; ``PRESET=name`` takes ``name.yaml``."""
