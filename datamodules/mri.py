@@ -26,11 +26,24 @@ Batch = dict[str, Tensor]
 
 
 class EpochBatches(Sampler[list[int]]):
-    """Lists of rows: shuffled by (seed, epoch) for training, in order otherwise; batches differ by one scan at most in size."""
+    """Lists of rows: shuffled by (seed, epoch) for training, in order otherwise; batches differ by one scan at most in size.
 
-    def __init__(self, rows: Sequence[int], batch_size: int, seed: int | None = None) -> None:
-        self.rows, self.seed, self.epoch = np.asarray(rows), seed, 0
+    Args:
+        rows: The scans of a part.
+        batch_size: Scans in a batch, over all processes of a distributed training.
+        seed: Seed of the order; None keeps it.
+        rank: This process; it gets every ``world``-th scan of each batch.
+        world: Number of processes.
+
+    Raises:
+        ValueError: if a batch has fewer scans than there are processes.
+    """
+
+    def __init__(self, rows: Sequence[int], batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.seed, self.epoch, self.rank, self.world = np.asarray(rows), seed, 0, rank, world
         self.batches = -(-len(self.rows) // batch_size)
+        if len(self.rows) // self.batches < world:
+            raise ValueError(f"data.batch_size {batch_size} leaves batches smaller than the {world} devices; raise it")
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the coming epoch; Lightning calls this, also after a resume."""
@@ -44,7 +57,7 @@ class EpochBatches(Sampler[list[int]]):
         if self.seed is not None:
             rows = np.random.default_rng([self.seed, self.epoch, 1]).permutation(rows)
         for batch in np.array_split(rows, self.batches):
-            yield batch.tolist()
+            yield batch[self.rank :: self.world].tolist()
 
 
 class BoxDataset(Dataset[Batch]):
@@ -86,7 +99,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         fold: Test part of this run.
         region: The input; a region without labels is the whole brain.
         multiple_of: Each side of a batch's volume is a multiple of this.
-        batch_size: Scans in a batch.
+        batch_size: Scans in a batch, over all devices of a distributed training. Tuning and test parts are read whole by each.
         mask_mode: ``template``: the region of the MNI152 template, the same voxels for everyone; ``template-dilated``: grown
             by ``dilate_mm``; ``subject``: each scan's own label map.
         dilate_mm: How far ``template-dilated`` grows.
@@ -148,7 +161,11 @@ class BrainMRIDataModule(pl.LightningDataModule):
         train = partitions == ("train",)
         rows = [int(row) for name in partitions for row in self.partitions[name]]
         dataset = self._dataset(rows, self.augmenter.read if train else self.box)
-        sampler = EpochBatches(rows, self.batch_size, self.seed if train else None)
+        if train:
+            rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+            sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)
+        else:
+            sampler = EpochBatches(rows, self.batch_size)
         return DataLoader(dataset, batch_size=None, sampler=sampler, generator=torch.Generator())  # leaves the global one alone
 
     def train_dataloader(self) -> DataLoader[Batch]:

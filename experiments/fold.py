@@ -29,6 +29,7 @@ NOTICES = (
     r".*Checkpoint directory .* exists.*",  # a resumed run writes where it wrote before
     r".*The number of training batches.*",  # small cohorts have few batches
     r".*`srun` command is available.*",  # a run knows no scheduler
+    r".*It is recommended to use `self.log\(.*sync_dist=True.*",  # every process sees the whole tuning part
     r".*litlogger.*",
     r".*tensorboardX.*",
     r".*isinstance\(treespec, LeafSpec\).*",
@@ -116,6 +117,9 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
     from experiments.results import RunFolder
 
     folder = RunFolder(run.folder(study.folder))
+    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")):
+        train(settings, study, run, folder, console, quiet=True)  # the first process holds the lock and writes the folder
+        return 0
     fingerprint = fingerprint_of(settings, study)
     with folder.lock() as ours:
         if not ours:
@@ -173,6 +177,8 @@ def _attempt(
         "sweep": os.environ.get("REGIONWISE_SWEEP"),
         **provenance(),
     }
+    for torn in folder.last.parent.glob(".*.partial"):
+        torn.unlink()
     write_text(folder.path / "config.yaml", settings.yaml(run))
     folder.write_facts(facts)
     try:

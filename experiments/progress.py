@@ -85,11 +85,14 @@ class History(pl.Callback):
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take down the learning rate, before the schedule moves it."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take down the epoch's numbers."""
         values = {name: float(number) for name, number in trainer.callback_metrics.items()}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.rows.append({"epoch": trainer.current_epoch, "learning_rate": rate} | values)
+        self.rows.append({"epoch": trainer.current_epoch, "learning_rate": self._rate} | values)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows."""

@@ -108,7 +108,7 @@ def _see(own: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
 def show(folder: Path, seen: Mapping[Run, Seen], console: Console) -> None:
     """Print the table, the sum, and why runs failed."""
     several = len({run.seed for run in seen}) > 1
-    table = Table(title=f"study {folder}", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"study {folder.name}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("input", no_wrap=True)
     for fold in sorted({run.fold for run in seen}):
         table.add_column(f"fold {fold}", no_wrap=True)
@@ -130,7 +130,7 @@ def queue_lines(queue: Queue) -> list[str]:
     """What the queue holds, an array a line."""
     lines = []
     for array in queue.arrays:
-        jobs = [job for job in queue.runs.values() if job.id.startswith(f"{array}_")]
+        jobs = sorted((job for job in queue.runs.values() if job.id.startswith(f"{array}_")), key=lambda job: not job.running)
         counts = Counter(f"{job.state.lower()} {job.where if job.where.startswith('(') else ''}".strip() for job in jobs)
         lines.append(f"array {array}: " + ", ".join(f"{count} {told}" for told, count in counts.items()))
     return [*lines, *(f"job {job.id}: comparison, {job.state.lower()} {job.where}" for job in queue.compares)]

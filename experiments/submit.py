@@ -6,7 +6,6 @@ The store and the split are made here, on the login node, so the tasks only read
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from experiments.cluster import Place, array_script, compare_script, runs_table
 from experiments.resources import ClusterError, Resources
+from experiments.study_arguments import PlainParser
 from experiments.submissions import Queue, ask_queue, one_line, read_submissions, require, slurm
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str]) -> int:
     What a run asks for: --partition, --account, --time, --mem, --cpus, --gpus, --concurrency, --signal, --stage, --sbatch.
     With --dry_run the script is printed and nothing is submitted; that needs no Slurm.
     """
-    light = argparse.ArgumentParser(prog="regionwise submit", add_help=False, allow_abbrev=False)
+    light = PlainParser(prog="regionwise submit", add_help=False, allow_abbrev=False)
     for one in fields(Resources):
         light.add_argument(f"--{one.name}", default=one.default)
     light.add_argument("--inputs", default="")
     light.add_argument("--seeds", default="")
     light.add_argument("--restart", action="store_true")
     light.add_argument("--dry_run", action="store_true")
-    known, rest = light.parse_known_args(arguments)
+    known, rest = light.parse_known_args(joined(arguments, "--sbatch"))
     resources = Resources(**{name: getattr(known, name) for name in RESOURCES})
     if not known.dry_run:
         require("sbatch")
@@ -68,6 +68,15 @@ def main(arguments: Sequence[str]) -> int:
         return dry_run(settings, study, fingerprint, runs, resources, console)
     with locked(study.folder / "cluster" / ".lock"):
         return submit(settings, study, fingerprint, runs, resources, console, known.restart)
+
+
+def joined(arguments: Sequence[str], name: str) -> list[str]:
+    """The words with ``name value`` made one, for a value that itself starts with a dash."""
+    words = list(arguments)
+    if name in words[:-1]:
+        place = words.index(name)
+        words[place : place + 2] = [f"{name}={words[place + 1]}"]
+    return words
 
 
 def submit(

@@ -133,6 +133,8 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
     parts.module.load_state_dict(checkpoint["state_dict"])
     threshold = float(checkpoint["state_dict"]["threshold"])
     rows = predict(parts, study)
+    if not parts.trainer.is_global_zero:
+        return {}
     metrics = _metrics(rows, threshold)
     write_text(folder.path / "history.tsv", parts.history.table())
     write_predictions(folder.path / "predictions.tsv", rows)

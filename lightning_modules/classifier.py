@@ -63,10 +63,19 @@ class StratificationModule(pl.LightningModule):
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]
 
+    def _global_loss(self, loss: Tensor, label: Tensor) -> tuple[Tensor, int]:
+        """A loss whose mean over all processes is that of the global batch, and the global batch's number of scans."""
+        if self.trainer.world_size == 1:
+            return loss, len(label)
+        weight = self.class_weights[label].sum()  # type: ignore[index]
+        total = torch.stack([weight, weight.new_tensor(len(label))])
+        torch.distributed.all_reduce(total)
+        return loss * weight * self.trainer.world_size / total[0], int(total[1])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on a training batch; logs the epoch's mean loss over scans and returns the batch's."""
-        loss = self._loss(self(batch["image"]), batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["label"]))
+        loss, scans = self._global_loss(self._loss(self(batch["image"]), batch["label"]), batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=scans, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -8,10 +8,56 @@ take its place by import path.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of the processes' gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Sum (any shape)."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Sum the gradients."""
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm3d(nn.BatchNorm3d):
+    """Batch normalisation whose batch is the whole batch also where it is spread over processes, on any device.
+
+    In one process it is ``nn.BatchNorm3d`` itself. ``nn.SyncBatchNorm`` does the same on GPUs alone.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise (B, C, I, J, K) by mean and variance over the batches of all processes; running ones in evaluation."""
+        if not (self.training and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return super().forward(image)
+        features = image.float()
+        sums = torch.stack([features.sum((0, 2, 3, 4)), features.square().sum((0, 2, 3, 4))])
+        count = torch.full_like(sums[:1], features.numel() / features.shape[1])
+        total, squares, number = SumOverProcesses.apply(torch.cat([sums, count]))
+        mean = total / number
+        variance = (squares / number - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+            self.running_var.lerp_(variance * number / (number - 1).clamp_min(1), momentum)  # type: ignore[union-attr]
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        gain = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * gain
+        return (features * gain.view(1, -1, 1, 1, 1) + shift.view(1, -1, 1, 1, 1)).to(image.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -27,7 +73,7 @@ class ResidualBlock(nn.Module):
         self.pool = pool
         self.wide = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
         self.point = nn.Conv3d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm3d(out_channels)
+        self.norm = SharedBatchNorm3d(out_channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in_channels, I, J, K) to (B, out_channels, I, J, K), the sides halved where it pools."""

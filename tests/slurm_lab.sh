@@ -26,7 +26,7 @@ stop() {
 }
 
 down() {
-    [ -f "$lab/etc/slurm.conf" ] || { echo "no Slurm in $lab"; return 0; }
+    grep -qsx ClusterName=regionwise-lab "$lab/etc/slurm.conf" || { echo "no Slurm of this script's in $lab"; return 0; }
     if alive "$lab/run/slurmctld.pid" slurmctld; then
         for partition in main high; do timeout 10 scancel --partition=$partition || true; done
         for _ in $(seq 60); do [ -n "$(timeout 5 squeue --noheader 2>/dev/null)" ] || break; sleep 0.5; done
@@ -55,8 +55,8 @@ SlurmdUser=$user
 SlurmctldPort=$port
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
-# cred_expire is also how long a requeued job waits before it starts again.
-AuthInfo=socket=$lab/run/munge.sock,cred_expire=3
+# cred_expire is also how long a requeued job waits before it starts again; less than 5 counts as the default, 120.
+AuthInfo=socket=$lab/run/munge.sock,cred_expire=5
 StateSaveLocation=$lab/state
 SlurmdSpoolDir=$lab/spool.%n
 SlurmctldPidFile=$lab/run/slurmctld.pid
@@ -88,6 +88,7 @@ CONF
 
 up() {
     local ready
+    [ -z "$(ls -A "$lab" 2>/dev/null)" ] || { echo "$lab is not empty; name a new folder" >&2; return 2; }
     configure
     munged --force --key-file="$lab/munge/key" --socket="$lab/run/munge.sock" --pid-file="$lab/run/munged.pid" \
         --log-file="$lab/log/munged.log" --seed-file="$lab/munge/seed"

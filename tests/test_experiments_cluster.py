@@ -275,6 +275,14 @@ class TestSubmit:
         assert out.count("\tbrainstem\t") == 7
         assert not (tmp_path / "studies" / "tiny" / "cluster").exists()
 
+    def test_an_option_of_sbatch_may_be_given_as_a_word_of_its_own(self, tools, words, call) -> None:
+        assert "#SBATCH --qos=long\n" in call(*words, "--dry_run", "--sbatch", "--qos=long")[1]
+
+    @pytest.mark.parametrize("given", [["--time"], ["--sbatch", "--array=1"], ["--gpus", "0,1"]])
+    def test_a_mistake_is_one_line(self, tools, words, call, given) -> None:
+        status, out, err = call(*words, *given)
+        assert (status, out, one_line(err)) == (2, "", True)
+
     def test_without_sbatch_it_says_what_to_do(self, tools, words, call, tmp_path) -> None:
         status, _, err = call(*words)
         assert status == 2
@@ -348,6 +356,8 @@ class TestSubmit:
         with readable_by_all(phantom_cohort, store_folder) as (cohort, store, studies):
             given = [*words, "--cohort", str(cohort), "--store", str(store), "--studies", str(studies)]
             call(*given, "--dry_run")
+            for path in (store, *store.rglob("*")):
+                path.chmod(0o777)
             (studies / "tiny").chmod(0o555)
             with as_nobody():
                 status, _, err = call(*given)

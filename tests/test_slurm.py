@@ -201,7 +201,7 @@ def lose_a_node(cluster: Cluster) -> None:
     cluster.lab.do("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     wait_until(lambda: task not in cluster.running(first.array, node), cluster.everything)
     wait_until(lambda: task not in workers(first.array) or task in cluster.running(first.array), cluster.everything)
-    cluster.lab.do("scontrol", "update", f"nodename={node}", "state=resume")
+    cluster.lab.call("scontrol", "update", f"nodename={node}", "state=resume")  # or it is back by itself
     cluster.lost = task
     wait_until(lambda: cluster.resumed_epochs(first), cluster.everything)
 
@@ -214,7 +214,7 @@ def cancel(cluster: Cluster) -> None:
 
 
 def finish(cluster: Cluster) -> None:
-    cluster.call("submit last", "submit", *RESOURCES, *cluster.options)
+    cluster.call("submit last", "submit", *RESOURCES, "--stage", str(cluster.lab.folder / "disk"), *cluster.options)
     wait_until(lambda: not cluster.lab.jobs(), cluster.everything)
     cluster.call("submit complete", "submit", *RESOURCES, *cluster.options)
     cluster.call("status complete", "status", "--study", "tiny", "--studies", str(cluster.study.parent))
@@ -297,6 +297,18 @@ def test_the_last_submission_completes_the_grid_and_compares(cluster: Cluster) -
     assert {name: len(runs) for name, runs in content["runs"].items()} == {"brainstem": FOLDS, "ventricles": FOLDS}
     assert cluster.told["submit complete"].stdout == f"nothing to submit: of 8 runs of {cluster.study} none is missing\n"
     assert cluster.told["status complete"].stdout.count("done") == len(RUNS)
+
+
+def test_volumes_are_copied_to_the_node_s_disk_once(cluster: Cluster) -> None:
+    third = cluster.submission(2)
+    copied = [re.findall(r"(\d+) of 25 were copied now", cluster.log(third, task)) for task in range(len(RUNS))]
+    assert sorted(copied) == [["0"]] * (len(RUNS) - 1) + [["25"]]
+
+
+def test_logs_are_plain_text(cluster: Cluster) -> None:
+    logs = [path.read_text() for path in cluster.study.glob("cluster/*/logs/*.log")]
+    assert len(logs) > len(RUNS)
+    assert not any("\x1b" in log for log in logs)
 
 
 def test_predictions_are_byte_for_byte_those_of_an_undisturbed_sweep(cluster: Cluster, tmp_path: Path) -> None:
