@@ -7,16 +7,20 @@ machines that share the folder, do each run once. A worker stops when the proces
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.interruption import RESUME, forget_scheduler, install_handlers, interrupted
+
+WAIT_SECONDS = 2
 
 if TYPE_CHECKING:
     from experiments.plan import Run
@@ -52,38 +56,66 @@ def _follow(parent: int) -> None:
 
 
 def work(settings: Settings, study: Study, runs: Sequence[Run]) -> int:
-    """Train whatever is neither complete nor in another process's hands.
+    """Train whatever is neither complete nor in another process's hands, and wait for what others have at hand.
 
     Returns:
-        0 when all that was tried is complete, 1 when a run failed, 75 when a signal came.
+        0 when every run is complete, 1 when a run failed or the disk takes nothing more, 75 when a signal came.
+    """
+    os.environ.setdefault("REGIONWISE_SWEEP", uuid.uuid4().hex[:12])
+    failed = False
+    while True:
+        states = {run: _state(settings, study, run) for run in runs}
+        to_do = [run for run, state in states.items() if state in ("missing", "interrupted")]
+        for run in to_do:
+            if interrupted():
+                return RESUME
+            if _state(settings, study, run) in ("missing", "interrupted"):
+                try:
+                    failed |= not _train(settings, study, run)
+                except OSError as error:
+                    print(f"stopped: {error}; every further run would fail alike", flush=True)
+                    return 1
+        if interrupted():
+            return RESUME
+        if not to_do:
+            if "running" not in states.values():
+                return int(failed)
+            time.sleep(WAIT_SECONDS)
+
+
+def _train(settings: Settings, study: Study, run: Run) -> bool:
+    """Train one run; False when it failed.
+
+    Raises:
+        OSError: if the disk is full or cannot be written.
     """
     from rich.console import Console
 
     from experiments.fold import fold
 
-    console = Console(highlight=False, soft_wrap=True)
-    failed = False
-    for run in runs:
-        if interrupted():
-            return RESUME
-        if not _to_do(settings, study, run):
-            continue
-        print(f"== {run.name}", flush=True)
-        try:
-            fold(settings, study, run, console)
-        except Exception:  # the run's folder says failed and why; the next run may still succeed
-            traceback.print_exc(file=sys.stdout)
-            failed = True
+    print(f"== {run.name}", flush=True)
+    try:
+        fold(settings, study, run, Console(highlight=False, soft_wrap=True))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        traceback.print_exc(file=sys.stdout)
+    except Exception:  # the run's folder says failed and why; the next run may still succeed
+        traceback.print_exc(file=sys.stdout)
+    else:
+        return True
+    finally:
         sys.stdout.flush()
-    return RESUME if interrupted() else int(failed)
+    return False
 
 
-def _to_do(settings: Settings, study: Study, run: Run) -> bool:
+def _state(settings: Settings, study: Study, run: Run) -> str:
+    """The run's state, where a failure of an earlier sweep counts as interrupted: it is tried again."""
     from experiments.fold import fingerprint_of
     from experiments.results import RunFolder
 
     folder = RunFolder(run.folder(study.folder))
     state = folder.state(fingerprint_of(settings, study))
-    if state == "failed":
-        return folder.facts().get("sweep") != os.environ.get("REGIONWISE_SWEEP")
-    return state in ("missing", "interrupted")
+    if state == "failed" and folder.facts().get("sweep") != os.environ["REGIONWISE_SWEEP"]:
+        return "interrupted"
+    return state

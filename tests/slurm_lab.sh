@@ -15,14 +15,14 @@ nodes="n1 n2" cpus=4 gpus=2
 # alive PIDFILE PROGRAM: a zombie does not count, for a container's first process may not reap.
 alive() {
     local stat
-    [ -s "$1" ] && stat=$(cat "/proc/$(cat "$1")/stat" 2>/dev/null) && [[ $stat =~ ^[0-9]+\ \($2\)\ [^ZX] ]]
+    [ -s "$1" ] && stat=$(cat "/proc/$(cat "$1" 2>/dev/null)/stat" 2>/dev/null) && [[ $stat =~ ^[0-9]+\ \($2\)\ [^ZX] ]]
 }
 
 stop() {
     alive "$1" "$2" || return 0
-    kill "$(cat "$1")" || true
+    kill "$(cat "$1" 2>/dev/null)" 2>/dev/null || true
     for _ in $(seq 100); do alive "$1" "$2" || return 0; sleep 0.1; done
-    kill -9 "$(cat "$1")" || true
+    kill -9 "$(cat "$1" 2>/dev/null)" 2>/dev/null || true
 }
 
 down() {

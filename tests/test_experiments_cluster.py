@@ -278,6 +278,13 @@ class TestSubmit:
     def test_an_option_of_sbatch_may_be_given_as_a_word_of_its_own(self, tools, words, call) -> None:
         assert "#SBATCH --qos=long\n" in call(*words, "--dry_run", "--sbatch", "--qos=long")[1]
 
+    def test_own_regions_and_folds_reach_the_task_s_command(self, tools, words, call, tmp_path) -> None:
+        regions = tmp_path / "own.yaml"
+        regions.write_text("deep:\n  labels: [10, 49]\n  description: thalamus\n")
+        out = call(*words, "--dry_run", "--regions", str(regions), "--inputs", "deep", "--folds", "4")[1]
+        assert f"--regions {regions} --folds 4 --roi" in out
+        assert out.count("\tdeep\t") == 4
+
     @pytest.mark.parametrize("given", [["--time"], ["--sbatch", "--array=1"], ["--gpus", "0,1"]])
     def test_a_mistake_is_one_line(self, tools, words, call, given) -> None:
         status, out, err = call(*words, *given)
