@@ -10,8 +10,13 @@ OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(COHORT),--cohort "$(COHORT
 STUDY_ONLY = $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)")
 GRID = $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
+CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--account "$(ACCOUNT)") $(if $(TIME),--time "$(TIME)") \
+          $(if $(MEM),--mem "$(MEM)") $(if $(CPUS),--cpus "$(CPUS)") $(if $(GPUS),--gpus "$(GPUS)") \
+          $(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(STAGE),--stage "$(STAGE)") \
+          $(if $(SBATCH),--sbatch "$(SBATCH)") $(if $(DRY),--dry_run)
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan compare report sync dashboard leet phantoms lint types clean
+.PHONY: help install demo test check fold sweep plan compare report submit status cancel sync dashboard leet phantoms lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name told; do printf '  make %-9s %s\n' "$$name" "$$told"; done
@@ -31,7 +36,7 @@ test: $(STAMP) ## lint, types and all tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP) ## what would be trained: exclusions, classes per fold, boxes, disk
 	@$(RUN) check $(OPTIONS)
@@ -50,6 +55,15 @@ compare: $(STAMP) ## the comparison of the inputs, from the runs' files
 
 report: $(STAMP) ## print the comparison again
 	@$(RUN) report $(STUDY_ONLY) $(ARGS)
+
+submit: $(STAMP) ## every missing run on Slurm: make submit PARTITION=gpu TIME=8:00:00 MEM=32G CONCURRENCY=6 DRY=1
+	@$(RUN) submit $(CLUSTER) $(GRID) $(OPTIONS)
+
+status: $(STAMP) ## state of the study's runs, and of the queue where there is one
+	@$(RUN) status $(STUDY_ONLY) $(ARGS)
+
+cancel: $(STAMP) ## take the study's Slurm jobs out of the queue
+	@$(RUN) cancel $(STUDY_ONLY)
 
 sync: $(STAMP) ## upload the study's offline W&B runs
 	@$(RUN) sync $(STUDY_ONLY) $(ARGS)

@@ -24,6 +24,9 @@ WORDS = {
     "sync": "upload the study's offline W&B runs, and look whether they arrived",
     "dashboard": "the study's W&B workspace, as JSON without a key, saved with one",
     "leet": "the study in W&B's terminal dashboard",
+    "submit": "train every missing run on a Slurm cluster, as one array",
+    "status": "the study's state, from its files, with the queue's beside it",
+    "cancel": "take the study's array out of the queue",
     "plan": "list the commands of the missing runs, for any scheduler",
 }
 
