@@ -13,7 +13,7 @@ GRID = $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEEDS),--seeds "$(SEEDS)")
 CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--account "$(ACCOUNT)") $(if $(TIME),--time "$(TIME)") \
           $(if $(MEM),--mem "$(MEM)") $(if $(CPUS),--cpus "$(CPUS)") $(if $(GPUS),--gpus "$(GPUS)") \
           $(if $(CONCURRENCY),--concurrency "$(CONCURRENCY)") $(if $(STAGE),--stage "$(STAGE)") \
-          $(if $(SBATCH),--sbatch "$(SBATCH)") $(if $(DRY),--dry_run)
+          $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check fold sweep plan compare report submit status cancel sync dashboard leet phantoms lint types clean

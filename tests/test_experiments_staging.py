@@ -1,0 +1,59 @@
+"""Prepared volumes on a node's own disk."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import signal
+
+import pytest
+from rich.console import Console
+
+from experiments.interruption import Interrupted
+from experiments.staging import stage
+from experiments.study import Study
+
+
+class TestStaging:
+    @pytest.fixture
+    def told(self) -> Console:
+        return Console(record=True, width=400)
+
+    def test_volumes_are_copied_once_and_read_equal(self, study: Study, tmp_path, told) -> None:
+        staged = stage(study.prepared, tmp_path / "disk", told)
+        assert staged.folder == tmp_path / "disk"
+        assert staged.hash == study.prepared.hash
+        assert (staged.image(3) == study.prepared.image(3)).all()
+        again = stage(study.prepared, tmp_path / "disk", told)
+        lines = told.export_text().splitlines()
+        assert again.folder == staged.folder
+        assert lines[0].endswith(", 25 of 25 were copied now")
+        assert lines[1].endswith(", 0 of 25 were copied now")
+
+    def test_what_does_not_fit_is_read_from_the_store(self, study: Study, tmp_path, told, monkeypatch) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
+        assert stage(study.prepared, tmp_path / "disk", told) is study.prepared
+        line = told.export_text()
+        assert f"volumes are read from {study.prepared.folder}, not from {tmp_path / 'disk'}: " in line
+        assert "MB are needed and 0 MB are free there" in line
+        assert list((tmp_path / "disk" / "volumes").iterdir()) == []
+
+    def test_a_folder_that_cannot_be_made_is_told(self, study: Study, tmp_path, told) -> None:
+        (tmp_path / "file").touch()
+        assert stage(study.prepared, tmp_path / "file" / "disk", told) is study.prepared
+        assert "Not a directory" in told.export_text()
+
+    def test_waiting_for_another_process_ends_with_a_signal(self, study: Study, tmp_path, told, monkeypatch) -> None:
+        (tmp_path / "disk").mkdir()
+        monkeypatch.setattr("experiments.interruption._received", [])
+        with (tmp_path / "disk" / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            monkeypatch.setattr("experiments.staging.time.sleep", lambda seconds: _signalled())
+            with pytest.raises(Interrupted):
+                stage(study.prepared, tmp_path / "disk", told)
+
+
+def _signalled() -> None:
+    from experiments import interruption
+
+    interruption._received.append(signal.SIGUSR1)
