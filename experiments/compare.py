@@ -195,9 +195,11 @@ def write_comparison(folder: Path, found: StudyComparison) -> None:
 
 
 def track(folder: Path, found: StudyComparison, options: TrackingOptions) -> None:
-    """Write the study's summary run in W&B, offline by default."""
+    """Write one run an input and the study's summary run in W&B, offline by default."""
     if options.mode == "disabled":
         return
-    from experiments.tracking import log_comparison
+    from experiments.tracking import log_comparison, log_inputs
 
-    log_comparison(options, found.study, folder, rows_of(found))
+    rows = rows_of(found)
+    log_inputs(options, found.study, folder, rows)
+    log_comparison(options, found.study, folder, rows)

@@ -99,7 +99,7 @@ class Worker:
     _file: IO[bytes] | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the process; its output goes to the log."""
+        """Start the process, out of reach of the terminal's Ctrl-C (W&B's own process would fall with it); log its output."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.log.open("ab")
         self.process = subprocess.Popen(
@@ -108,6 +108,7 @@ class Worker:
             stdout=self._file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def poll(self) -> bool:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from experiments.offline_runs import offline_run_folders, online_run_folders
 from experiments.privacy import PSEUDONYM, PrivacyError, load_or_make_key, plain_config, pseudonym
 from experiments.tracked_values import as_html, defined, finite, roc_points
 from experiments.tracking_options import RunIdentity, TrackingError, TrackingOptions, safe_id
@@ -33,6 +34,7 @@ __all__ = [
     "load_or_make_key",
     "log_comparison",
     "log_evaluation",
+    "log_inputs",
     "offline_run_folders",
     "online_run_folders",
     "open_run",
@@ -159,24 +161,53 @@ def log_comparison(
         return
     rows = [plain_config(row) for row in table]
     columns: list[Any] = list(dict.fromkeys(key for row in rows for key in row))
-    config = plain_config({"study": study, "kind": "compare"})
-    run = _start(options, folder, config, id=safe_id(study, "compare"), name="compare", group=study,
-                 job_type="compare", tags=["compare"])  # fmt: skip
-    completed = False
-    try:
+    pages = {name: as_html(name, path) for name, path in (figures or {}).items()}
+    data: list[Any] = [[finite(row.get(column)) for column in columns] for row in rows]
+    with _summary_run(options, study, folder, "compare", "compare", "compare") as run:
         import wandb
 
-        data: list[Any] = [[finite(row.get(column)) for column in columns] for row in rows]
-        pages = {name: as_html(name, path) for name, path in (figures or {}).items()}
         shown = {f"figures/{name}": wandb.Html(page, inject=False) for name, page in pages.items()}
         with _tables_in(folder):
             run.log({"compare/inputs": wandb.Table(columns=columns, data=data, allow_mixed_types=True), **shown})
         for row in rows:
-            numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
-            run.summary.update({f"compare/{row['input']}/{key}": value for key, value in defined(numbers).items()})
+            run.summary.update({f"compare/{row['input']}/{key}": value for key, value in _numbers(row).items()})
+
+
+def log_inputs(options: TrackingOptions, study: str, folder: Path, table: Sequence[Mapping[str, object]]) -> None:
+    """Write one run an input (job type `input`): its folds pooled, as plain scalars `pooled/<key>`.
+
+    Args:
+        options: mode, project and privacy.
+        study: name of the study.
+        folder: the study folder; `wandb/` is made in it.
+        table: one mapping per input with the key `input`; undefined numbers are left out.
+
+    Raises:
+        TrackingError: if the folder cannot be written.
+    """
+    if options.mode == "disabled":
+        return
+    for row in table:
+        name = str(row["input"])
+        with _summary_run(options, study, folder, "input", f"{name}/pooled", name) as run:
+            run.summary.update({f"pooled/{key}": value for key, value in _numbers(row).items()})
+
+
+@contextmanager
+def _summary_run(options: TrackingOptions, study: str, folder: Path, kind: str, name: str, tag: str) -> Iterator[Any]:
+    """A run that sums others up; it counts as completed when the block ends without an exception."""
+    config = plain_config({"study": study, "kind": kind, "input": tag})
+    run = _start(options, folder, config, id=safe_id(study, name), name=name, group=study, job_type=kind, tags=[tag])
+    completed = False
+    try:
+        yield run
         completed = True
     finally:
         _finish(run, completed)
+
+
+def _numbers(row: Mapping[str, object]) -> dict[str, float]:
+    return defined({key: value for key, value in row.items() if isinstance(value, int | float)})
 
 
 def close_run(logger: "Logger | None", *, completed: bool) -> None:
@@ -208,21 +239,6 @@ def server_access(folder: Path) -> Any:
         return wandb.Api(timeout=30) if wandb.login(prompt=False) else None
     except wandb.errors.Error as error:
         raise TrackingError(f"W&B refused: {error}; check WANDB_API_KEY, WANDB_BASE_URL and the network") from error
-
-
-def offline_run_folders(study_folder: Path) -> list[Path]:
-    """Return all offline runs of a study, oldest first (the order in which the parts of a resumed run belong)."""
-    return _run_folders(study_folder, "offline-run-")
-
-
-def online_run_folders(study_folder: Path) -> list[Path]:
-    """Return the local copies of a study's online runs, oldest first; each is whole even if the server went away."""
-    return _run_folders(study_folder, "run-")
-
-
-def _run_folders(study_folder: Path, prefix: str) -> list[Path]:
-    found = (path for path in study_folder.rglob(f"wandb/{prefix}*") if any(path.glob("run-*.wandb")))
-    return sorted(found, key=lambda path: (path.name.removeprefix(prefix), path))
 
 
 def _start(options: TrackingOptions, folder: Path, config: Mapping[str, object], **about: Any) -> Any:

@@ -102,6 +102,7 @@ def _data(settings: Settings, values: Any, study: Study, run: Run, sides: int) -
 def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
     """A trainer that writes below the run's folder only and takes no hint from a scheduler's environment."""
     options = values.trainer.as_dict()
+    options["precision"] = options.get("precision") or best_precision(options.get("accelerator", "auto"))
     more = options.pop("logger", None)
     loggers = [one for one in (logger, *(more if isinstance(more, list) else [more])) if one not in (None, True, False)]
     plugins = options.pop("plugins", None) or []
@@ -113,6 +114,13 @@ def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list
         callbacks=callbacks,
         plugins=[LightningEnvironment(), AtomicCheckpointIO(), *plugins],
     )
+
+
+def best_precision(accelerator: str) -> str:
+    """bf16 where the hardware computes in it, else float32; ``trainer.precision`` overrules."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
 def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
@@ -156,6 +164,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "scans_per_second": sum(samples) / sum(seconds),
         "peak_memory_mb": _peak_memory_mb(),
         "device": str(parts.module.device.type),
+        "precision": str(parts.trainer.precision),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -245,6 +245,16 @@ def test_comparison_run(tmp_path):
     assert len(list(tmp_path.rglob("files/media/html/figures/*.html"))) == 1
 
 
+def test_input_runs_pool_the_folds(tmp_path):
+    rows = [{"input": "global", "balanced_accuracy": 0.7, "auc": None, "verdict": "different"}]
+    tracking.log_inputs(OFFLINE, "study", tmp_path, rows)
+    (run,) = records(tmp_path, "run")
+    assert (run["run_id"], run["job_type"], run["run_group"]) == ("study-global-pooled", "input", "study")
+    result = summary(tmp_path)
+    assert {key: value for key, value in result.items() if key.startswith("pooled/")} == {"pooled/balanced_accuracy": 0.7}
+    assert result["completed"] is True
+
+
 def test_curves_of_a_real_training_have_epoch_as_axis(tmp_path):
     logger = tracking.open_run(OFFLINE, RunIdentity("s", "global", 0, 0), tmp_path, {})
     train(logger, tmp_path, epochs=3)

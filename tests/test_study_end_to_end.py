@@ -295,7 +295,9 @@ def test_kill_nine_in_the_middle_of_a_sweep_loses_at_most_the_epoch_under_way(op
     sweep = subprocess.Popen(command("sweep", "--jobs", "1", *words), stdout=subprocess.DEVNULL, start_new_session=True)
     folder = tmp_path / "tiny" / "global" / "fold-0" / "seed-0"
     wait_for(lambda: (folder / "checkpoints" / "last.ckpt").is_file() and epochs_of(folder) >= 3)
-    os.killpg(sweep.pid, signal.SIGKILL)
+    workers = Path(f"/proc/{sweep.pid}/task/{sweep.pid}/children").read_text().split()
+    for process in (sweep.pid, *map(int, workers)):
+        os.kill(process, signal.SIGKILL)
     sweep.wait()
     done = epochs_of(folder)
     assert RunFolder(folder).facts()["state"] == "running"
