@@ -11,6 +11,7 @@ from wandb_stub import WandbStub
 @pytest.fixture
 def own_home(tmp_path_factory, monkeypatch):
     """No key, no settings and no caches of the developer; a fresh W&B for each test; short patience."""
+    end_session()
     home = tmp_path_factory.mktemp("home")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -21,6 +22,11 @@ def own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
+    end_session()
+
+
+def end_session():
+    """End the W&B session of this process, if there is one: it would go on with the settings it was started with."""
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
 
