@@ -63,7 +63,7 @@ status: $(STAMP) ## state of the study's runs, and of the queue where there is o
 	@$(RUN) status $(STUDY_ONLY) $(ARGS)
 
 cancel: $(STAMP) ## take the study's Slurm jobs out of the queue
-	@$(RUN) cancel $(STUDY_ONLY)
+	@$(RUN) cancel $(STUDY_ONLY) $(ARGS)
 
 sync: $(STAMP) ## upload the study's offline W&B runs
 	@$(RUN) sync $(STUDY_ONLY) $(ARGS)
@@ -72,7 +72,7 @@ dashboard: $(STAMP) ## the study's W&B workspace
 	@$(RUN) dashboard $(STUDY_ONLY) $(ARGS)
 
 leet: $(STAMP) ## the study in W&B's terminal dashboard
-	@$(RUN) leet $(STUDY_ONLY)
+	@$(RUN) leet $(STUDY_ONLY) $(ARGS)
 
 phantoms: $(STAMP) ## a synthetic cohort: make phantoms OUT=cohorts/mine PHANTOM=literature
 	@$(RUN) phantoms --out "$(OUT)" $(if $(PHANTOM),--phantom "$(PHANTOM)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
