@@ -41,3 +41,12 @@ def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[
 def states(study: Study, fingerprint: Fingerprint, runs: Sequence[Run]) -> dict[Run, State]:
     """The state of each run."""
     return {run: RunFolder(run.folder(study.folder)).state(fingerprint) for run in runs}
+
+
+def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) -> str:
+    """What to tell when runs of other settings are in the way."""
+    differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
+    return (
+        f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
+        "choose another STUDY, or add --restart to set them aside"
+    )

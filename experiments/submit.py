@@ -127,17 +127,13 @@ def missing_runs(study: Study, fingerprint: Fingerprint, runs: Sequence[Run], qu
         ClusterError: if runs of other settings are in the way.
     """
     from experiments.fold import set_aside
-    from experiments.grid import states
+    from experiments.grid import stale_message, states
     from experiments.results import RunFolder
 
     state = states(study, fingerprint, runs)
     stale = [run for run in runs if state[run] == "stale"]
     if stale and not restart:
-        differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
-        raise ClusterError(
-            f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
-            "choose another STUDY, or add --restart to set them aside"
-        )
+        raise ClusterError(stale_message(study, fingerprint, stale))
     for run in stale:
         folder = RunFolder(run.folder(study.folder))
         with folder.lock() as ours:

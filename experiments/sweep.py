@@ -146,7 +146,7 @@ def sweep(
         SweepError: if runs of other settings are in the way.
     """
     from experiments.fold import fingerprint_of, set_aside
-    from experiments.grid import states
+    from experiments.grid import stale_message, states
     from experiments.results import RunFolder
     from experiments.sweep_view import SweepView
 
@@ -154,11 +154,7 @@ def sweep(
     state = states(study, fingerprint, runs)
     stale = [run for run in runs if state[run] == "stale"]
     if stale and not restart:
-        differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
-        raise SweepError(
-            f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
-            "choose another STUDY, or add --restart to set them aside"
-        )
+        raise SweepError(stale_message(study, fingerprint, stale))
     for run in stale:
         set_aside(RunFolder(run.folder(study.folder)))
     view = SweepView(study, fingerprint, runs, len(devices), console)
