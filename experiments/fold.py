@@ -8,7 +8,6 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -208,8 +207,7 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
     parts = training.assemble(settings, study, run, folder, console, quiet)
     completed = False
     try:
-        with warnings.catch_warnings() if quiet else nullcontext():
-            outcome = training.fit_and_predict(parts, study, run, folder)
+        outcome = training.fit_and_predict(parts, study, run, folder)
         completed = True
     finally:
         parts.close(completed)

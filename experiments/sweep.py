@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.plan import Run
     from experiments.settings import Settings
     from experiments.study import Study
+    from experiments.sweep_view import SweepView
 
 RESTARTS = 3
 POLL_SECONDS = 0.5
@@ -176,11 +177,8 @@ def _workers(study: Study, devices: Sequence[dict[str, str]], arguments: Sequenc
     return [Worker(number, command, device | token, logs / f"worker-{number}.log") for number, device in enumerate(devices)]
 
 
-def _watch(workers: Sequence[Worker], view: object) -> bool:
+def _watch(workers: Sequence[Worker], view: SweepView) -> bool:
     """Wait for the workers and show what they do; on Ctrl-C wait until they have stopped. True when interrupted."""
-    from experiments.sweep_view import SweepView
-
-    assert isinstance(view, SweepView)
     stopped = False
     with view:
         while True:
@@ -198,11 +196,8 @@ def _watch(workers: Sequence[Worker], view: object) -> bool:
                         worker.process.terminate()
 
 
-def _close(study: Study, workers: Sequence[Worker], view: object, console: Console, stopped: bool) -> int:
+def _close(study: Study, workers: Sequence[Worker], view: SweepView, console: Console, stopped: bool) -> int:
     """Tell how the sweep ended; failures come with the last lines of their log."""
-    from experiments.sweep_view import SweepView
-
-    assert isinstance(view, SweepView)
     failures = view.failures()
     for run, error in failures:
         console.print(f"[red]failed[/red] {run.name}: {error}")
