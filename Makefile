@@ -32,11 +32,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## phantom cohort, all 42 runs, comparison: the whole tool at work
 	@$(RUN) demo $(OPTIONS)
 
-test: $(STAMP) ## lint, types and all tests
+test: $(STAMP) ## lint, types and all tests but the long ones
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(ARGS)
 
 check: $(STAMP) ## what would be trained: exclusions, classes per fold, boxes, disk
 	@$(RUN) check $(OPTIONS)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +160,7 @@ def dry_run(
 
 def place_of(settings: Settings, study: Study) -> Place:
     """A folder and a job name that no other submission has."""
-    stamp = f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
+    stamp = f"{datetime.now():%Y%m%dT%H%M%S.%f}-{os.getpid()}"
     folder = (study.folder / "cluster" / stamp).absolute()
     return Place(f"regionwise-{settings.study}-{stamp}", folder, Path.cwd(), sys.executable)
 

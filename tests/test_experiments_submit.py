@@ -114,7 +114,9 @@ class TestSubmit:
         tools("squeue", f"for t in 0 1 2 3 5; do echo \"11_$t|PENDING|{job}|(Resources)\"; done; echo '11_4|PENDING|other|(x)'")
         tools("sbatch", 'echo "$*" >>"$0.calls"; echo 21')
         assert "array 21: 2 of 7 runs" in call(*words)[1]
-        assert [run.fold for run in read_submissions(tmp_path / "studies" / "tiny")[1].runs] == [4, 6]
+        first, second = read_submissions(tmp_path / "studies" / "tiny")
+        assert first.folder != second.folder
+        assert [run.fold for run in second.runs] == [4, 6]
         assert "--dependency=afterany:21:11 " in (tmp_path / "tools" / "sbatch.calls").read_text()
 
     def test_when_slurm_refuses_nothing_is_left(self, tools, words, call, tmp_path) -> None:
