@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from experiments.paired import Comparison as Paired
-from experiments.significance import Estimate
+from experiments.statistics.paired import Comparison as Paired
+from experiments.statistics.significance import Estimate
 
 if TYPE_CHECKING:
     from experiments.compare import StudyComparison

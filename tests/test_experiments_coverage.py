@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from experiments.permutation import permutation_test
-from experiments.significance import Predictions, bootstrap_interval, draw_patient_weights
+from experiments.statistics.permutation import permutation_test
+from experiments.statistics.significance import Predictions, bootstrap_interval, draw_patient_weights
 
 D = 1.2
 TRUTH = {"balanced_accuracy": float(norm.cdf(D / 2)), "auc": float(norm.cdf(D / 2**0.5))}

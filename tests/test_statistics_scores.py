@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from experiments.significance import (
+from experiments.statistics.significance import (
     Predictions,
     balanced_accuracy,
     counts,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.paired import compare_family, corrected_t, holm, paired_differences, verdict
-from experiments.permutation import patient_contributions, permutation_p, permutation_test
-from experiments.significance import (
+from experiments.statistics.paired import compare_family, corrected_t, holm, paired_differences, verdict
+from experiments.statistics.permutation import patient_contributions, permutation_p, permutation_test
+from experiments.statistics.significance import (
     Estimate,
     Predictions,
     PredictionsError,

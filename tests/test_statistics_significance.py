@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from experiments.significance import (
+from experiments.statistics.significance import (
     METRICS,
     Predictions,
     PredictionsError,

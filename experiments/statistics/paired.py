@@ -14,10 +14,10 @@ import numpy as np
 from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
-from experiments.permutation import permutation_test
-from experiments.predictions import check_same_scans
-from experiments.resampling import WeightArray
-from experiments.significance import (
+from experiments.statistics.permutation import permutation_test
+from experiments.statistics.predictions import check_same_scans
+from experiments.statistics.resampling import WeightArray
+from experiments.statistics.significance import (
     METRICS,
     Estimate,
     Runs,

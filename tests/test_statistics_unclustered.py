@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.predictions import Predictions, PredictionsError
-from experiments.unclustered import delong, mcnemar
+from experiments.statistics.predictions import Predictions, PredictionsError
+from experiments.statistics.unclustered import delong, mcnemar
 
 ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.concordance import cross_wins
-from experiments.predictions import FloatArray, Predictions, check_same_scans
-from experiments.significance import CHUNK, Runs, runs
+from experiments.statistics.concordance import cross_wins
+from experiments.statistics.predictions import FloatArray, Predictions, check_same_scans
+from experiments.statistics.significance import CHUNK, Runs, runs
 
 PERMUTATION_METRICS = ("balanced_accuracy", "auc")
 

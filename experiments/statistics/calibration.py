@@ -16,9 +16,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, xlogy
 from scipy.stats import norm
 
-from experiments.predictions import FloatArray, IntArray, Predictions, PredictionsError
-from experiments.resampling import WeightArray
-from experiments.significance import Estimate, mean_interval
+from experiments.statistics.predictions import FloatArray, IntArray, Predictions, PredictionsError
+from experiments.statistics.resampling import WeightArray
+from experiments.statistics.significance import Estimate, mean_interval
 
 CLIP = 1e-6
 """Probabilities are held this far from 0 and 1 before a logarithm is taken, so that one scan cannot decide alone."""

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare, norm
 
-from experiments.precision import StudySize, expected_precision
-from experiments.seeds import seed_report
+from experiments.statistics.precision import StudySize, expected_precision
+from experiments.statistics.seeds import seed_report
 
 
 def test_spread_and_ranks_by_hand() -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from experiments.concordance import cross_wins
-from experiments.predictions import FloatArray, Predictions, PredictionsError, check_same_scans
+from experiments.statistics.concordance import cross_wins
+from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError, check_same_scans
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Scores of one input from its internal test predictions: point values only.
 
-Intervals are in `experiments.significance`, comparisons in `experiments.paired`. A score that is undefined (no positive
+Intervals are in `experiments.statistics.significance`, comparisons in `experiments.statistics.paired`. A score that is undefined (no positive
 scan, no pair of classes) is None and never 0.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.predictions import FloatArray, IntArray, Predictions
+from experiments.statistics.predictions import FloatArray, IntArray, Predictions
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 

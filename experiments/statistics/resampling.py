@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.predictions import IntArray, Predictions
+from experiments.statistics.predictions import IntArray, Predictions
 
 WeightArray = npt.NDArray[np.float32]
 

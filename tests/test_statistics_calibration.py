@@ -16,7 +16,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from experiments.calibration import (
+from experiments.statistics.calibration import (
     apply_temperature,
     calibration_line,
     calibration_scores,
@@ -26,8 +26,8 @@ from experiments.calibration import (
     log_losses,
     reliability_curve,
 )
-from experiments.significance import Predictions, PredictionsError, draw_patient_weights
-from experiments.utility import decision_curve
+from experiments.statistics.significance import Predictions, PredictionsError, draw_patient_weights
+from experiments.statistics.utility import decision_curve
 
 ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
 

@@ -2,10 +2,10 @@
 
 Estimand: the performance of this training procedure on a new patient of this population. The patient is the unit: all
 scans of a patient are drawn together. The bootstrap holds the trained models fixed, so it does not contain the
-variation from training again; `experiments.seeds` reports that beside it.
+variation from training again; `experiments.statistics.seeds` reports that beside it.
 
 The same weight matrix must be used for every input of a study: then the draws are paired, and
-`experiments.paired` subtracts them draw by draw.
+`experiments.statistics.paired` subtracts them draw by draw.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.concordance import concordance
-from experiments.predictions import FloatArray, IntArray, Predictions, PredictionsError, check_same_scans
-from experiments.resampling import WeightArray, draw_patient_weights
-from experiments.scores import (
+from experiments.statistics.concordance import concordance
+from experiments.statistics.predictions import FloatArray, IntArray, Predictions, PredictionsError, check_same_scans
+from experiments.statistics.resampling import WeightArray, draw_patient_weights
+from experiments.statistics.scores import (
     METRICS,
     Counts,
     FoldSummary,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from experiments.concordance import concordance
-from experiments.predictions import Predictions, PredictionsError
-from experiments.significance import Estimate
+from experiments.statistics.concordance import concordance
+from experiments.statistics.predictions import Predictions, PredictionsError
+from experiments.statistics.significance import Estimate
 
 
 def cv_auc_interval(pred: Predictions, level: float = 0.95) -> tuple[Estimate, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.significance import (
+from experiments.statistics.significance import (
     Predictions,
     PredictionsError,
     check_same_scans,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.predictions import FloatArray, IntArray, Predictions
+from experiments.statistics.predictions import FloatArray, IntArray, Predictions
 
 
 def concordance(pred: Predictions, fold: int) -> tuple[IntArray, FloatArray, FloatArray]:

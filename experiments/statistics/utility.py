@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.predictions import Predictions
+from experiments.statistics.predictions import Predictions
 
 
 @dataclass(frozen=True)

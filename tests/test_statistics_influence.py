@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from experiments.influence import cv_auc_interval
-from experiments.significance import (
+from experiments.statistics.influence import cv_auc_interval
+from experiments.statistics.significance import (
     Predictions,
     PredictionsError,
     bootstrap_values,

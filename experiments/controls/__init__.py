@@ -1,0 +1,1 @@
+"""Controls: trainings and baselines that tell what an accuracy is made of."""
