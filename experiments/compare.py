@@ -20,11 +20,11 @@ from rich.console import Console
 
 from datamodules.atomic import write_text
 from experiments.compare_view import show
+from experiments.plan import FOLDS, PlanError, Run
+from experiments.results import RunFolder, read_predictions, require_complete, write_json
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import compare_family
-from experiments.plan import FOLDS, PlanError, Run
 from experiments.statistics.predictions import Predictions, check_same_scans
-from experiments.results import RunFolder, read_predictions, require_complete, write_json
 from experiments.statistics.significance import Estimate, draw_patient_weights, summarise
 from experiments.study_arguments import parse, study_parser
 from experiments.tracking_options import TrackingOptions

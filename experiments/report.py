@@ -10,8 +10,8 @@ from rich.console import Console
 
 from experiments.compare import METRICS, StudyComparison
 from experiments.compare_view import show
-from experiments.statistics.paired import Comparison as Paired
 from experiments.plan import PlanError
+from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 from experiments.study_arguments import parse, study_parser
 

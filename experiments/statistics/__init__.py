@@ -1,1 +1,1 @@
-"""Statistics of predictions: intervals, paired tests, calibration, utility. numpy and scipy alone; nothing here reads a file."""
+"""Statistics of predictions: intervals, paired tests, calibration, utility; numpy and scipy alone, no file is read."""

@@ -1,7 +1,7 @@
 """Scores of one input from its internal test predictions: point values only.
 
-Intervals are in `experiments.statistics.significance`, comparisons in `experiments.statistics.paired`. A score that is undefined (no positive
-scan, no pair of classes) is None and never 0.
+Intervals are in `experiments.statistics.significance`, comparisons in `experiments.statistics.paired`. A score that is
+undefined (no positive scan, no pair of classes) is None and never 0.
 """
 
 from __future__ import annotations
