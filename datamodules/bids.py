@@ -3,12 +3,12 @@
 Read are::
 
     participants.tsv                            participant_id, then covariates (age, sex, site, ...)
-    sub-X/sub-X_sessions.tsv                    session_id, acq_time
-    phenotype/edss.tsv                          participant_id, edss, edss_date or days_since_scan, session_id
+    days of the scans                           see ``datamodules.dates``
+    EDSS                                        see ``datamodules.assessments``
     derivatives/<one>/sub-X/[ses-Y/]anat/       sub-X[_ses-Y]_space-MNI152*_T1w.nii.gz, _FLAIR.nii.gz, and where there are any
                                                 ..._desc-brain_mask.nii.gz, ..._seg-<dialect>_dseg.nii.gz (+ .tsv)
 
-Which score belongs to which scan is said in ``datamodules.assessments``.
+A cohort is one derivative; a score of a patient who has no scan is counted with the exclusions.
 """
 
 from __future__ import annotations
@@ -16,55 +16,100 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from datamodules.assessments import assigned_score, read_scores, scan_date
-from datamodules.cohort import MISSING, Candidate, CohortError, LabelRule
-from datamodules.tables import TABLE_COLUMNS, bids_id, read_rows, require_columns
+from datamodules.assessments import Assessments, assigned_score, read_assessments
+from datamodules.cohort import Candidate, CohortError, LabelRule, Score
+from datamodules.cohort_table import TABLE_COLUMNS
+from datamodules.covariates import clean_covariates
+from datamodules.dates import ScanDates
+from datamodules.tables import bids_id, read_rows, require_columns
 
 ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
 IMAGES = "sub-*/**/*_space-MNI152*_T1w.nii*"
 SIDECAR_COVARIATES = {"MagneticFieldStrength": "field_strength", "Manufacturer": "vendor"}
 
 
-def bids_candidates(folder: Path, rule: LabelRule) -> list[Candidate]:
+def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str, ...]]:
     """All T1w images in MNI152 space under a folder, each with its FLAIR, masks, label map, score and covariates.
 
-    A participant without such an image is a candidate without files, so that the exclusions count it.
+    A participant without such an image is a candidate without files, so that the exclusions count it; so is a patient who has a
+    score and nothing else.
+
+    Returns:
+        The candidates, and remarks on the tables.
 
     Raises:
         CohortError: if images are missing or in several derivatives, or a table contradicts itself.
     """
     images = _derivative(folder)
     root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
-    participants = _participants(root)
-    scores = read_scores(root)
+    participants, scores, dates = _participants(root), read_assessments(root), ScanDates(root)
     names = [_entities(t1w) for t1w in images]
     scans_of = Counter(patient for patient, _ in names)
-    found = []
+    _refuse_lost_zeros(scores, {*participants, *scans_of})
+    found: list[Candidate] = []
+    used = set()
     for t1w, (patient, session) in zip(images, names, strict=True):
         if patient not in participants:
             raise CohortError(f"{t1w.name}: {patient} has no row in {root / 'participants.tsv'}; add it or remove the scan")
-        scanned = scan_date(root, patient, session)
-        score, where = assigned_score(scores.get(patient, []), patient, session, scanned, scans_of[patient] == 1, rule)
-        dseg, dialect = _label_map(t1w)
-        found.append(
-            Candidate(
-                patient=patient,
-                session=session,
-                t1w=t1w,
-                flair=_only(t1w.parent.glob(f"{_stem(t1w)}_FLAIR.nii*"), "FLAIR images"),
-                score=score,
-                where=f"{t1w.name}, {where}" if where else t1w.name,
-                mask=_only(t1w.parent.glob(f"{_space(t1w)}*_desc-brain_mask.nii*"), "brain masks"),
-                labels=dseg,
-                dialect=dialect,
-                covariates=participants[patient] | _sidecar(t1w),
-            )
-        )
-    scanless = [patient for patient in participants if patient not in scans_of]
-    return found + [Candidate(patient, "", None, None, None, "participants.tsv") for patient in scanless]
+        scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
+        score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
+        used |= {(patient, where)} if score else set()
+        one = _candidate(t1w, (patient, session), score, where)
+        found.append(replace(one, covariates={**participants[patient], **one.covariates}))
+    scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
+    found += [Candidate(patient, "", None, None, None, _without_scan(patient, scores)) for patient in scanless]
+    return found, (*scores.remarks, *_unused(len(used), scans_of, scores))
+
+
+def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str) -> Candidate:
+    beside = _nifti(t1w.parent.iterdir())
+    labels, dialect = _label_map(t1w, beside)
+    provenance = {"edss_source": score.source, "days_since_relapse": score.since_relapse} if score else {}
+    return Candidate(
+        patient=name[0],
+        session=name[1],
+        t1w=t1w,
+        flair=_only(beside, f"{_stem(t1w)}_FLAIR", "_FLAIR", "FLAIR images"),
+        score=score,
+        where=f"{t1w.name}, {where}" if where else t1w.name,
+        mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),
+        labels=labels,
+        dialect=dialect,
+        covariates=_sidecar(t1w) | {key: str(value) for key, value in provenance.items() if value not in (None, "")},
+    )
+
+
+def _without_scan(patient: str, scores: Assessments) -> str:
+    rows = scores.by_patient.get(patient, [])
+    return f"EDSS without a scan: {', '.join(row.where for row in rows)}" if rows else "participants.tsv"
+
+
+def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str]:
+    """What became of the assessments, where some belong to no scan."""
+    alone = sorted(patient for patient in scores.by_patient if patient not in scanned)
+    lost = sum(len(scores.by_patient[patient]) for patient in alone)
+    if used == scores.count:
+        return []
+    told = [f"EDSS assessments: {scores.count}", f"belonging to a scan: {used}", f"of other days: {scores.count - used - lost}"]
+    names = f" ({', '.join(alone[:10])}{', ...' if len(alone) > 10 else ''})" if alone else ""
+    return ["; ".join([*told, f"of patients without a scan: {lost}{names}"])]
+
+
+def _refuse_lost_zeros(scores: Assessments, patients: Iterable[str]) -> None:
+    """Refuse a score whose patient is unknown but for zeros, which spreadsheets drop."""
+    bare = {_bare(patient): patient for patient in patients}
+    for patient, rows in scores.by_patient.items():
+        meant = bare.get(_bare(patient), patient)
+        if meant != patient and meant not in scores.by_patient and patient not in bare.values():
+            raise CohortError(f"{rows[0].where}: {patient} is no participant, {meant} is; write {meant} (were zeros dropped?)")
+
+
+def _bare(patient: str) -> str:
+    return patient[4:].casefold().removesuffix(".0").lstrip("0")
 
 
 def _derivative(folder: Path) -> list[Path]:
@@ -97,14 +142,17 @@ def _participants(root: Path) -> dict[str, dict[str, str]]:
     rows = read_rows(path)
     require_columns(path, rows, ("participant_id",))
     other = {"participant_id", "#", *TABLE_COLUMNS}
+    cleaned = clean_covariates(path, rows, [name for name in rows[0] if name not in other])
     table: dict[str, dict[str, str]] = {}
-    for row in rows:
-        patient = bids_id(row, "participant_id", "sub-")
+    lines: dict[str, str] = {}
+    for row, covariates in zip(rows, cleaned, strict=True):
+        patient, line = bids_id(row, "participant_id", "sub-"), row["#"]
         if not patient:
-            raise CohortError(f"{path} line {row['#']}: no participant_id; give one or remove the row")
+            raise CohortError(f"{path} line {line}: no participant_id; give one or remove the row")
         if patient in table:
-            raise CohortError(f"{path} line {row['#']}: patient {patient} occurs twice; keep one row for each patient")
-        table[patient] = {n: v for n, v in row.items() if n not in other and v.lower() not in MISSING}
+            both = f"{path} line {line}: patient {patient} occurs twice"
+            raise CohortError(f"{both}, also in line {lines[patient]}; keep one row for each patient")
+        table[patient], lines[patient] = covariates, line
     return table
 
 
@@ -130,8 +178,8 @@ def _space(t1w: Path) -> str:
     return match[0]
 
 
-def _label_map(t1w: Path) -> tuple[Path | None, str]:
-    path = _only(t1w.parent.glob(f"{_space(t1w)}*_dseg.nii*"), "label maps")
+def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
+    path = _only(beside, _space(t1w), "_dseg", "label maps")
     if path is None:
         return None, "freesurfer"
     table = path.with_name(path.name.split(".nii")[0] + ".tsv")
@@ -141,12 +189,12 @@ def _label_map(t1w: Path) -> tuple[Path | None, str]:
     return path, match[1].lower() if match else "bids-generic"
 
 
-def _only(paths: Iterable[Path], what: str) -> Path | None:
-    found = _nifti(paths)
+def _only(beside: Sequence[Path], start: str, end: str, what: str) -> Path | None:
+    """The one image in the T1w's folder whose name starts and ends so."""
+    found = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
     if len(found) > 1:
-        raise CohortError(
-            f"{found[0].parent} has {len(found)} {what} for one scan: {', '.join(p.name for p in found)}; keep one"
-        )
+        names = ", ".join(path.name for path in found)
+        raise CohortError(f"{found[0].parent} has {len(found)} {what} for one scan: {names}; keep one")
     return found[0] if found else None
 
 

@@ -8,7 +8,7 @@ assessment, so 0 ... 183 means assessed within six months after the scan (Coll e
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,10 @@ class LabelRule:
     """Latest assessment, in days after the scan."""
     undated: Literal["exclude", "keep"] = "exclude"
     """What happens to a scan whose time to the assessment is unknown."""
+    source: str = ""
+    """Which edss_source counts, for example clinician; 'any' allows several in one study, empty refuses a mixture."""
+    relapse_days: int = 0
+    """An EDSS within so many days after the onset of a relapse does not count; 0: relapses are not looked at."""
 
     def __post_init__(self) -> None:
         if self.undated not in ("exclude", "keep"):
@@ -47,18 +51,34 @@ class LabelRule:
             raise CohortError(f"label.threshold is {self.threshold}; an EDSS threshold lies in (0, 10], for example 3.0")
         if self.min_days > self.max_days:
             raise CohortError(f"label.min_days {self.min_days} is later than label.max_days {self.max_days}")
+        if self.relapse_days < 0:
+            raise CohortError(f"label.relapse_days is {self.relapse_days}; give a number of days, or 0 for no such rule")
+        object.__setattr__(self, "source", self.source.strip().casefold())
 
     def positive(self, edss: float) -> int:
         """1 where the score is at or above the threshold, else 0."""
         return int(edss >= self.threshold)
 
+    def takes_source(self, source: str) -> bool:
+        """Whether an assessment of this source can count."""
+        return self.source in ("", "any", source)
+
+    def after_relapse(self, since: int | None) -> bool:
+        """Whether an assessment so many days after the onset of a relapse is too close to it; an unknown time is not."""
+        return self.relapse_days > 0 and since is not None and 0 <= since <= self.relapse_days
+
 
 @dataclass(frozen=True)
 class Score:
-    """One EDSS assessment of a patient; ``days`` counts from the scan, None where a date is missing."""
+    """One EDSS assessment of a patient; ``days`` counts from the scan, None where a date is missing.
+
+    ``source`` says who gave it (clinician, patient, ...), ``since_relapse`` counts days from the last known onset of a relapse.
+    """
 
     edss: str
     days: int | None
+    source: str = ""
+    since_relapse: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +131,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A scan that is not used, and why; ``detail`` holds the value at fault."""
+    """A scan that is not used, and why; ``detail`` holds the value at fault, ``label`` the class where it is known."""
 
     patient: str
     session: str
     reason: str
     detail: str = ""
+    label: int | None = None
 
     @property
     def name(self) -> str:
@@ -141,24 +162,30 @@ class Cohort:
 
     def without(self, broken: Iterable[Exclusion]) -> Cohort:
         """The cohort with further scans excluded."""
-        broken = tuple(broken)
+        labels = {(scan.patient, scan.session): scan.label for scan in self.scans}
+        broken = tuple(replace(one, label=labels.get((one.patient, one.session), one.label)) for one in broken)
         gone = {(one.patient, one.session) for one in broken}
         kept = tuple(scan for scan in self.scans if (scan.patient, scan.session) not in gone)
-        return Cohort(self.source, self.rule, kept, (*self.exclusions, *broken), self.remarks)
+        return replace(self, scans=kept, exclusions=(*self.exclusions, *broken))
 
     def flow(self) -> dict[str, object]:
-        """Counts by scan, patient and positive scan: found, excluded for each reason, used."""
+        """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
         seen: tuple[Scan | Exclusion, ...] = (*self.scans, *self.exclusions)
         reasons: dict[str, list[Exclusion]] = {}
         for one in self.exclusions:
             reasons.setdefault(one.reason, []).append(one)
         return {
-            "found": {"scans": sum(not _scanless(one) for one in seen), "patients": len({one.patient for one in seen})},
+            "found": {
+                "scans": sum(not _scanless(one) for one in seen),
+                "patients": len({one.patient for one in seen}),
+                "positive_scans": sum(one.label == 1 for one in seen),
+            },
             "excluded": [
                 {
                     "reason": reason,
                     "scans": sum(not _scanless(one) for one in ones),
                     "patients": len({one.patient for one in ones}),
+                    "positive_scans": sum(one.label == 1 for one in ones),
                     "who": [{"patient": o.patient, "session": o.session, "detail": o.detail} for o in ones],
                 }
                 for reason, ones in reasons.items()
@@ -168,6 +195,7 @@ class Cohort:
                 "patients": len(self.patients),
                 "positive_scans": sum(scan.label for scan in self.scans),
             },
+            "remarks": list(self.remarks),
         }
 
 
@@ -175,27 +203,33 @@ def _scanless(one: Scan | Exclusion) -> bool:
     return isinstance(one, Exclusion) and one.reason == NO_SCAN
 
 
-def read_cohort(source: Path, rule: LabelRule) -> Cohort:
-    """Read a BIDS-like folder or a plain table.
+def read_cohort(source: Path, rule: LabelRule, with_held: bool = False) -> Cohort:
+    """Read a BIDS-like folder or a plain table, without the scans that quality control holds back.
 
     Args:
-        source: A folder (see ``datamodules.bids``) or a .tsv / .csv file (see ``datamodules.tables``).
+        source: A folder (see ``datamodules.bids``, or one that holds a ``cohort.tsv``) or a .tsv, .csv or .xlsx file (see
+            ``datamodules.cohort_table``).
         rule: How scores become labels.
+        with_held: Keep the scans that ``datamodules.quality_verdicts`` holds back.
 
     Raises:
         CohortError: if the source is missing, ambiguous or holds contradicting rows, or if nothing usable is left.
     """
     from datamodules.judgement import judge
+    from datamodules.quality_verdicts import without_held
 
-    if source.is_dir():
-        from datamodules.bids import bids_candidates
+    table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
+    remarks: tuple[str, ...] = ()
+    if table.is_file():
+        from datamodules.cohort_table import read_table
 
-        candidates: Sequence[Candidate] = bids_candidates(source, rule)
-    elif source.is_file():
-        from datamodules.tables import read_table
+        candidates: Sequence[Candidate] = read_table(table)
+    elif source.is_dir():
+        from datamodules.bids import read_bids
 
-        candidates = read_table(source)
+        candidates, remarks = read_bids(source, rule)
     else:
         wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
-        raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv)")
-    return judge(source, candidates, rule)
+        raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv, .xlsx)")
+    cohort = judge(source, candidates, rule, remarks)
+    return cohort if with_held else without_held(cohort)

@@ -52,9 +52,9 @@ def hash_sources(scans: Sequence[Scan], record: Path) -> tuple[dict[str, Source]
     sources: dict[str, Source] = {}
     unreadable: dict[str, str] = {}
     for path in sorted({path for scan in scans for path in sources_of(scan).values()}):
-        resolved = str(path.resolve())
         try:
             stamp = _stamp(path)
+            resolved = os.path.abspath(path)  # noqa: PTH100 - resolving links would touch every folder above
             if resolved not in known or known[resolved].stamp != stamp:
                 with path.open("rb") as file:
                     fresh[resolved] = known[resolved] = Source(stamp, hashlib.file_digest(file, "sha256").hexdigest())
@@ -70,25 +70,30 @@ def hash_sources(scans: Sequence[Scan], record: Path) -> tuple[dict[str, Source]
 
 
 def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unreadable: Mapping[str, str]) -> list[Exclusion]:
-    """Scans with a file that cannot be read, and those of different patients that share an image byte for byte."""
+    """Scans with a file that cannot be read, and those that share an image byte for byte: with another, or T1w with FLAIR."""
     owners: dict[str, dict[str, Scan]] = defaultdict(dict)
     for scan in scans:
         for path in (scan.t1w, scan.flair):
             if str(path) in sources:
-                owners[sources[str(path)].sha256].setdefault(scan.patient, scan)
+                owners[sources[str(path)].sha256].setdefault(scan.name, scan)
     broken = []
     for scan in scans:
         faults = [unreadable[str(path)] for path in sources_of(scan).values() if str(path) in unreadable]
         for path in (scan.t1w, scan.flair):
             others = owners[sources[str(path)].sha256] if str(path) in sources else {}
-            faults += [
-                f"{path.name} is byte for byte an image of {other.name}; one patient under two names would leak into the test"
-                for patient, other in others.items()
-                if patient != scan.patient
-            ]
+            faults += [_shared(path, scan, other) for name, other in others.items() if name != scan.name]
+        if not faults and sources[str(scan.t1w)].sha256 == sources[str(scan.flair)].sha256:
+            faults.append(f"{scan.flair} is byte for byte the T1w; give the scan's own FLAIR")
         if faults:
             broken.append(Exclusion(scan.patient, scan.session, "image cannot be used", faults[0]))
     return broken
+
+
+def _shared(path: Path, scan: Scan, other: Scan) -> str:
+    told = f"{path.name} is byte for byte an image of {other.name}"
+    if other.patient == scan.patient:
+        return f"{told}; each session needs its own"
+    return f"{told}; one patient under two names would leak into the test"
 
 
 def refuse_changed(scan: Scan, sources: Mapping[str, Source]) -> None:

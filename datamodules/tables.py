@@ -8,13 +8,14 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, time
 from pathlib import Path
 
-from datamodules.cohort import MISSING, Candidate, CohortError, Score
+from datamodules.cohort import MISSING, CohortError
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a .tsv or .csv file as texts; a byte-order mark, Windows line ends and blank rows are taken care of.
+    """Rows of a .tsv, .csv or .xlsx file as texts; a byte-order mark, Windows line ends and blank rows are taken care of.
 
     Each row carries its line number under ``#``, also where the table has such a column. The delimiter is a tab for .tsv, else
     the commonest of comma, semicolon and tab in the header.
@@ -23,25 +24,72 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         CohortError: if the file is empty, repeats a column, is not UTF-8 or not well quoted, if a row has another number of
             cells than the header, or if a cell holds a tab, a line break or a quotation mark: no table of a study could.
     """
+    header, rows = read_cells(path)
+    return [_row(path, header, number, cells) for number, cells in rows]
+
+
+def read_cells(path: Path, header_row: int = 1) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a table, and line number and cells of every row below that is not blank.
+
+    Args:
+        path: A .tsv, .csv or .xlsx file; of the latter the first sheet.
+        header_row: Which of the rows that are not blank names the columns.
+
+    Raises:
+        CohortError: see ``read_rows``.
+    """
+    lines = _sheet(path) if path.suffix.lower() in (".xlsx", ".xlsm") else _text_lines(path)
+    filled = [(number, cells) for number, cells in lines if any(cells)]
+    if len(filled) < header_row:
+        raise CohortError(f"{path} is empty; its first line must name the columns")
+    header = filled[header_row - 1][1]
+    repeated = [name for name, count in Counter(header).items() if count > 1 and name]
+    if repeated:
+        raise CohortError(f"{path} names column {repeated[0]!r} twice; rename or remove one")
+    return header, filled[header_row:]
+
+
+def _text_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         wrong = f"{error.reason} at byte {error.start}"
         raise CohortError(f"{path} is not UTF-8 text ({wrong}); save it as UTF-8 .tsv or .csv") from None
     first = next((line for line in text.split("\n") if line.strip(" \t\r,;")), "")
-    if not first:
-        raise CohortError(f"{path} is empty; its first line must name the columns")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
         raise CohortError(f"{path} line {reader.line_num}: {error}; check the quotation marks") from None
-    (_, header), *rows = [(number, cells) for number, cells in lines if any(cells)]
-    repeated = [name for name, count in Counter(header).items() if count > 1 and name]
-    if repeated:
-        raise CohortError(f"{path} names column {repeated[0]!r} twice; rename or remove one")
-    return [_row(path, header, number, cells) for number, cells in rows]
+
+
+def _sheet(path: Path) -> list[tuple[int, list[str]]]:
+    """Rows of the first sheet of a spreadsheet, as texts; formulas count with their last value."""
+    from zipfile import BadZipFile
+
+    try:
+        from openpyxl import load_workbook
+    except ImportError:
+        raise CohortError(
+            f"{path} needs the package openpyxl (pip install 'regionwise[prepare]'), or save it as .csv"
+        ) from None
+    try:
+        book = load_workbook(path, read_only=True, data_only=True)
+        rows = list(book.worksheets[0].iter_rows(values_only=True))
+        book.close()
+    except (BadZipFile, KeyError, ValueError, IndexError, EOFError) as error:
+        raise CohortError(f"{path} is no readable spreadsheet ({error}); save it as .csv") from None
+    width = max((len(row) for row in rows), default=0)
+    return [(n, [_cell(value) for value in row] + [""] * (width - len(row))) for n, row in enumerate(rows, start=1)]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.date().isoformat() if value.time() == time() else value.isoformat(sep=" ")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return " ".join(str(value).split()) if value is not None else ""
 
 
 def _row(path: Path, header: Sequence[str], number: int, cells: Sequence[str]) -> dict[str, str]:
@@ -76,48 +124,8 @@ def require_columns(path: Path, rows: Sequence[Mapping[str, str]], needed: Itera
 def bids_id(row: Mapping[str, str], column: str, prefix: str) -> str:
     """A participant or session with its prefix (``sub-``, ``ses-``), however it was written; empty where it is missing."""
     text = row.get(column, "")
-    return "" if text.lower() in MISSING else prefix + text.removeprefix(prefix)
-
-
-PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
-TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH_COLUMNS)
-"""Columns with a meaning of their own; any other is a covariate. ``label`` follows from ``edss`` and is not read."""
-
-
-def read_table(path: Path) -> list[Candidate]:
-    """Candidates from one plain table.
-
-    Columns: ``patient``, ``t1w``, ``flair``, ``edss``; optional ``session``, ``days`` (from scan to EDSS), ``mask`` (brain
-    mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``), and any covariates (``age``,
-    ``sex``, ``site``, ...). Paths are relative to the table.
-
-    Raises:
-        CohortError: if a column or a patient's name is missing, or if ``days`` is not a whole number.
-    """
-    rows = read_rows(path)
-    require_columns(path, rows, ("patient", "t1w", "flair", "edss"))
-    return [_table_candidate(path, row) for row in rows]
-
-
-def _table_candidate(path: Path, row: Mapping[str, str]) -> Candidate:
-    where = f"{path.name} line {row['#']}"
-    if row["patient"].lower() in MISSING:
-        raise CohortError(f"{path} line {row['#']}: no patient; each row needs one, repeated scans repeat the name")
-    given = {name: value for name, value in row.items() if value.lower() not in MISSING}
-    files = {name: path.parent / given[name] if name in given else None for name in PATH_COLUMNS}
-    dialect = given.get("dialect", "freesurfer")
-    return Candidate(
-        patient=row["patient"],
-        session=given.get("session", ""),
-        t1w=files["t1w"],
-        flair=files["flair"],
-        score=Score(row["edss"], parse_days(row.get("days", ""), where)),
-        where=where,
-        mask=files["mask"],
-        labels=files["labels"],
-        dialect=str(path.parent / dialect) if dialect.endswith(".tsv") else dialect.lower(),
-        covariates={name: value for name, value in given.items() if name not in (*TABLE_COLUMNS, "#")},
-    )
+    bare = text[len(prefix) :] if text.lower().startswith(prefix) else text
+    return "" if text.lower() in MISSING else prefix + bare
 
 
 def parse_days(text: str, where: str) -> int | None:

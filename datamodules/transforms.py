@@ -12,7 +12,7 @@ step. Inside the brain a prepared voxel is never exactly zero, outside it always
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort import Scan
+from datamodules.contrast import LOOKS_SWAPPED, contrast_order
 from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_space, read_volume
 from regions.atlas import load_template, template_dice
 from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
@@ -31,6 +32,8 @@ CODE_VERSION = 1
 CHANNELS = ("t1w", "flair")
 TINY = np.float16(6e-8)
 LEAST_OVERLAP = 0.5
+CHECKED_CONTRAST = ("contrast", "checked")
+"""A covariate, of a patient or a scan, that says: somebody looked, T1w and FLAIR are what they are called."""
 LARGEST_ML = 2500
 """The template's brain has 1857 ml; a head that still has its skull and skin is twice as large."""
 
@@ -49,15 +52,17 @@ class Prepared:
     template_dice: float
 
 
-def study_grid(paths: Sequence[Path], margin_mm: float = 6.0) -> Grid:
+def study_grid(paths: Sequence[Path], margin_mm: float = 6.0, grid_of: Callable[[Path], Grid] = canonical_grid) -> Grid:
     """The grid on which a study's volumes are stored: the voxels that most scans have, cut or extended to the template brain.
 
     Args:
         paths: One image of each scan; only headers are read, and those that cannot be used have no say.
         margin_mm: Room around the template brain.
+        grid_of: The RAS+ grid of an image.
 
     Returns:
-        The commonest grid, the first of equally common ones.
+        The commonest grid, the first of equally common ones. Scans of other shapes whose voxels lie on its lattice, such as
+        those of several cohorts at 1 mm, are cropped and padded to it (``to_grid``); others are refused there by name.
 
     Raises:
         ScanError: if no header can be used; the error is that of the first.
@@ -66,7 +71,8 @@ def study_grid(paths: Sequence[Path], margin_mm: float = 6.0) -> Grid:
     errors: list[ScanError] = []
     for path in paths:
         try:
-            found[_around_template(canonical_grid(path), margin_mm)] += 1
+            grid = _around_template(grid_of(path), margin_mm)
+            found[next((one for one in found if _coincide(one, grid)), grid)] += 1
         except SpaceError as error:
             errors.append(ScanError(f"{path}: {error}"))
         except ScanError as error:
@@ -76,13 +82,18 @@ def study_grid(paths: Sequence[Path], margin_mm: float = 6.0) -> Grid:
     return found.most_common(1)[0][0]
 
 
+def _coincide(one: Grid, other: Grid) -> bool:
+    return one.shape == other.shape and space_gap_mm(one.shape, one.affine, other.affine) <= TOLERANCE_MM
+
+
 def _around_template(own: Grid, margin_mm: float) -> Grid:
+    """The voxels of a scan's lattice that reach around the template's brain; the same for all scans on one lattice."""
     _, template = load_template()
     shape, origin = [], []
     for axis in range(3):
         spacing = own.spacing[axis]
-        low = template.origin[axis] - margin_mm
-        high = template.origin[axis] + (template.shape[axis] - 1) * template.spacing[axis] + margin_mm
+        low = template.origin[axis] - margin_mm + TOLERANCE_MM
+        high = template.origin[axis] + (template.shape[axis] - 1) * template.spacing[axis] + margin_mm - TOLERANCE_MM
         first = int(np.floor((low - own.origin[axis]) / spacing))
         shape.append(int(np.ceil((high - own.origin[axis]) / spacing)) - first + 1)
         origin.append(own.origin[axis] + first * spacing)
@@ -123,6 +134,7 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
             raise ScanError(f"{volumes[name].path} has one value only inside the brain; export it again or mend the brain mask")
     subject = tio.ZNormalization(masking_method="brain")(subject)
     image = np.stack([subject[name].numpy()[0] for name in CHANNELS]).astype(np.float16)
+    _refuse_swapped(image, brain, grid, scan)
     image[(image == 0) & brain] = TINY
     image[:, ~brain] = 0
     labels = subject["labels"].numpy()[0].astype(np.uint8) if scan.labels is not None else None
@@ -200,3 +212,14 @@ def _template_overlap(brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> f
         told = f"its brain has {volume_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
         raise ScanError(f"{scan.t1w}: {told}; give a brain mask or extract the brain")
     return overlap
+
+
+def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:
+    """Refuse a pair whose contrasts are clearly those of a swapped one, unless somebody looked."""
+    column, checked = CHECKED_CONTRAST
+    if scan.covariates.get(column, "").lower() == checked:
+        return
+    order = contrast_order(image[0], image[1], brain, grid)
+    if order < LOOKS_SWAPPED:
+        told = f"white matter is brighter than cortex in {scan.flair.name} rather than here (by {-order:.1f} SD)"
+        raise ScanError(f"{scan.t1w}: {told}; swap the two, or write {checked!r} into a column {column!r} of the table")

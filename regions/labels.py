@@ -102,10 +102,13 @@ def read_table(path: Path) -> dict[int, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        LabelError: no index column, an index twice or not a number, or a row whose meaning is not known.
+        LabelError: no text table, no index column, an index twice or not a number, or a row whose meaning is not known.
     """
-    with Path(path).open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise LabelError(f"{path} is no readable table ({error}). Save it as tab-separated UTF-8 text.") from None
     if not rows or "index" not in rows[0]:
         raise LabelError(f"{path} needs a tab-separated header with 'index', 'name' and perhaps 'mapping'.")
     table = {0: 0}

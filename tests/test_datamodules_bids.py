@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.bids import bids_candidates
+from datamodules.bids import read_bids
 from datamodules.cohort import NO_SCAN, Candidate, Cohort, CohortError, LabelRule, read_cohort
 
 RULE = LabelRule()
@@ -31,7 +31,7 @@ def add_scan(root: Path, patient: str, session: str = "", pipeline: str = "deriv
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two patients: sub-01 with ses-1 (2020-01-10) and ses-2 (2021-01-10), sub-02 with ses-1."""
-    put(tmp_path / "participants.tsv", "participant_id\tage\tsite\tedss\nsub-01\t40\tA\t9\n02\tn/a\tB\t9\n")
+    put(tmp_path / "participants.tsv", "participant_id\tage\tsite\tlabel\nsub-01\t40\tA\t9\n02\tn/a\tB\t9\n")
     put(tmp_path / "sub-01/sub-01_sessions.tsv", "session_id\tacq_time\nses-1\t2020-01-10T08:30:00\n2\t2021-01-10\n")
     put(tmp_path / "sub-02/sub-02_sessions.tsv", "session_id\tacq_time\nses-1\t2020-05-05\n")
     scores(tmp_path, "01\t1\t2.0\t2020-01-20", "sub-01\tses-2\t3.5\t2021-02-10", "sub-02\tses-1\t1.0\t2020-05-05")
@@ -46,11 +46,11 @@ def scores(root: Path, *rows: str, header: str = "participant_id\tsession_id\ted
 
 def found(root: Path, rule: LabelRule = RULE) -> dict[str, tuple[str | None, int | None]]:
     """Score and days of each candidate by name."""
-    return {one.name: (one.score.edss, one.score.days) if one.score else (None, None) for one in bids_candidates(root, rule)}
+    return {one.name: (one.score.edss, one.score.days) if one.score else (None, None) for one in read_bids(root, rule)[0]}
 
 
 def first(root: Path) -> Candidate:
-    return next(one for one in bids_candidates(root, RULE) if one.name == "sub-01/ses-1")
+    return next(one for one in read_bids(root, RULE)[0] if one.name == "sub-01/ses-1")
 
 
 def test_scans_scores_and_covariates(folder: Path) -> None:
@@ -107,7 +107,7 @@ def test_two_scores_on_one_day_are_refused_unless_equal(folder: Path) -> None:
     scores(folder, *rows)
     assert found(folder)["sub-01/ses-1"] == ("2.0", 10)
     scores(folder, *rows, "01\t\t3.0\t2020-01-20")
-    told = r"sub-01/ses-1 has two scores on the same day: edss.tsv line 2 \(EDSS 2.0\) and edss.tsv line 3"
+    told = r"sub-01/ses-1 has two scores on the same day: edss.tsv line 2 \(EDSS 2.0\) and edss.tsv line 5"
     with pytest.raises(CohortError, match=told):
         found(folder)
 
@@ -149,9 +149,25 @@ def test_sessions_table_may_lack_times_but_not_repeat_a_session(folder: Path) ->
         found(folder)
 
 
-def test_text_that_is_no_date(folder: Path) -> None:
-    scores(folder, "01\tses-1\t2.0\t20.01.2020")
-    with pytest.raises(CohortError, match=r"edss.tsv line 2: '20.01.2020' is not a date; write YYYY-MM-DD"):
+@pytest.mark.parametrize("day", ["20.01.2020", "2020-01-20T09:15:00", "20-Jan-2020", "2020/1/20", "20/01/2020", "01/20/2020"])
+def test_dates_in_mixed_forms(folder: Path, day: str) -> None:
+    scores(folder, f"01\tses-1\t2.0\t{day}", "02\tses-1\t1.0\t2020-05-05")
+    assert found(folder)["sub-01/ses-1"] == ("2.0", 10)
+
+
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        ("03/04/2020", "can be 2020-03-04 or 2020-04-03; write YYYY-MM-DD"),
+        ("43850", "is not a date, a spreadsheet's day number; write YYYY-MM-DD"),
+        ("31.02.2020", "is not a date; write YYYY-MM-DD"),
+        ("20.1.20", "is not a date"),
+        ("2020-01", "is not a date"),
+    ],
+)
+def test_text_that_is_no_date_or_two(folder: Path, day: str, told: str) -> None:
+    scores(folder, f"01\tses-1\t2.0\t{day}")
+    with pytest.raises(CohortError, match=rf"edss.tsv line 2, column 'edss_date': '{day}' {told}"):
         found(folder)
 
 
@@ -251,7 +267,7 @@ def test_no_derivative_is_told(tmp_path: Path) -> None:
         (
             "participants.tsv",
             "participant_id\nsub-01\n01\n",
-            r"participants.tsv line 3: patient sub-01 occurs twice; keep one row",
+            r"participants.tsv line 3: patient sub-01 occurs twice, also in line 2; keep one row",
         ),
         ("participants.tsv", "participant_id\tage\nn/a\t3\n", r"participants.tsv line 2: no participant_id"),
         ("participants.tsv", "participant_id\nsub-01\n", r"T1w.nii.gz: sub-02 has no row in .*participants.tsv; add it"),

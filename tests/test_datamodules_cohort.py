@@ -161,7 +161,7 @@ def test_flow_counts_scans_and_patients_of_each_reason(judged: Judge) -> None:
         {"patient": "c", "t1w": None, "flair": None},
     )
     flow = cohort.flow()
-    assert flow["found"] == {"scans": 5, "patients": 4}
+    assert flow["found"] == {"scans": 5, "patients": 4, "positive_scans": 1}
     assert flow["used"] == {"scans": 2, "patients": 2, "positive_scans": 1}
     told = {one["reason"]: (one["scans"], one["patients"]) for one in flow["excluded"]}  # type: ignore[attr-defined]
     assert told == {"no EDSS": (2, 2), "EDSS after day 183": (1, 1), NO_SCAN: (0, 1)}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.cohort import CohortError
-from datamodules.tables import parse_days, read_rows, read_table, require_columns
+from datamodules.cohort_table import read_table
+from datamodules.tables import parse_days, read_rows, require_columns
 
 
 def table(tmp_path: Path, content: str | bytes, name: str = "cohort.csv") -> Path:

@@ -1,0 +1,80 @@
+"""3D-MR-MS, Ljubljana: 30 patients at 3 T with T1W and FLAIR, defaced, with consensus lesion masks.
+
+::
+
+    patientXX/T1W.nii.gz, T1WKS.nii.gz, T2W.nii.gz, FLAIR.nii.gz, brainmask.nii.gz, consensus_gt.nii.gz
+    patient_info.csv        patient_id,age,sex,ms_type,edss,criteria; EDSS can be N/A, one is 0.5
+
+Names that repeat the patient (``patientXX_T1W.nii.gz``) are read too.
+
+References:
+    Lesjak et al. 2017, Neuroinformatics, doi 10.1007/s12021-017-9348-7.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from datamodules.cohort import Candidate, CohortError, Score
+from datamodules.intake.public import PublicDataset, only_file, unmatched
+from datamodules.tables import read_rows, require_columns
+
+FOLDER = re.compile(r"patient[-_ ]?([0-9]+)", re.IGNORECASE)
+
+
+def read_ljubljana(folder: Path) -> list[Candidate]:
+    """Every patient's folder with its row of the table; rows without a scan are candidates without files.
+
+    Raises:
+        CohortError: if the table or all scans are missing, or a patient stands in it twice.
+    """
+    path = only_file(folder, "patient_info.csv", "table of the patients")
+    rows = read_rows(path)
+    require_columns(path, rows, ("patient_id", "edss"))
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        name, where = _name(row["patient_id"]), f"{path.name} line {row['#']}"
+        if name in table:
+            raise CohortError(f"{where}: {name} occurs twice, also in {table[name]['where']}; keep one")
+        table[name] = row | {"where": where}
+    found = []
+    for place in sorted(one for one in folder.rglob("*") if one.is_dir() and FOLDER.fullmatch(one.name)):
+        name = _name(place.name)
+        own = table.get(name, {})
+        where = f"{place.name}, {own['where']}" if own else f"{place.name}, no row in {path.name}"
+        covariates = {key: own[key] for key in ("age", "sex", "ms_type") if own.get(key)}
+        score = Score(own["edss"], None) if own else None
+        found.append(Candidate(name, "", _image(place, "T1W"), _image(place, "FLAIR"), score, where, covariates=covariates))
+    if not any(one.flair for one in found):
+        raise CohortError(f"{folder} holds no patient*/FLAIR.nii.gz; give the dataset's unpacked folder")
+    return found + unmatched(found, {(name, ""): row["where"] for name, row in table.items()})
+
+
+def _name(text: str) -> str:
+    digits = re.sub(r"\D", "", text)
+    if not digits:
+        raise CohortError(f"patient_id {text!r} holds no number; it should be like patient07")
+    return f"patient{int(digits):02d}"
+
+
+def _image(place: Path, kind: str) -> Path | None:
+    name = re.compile(rf"({re.escape(place.name)}_)?{kind}\.nii(\.gz)?", re.IGNORECASE)
+    found = sorted(path for path in place.rglob("*") if name.fullmatch(path.name) and path.is_file())
+    if len(found) > 1:
+        listed = ", ".join(str(path.relative_to(place)) for path in found)
+        raise CohortError(
+            f"{place} has {len(found)} {kind} images: {listed}; keep the raw one, or give the folder that holds it"
+        )
+    return found[0] if found else None
+
+
+DATASET = PublicDataset(
+    name="ljubljana",
+    title="3D-MR-MS, Ljubljana",
+    licence="CC BY (see the dataset's own licence file for the version)",
+    citation="Lesjak Z, et al. Neuroinformatics, doi 10.1007/s12021-017-9348-7",
+    prepared=False,
+    note="The table has no dates: the time from scan to EDSS is unknown.",
+    read=read_ljubljana,
+)

@@ -1,0 +1,212 @@
+"""Raw scans with their skulls from a BIDS dataset: one T1w and one FLAIR of each session, with date and sidecars.
+
+Read are::
+
+    participants.tsv                                    only for participants that have no folder
+    sub-X/[ses-Y/]anat/sub-X[_ses-Y][_...]_T1w.nii[.gz], ..._FLAIR.nii[.gz], and their .json, also inherited from folders above
+    dates                                               see ``datamodules.dates``
+    label maps of other programs                        see ``datamodules.intake.segmentations``
+
+Where a session has several images of one kind, the first in this order is taken and the others are named: without contrast
+agent (``ce``), without reconstruction (``rec``), with the fewest further entities, with the lowest ``run``, by name. Images
+that are another's part (``part-phase``) or that lie in another space (``space``, ``desc``) are not raw scans. Only the folders
+above are looked into, so links that lead in circles do no harm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from datamodules.cohort import CohortError, scan_name
+from datamodules.dates import ScanDates
+from datamodules.tables import bids_id, read_rows
+
+KINDS = {"t1w": "T1w", "flair": "FLAIR"}
+NOT_RAW = {"part": "phase", "space": "", "desc": ""}
+"""Entities, with a value or with any, of files that are no raw scan."""
+
+
+@dataclass(frozen=True)
+class RawSession:
+    """One session's scans as they came from the scanner; ``sidecars`` are keyed ``t1w`` and ``flair``."""
+
+    patient: str
+    session: str
+    t1w: Path
+    flair: Path
+    acquired: date | None
+    sidecars: Mapping[str, Mapping[str, Any]]
+    labels: Path | None = None
+    dialect: str = ""
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    """Sessions that can be prepared, those that cannot as (patient, session, reason), and what was not taken, in words."""
+
+    folder: Path
+    sessions: tuple[RawSession, ...]
+    excluded: tuple[tuple[str, str, str], ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+
+def read_raw(folder: Path, segmentation: str = "") -> RawDataset:
+    """Find the sessions of a raw BIDS dataset.
+
+    Args:
+        folder: The dataset's root.
+        segmentation: Name of the program whose label maps are taken, needed where there are those of several.
+
+    Raises:
+        CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.
+    """
+    from datamodules.intake.segmentations import find_label_map
+
+    if not folder.is_dir():
+        raise CohortError(f"{folder} is no folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
+    sessions: list[RawSession] = []
+    excluded = [
+        (patient, "", "no folder in the dataset") for patient in _participants(folder) if not (folder / patient).is_dir()
+    ]
+    remarks: list[str] = []
+    dates = ScanDates(folder)
+    for patient, session, place in _places(folder):
+        chosen, reason, told = _choose(place, patient, session)
+        remarks += told
+        if reason:
+            excluded.append((patient, session, reason))
+            continue
+        labels, dialect = find_label_map(folder, patient, session, segmentation)
+        sidecars = {kind: read_sidecar(path, folder) for kind, path in chosen.items()}
+        acquired = dates.of(patient, session, chosen["t1w"])
+        one = RawSession(patient, session, chosen["t1w"], chosen["flair"], acquired, sidecars, labels, dialect)
+        sessions.append(one)
+    if not sessions:
+        missing = f"{folder} holds no session with T1w and FLAIR{_told(excluded)}"
+        raise CohortError(f"{missing}; expected is sub-X/[ses-Y/]anat/sub-X[_ses-Y]_T1w.nii.gz")
+    return RawDataset(folder, tuple(sessions), tuple(excluded), tuple(remarks))
+
+
+def _told(excluded: Sequence[tuple[str, str, str]]) -> str:
+    if not excluded:
+        return ""
+    patient, session, reason = excluded[0]
+    return f" ({len(excluded)} without, as {scan_name(patient, session)}: {reason})"
+
+
+def _participants(folder: Path) -> list[str]:
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return []
+    return [patient for row in read_rows(path) if (patient := bids_id(row, "participant_id", "sub-"))]
+
+
+def _places(folder: Path) -> list[tuple[str, str, Path]]:
+    """Patient, session and folder of each session, also of those without images."""
+    found = []
+    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
+        if (subject / "anat").is_dir() or not sessions:
+            found.append((subject.name, "", subject / "anat"))
+        found += [(subject.name, session.name, session / "anat") for session in sessions]
+    return found
+
+
+def _choose(place: Path, patient: str, session: str) -> tuple[dict[str, Path], str, list[str]]:
+    """The T1w and FLAIR of a session, the reason why it cannot be used, and what was not taken."""
+    chosen: dict[str, Path] = {}
+    remarks: list[str] = []
+    for kind, suffix in KINDS.items():
+        images = sorted(_images(place, suffix, patient, session), key=_rank)
+        if not images:
+            return {}, f"no {suffix}", remarks
+        chosen[kind], *others = images
+        if others:
+            names = ", ".join(path.name for path in others)
+            remarks.append(f"{scan_name(patient, session)}: {chosen[kind].name} is taken, not {names}")
+        if not chosen[kind].is_file():
+            where = " (a link to a file that was not fetched)" if chosen[kind].is_symlink() else ""
+            return {}, f"{suffix} file missing: {chosen[kind].name}{where}", remarks
+    return chosen, "", remarks
+
+
+def _images(place: Path, suffix: str, patient: str, session: str) -> list[Path]:
+    found = []
+    for path in place.glob(f"*_{suffix}.nii*"):
+        if not path.name.endswith((".nii", ".nii.gz")):
+            continue
+        entities = parse_name(path)
+        if entities.get("sub") != patient[4:] or entities.get("ses", "") != session[4:]:
+            raise CohortError(f"{path} does not start with {patient}{'_' if session else ''}{session}_; move or rename it")
+        if not any(key in entities and entities[key] in (value or entities[key]) for key, value in NOT_RAW.items()):
+            found.append(path)
+    return found
+
+
+def parse_name(path: Path) -> dict[str, str]:
+    """Entities of a BIDS file name, such as ``{"sub": "01", "ses": "1", "run": "2"}``, without suffix and extension.
+
+    Raises:
+        CohortError: if a part is not written as key-value.
+    """
+    *parts, _ = path.name.split(".")[0].split("_")
+    pairs = [part.partition("-") for part in parts]
+    wrong = [
+        part for part, (key, dash, value) in zip(parts, pairs, strict=True) if not (key.isalnum() and dash and value.isalnum())
+    ]
+    if wrong:
+        raise CohortError(f"{path}: {wrong[0]!r} is no BIDS entity such as ses-1 or run-2; rename the file")
+    return {key: value for key, _, value in pairs}
+
+
+def _rank(path: Path) -> tuple[bool, bool, int, int, str]:
+    entities = parse_name(path)
+    run = entities.get("run", "0")
+    return "ce" in entities, "rec" in entities, len(entities), int(run) if run.isdigit() else 0, path.name
+
+
+def read_sidecar(image: Path, root: Path) -> dict[str, Any]:
+    """Fields that are told of an image: those of folders above first, the nearest file has the last word.
+
+    Raises:
+        CohortError: if a sidecar is not a JSON object.
+    """
+    suffix, own = image.name.split(".")[0].rsplit("_", 1)[-1], set(parse_name(image).items())
+    content: dict[str, Any] = {}
+    for place in reversed(
+        [image.parent, *(parent for parent in image.parents[1:] if parent == root or root in parent.parents)]
+    ):
+        fitting = [path for path in place.glob(f"*{suffix}.json") if _applies(path, suffix, own)]
+        for path in sorted(fitting, key=lambda path: len(path.name.split("_"))):
+            content |= read_object(path)
+    return content
+
+
+def _applies(path: Path, suffix: str, own: set[tuple[str, str]]) -> bool:
+    stem = path.name.split(".")[0]
+    return stem.rsplit("_", 1)[-1] == suffix and set(parse_name(path).items()) <= own
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CohortError: if the file holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
+    if not isinstance(content, dict):
+        raise CohortError(f"{path} holds no JSON object; mend or remove it")
+    return content

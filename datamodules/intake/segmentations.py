@@ -1,0 +1,64 @@
+"""Label maps that other programs left beside a raw BIDS dataset, in the space of the scan.
+
+Looked for are, with the session in the subject's name or as a folder::
+
+    derivatives/freesurfer*/sub-X[_ses-Y]/mri/aparc+aseg.mgz, else aseg.mgz
+    derivatives/fastsurfer*/sub-X[_ses-Y]/mri/aparc.DKTatlas+aseg.deep.mgz, else aseg.auto_noCCseg.mgz
+    derivatives/synthseg*/sub-X[_ses-Y]/mri/synthseg.mgz
+    derivatives/samseg*/sub-X[_ses-Y]/[mri/]seg.mgz
+    derivatives/<any>/sub-X/[ses-Y/]anat/sub-X[_ses-Y][_...]_seg-<dialect>[_...]_dseg.nii[.gz], unless in a template's space
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datamodules.cohort import CohortError, scan_name
+
+FILES = {
+    "freesurfer": ("mri/aparc+aseg.mgz", "mri/aseg.mgz"),
+    "fastsurfer": ("mri/aparc.DKTatlas+aseg.deep.mgz", "mri/aseg.auto_noCCseg.mgz"),
+    "synthseg": ("mri/synthseg.mgz", "synthseg.nii.gz"),
+    "samseg": ("mri/seg.mgz", "seg.mgz"),
+}
+"""What each program calls its label map, the more detailed one first."""
+
+
+def find_label_map(root: Path, patient: str, session: str, program: str = "") -> tuple[Path | None, str]:
+    """The label map of a raw session and its dialect, (None, "") where there is none.
+
+    Args:
+        root: The raw dataset.
+        patient: ``sub-X``.
+        session: ``ses-Y``, or empty.
+        program: One of the four; needed where there are label maps of several.
+
+    Raises:
+        CohortError: if the program is unknown, or it is open which label map is meant.
+    """
+    if program and program not in FILES:
+        raise CohortError(f"label maps of {program!r} are not known; known are {', '.join(FILES)}")
+    found = [(path, dialect) for dialect, path in _found(root, patient, session) if program in ("", dialect)]
+    if len(found) > 1:
+        listed = ", ".join(str(path.relative_to(root)) for path, _ in found)
+        raise CohortError(
+            f"{scan_name(patient, session)} has several label maps ({listed}); name the program to take, or keep one"
+        )
+    return found[0] if found else (None, "")
+
+
+def _found(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
+    names = [f"{patient}_{session}", f"{patient}/{session}"] if session else [patient]
+    found = []
+    for place in sorted(path for path in root.glob("derivatives/*") if path.is_dir()):
+        for dialect in FILES:
+            if place.name.lower().startswith(dialect):
+                files = [path for name in names for file in FILES[dialect] if (path := place / name / file).is_file()]
+                found += [(dialect, path) for path in files[:1]]
+        anat = place / patient / session / "anat" if session else place / patient / "anat"
+        stem = f"{patient}_{session}_" if session else f"{patient}_"
+        for path in sorted(anat.glob(f"{stem}*_dseg.nii*")):
+            dialect = path.name.partition("_seg-")[2].split("_")[0].lower()
+            if "_space-MNI" not in path.name and dialect in FILES and path.name.endswith((".nii", ".nii.gz")):
+                found.append((dialect, path))
+    return found
