@@ -1,112 +1,128 @@
-"""``check``: what would be trained, before anything is: exclusions, classes per fold, what each input sees, disk."""
+"""``check``: what would be trained, before anything is: quality, exclusions, balance, doubles, precision and cost.
+
+``--hold`` writes the verdicts on a cohort's scans beside it (qc.tsv), as ``prepare`` does for the scans that it makes: from
+then on every command leaves out the scans that are beyond a limit and not accepted in qc_accept.tsv.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
+    from datamodules.cohort import Scan
+    from datamodules.store import PreparedCohort
+    from experiments.checking.quality import ScanQuality
     from experiments.settings import Settings
     from experiments.study import Study
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``check``: every setting that ``fold`` takes."""
+    """Command line of ``check``: --hold, and every setting that ``fold`` takes.
+
+    Returns:
+        1 where two patients seem to have one scan, else 0.
+    """
+    from datamodules.splits import SplitError
     from experiments.demo import ensure_demo_cohort
     from experiments.fold import open_with_progress
     from experiments.settings import parse_settings
 
     console = Console(highlight=False, soft_wrap=True)
-    settings = parse_settings(arguments)
+    settings = parse_settings([word for word in arguments if word != "--hold"])
     ensure_demo_cohort(settings.values.cohort, console)
-    study = open_with_progress(settings, console)
-    check(settings, study, console)
-    return 0
+    if "--hold" in arguments:
+        hold(settings, console)
+    try:
+        study = open_with_progress(settings, console)
+    except SplitError:
+        look(settings, console)
+        raise
+    return check(settings, study, console)
 
 
-def check(settings: Settings, study: Study, console: Console) -> None:
-    """Print what the study would train on."""
+def check(settings: Settings, study: Study, console: Console) -> int:
+    """Print what the study would train on, and write it into the study's folder.
+
+    Returns:
+        1 where two patients seem to have one scan, else 0.
+    """
+    from datamodules.quality_verdicts import VERDICTS, quality_folder, read_accepted
+    from experiments.checking.acquisition import write_acquisition
+    from experiments.checking.check_page import write_check_page
+    from experiments.checking.gather import gather
+    from experiments.checking.quality_page import write_quality_page
+    from experiments.checking.table1 import write_table1
+    from experiments.checking.view import quality_lines, show
+    from experiments.results import write_json
+
     console.print(f"cohort {study.cohort.source}, study {study.folder}")
-    console.print(flow_table(study.cohort.flow()))
-    for remark in study.cohort.remarks:
-        console.print(f"[yellow]note[/yellow]: {remark}")
-    console.print(fold_table(study))
-    console.print(days_line(study))
-    console.print(input_table(settings, study))
-    console.print(disk_line(study))
+    quality = with_progress(study.cohort.scans, study.prepared, settings.values.workers, console)
+    place = quality_folder(study.cohort.source)
+    holds = (place / VERDICTS).is_file()
+    judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(place))
+    found = gather(settings, study, quality, judged)
+    show(study, found, quality, judged, console)
+    write_table1(study.folder, found.table1)
+    write_acquisition(study.folder, found.acquisition)
+    write_json(study.folder / "check.json", found.facts())
+    page = write_check_page(study, found, quality_lines(quality, judged))
+    console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
+    console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
+    return int(any(not one.same_patient for one in found.duplicates))
 
 
-def flow_table(flow: Mapping[str, Any]) -> Table:
-    """Scans and patients found, excluded for each reason, used."""
-    table = Table("step", title="exclusions", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("scans", "patients"):
-        table.add_column(name, justify="right")
-    table.add_row("found", str(flow["found"]["scans"]), str(flow["found"]["patients"]))
-    for one in flow["excluded"]:
-        table.add_row(f"excluded: {one['reason']}", str(one["scans"]), str(one["patients"]))
-    used = flow["used"]
-    table.add_row(f"used, {used['positive_scans']} of them positive", str(used["scans"]), str(used["patients"]))
-    return table
+def look(settings: Settings, console: Console) -> None:
+    """Show what there is of a cohort that cannot be split: exclusions, and the quality of its scans."""
+    from datamodules.cohort import read_cohort
+    from datamodules.quality_verdicts import VERDICTS, quality_folder, read_accepted
+    from datamodules.store import open_store
+    from experiments.checking.quality_page import write_quality_page
+    from experiments.checking.view import flow_table, quality_lines
+
+    options = settings.study_options()
+    cohort = read_cohort(options.cohort, options.label)
+    quality = with_progress(cohort.scans, open_store(cohort.scans, options.store), options.workers, console)
+    place, page = quality_folder(options.cohort), options.folder / "qc"
+    judged = write_quality_page(page, quality, (place / VERDICTS).is_file(), read_accepted(place))
+    console.print(flow_table(cohort.flow()))
+    console.print(quality_lines(quality, judged))
+    console.print(f"written: {page / 'index.html'} (images of patients, for this machine only)")
 
 
-def fold_table(study: Study) -> Table:
-    """Patients, scans and positive scans of each fold's partitions."""
-    scans = study.cohort.scans
-    table = Table("fold", title="patients / scans / positive scans", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("train", "tuning", "internal test"):
-        table.add_column(name, justify="right")
-    for fold in range(study.splits.folds):
-        parts = study.splits.partitions(fold, [scan.patient for scan in scans])
-        cells = []
-        for rows in parts.values():
-            chosen = [scans[row] for row in rows]
-            cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)} / {sum(s.label for s in chosen)}")
-        table.add_row(str(fold), *cells)
-    return table
+def with_progress(scans: Sequence[Scan], prepared: PreparedCohort, workers: int, console: Console) -> list[ScanQuality]:
+    """Measure and draw the scans that were not yet; show a bar while it lasts."""
+    from rich.progress import Progress
+
+    from experiments.checking.quality import quality_of_cohort
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring scans", total=None, visible=False)
+        report: Callable[[int, int], None] = lambda done, total: bar.update(task, completed=done, total=total, visible=True)  # noqa: E731
+        return quality_of_cohort(scans, prepared, workers, report)
 
 
-def days_line(study: Study) -> str:
-    """How long after the scan the EDSS was assessed."""
-    days = [scan.days for scan in study.cohort.scans if scan.days is not None]
-    rule = study.cohort.rule
-    told = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
-    if not days:
-        return f"{told}; no scan has a date"
-    quarter, median, three = np.percentile(days, [25, 50, 75])
-    return f"{told}; here {min(days)} to {max(days)} days, median {median:g} (quartiles {quarter:g} and {three:g})"
+def hold(settings: Settings, console: Console) -> None:
+    """Judge all scans of the cohort and write qc.tsv beside it.
 
+    Raises:
+        CohortError: if a study was already made with the cohort as it was.
+    """
+    from datamodules.cohort import CohortError, read_cohort
+    from datamodules.quality_limits import judge_scans
+    from datamodules.quality_verdicts import quality_folder, write_verdicts
+    from datamodules.store import open_store
 
-def input_table(settings: Settings, study: Study) -> Table:
-    """For each input: the box that is read, the region's volume, and its share of the whole brain's voxels."""
-    from datamodules.boxes import region_step
-    from lightning_modules.networks import multiple_of
-    from regions.catalog import REGIONS, load_regions
-
-    own = load_regions(settings.values.regions) if settings.values.regions else {}
-    grid, options = study.prepared.grid, settings.values.data
-    sides = multiple_of(settings.parser.instantiate(settings.values).network)
-    spacing = " x ".join(f"{side:g}" for side in grid.spacing)
-    table = Table("input", title=f"inputs, {spacing} mm, mask mode {options.mask_mode}", title_justify="left", box=SIMPLE_HEAD)
-    for name in ("box, voxels", "region, ml", "of global's box"):
-        table.add_column(name, justify="right")
-    whole: float | None = None
-    for region in (*REGIONS.values(), *own.values()):
-        mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, sides)
-        size = float(np.prod(box.shape))
-        whole = whole or size
-        volume = "brain" if mask is None else f"{mask.sum() * grid.voxel_mm3 / 1000:.1f}"
-        table.add_row(region.name, " x ".join(map(str, box.shape)), volume, f"1/{whole / size:.1f}")
-    return table
-
-
-def disk_line(study: Study) -> str:
-    """Room that the prepared volumes take."""
-    size = sum(
-        f.stat().st_size for key in set(study.prepared.keys) for f in (study.prepared.folder / "volumes" / key).iterdir()
-    )
-    return f"prepared volumes: {size / 1e6:.0f} MB in {study.prepared.folder}, shared by all runs"
+    options = settings.study_options()
+    if (options.folder / "splits.tsv").is_file():
+        told = f"study {options.folder.name} was made with the cohort as it was"
+        raise CohortError(f"{told}; give another STUDY, or remove {options.folder}")
+    cohort = read_cohort(options.cohort, options.label, with_held=True)
+    prepared = open_store(cohort.scans, options.store, options.workers)
+    quality = with_progress(cohort.scans, prepared, options.workers, console)
+    judged = judge_scans([one.numbers for one in quality])
+    keys = [(scan.patient, scan.session) for scan in cohort.scans]
+    path = write_verdicts(quality_folder(options.cohort), keys, judged, [one.numbers for one in quality])
+    console.print(f"written: {path}, {sum(one.verdict == 'held' for one in judged)} scans held back")

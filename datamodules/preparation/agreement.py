@@ -1,0 +1,90 @@
+"""Numbers that only registration knows: how the head was scaled and turned, how far FLAIR lay beside T1w."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regions.atlas import template_on
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regions.grid import Grid
+
+BINS = 32
+
+
+def scaling(matrix: NDArray[np.float64]) -> dict[str, float]:
+    """What an affine from template to scan says of the head.
+
+    Returns:
+        ``determinant``, the volume in the template of one mm3 of the head (above 1 for heads smaller than the template's), and
+        ``turned_degrees``, the angle of the rotation in it.
+    """
+    part = matrix[:3, :3]
+    left, _, right = np.linalg.svd(part)
+    return {"determinant": 1 / float(np.linalg.det(part)), "turned_degrees": rotation_degrees(left @ right)}
+
+
+def rotation_degrees(rotation: NDArray[np.float64]) -> float:
+    """The angle of a rotation matrix, 0 to 180 degrees."""
+    return float(np.degrees(np.arccos(np.clip((np.trace(rotation[:3, :3]) - 1) / 2, -1, 1))))
+
+
+def rigid_gap(matrix: NDArray[np.float64], centre: NDArray[np.float64]) -> dict[str, float]:
+    """How far apart two images of one session lay: at a point in mm, and turned against each other."""
+    moved = matrix[:3, :3] @ centre + matrix[:3, 3]
+    return {"flair_moved_mm": float(np.linalg.norm(moved - centre)), "flair_turned_degrees": rotation_degrees(matrix)}
+
+
+def mutual_information(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Mutual information of two images' voxels in nats, from a joint histogram of 32 x 32 bins of equal mass.
+
+    Args:
+        first: (N,), any unit.
+        second: (N,).
+
+    Returns:
+        0 for unrelated images, at most log(32) = 3.47; nan for fewer than 1000 voxels.
+
+    References:
+        Viola, Wells 1997, Int J Comput Vis 24:137-154, doi 10.1023/A:1007958904918.
+    """
+    if first.size < 1000:
+        return float("nan")
+    ranks = []
+    for values in (first, second):
+        edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
+        ranks.append(np.searchsorted(edges, values, side="right"))
+    joint = np.bincount(ranks[0] * BINS + ranks[1], minlength=BINS * BINS).reshape(BINS, BINS) / first.size
+    apart = np.outer(joint.sum(axis=1), joint.sum(axis=0))
+    filled = joint > 0
+    return float((joint[filled] * np.log(joint[filled] / apart[filled])).sum())
+
+
+def placement(
+    t1w: NDArray[Any],
+    flair: NDArray[Any],
+    template: NDArray[Any],
+    brain: NDArray[np.bool_],
+    field: NDArray[np.bool_],
+    grid: Grid,
+) -> dict[str, float]:
+    """Likeness and overlap within the field of view, all arrays (I, J, K) on one grid.
+
+    Returns:
+        ``template_mi`` and ``pair_mi`` in nats, ``dice_in_field`` of the brain with the template's brain, and
+        ``template_unseen``, the share of the template's brain outside the field of view.
+    """
+    outline = template_on(grid) > 0
+    seen = outline & field
+    both = int((brain & field).sum()) + int(seen.sum())
+    inside = brain & field
+    return {
+        "template_mi": mutual_information(t1w[seen], template[seen]),
+        "pair_mi": mutual_information(t1w[inside], flair[inside]),
+        "dice_in_field": 2 * int((inside & seen).sum()) / both if both else 0.0,
+        "template_unseen": 1 - int(seen.sum()) / int(outline.sum()),
+    }

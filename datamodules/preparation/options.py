@@ -1,0 +1,60 @@
+"""What can be chosen for a preparation, and everything else that decides what its files hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CODE_VERSION = 1
+"""Raised whenever prepared files change, so that older ones are made anew."""
+PACKAGES = ("antspyx", "deepbet", "torch", "nilearn", "nibabel", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """Choices of the user.
+
+    Attributes:
+        brain: How the brain is found first, ``deepbet`` or ``registration``.
+        nonlinear: Bend the T1w onto the template (SyN) after the affine step.
+        samseg: The program ``run_samseg`` of SAMSEG's own environment, or None.
+        lesion: Let SAMSEG find lesions as well.
+    """
+
+    brain: str = "deepbet"
+    nonlinear: bool = False
+    samseg: Path | None = None
+    lesion: bool = False
+
+    def parameters(self) -> dict[str, Any]:
+        """All numbers that decide what is written, for sidecars and for the key of a scan."""
+        from datamodules.preparation import bias, brain, images, registration
+
+        chosen = asdict(self) | {"samseg": self.samseg is not None}
+        return {
+            **chosen,
+            "space": images.SPACE,
+            "grid_shape": list(images.PREPARED_GRID.shape),
+            "grid_origin_mm": list(images.PREPARED_GRID.origin),
+            "brain_plausible_ml": list(brain.PLAUSIBLE_ML),
+            "n4_iterations": list(bias.ITERATIONS),
+            "n4_tolerance": bias.TOLERANCE,
+            "n4_voxel_mm": bias.COARSE_MM,
+            "registration_voxel_mm": registration.SIDE_MM,
+            "registration_seed": registration.SEED,
+            "linear": {name: list(value) if isinstance(value, tuple) else value for name, value in registration.LINEAR.items()},
+            "deformable": {k: list(v) if isinstance(v, tuple) else v for k, v in registration.DEFORMABLE.items()}
+            if self.nonlinear
+            else None,
+            "interpolation": "cubic B-spline, once; masks linear at 0.5, label maps nearest neighbour",
+        }
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """Versions of everything that has a say in the voxels."""
+    found = {name: version(name) for name in ("regionwise", *PACKAGES)}
+    return found | {"preparation": str(CODE_VERSION)}

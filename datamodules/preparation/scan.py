@@ -1,0 +1,267 @@
+"""One session from raw to prepared: the order of the steps, and what is told of each.
+
+T1w: brain, bias, affine (and SyN) to the template. FLAIR: rigid to T1w, bias. Then every image, the mask and the label map are
+read once, at the points that the composed transforms give for the voxels of the prepared grid, and set to 0 outside the brain.
+The brain is what both sequences have seen: where the field of view of one of them ends, so does the brain mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datamodules.intake.raw import RawSession
+from datamodules.preparation import derivative, registration
+from datamodules.preparation.agreement import placement, rigid_gap, scaling
+from datamodules.preparation.bias import correct_bias
+from datamodules.preparation.brain import BrainMask, extract_brain
+from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
+from datamodules.preparation.label_maps import label_table, prepare_labels
+from datamodules.preparation.options import PrepareOptions, versions
+from datamodules.preparation.registration import Transform, resample
+from datamodules.preparation.samseg import run_samseg
+from datamodules.preparation.template_brain import template_images
+from datamodules.volumes import ScanError, Volume, load_header, read_volume
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GRID = PREPARED_GRID
+LEAST_OVERLAP = 0.6
+"""Dice of brain and template within the field of view below which the registration has failed; good ones are above 0.9."""
+RIM_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Registered:
+    """T1w and FLAIR without bias, the brain, and where the grid's voxels lie in each."""
+
+    t1w: Volume
+    flair: Volume
+    brain: BrainMask
+    to_t1w: Transform
+    t1w_to_flair: NDArray[np.float64]
+    numbers: Mapping[str, float]
+
+    @property
+    def to_flair(self) -> Transform:
+        """From the grid to the FLAIR, in one step."""
+        return self.to_t1w.then(self.t1w_to_flair)
+
+
+def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key: str, inputs: Mapping[str, str]) -> None:
+    """Prepare one session and write its files, the ``_qc.json`` last; files of other inputs or settings are removed first.
+
+    Args:
+        session: Where the raw files are.
+        out: The new cohort's folder.
+        options: The user's choices.
+        key: What ``derivative.key_of`` says of inputs and settings.
+        inputs: What ``derivative.inputs_of`` says.
+
+    Raises:
+        ScanError: naming the file and what is wrong with it.
+    """
+    place = derivative.place_of(session, out)
+    place.clear()
+    with place.workplace() as work:
+        found = register(session, options, work)
+        images = on_grid(found, work)
+        labels, dialect = own_labels(session, found, options, work)
+        numbers = quality_numbers(session, found, images, labels)
+        write_outputs(place, session, images, labels, dialect, options)
+        outputs = {path.name: path.stat().st_size for path in sorted(place.anat.glob(f"{place.stem}_space-*"))}
+        record = {
+            "patient": session.patient, "session": session.session, "key": key, "inputs": dict(inputs),
+            "brain_method": found.brain.method, "remarks": [found.brain.remark] if found.brain.remark else [],
+            "numbers": numbers, "template_to_t1w": found.to_t1w.matrix, "t1w_to_flair": found.t1w_to_flair,
+            "parameters": options.parameters(), "versions": versions(), "outputs": outputs,
+        }  # fmt: skip
+        derivative.write_json(place.qc, record)
+
+
+def register(session: RawSession, options: PrepareOptions, work: Path) -> Registered:
+    """Find the brain, the bias fields and the transforms.
+
+    Raises:
+        ScanError: if a file cannot be used, or no sensible transform is found.
+    """
+    t1w, flair = read_volume(session.t1w), read_volume(session.flair)
+    for volume in (t1w, flair):
+        check_axes(volume)
+    brain = extract_brain(t1w, "registration" if options.brain == "registration" else "deepbet")
+    even, t1w_bias = correct_bias(t1w.array, t1w.affine, brain.mask)
+    t1w = Volume(t1w.path, even, t1w.affine)
+    to_t1w = to_template(t1w, brain, options, work)
+    t1w_to_flair = flair_to_t1w(t1w, flair, brain, work)
+    there = resample(
+        brain.mask,
+        t1w.affine,
+        Transform(np.asarray(np.linalg.inv(t1w_to_flair), dtype=np.float64)),
+        flair.array.shape,
+        flair.affine,
+        work,
+        "linear",
+    )
+    even, flair_bias = correct_bias(flair.array, flair.affine, there > 0.5)
+    middle = registration.moved_mm(t1w.affine, np.argwhere(brain.mask).mean(axis=0, keepdims=True))[0]
+    numbers = {
+        **scaling(to_t1w.matrix),
+        **rigid_gap(t1w_to_flair, middle),
+        "brain_native_ml": brain.ml(t1w.affine),
+        "bias_range_t1w": t1w_bias["bias_range"],
+        "bias_range_flair": flair_bias["bias_range"],
+    }
+    return Registered(t1w, Volume(flair.path, even, flair.affine), brain, to_t1w, t1w_to_flair, numbers)
+
+
+def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Path) -> Transform:
+    """From the template's points to those of the T1w image."""
+    template, _ = template_images()
+    moving = registration.coarse(np.where(brain.mask, t1w.array, 0), t1w.affine)
+    matrix = registration.linear("Affine", template, moving, work)
+    if not options.nonlinear:
+        return Transform(matrix)
+    shape, where = template[0].shape, template[1]
+    seen = resample(np.ones_like(t1w.array), t1w.affine, Transform(matrix), shape, where, work, "nearestNeighbor")
+    return registration.deformable(template, moving, work, matrix, seen > 0.5)
+
+
+def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> NDArray[np.float64]:
+    """From the T1w image's points to those of the FLAIR, rigid, (4, 4) in RAS+ mm.
+
+    It starts where the headers say, or with the centres of mass on each other, whichever makes the two more alike.
+    """
+    from scipy.ndimage import binary_dilation
+
+    fixed = registration.coarse(t1w.array, t1w.affine)
+    moving = registration.coarse(flair.array, flair.affine)
+    inside = registration.coarse(brain.mask, t1w.affine)[0] > 0.5
+    rim = np.asarray(binary_dilation(inside, iterations=RIM_STEPS))
+    starts = [np.eye(4), registration.centred(fixed, moving)]
+    start = starts[registration.best_start(fixed, moving, inside, starts)]
+    return registration.linear("Rigid", fixed, moving, work, start, rim)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is written, each (I, J, K) on the grid; ``field`` is what both sequences have seen."""
+
+    t1w: NDArray[np.float32]
+    flair: NDArray[np.float32]
+    brain: NDArray[np.bool_]
+    field: NDArray[np.bool_]
+
+
+def on_grid(found: Registered, work: Path) -> Images:
+    """Read both images and the mask once each at the grid's voxels.
+
+    Raises:
+        ScanError: if the brain then lies elsewhere than the template's.
+    """
+    from regions.atlas import template_on
+    from regions.grid import tight_slices
+
+    whole = resample(found.brain.mask, found.t1w.affine, found.to_t1w, GRID.shape, GRID.matrix, work, "linear") > 0.5
+    seen = [
+        resample(np.ones_like(one.array), one.affine, way, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
+        for one, way in ((found.t1w, found.to_t1w), (found.flair, found.to_flair))
+    ]
+    field = seen[0] & seen[1]
+    brain = whole & field
+    outline = template_on(GRID) > 0
+    both = int(brain.sum()) + int((outline & field).sum())
+    overlap = 2 * int((brain & outline).sum()) / both if both else 0.0
+    if overlap < LEAST_OVERLAP:
+        told = f"within the field of view its brain overlaps the template's by Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
+        raise ScanError(f"{found.t1w.path}: registration to the template failed ({told}); look at the image")
+    box = tight_slices(brain)
+    corner = GRID.matrix
+    corner[:3, 3] += [side.start for side in box]
+    pictures = []
+    for one, way in ((found.t1w, found.to_t1w), (found.flair, found.to_flair)):
+        picture = np.zeros(GRID.shape, np.float32)
+        picture[box] = resample(one.array, one.affine, way, brain[box].shape, corner, work)
+        pictures.append(np.where(brain, picture, np.float32(0)))
+    return Images(pictures[0], pictures[1], brain, field)
+
+
+def own_labels(
+    session: RawSession, found: Registered, options: PrepareOptions, work: Path
+) -> tuple[NDArray[np.uint8] | None, str]:
+    """The session's label map on the grid, and which program it is from; SAMSEG makes one where it was asked for."""
+    path, dialect = session.labels, session.dialect
+    if options.samseg is not None:
+        import nibabel as nib
+
+        files = [work / "t1w.nii", work / "flair.nii"]
+        t1w = found.t1w
+        beside = resample(
+            found.flair.array, found.flair.affine, Transform(found.t1w_to_flair), t1w.array.shape, t1w.affine, work
+        )
+        for file, array in zip(files, (t1w.array, beside), strict=True):
+            nib.save(nib.Nifti1Image(array, t1w.affine), file)
+        path, dialect = run_samseg(options.samseg, files[0], files[1], work / "samseg", options.lesion), "samseg"
+    if path is None:
+        return None, ""
+    brain = Volume(found.t1w.path, found.brain.mask.astype(np.float32), found.t1w.affine)
+    return prepare_labels(path, dialect, brain, found.to_t1w, GRID, work), dialect
+
+
+def quality_numbers(
+    session: RawSession, found: Registered, images: Images, labels: NDArray[np.uint8] | None
+) -> dict[str, float]:
+    """Every number that tells whether the scan may be used."""
+    from datamodules.quality import measure, template_image
+    from datamodules.quality_header import header_numbers
+
+    heads = [header_numbers(load_header(path)) for path in (session.t1w, session.flair)]
+    known = {
+        "left_right_known": min(one["left_right_known"] for one in heads),
+        "left_right_contradiction": max(one["left_right_contradiction"] for one in heads),
+    }
+    own = placement(images.t1w, images.flair, template_image(GRID), images.brain, images.field, GRID)
+    return measure(images.t1w, images.flair, images.brain, GRID, labels, images.field) | own | dict(found.numbers) | known
+
+
+def write_outputs(
+    place: derivative.Place,
+    session: RawSession,
+    images: Images,
+    labels: NDArray[np.uint8] | None,
+    dialect: str,
+    options: PrepareOptions,
+) -> None:
+    """Write the images, each with its sidecar, the T1w last."""
+    from datamodules.atomic import write_text
+    from datamodules.preparation.deidentify import clean_sidecar
+
+    made: dict[str, Any] = {
+        "SpatialReference": SPACE,
+        "Resolution": "1 mm",
+        "Preparation": options.parameters(),
+        "Versions": versions(),
+    }
+    sources = {"t1w": _uri(session, session.t1w), "flair": _uri(session, session.flair)}
+    path = place.image("desc-brain_mask")
+    derivative.write_image(path, images.brain.astype(np.uint8), GRID)
+    derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
+    if labels is not None:
+        path = place.image(f"seg-{dialect.replace('-', '')}_dseg")
+        derivative.write_image(path, labels, GRID)
+        derivative.write_json(derivative.json_beside(path), {"SourceDialect": dialect, "Sources": [sources["t1w"]]} | made)
+        write_text(path.with_name(path.name.removesuffix(".nii.gz") + ".tsv"), label_table(labels))
+    for kind, suffix, array in (("flair", "FLAIR", images.flair), ("t1w", "T1w", images.t1w)):
+        path = place.image(f"desc-preproc_{suffix}")
+        own = {"SkullStripped": True, "Sources": [sources["t1w"], *([sources["flair"]] if kind == "flair" else [])]}
+        derivative.write_json(derivative.json_beside(path), clean_sidecar(session.sidecars.get(kind, {})) | own | made)
+        derivative.write_image(path, array, GRID)
+
+
+def _uri(session: RawSession, path: Path) -> str:
+    parts = [session.patient, *([session.session] if session.session else []), "anat", path.name]
+    return "bids:raw:" + "/".join(parts)

@@ -1,0 +1,89 @@
+"""The tables of the new cohort: copied from the raw dataset without what identifies, or made where it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datamodules.atomic import write_text
+from datamodules.intake.raw import RawDataset
+from datamodules.preparation.derivative import PIPELINE, write_json
+from datamodules.preparation.options import PrepareOptions, versions
+from datamodules.tables import bids_id, read_rows
+
+BIDS_VERSION = "1.10.0"
+
+
+def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tuple[str, ...]:
+    """Write everything of a cohort but its images.
+
+    Args:
+        dataset: The raw dataset.
+        out: The new cohort's folder; where it is the raw dataset itself, its tables stay as they are.
+        options: Told in the derivative's description.
+
+    Returns:
+        Remarks: which columns were not copied, what is missing.
+
+    Raises:
+        CohortError: if a table is damaged.
+        OSError: if nothing can be written.
+    """
+    _describe(out / "derivatives" / PIPELINE, "derivative", options)
+    if out.resolve() == dataset.folder.resolve():
+        return ()
+    _describe(out, "raw", options)
+    remarks = _participants(dataset, out)
+    if (dataset.folder / "sessions.tsv").is_file():
+        remarks += _copied(dataset.folder / "sessions.tsv", out / "sessions.tsv")
+    for table in sorted(dataset.folder.glob("phenotype/*.tsv")):
+        remarks += _copied(table, out / "phenotype" / table.name)
+    for patient in sorted({session.patient for session in dataset.sessions}):
+        remarks += _sessions(dataset, out, patient)
+    if not (dataset.folder / "phenotype" / "edss.tsv").is_file():
+        remarks.append(f"{dataset.folder} has no phenotype/edss.tsv: write {out}/phenotype/edss.tsv before training")
+    return tuple(dict.fromkeys(remarks))
+
+
+def _describe(folder: Path, kind: str, options: PrepareOptions) -> None:
+    made: dict[str, Any] = {"Name": "regionwise prepare", "Version": versions()["regionwise"]}
+    if kind == "derivative":
+        made |= {"Parameters": options.parameters(), "Versions": versions()}
+    content = {"Name": "Prepared scans", "BIDSVersion": BIDS_VERSION, "DatasetType": kind, "GeneratedBy": [made]}
+    write_json(folder / "dataset_description.json", content)
+
+
+def _copied(source: Path, target: Path) -> list[str]:
+    from datamodules.preparation.deidentify import copy_clean_table
+
+    done = copy_clean_table(source, target)
+    return [f"{source.name}: not copied, as they may identify: {', '.join(done.dropped)}"] if done.dropped else []
+
+
+def _participants(dataset: RawDataset, out: Path) -> list[str]:
+    """participants.tsv with every patient of the dataset; one that the raw table forgot gets a row."""
+    source, target = dataset.folder / "participants.tsv", out / "participants.tsv"
+    remarks = _copied(source, target) if source.is_file() else []
+    rows = read_rows(target) if source.is_file() else []
+    listed = {bids_id(row, "participant_id", "sub-") for row in rows}
+    missing = sorted({session.patient for session in dataset.sessions} - listed)
+    if missing:
+        columns = [name for name in (rows[0] if rows else {"participant_id": ""}) if name != "#"]
+        lines = ["\t".join(columns), *("\t".join(row[name] or "n/a" for name in columns) for row in rows)]
+        lines += ["\t".join(patient if name == "participant_id" else "n/a" for name in columns) for patient in missing]
+        write_text(target, "\n".join(lines) + "\n")
+        if rows:
+            remarks.append(f"participants.tsv: no row for {', '.join(missing)}; added without covariates")
+    return remarks
+
+
+def _sessions(dataset: RawDataset, out: Path, patient: str) -> list[str]:
+    """The tables with the days of a patient's scans."""
+    name = f"{patient}/{patient}_sessions.tsv"
+    remarks = _copied(dataset.folder / name, out / name) if (dataset.folder / name).is_file() else []
+    for one in (one for one in dataset.sessions if one.patient == patient and one.acquired is not None):
+        stem = f"{patient}_{one.session}" if one.session else patient
+        table = Path(patient, one.session, f"{stem}_scans.tsv")
+        if (dataset.folder / table).is_file():
+            write_text(out / table, f"filename\tacq_time\nanat/{one.t1w.name}\t{one.acquired}\n")
+    return remarks

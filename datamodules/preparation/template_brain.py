@@ -1,0 +1,100 @@
+"""The brain mask of a head by registration: the template's brain, moved and bent onto the head.
+
+The template has no skull, so the similarity counts only within its brain and a rim around it, and the start must be near: the
+brain's place is guessed from the top of the head and from its middle, and several guesses around it are compared.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datamodules.preparation.images import PREPARED_GRID, to_ants
+from datamodules.preparation.registration import Image, best_start, coarse, deformable, linear, moved_mm, write_matrix
+from regions.atlas import template_on
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from datamodules.volumes import Volume
+
+HEIGHT_MM = 160
+"""The part of a head, counted from its top, whose middle tells where the brain is."""
+TOP_OF_BRAIN_MM = 12
+"""Skin, skull and fluid above the brain."""
+RIM_MM = 6
+SHIFTS_MM = (-16, -8, 0, 8, 16)
+PITCHES = (-0.25, 0.0, 0.25)
+SCALES = (0.9, 1.0)
+
+
+def template_images() -> tuple[Image, NDArray[np.bool_]]:
+    """The template's T1w at 2 mm, without skull, and its brain mask on the same voxels."""
+    from datamodules.quality import template_image
+
+    picture = coarse(template_image(PREPARED_GRID), PREPARED_GRID.matrix)
+    outline, _ = coarse(template_on(PREPARED_GRID) > 0, PREPARED_GRID.matrix)
+    return picture, outline > 0.5
+
+
+def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
+    """The brain mask of a head, (I, J, K) bool on the image's voxels.
+
+    Raises:
+        RuntimeError: by ANTs.
+    """
+    import ants
+    from scipy.ndimage import binary_dilation
+
+    template, brain = template_images()
+    head = coarse(t1w.array, t1w.affine)
+    rim = np.asarray(binary_dilation(brain, iterations=int(RIM_MM / 2)))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        guesses = _starts(head, template, brain)
+        start = guesses[best_start(template, head, brain, guesses)]
+        moved = linear("Affine", template, head, work, start, rim)
+        bent = deformable(template, head, work, moved, rim)
+        assert bent.warp is not None
+        back = [str(write_matrix(bent.matrix, work / "back.mat")), str(bent.warp.with_name("SyN-1InverseWarp.nii.gz"))]
+        mask = ants.apply_transforms(
+            to_ants(np.zeros_like(t1w.array), t1w.affine), to_ants(brain, template[1]), back,
+            interpolator="linear", whichtoinvert=[True, False],
+        )  # fmt: skip
+        return np.asarray(mask.numpy() > 0.5)
+
+
+def _starts(head: Image, template: Image, brain: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """Guesses of the transform from template to head, (4, 4) each, around one from the outline of the head."""
+    centre = moved_mm(template[1], np.argwhere(brain).astype(float))
+    top = float(centre[:, 2].max())
+    middle = centre.mean(axis=0)
+    points = moved_mm(head[1], np.argwhere(head[0] > _otsu(head[0])).astype(float))
+    crown = float(np.percentile(points[:, 2], 99.8))
+    upper = points[points[:, 2] > crown - HEIGHT_MM]
+    low, high = np.percentile(upper[:, :2], [1, 99], axis=0)
+    goal = np.array([*(low + high) / 2, crown - TOP_OF_BRAIN_MM - (top - middle[2])])
+    found = []
+    for scale, pitch, back, up in product(SCALES, PITCHES, SHIFTS_MM, SHIFTS_MM):
+        matrix = np.eye(4)
+        cosine, sine = np.cos(pitch), np.sin(pitch)
+        matrix[:3, :3] = scale * np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+        matrix[:3, 3] = goal + np.array([0, back, up]) - matrix[:3, :3] @ middle
+        found.append(matrix)
+    return found
+
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    """The threshold between air and head that parts two classes best (Otsu 1979, IEEE Trans Syst Man Cybern 9:62-66)."""
+    counts, edges = np.histogram(np.clip(values, *np.percentile(values, [0.5, 99.5])), bins=256)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * middles)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(middles[np.nanargmax(between[:-1])])

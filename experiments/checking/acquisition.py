@@ -1,0 +1,71 @@
+"""How the scans were acquired, from the images' sidecars and headers: one row for each combination, with its classes.
+
+``acquisition.tsv`` shows at a glance whether one class comes from one scanner.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.atomic import write_text
+from datamodules.cohort import CohortError, Scan
+from datamodules.volumes import load_header
+
+FIELDS = (
+    "Manufacturer", "ManufacturersModelName", "MagneticFieldStrength", "MRAcquisitionType", "RepetitionTime", "EchoTime",
+    "InversionTime", "FlipAngle", "SliceThickness",
+)  # fmt: skip
+HEADING = ("image", *FIELDS, "voxel_mm", "patients", "scans", "negative_scans", "positive_scans")
+
+
+def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
+    """One row a combination of values, T1w before FLAIR, the commonest first, in the order of ``HEADING``.
+
+    A value that no sidecar tells is empty; ``voxel_mm`` is the size of the prepared voxels.
+
+    Raises:
+        CohortError: if a sidecar is not JSON.
+    """
+    found: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
+    for scan in scans:
+        for image, path in (("T1w", scan.t1w), ("FLAIR", scan.flair)):
+            told = _sidecar(path)
+            found[(image, *(_text(told.get(field)) for field in FIELDS), _voxel(path))].append(scan)
+    rows = []
+    for key, own in sorted(found.items(), key=lambda item: (item[0][0] != "T1w", -len(item[1]), item[0])):
+        labels = Counter(scan.label for scan in own)
+        rows.append((*key, *map(str, (len({scan.patient for scan in own}), len(own), labels[0], labels[1]))))
+    return rows
+
+
+def write_acquisition(study: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write acquisition.tsv, atomically."""
+    write_text(study / "acquisition.tsv", "\n".join("\t".join(row) for row in (HEADING, *rows)) + "\n")
+
+
+def _sidecar(image: Path) -> dict[str, Any]:
+    path = image.with_name(image.name.split(".nii")[0] + ".json")
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else " ".join(str(value).split())
+
+
+def _voxel(path: Path) -> str:
+    sides = np.linalg.norm(load_header(path).affine[:3, :3], axis=0)
+    return " x ".join(f"{side:.3g}" for side in sides)

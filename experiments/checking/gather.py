@@ -1,0 +1,190 @@
+"""Everything that ``check`` finds out about a study, gathered once, for the terminal, the page and check.json alike."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from datamodules.cohort import Scan
+from datamodules.quality_limits import Judged
+from datamodules.sources import hash_sources
+from experiments.checking.acquisition import acquisition_rows
+from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step
+from experiments.checking.days import Days, days_of
+from experiments.checking.duplicates import Duplicate, find_duplicates
+from experiments.checking.quality import ScanQuality
+from experiments.checking.table1 import groups_of, table1, variables_of
+from experiments.scan_table import read_scans
+from experiments.statistics.precision import Precision, StudySize, expected_precision
+
+if TYPE_CHECKING:
+    from experiments.settings import Settings
+    from experiments.study import Study
+    from regions.grid import Box
+
+
+MEASURED_VOXELS = 2_000_000
+"""Voxels of a training step that is short enough to be measured by the way: the largest input that fits is taken."""
+
+
+@dataclass(frozen=True)
+class InputBox:
+    """What one input reads: its box, and the region's volume in ml, None for the whole brain."""
+
+    name: str
+    box: Box
+    ml: float | None
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the box."""
+        return int(np.prod(self.box.shape))
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All of it."""
+
+    flow: Mapping[str, Any]
+    parts: Sequence[Mapping[str, int]]
+    scanners: Mapping[str, Sequence[tuple[int, int]]]
+    days: Days
+    table1: Mapping[str, Any]
+    left_out_columns: Sequence[str]
+    acquisition: Sequence[Sequence[str]]
+    duplicates: Sequence[Duplicate]
+    inputs: Sequence[InputBox]
+    precision: Precision | None
+    costs: Costs
+    quality: Mapping[str, int]
+
+    def facts(self) -> dict[str, Any]:
+        """What check.json holds."""
+        return {
+            "days": asdict(self.days),
+            "parts": list(self.parts),
+            "scanners": {name: [{"scans": n, "positive_scans": p} for n, p in row] for name, row in self.scanners.items()},
+            "duplicates": [asdict(one) for one in self.duplicates],
+            "inputs": [{"input": one.name, "box": list(one.box.shape), "ml": one.ml} for one in self.inputs],
+            "precision": None if self.precision is None else asdict(self.precision),
+            "costs": facts_of(self.costs),
+            "quality": dict(self.quality),
+            "not_in_table1": list(self.left_out_columns),
+        }
+
+
+def gather(settings: Settings, study: Study, quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> Findings:
+    """Find out everything; nothing is printed or written.
+
+    Args:
+        settings: All settings.
+        study: The opened study.
+        quality: Numbers, pictures and fingerprints of its scans.
+        judged: Their verdicts.
+    """
+    scans = study.cohort.scans
+    inputs = input_boxes(settings, study)
+    sources, _ = hash_sources(scans, study.prepared.folder / "sources.json")
+    duplicates = find_duplicates(scans, sources, [one.voxels for one in quality], [one.print for one in quality])
+    external = {path.parent.name: read_scans(path.parent) for path in sorted(study.folder.glob("external/*/cohort.tsv"))}
+    own = read_scans(study.folder)
+    variables, odd = variables_of(own)
+    return Findings(
+        flow=study.cohort.flow(),
+        parts=part_counts(study),
+        scanners=scanner_counts(study),
+        days=days_of(scans, study.cohort.rule),
+        table1=table1(groups_of(own, study.splits.part, study.splits.folds, external), variables),
+        left_out_columns=odd,
+        acquisition=acquisition_rows(scans),
+        duplicates=duplicates,
+        inputs=inputs,
+        precision=precision_of(scans, len(inputs) - 1),
+        costs=costs_of(settings, study, inputs),
+        quality={name: sum(one.verdict == name for one in judged) for name in ("held", "look", "ok")},
+    )
+
+
+def part_counts(study: Study) -> list[dict[str, int]]:
+    """Patients, scans and positive scans of each part of the split."""
+    parts: list[list[Scan]] = [[] for _ in range(study.splits.folds)]
+    for scan in study.cohort.scans:
+        parts[study.splits.part[scan.patient]].append(scan)
+    return [
+        {"patients": len({s.patient for s in own}), "scans": len(own), "positive_scans": sum(s.label for s in own)}
+        for own in parts
+    ]
+
+
+def scanner_counts(study: Study) -> dict[str, list[tuple[int, int]]]:
+    """Scans and positive scans by scanner and part; a scanner is site, vendor, model and field strength, as far as known."""
+    names = ("site", "vendor", "scanner", "model", "field_strength")
+    found: dict[str, list[Counter[str]]] = {}
+    for scan in study.cohort.scans:
+        told = [scan.covariates[name] + (" T" if name == "field_strength" else "") for name in names if name in scan.covariates]
+        row = found.setdefault(", ".join(dict.fromkeys(told)) or "unknown", [Counter() for _ in range(study.splits.folds)])
+        row[study.splits.part[scan.patient]].update(scans=1, positive=scan.label)
+    return {name: [(one["scans"], one["positive"]) for one in row] for name, row in sorted(found.items())}
+
+
+def input_boxes(settings: Settings, study: Study) -> list[InputBox]:
+    """Box and volume of every input, the user's own included."""
+    from datamodules.boxes import region_step
+    from lightning_modules.networks import multiple_of
+    from regions.catalog import REGIONS, load_regions
+
+    own = load_regions(settings.values.regions) if settings.values.regions else {}
+    grid, options = study.prepared.grid, settings.values.data
+    sides = multiple_of(settings.parser.instantiate(settings.values).network)
+    found = []
+    for region in (*REGIONS.values(), *own.values()):
+        mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, sides)
+        found.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
+    return found
+
+
+def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
+    """What the study can show, None where a class is empty."""
+    positive = sum(scan.label for scan in scans)
+    if not 0 < positive < len(scans):
+        return None
+    size = StudySize(positive, len(scans) - positive, len({scan.patient for scan in scans}))
+    return expected_precision(size, comparisons=max(comparisons, 1))
+
+
+def costs_of(settings: Settings, study: Study, inputs: Sequence[InputBox]) -> Costs:
+    """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
+    from experiments.grid import planned_runs
+
+    shares = [study.splits.partitions(fold, [s.patient for s in study.cohort.scans]) for fold in range(study.splits.folds)]
+    work = Work(
+        voxels={one.name: one.voxels for one in inputs},
+        train_scans=float(np.mean([len(rows["train"]) for rows in shares])),
+        tuning_scans=float(np.mean([len(rows["tuning"]) for rows in shares])),
+        epochs=int(settings.values.trainer.max_epochs or 1),
+        batch=int(settings.values.data.batch_size),
+        runs=planned_runs(settings),
+    )
+    volumes = volumes_mb(study)
+    found = from_runs(work, volumes, study.folder)
+    if found is not None:
+        return found
+    from experiments.training import best_precision
+
+    small = [one for one in inputs if one.voxels * work.batch <= MEASURED_VOXELS]
+    chosen = max(small, key=lambda one: one.voxels) if small else min(inputs, key=lambda one: one.voxels)
+    network = settings.parser.instantiate(settings.values).network
+    precision = str(settings.values.trainer.precision or best_precision("cpu"))
+    step = measured_step(network, chosen.name, chosen.box.shape, work.batch if small else 1, precision.startswith("bf16"))
+    return estimate(work, step, volumes, study.folder)
+
+
+def volumes_mb(study: Study) -> float:
+    """Size of the stored volumes of the study's scans, in megabytes."""
+    folders: set[Path] = {study.prepared.folder / "volumes" / key for key in study.prepared.keys}
+    return sum(file.stat().st_size for folder in folders for file in folder.iterdir()) / 1e6

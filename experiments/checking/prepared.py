@@ -1,0 +1,115 @@
+"""Quality of what ``prepare`` made: its page, its pictures and its verdicts, from the files that it left.
+
+::
+
+    <out>/qc/index.html  sub-X[_ses-Y].png      images of patients: for this machine only
+    <out>/qc.tsv                                who is held back, see ``datamodules.quality_verdicts``
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.atomic import write_atomically
+from datamodules.cohort import CohortError
+from datamodules.quality_limits import Judged
+from datamodules.quality_verdicts import read_accepted, write_verdicts
+from datamodules.volumes import read_volume
+from experiments.checking.overlay import overlay_png
+from experiments.checking.quality import OnScan, ScanQuality, known_numbers
+from experiments.checking.quality_page import write_quality_page
+from regions.grid import Grid
+from regions.labels import to_scheme
+
+RECORDS = "derivatives/*/sub-*/**/*_desc-prepare_qc.json"
+
+
+@dataclass(frozen=True)
+class PreparedQuality:
+    """What came of it: the page, and the scans with their verdicts."""
+
+    page: Path
+    scans: tuple[ScanQuality, ...]
+    judged: tuple[Judged, ...]
+
+    @property
+    def held(self) -> list[tuple[str, str]]:
+        """Name and reason of every scan that is beyond a limit."""
+        return [
+            (scan.name, f"{one.reason} ({one.detail})")
+            for scan, one in zip(self.scans, self.judged, strict=True)
+            if one.verdict == "held"
+        ]
+
+
+def write_prepared_quality(out: Path, workers: int = 1, on_scan: OnScan | None = None) -> PreparedQuality:
+    """Draw the scans that have no picture yet, judge all of them, and write page and verdicts.
+
+    Args:
+        out: The prepared cohort's folder.
+        workers: Threads that draw.
+        on_scan: Called with (done, to do) after each picture.
+
+    Raises:
+        CohortError: if a record is damaged, or the user's file of accepted scans is.
+    """
+    records = sorted(out.glob(RECORDS))
+    scans = [_read(out, path) for path in records]
+    missing = [pair for pair in zip(records, scans, strict=True) if _is_older(pair[1].picture, pair[0])]
+
+    def draw(pair: tuple[Path, ScanQuality]) -> None:
+        picture = _drawn(pair[0])
+        write_atomically(pair[1].picture, lambda file: file.write(picture))
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for done, _ in enumerate(pool.map(draw, missing), start=1):
+            if on_scan:
+                on_scan(done, len(missing))
+    judged = write_quality_page(out / "qc", scans, True, read_accepted(out))
+    write_verdicts(out, [(one.patient, one.session) for one in scans], judged, [one.numbers for one in scans])
+    return PreparedQuality(out / "qc" / "index.html", tuple(scans), tuple(judged))
+
+
+def _read(out: Path, record: Path) -> ScanQuality:
+    try:
+        content: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+        patient, session, numbers = str(content["patient"]), str(content["session"]), known_numbers(content["numbers"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CohortError(f"{record} is damaged ({error}); delete it and run prepare again") from None
+    scan = ScanQuality(patient, session, numbers, Path())
+    return ScanQuality(patient, session, numbers, out / "qc" / scan.file)
+
+
+def _is_older(picture: Path, record: Path) -> bool:
+    return not picture.is_file() or picture.stat().st_mtime_ns < record.stat().st_mtime_ns
+
+
+def _drawn(record: Path) -> bytes:
+    """The picture of one scan, from its prepared images."""
+    stem = record.name.removesuffix("_desc-prepare_qc.json")
+
+    def only(pattern: str) -> Path:
+        found: Sequence[Path] = sorted(record.parent.glob(f"{stem}_space-*{pattern}"))
+        if not found:
+            raise CohortError(f"{record.parent} has no {stem}_space-*{pattern}; run prepare again")
+        return found[0]
+
+    t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
+    maps = sorted(record.parent.glob(f"{stem}_space-*_dseg.nii.gz"))
+    labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
+    return overlay_png(t1w.array, flair.array, np.asarray(brain.array > 0.5), Grid.of(t1w.array.shape, t1w.affine), labels)
+
+
+def _dialect(labels: Path) -> str | Path:
+    """The table beside a label map, or the dialect in its name."""
+    table = labels.with_name(labels.name.removesuffix(".nii.gz") + ".tsv")
+    named = re.search(r"_seg-([A-Za-z0-9]+)_", labels.name)
+    return named[1].lower() if named and not table.is_file() else table

@@ -1,0 +1,145 @@
+"""Quality numbers and pictures of a cohort's scans, each computed once.
+
+A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
+picture stay beside that volume, found by content as the volume is::
+
+    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png
+    <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.atomic import write_atomically
+from datamodules.cohort import CohortError, Scan, scan_name
+from datamodules.quality import measure
+from experiments.checking.duplicates import fingerprint
+from experiments.checking.overlay import overlay_png
+from experiments.results import write_json
+
+if TYPE_CHECKING:
+    from datamodules.store import PreparedCohort
+
+QUALITY_VERSION = 1
+"""Raised whenever numbers or pictures change, so that older ones are made anew."""
+
+OnScan = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ScanQuality:
+    """One scan's numbers and picture."""
+
+    patient: str
+    session: str
+    numbers: Mapping[str, float]
+    picture: Path
+    voxels: tuple[str, str] = ("", "")
+    """SHA-256 of the stored T1w and FLAIR: the brain's voxels, on the study's grid."""
+
+    @property
+    def print(self) -> npt.NDArray[np.float32]:
+        """The scan's ``duplicates.fingerprint``, from beside its picture."""
+        prints: npt.NDArray[np.float32] = np.load(self.picture.with_name("fingerprint.npy"), allow_pickle=False)
+        return prints
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+    @property
+    def file(self) -> str:
+        """Name of its picture on the page."""
+        return re.sub(r"[^A-Za-z0-9-]+", "_", self.name) + ".png"
+
+
+def quality_of_cohort(
+    scans: Sequence[Scan], prepared: PreparedCohort, workers: int = 1, on_scan: OnScan | None = None
+) -> list[ScanQuality]:
+    """Numbers and picture of every scan, in order; what is missing is made.
+
+    Args:
+        scans: The cohort's usable scans.
+        prepared: Their stored volumes.
+        workers: Threads that measure.
+        on_scan: Called with (done, to do) after each scan that was measured.
+
+    Raises:
+        CohortError: if a file that ``prepare`` wrote is damaged.
+    """
+    folders = [prepared.folder / "volumes" / key for key in prepared.keys]
+    missing = [row for row, folder in enumerate(folders) if _kept(folder) is None]
+
+    def make(row: int) -> None:
+        volume = np.asarray(prepared.image(row))
+        labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
+        brain = volume[0] != 0
+        numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
+        picture = overlay_png(volume[0], volume[1], brain, prepared.grid, labels)
+        write_atomically(folders[row] / "overlay.png", lambda file: file.write(picture))
+        marks = fingerprint(volume, prepared.grid)
+        write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
+        voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
+        write_json(folders[row] / "quality.json", {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers})
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for done, _ in enumerate(pool.map(make, missing), start=1):
+            if on_scan:
+                on_scan(done, len(missing))
+    found = []
+    for scan, folder in zip(scans, folders, strict=True):
+        numbers, voxels = _kept(folder) or ({}, ("", ""))
+        numbers = {**numbers, **numbers_of_prepare(scan.t1w)}
+        found.append(ScanQuality(scan.patient, scan.session, numbers, folder / "overlay.png", voxels))
+    return found
+
+
+def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
+    """Numbers and voxel hashes that were measured before, None where they must be measured."""
+    try:
+        content: dict[str, Any] = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    files = [folder / name for name in ("overlay.png", "fingerprint.npy")]
+    if content.get("version") != QUALITY_VERSION or not all(path.is_file() for path in files):
+        return None
+    first, second = content["voxels"]
+    return known_numbers(content["numbers"]), (first, second)
+
+
+def numbers_of_prepare(t1w: Path) -> dict[str, float]:
+    """Numbers that ``prepare`` wrote beside a T1w image, empty where it did not make the image.
+
+    Raises:
+        CohortError: if the file is damaged.
+    """
+    stem = re.sub(r"_space-[A-Za-z0-9]+.*$", "", t1w.name)
+    path = t1w.with_name(f"{stem}_desc-prepare_qc.json")
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return known_numbers(content["numbers"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CohortError(f"{path} is damaged ({error}); delete it and run prepare again") from None
+
+
+def known_numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    """The entries of a JSON object that are numbers; null becomes nan."""
+    return {
+        name: float("nan") if value is None else float(value)
+        for name, value in content.items()
+        if value is None or isinstance(value, int | float)
+    }

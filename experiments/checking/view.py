@@ -1,0 +1,177 @@
+"""What ``check`` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from experiments.checking.costs import size, span
+from experiments.checking.days import days_lines
+from experiments.checking.table1 import table1_lines
+
+if TYPE_CHECKING:
+    from datamodules.quality_limits import Judged
+    from experiments.checking.gather import Findings
+    from experiments.checking.quality import ScanQuality
+    from experiments.study import Study
+
+SHOWN = 15
+"""Scans that are named in the terminal; all of them stand on the page."""
+
+
+def show(study: Study, found: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console) -> None:
+    """Print all findings, the flow first, what it will cost last."""
+    console.print(flow_table(found.flow))
+    for remark in study.cohort.remarks:
+        console.print(f"[yellow]note[/yellow]: {remark}", markup=True)
+    console.print(quality_lines(quality, judged))
+    console.print(fold_table(study))
+    if len(found.scanners) > 1 or "unknown" not in found.scanners:
+        console.print(scanner_table(found.scanners, study.splits.folds))
+    console.print(days_text(study, found))
+    console.print(table1_table(found.table1))
+    if found.left_out_columns:
+        console.print(f"not in table 1, since nothing says what they are: columns {', '.join(found.left_out_columns)}")
+    console.print(duplicates_text(found))
+    console.print(input_table(study, found))
+    console.print(precision_text(found))
+    console.print(costs_text(study, found))
+
+
+def _table(title: str, first: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def flow_table(flow: Mapping[str, Any]) -> Table:
+    """Scans, positive scans and patients: found, excluded for each reason with what is left after it, used."""
+    table = _table("exclusions", "step", ("scans", "positive", "patients", "scans left", "positive left"))
+    found = flow["found"]
+    scans, positive = found["scans"], found["positive_scans"]
+    table.add_row("found", str(scans), str(positive), str(found["patients"]), str(scans), str(positive))
+    for one in flow["excluded"]:
+        scans, positive = scans - one["scans"], positive - one["positive_scans"]
+        numbers = (one["scans"], one["positive_scans"], one["patients"], scans, positive)
+        table.add_row(f"excluded: {one['reason']}", *map(str, numbers))
+    used = flow["used"]
+    table.add_row("used", str(used["scans"]), str(used["positive_scans"]), str(used["patients"]), str(scans), str(positive))
+    return table
+
+
+def quality_lines(quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> str:
+    """How many scans are beyond the limits, and which."""
+    counts = Counter(one.verdict for one in judged)
+    lines = [f"quality: {counts['held']} scans beyond a limit, {counts['look']} to look at, {counts['ok']} within"]
+    words = {"held": "beyond", "look": "look at"}
+    rows = [(scan.name, one) for scan, one in zip(quality, judged, strict=True) if one.verdict != "ok"]
+    lines += [f"  {words[one.verdict]} {name}: {one.reason} ({one.detail})" for name, one in rows[:SHOWN]]
+    return "\n".join([*lines, *_more(len(rows))])
+
+
+def _more(count: int) -> list[str]:
+    return [f"  and {count - SHOWN} more, all on the page"] if count > SHOWN else []
+
+
+def fold_table(study: Study) -> Table:
+    """Patients, scans and positive scans of each fold's partitions."""
+    scans = study.cohort.scans
+    table = _table("patients / scans / positive scans", "fold", ("train", "tuning", "internal test"))
+    for fold in range(study.splits.folds):
+        parts = study.splits.partitions(fold, [scan.patient for scan in scans])
+        cells = []
+        for rows in parts.values():
+            chosen = [scans[row] for row in rows]
+            cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)} / {sum(s.label for s in chosen)}")
+        table.add_row(str(fold), *cells)
+    return table
+
+
+def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]], folds: int) -> Table:
+    """Scans and positive scans by scanner and test part."""
+    table = _table("scans / positive scans by scanner and part", "scanner", [*map(str, range(folds)), "all"])
+    for name, row in scanners.items():
+        cells = [f"{scans} / {positive}" if scans else "" for scans, positive in row]
+        table.add_row(name, *cells, f"{sum(s for s, _ in row)} / {sum(p for _, p in row)}")
+    return table
+
+
+def days_text(study: Study, found: Findings) -> str:
+    """How long after the scan the EDSS was assessed."""
+    rule, days = study.cohort.rule, found.days
+    told = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
+    if days.quartiles is None:
+        return f"{told}; no scan has a date"
+    first, median, third = days.quartiles
+    here = f"here {days.least} to {days.most} days, median {median:g} (quartiles {first:g} and {third:g})"
+    unknown = f", {days.unknown} scans without a date" if days.unknown else ""
+    return "\n".join([f"{told}; {here}{unknown}", *days_lines(days)])
+
+
+def table1_table(content: Mapping[str, Any]) -> Table:
+    """The columns of table 1 that fit a terminal: all, by class, external, and differences."""
+    lines = table1_lines(content)
+    shown = [0] + [place for place, name in enumerate(lines[0]) if place and not name.startswith("test ")]
+    table = _table("table 1: median (quartiles) or n (%); SMD: standardised difference, > 0.1 is unlike", "variable",
+                   [lines[0][place] for place in shown[1:]])  # fmt: skip
+    for line in lines[1:]:
+        table.add_row(*(line[place] for place in shown))
+    return table
+
+
+def duplicates_text(found: Findings) -> str:
+    """Suspected duplicates, those between patients first."""
+    if not found.duplicates:
+        return "duplicates: none suspected (equal files, equal voxels, nearly equal brains)"
+    other = sum(not one.same_patient for one in found.duplicates)
+    advice = "give both the name of one patient, or remove one" if other else "remove one, or check the sessions"
+    lines = [f"duplicates: {len(found.duplicates)} suspected, {other} of them between two patients; {advice}"]
+    for one in found.duplicates[:SHOWN]:
+        value = "" if one.correlation is None else f" (correlation {one.correlation:.2f})"
+        lines.append(f"  {one.first} and {one.second}: {one.how}{value}")
+    return "\n".join([*lines, *_more(len(found.duplicates))])
+
+
+def input_table(study: Study, found: Findings) -> Table:
+    """For each input: the box that is read, the region's volume, and its share of the whole brain's voxels."""
+    spacing = " x ".join(f"{side:g}" for side in study.prepared.grid.spacing)
+    columns = ("box, voxels", "region, ml", "of global's box", "time, all folds")
+    table = _table(f"inputs, {spacing} mm", "input", columns)
+    whole = found.inputs[0].voxels
+    for one in found.inputs:
+        volume = "brain" if one.ml is None else f"{one.ml:.1f}"
+        shape = " x ".join(map(str, one.box.shape))
+        table.add_row(one.name, shape, volume, f"1/{whole / one.voxels:.1f}", span(found.costs.seconds_by_input[one.name]))
+    return table
+
+
+def precision_text(found: Findings) -> str:
+    """What the study can show, before it is trained."""
+    if found.precision is None:
+        return "precision: one class is empty, nothing can be shown"
+    one = found.precision
+    return (
+        f"precision to expect of balanced accuracy near 0.80: +/- {100 * one.half_width:.1f} points for one input,"
+        f" +/- {100 * one.difference_half_width:.1f} for a difference between two (95 % intervals)\n"
+        f"  smallest true difference found in 8 of 10 studies: {100 * one.detectable:.1f} points,"
+        f" {100 * one.detectable_adjusted:.1f} after correction for {len(found.inputs) - 1} comparisons\n"
+        f"  normal approximation without the variation of training; repeated scans count {1 / one.design_effect:.2f}"
+    )
+
+
+def costs_text(study: Study, found: Findings) -> str:
+    """Time, memory and disk."""
+    costs = found.costs
+    return (
+        f"cost of all runs to the last epoch, one after another: {span(costs.seconds)}; memory of the largest run "
+        f"{size(costs.memory_mb)}; disk {size(costs.disk_mb)} of {size(costs.free_mb)} free\n"
+        f"  {costs.source}\n"
+        f"prepared volumes: {size(costs.volumes_mb)} in {study.prepared.folder}, shared by all runs"
+    )

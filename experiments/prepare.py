@@ -1,0 +1,216 @@
+"""``prepare``: from a raw BIDS dataset to a cohort in MNI152 space: brain extraction, bias, registration, quality numbers.
+
+Finished scans are skipped, so that the same command goes on where it stopped; a scan that fails is named at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.plan import PlanError
+from experiments.study_arguments import PlainParser
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from datamodules.intake.raw import RawDataset
+    from datamodules.preparation.options import PrepareOptions
+    from datamodules.preparation.pool import Ended
+
+FAILURES = "prepare_failures.tsv"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``prepare``.
+
+    --bids DIR [--out DIR] [--jobs N] [--only sub-01,sub-02/ses-1] [--restart] [--brain deepbet|registration] [--nonlinear]
+    [--labels-from DIR] [--dialect freesurfer|fastsurfer|synthseg|samseg] [--samseg PATH_TO_run_samseg [--lesion]]
+
+    --out is cohorts/<name of the dataset>_prepared when it is not given. --labels-from takes label maps from a folder of
+    FreeSurfer-like results; without it, those in the dataset's own derivatives are taken.
+    """
+    known = _parser().parse_args(arguments)
+    if known.bids is None:
+        raise PlanError("--bids is missing; give the folder of a raw BIDS dataset, for example make prepare BIDS=/data/ms")
+    if known.jobs is not None and known.jobs < 1:
+        raise PlanError(f"--jobs {known.jobs}: 1 or more scans are prepared at a time")
+    if known.labels_from is not None and not known.dialect:
+        raise PlanError("--labels-from needs --dialect: freesurfer, fastsurfer, synthseg or samseg")
+    if known.lesion and known.samseg is None:
+        raise PlanError("--lesion is an option of SAMSEG; give --samseg PATH_TO_run_samseg as well")
+
+    from rich.console import Console
+
+    from datamodules.intake.raw import read_raw
+    from datamodules.preparation.options import PrepareOptions
+    from datamodules.preparation.samseg import check_samseg
+
+    console = Console(highlight=False, soft_wrap=True)
+    if known.samseg is not None:
+        check_samseg(known.samseg)
+    options = PrepareOptions(known.brain, known.nonlinear, known.samseg, known.lesion)
+    dataset = read_raw(known.bids, "" if known.labels_from else known.dialect)
+    dataset = _chosen(_with_labels(dataset, known.labels_from, known.dialect, console), known.only)
+    out = known.out or Path("cohorts") / f"{known.bids.resolve().name}_prepared"
+    return prepare(dataset, out, options, known.jobs, known.restart, console)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = PlainParser(prog="regionwise prepare", add_help=False, allow_abbrev=False)
+    parser.add_argument("--bids", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--jobs", type=int, default=None)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--restart", action="store_true")
+    parser.add_argument("--brain", choices=("deepbet", "registration"), default="deepbet")
+    parser.add_argument("--nonlinear", action="store_true")
+    parser.add_argument("--labels-from", type=Path, default=None)
+    parser.add_argument("--dialect", default="")
+    parser.add_argument("--samseg", type=Path, default=None)
+    parser.add_argument("--lesion", action="store_true")
+    return parser
+
+
+def _with_labels(dataset: RawDataset, folder: Path | None, dialect: str, console: Console) -> RawDataset:
+    """Give each session the label map that a folder of results has for it."""
+    if folder is None:
+        return dataset
+    from datamodules.preparation.label_maps import find_labels
+
+    if not folder.is_dir():
+        raise PlanError(f"--labels-from {folder} is no folder; give the folder that holds one folder of results a session")
+    sessions = []
+    for one in dataset.sessions:
+        path = find_labels(folder, dialect, one.patient, one.session)
+        if path is None:
+            console.print(f"{one.name}: no label map in {folder}")
+        sessions.append(replace(one, labels=path, dialect=dialect if path else ""))
+    if not any(one.labels for one in sessions):
+        raise PlanError(
+            f"{folder} holds no {dialect} label map of a session; looked for are sub-X_ses-Y/mri/... sub-X/**/*_dseg.nii.gz"
+        )
+    return replace(dataset, sessions=tuple(sessions))
+
+
+def _chosen(dataset: RawDataset, only: str) -> RawDataset:
+    """Keep the patients or sessions of ``--only``."""
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    if not wanted:
+        return dataset
+    names = {one.patient for one in dataset.sessions} | {one.name for one in dataset.sessions}
+    for name in wanted:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3)
+            raise PlanError(
+                f"--only {name}: no such scan in {dataset.folder}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+    kept = tuple(one for one in dataset.sessions if one.patient in wanted or one.name in wanted)
+    return replace(dataset, sessions=kept)
+
+
+def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int | None, restart: bool, console: Console) -> int:
+    """Prepare a dataset, print what came of it, and return the exit status: 1 when a scan failed, else 0.
+
+    Raises:
+        PlanError: if another process is writing the same cohort.
+        OSError: if nothing can be written.
+    """
+    from datamodules.preparation.derivative import PIPELINE, place_of
+    from datamodules.preparation.pool import Job, prepare_all, usual_jobs
+    from datamodules.preparation.tables import write_tables
+
+    for remark in dataset.remarks:
+        console.print(f"[yellow]note[/yellow]: {remark}")
+    with _alone(out / "derivatives" / PIPELINE):
+        for remark in write_tables(dataset, out, options):
+            console.print(f"[yellow]note[/yellow]: {remark}")
+        if restart:
+            for one in dataset.sessions:
+                place_of(one, out).qc.unlink(missing_ok=True)
+        processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
+        console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
+        with _progress(len(dataset.sessions), console) as told:
+            ended = prepare_all([Job(one, out, options) for one in dataset.sessions], processes, told)
+        return _summary(dataset, out, ended, console)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the cohort's lock, so that two commands never write the same files."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlanError(f"another prepare is writing {folder}; wait for it, or choose another --out") from None
+        yield
+
+
+@contextlib.contextmanager
+def _progress(total: int, console: Console) -> Iterator[Callable[[Ended], None]]:
+    """A bar with the time left in a terminal; a line for each scan in a log."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("preparing", total=total)
+        done = 0
+
+        def told(one: Ended) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done)
+            if one.state == "failed":
+                console.print(f"{one.session.name}  failed  {one.reason}")
+            elif one.state == "prepared":
+                console.print(f"{one.session.name}  prepared in {one.seconds:.0f} s  ({done} of {total})")
+
+        yield told
+
+
+def _summary(dataset: RawDataset, out: Path, ended: Sequence[Ended], console: Console) -> int:
+    """Say what was prepared and what was not, also in a table beside the scans."""
+    from datamodules.atomic import write_text
+    from datamodules.preparation.derivative import PIPELINE
+
+    failed = [one for one in ended if one.state == "failed"]
+    rows = [("failed", one.session.patient, one.session.session, one.reason) for one in failed]
+    rows += [("left out", *one) for one in dataset.excluded]
+    path = out / "derivatives" / PIPELINE / FAILURES
+    lines = ["\t".join(" ".join(cell.replace('"', "'").split()) or "n/a" for cell in row) for row in rows]
+    write_text(path, "\n".join(["state\tpatient\tsession\treason", *lines]) + "\n")
+    new, before = (sum(one.state == state for one in ended) for state in ("prepared", "finished before"))
+    counts = [f"{new} prepared", f"{before} finished before", f"{len(dataset.excluded)} left out", f"{len(failed)} failed"]
+    console.print(", ".join(counts))
+    for patient, session, reason in dataset.excluded:
+        console.print(f"  left out  {_name(patient, session)}  {reason}")
+    for one in failed:
+        console.print(f"  failed    {one.session.name}  {one.reason}")
+    if failed:
+        console.print(f"the list: {path}; the same command tries the failed scans again")
+    if new + before:
+        _show_quality(out, console)
+    return 1 if failed else 0
+
+
+def _show_quality(out: Path, console: Console) -> None:
+    """Write the page of all scans and the list of those held back, and say where they are."""
+    from experiments.checking.prepared import write_prepared_quality
+
+    found = write_prepared_quality(out, workers=2)
+    console.print(f"look at the scans: {found.page}; then: make check COHORT={out}")
+    for name, reason in found.held:
+        console.print(f"  held back  {name}  {reason}; a row in {out / 'qc_accept.tsv'} accepts it")
+
+
+def _name(patient: str, session: str) -> str:
+    return f"{patient}/{session}" if session else patient

@@ -1,0 +1,137 @@
+"""The command ``prepare``: refusals before anything is computed, failures that stop no other scan, processes that die."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from datamodules.intake.raw import read_raw
+from datamodules.preparation.options import PrepareOptions
+from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
+from experiments.__main__ import main
+
+HEAVY = ("ants", "torch", "deepbet", "scipy", "nilearn")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """Two patients whose files are damaged, and one without FLAIR."""
+    folder = tmp_path / "raw"
+    affine = np.diag([8.0, 8, 8, 1])
+    noise = np.random.default_rng(0).random((20, 22, 24)).astype(np.float32)
+    for patient, kinds in (("sub-1", ("T1w", "FLAIR")), ("sub-2", ("T1w", "FLAIR")), ("sub-3", ("T1w",))):
+        (folder / patient / "anat").mkdir(parents=True)
+        for kind in kinds:
+            nib.save(nib.Nifti1Image(noise, affine), folder / patient / "anat" / f"{patient}_{kind}.nii.gz")
+    cut = folder / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    values = noise.copy()
+    values[3, 4, 5] = np.nan
+    nib.save(nib.Nifti1Image(values, affine), folder / "sub-2" / "anat" / "sub-2_FLAIR.nii.gz")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "--bids is missing; give the folder of a raw BIDS dataset"),
+        (["--bids", "{raw}", "--jobs", "0"], "--jobs 0: 1 or more scans are prepared at a time"),
+        (["--bids", "{raw}/none"], "{raw}/none is no folder"),
+        (["--bids", "{raw}", "--only", "sub-11"], "--only sub-11: no such scan in {raw}; did you mean sub-1, sub-2?"),
+        (["--bids", "{raw}", "--labels-from", "{raw}"], "--labels-from needs --dialect"),
+        (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "aseg"], "label dialect 'aseg' is not known"),
+        (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "samseg"], "{raw} holds no samseg label map"),
+        (["--bids", "{raw}", "--lesion"], "--lesion is an option of SAMSEG"),
+        (["--bids", "{raw}", "--samseg", "{raw}/run"], "--samseg {raw}/run is no program"),
+        (["--bids", "{raw}", "--brain", "bet"], "prepare: argument --brain: invalid choice"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_in_one_line(raw: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    assert main(["prepare", *(word.format(raw=raw) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert told.format(raw=raw) in error
+    assert error.count("\n") == 1
+
+
+def test_broken_scans_are_named_and_listed(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["prepare", "--bids", str(raw), "--out", str(out), "--jobs", "2"]) == 1
+    printed = capsys.readouterr().out
+    assert "0 prepared, 0 finished before, 1 left out, 2 failed" in printed
+    rows = [line.split("\t") for line in (out / "derivatives" / "regionwise" / "prepare_failures.tsv").read_text().splitlines()]
+    assert rows[0] == ["state", "patient", "session", "reason"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["failed", "sub-1", "n/a"],
+        ["failed", "sub-2", "n/a"],
+        ["left out", "sub-3", "n/a"],
+    ]
+    assert "sub-1_T1w.nii.gz cannot be read" in rows[1][3]
+    assert "sub-2_FLAIR.nii.gz holds 1 voxels that are not finite" in rows[2][3]
+    assert rows[3][3] == "no FLAIR"
+    assert not list(out.rglob("*.nii.gz"))
+    assert not list(out.rglob("*.partial"))
+
+
+def test_a_process_that_is_killed_is_one_failure(raw: Path, tmp_path: Path) -> None:
+    pipe = raw / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    dataset = read_raw(raw)
+    pipe.unlink()
+    os.mkfifo(pipe)  # reading it waits for ever
+    stopped: list[int] = []
+
+    def kill() -> None:
+        for _ in range(600):
+            time.sleep(0.05)
+            children = multiprocessing.active_children()
+            if len(told) == 1 and children:
+                stopped.append(children[0].pid or 0)
+                children[0].kill()
+                return
+
+    told: list[Ended] = []
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ended = prepare_all([Job(one, tmp_path / "out", PrepareOptions()) for one in dataset.sessions], 2, told.append)
+    killer.join()
+    assert stopped
+    assert [one.state for one in ended] == ["failed", "failed"]
+    assert ended[0].reason.startswith("its process was killed (most often for want of memory: try fewer --jobs)")
+    assert "not finite" in ended[1].reason
+
+
+def test_two_commands_do_not_write_one_cohort(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+
+    folder = tmp_path / "out" / "derivatives" / "regionwise"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(["prepare", "--bids", str(raw), "--out", str(tmp_path / "out")]) == 2
+    assert "another prepare is writing" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_told(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["prepare", "--bids", str(raw), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_no_more_processes_than_scans() -> None:
+    assert usual_jobs(1) == 1
+    assert 1 <= usual_jobs(1000) <= (os.cpu_count() or 1)
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    modules = "experiments.prepare, datamodules.preparation.pool, datamodules.preparation.options, datamodules.intake.raw"
+    code = f"import sys, {modules}; print(sorted(set(sys.modules) & set(sys.argv[1].split(','))))"
+    done = subprocess.run([sys.executable, "-c", code, ",".join(HEAVY)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

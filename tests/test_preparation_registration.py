@@ -1,0 +1,128 @@
+"""Images and matrices on their way into ANTs and back, and the numbers that registration tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from raw_fixtures import rigid
+
+from datamodules.preparation.agreement import mutual_information, placement, rigid_gap, scaling
+from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, to_ants
+from datamodules.preparation.registration import Transform, best_start, centred, read_matrix, resample, write_matrix
+from datamodules.quality import template_image
+from datamodules.volumes import ScanError, Volume
+from regions.atlas import template_on
+from regions.grid import Grid
+
+OBLIQUE = rigid((5, -8, 12), (-40.0, -60, -30)) @ np.diag([-1.5, 2.0, 3.0, 1])
+SHAPE = (20, 22, 24)
+
+
+def picture(seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).uniform(1, 2, SHAPE).astype(np.float32)
+
+
+def test_an_image_goes_through_ants_unchanged() -> None:
+    array, affine = from_ants(to_ants(picture(), OBLIQUE))
+    assert np.array_equal(array, picture())
+    assert np.allclose(affine, OBLIQUE, atol=1e-9)
+
+
+def test_a_matrix_goes_through_itk_unchanged(tmp_path: Path) -> None:
+    matrix = rigid((3, 4, 5), (6, 7, 8)) @ np.diag([1.1, 0.9, 1.2, 1])
+    assert np.allclose(read_matrix(write_matrix(matrix, tmp_path / "one.mat")), matrix, atol=1e-12)
+
+
+def test_resampling_reads_at_the_transformed_points(tmp_path: Path) -> None:
+    target = np.diag([1.5, 2.0, 3.0, 1.0])
+    to_image = OBLIQUE @ np.linalg.inv(target)  # voxel n of the target lies on voxel n of the image
+    for how in ("nearestNeighbor", "linear", "bSpline"):
+        found = resample(picture(), OBLIQUE, Transform(to_image), SHAPE, target, tmp_path, how)
+        assert np.allclose(found[1:-1, 1:-1, 1:-1], picture()[1:-1, 1:-1, 1:-1], atol=1e-4), how
+    shifted = target.copy()
+    shifted[0, 3] = 3 * 1.5
+    found = resample(picture(), OBLIQUE, Transform(to_image), SHAPE, shifted, tmp_path, "nearestNeighbor")
+    assert np.array_equal(found[1:16, 1:-1, 1:-1], picture()[4:19, 1:-1, 1:-1])
+    assert not found[18:].any()
+
+
+def test_interpolation_stays_within_the_images_range(tmp_path: Path) -> None:
+    step = np.zeros(SHAPE, np.float32)
+    step[10:] = 100
+    found = resample(step, np.eye(4), Transform(rigid((0, 0, 0), (0.5, 0, 0))), SHAPE, np.eye(4), tmp_path)
+    assert found.min() == 0
+    assert found.max() == 100
+
+
+def test_transforms_are_composed_in_the_order_of_the_points() -> None:
+    first, second = rigid((10, 0, 0), (1, 2, 3)), rigid((0, 20, 0), (4, 5, 6))
+    point = np.array([7.0, 8, 9, 1])
+    assert np.allclose(Transform(first).then(second).matrix @ point, second @ (first @ point))
+
+
+def test_a_coarse_copy_keeps_its_place_and_mean() -> None:
+    ramp = np.indices((40, 30, 20))[0].astype(np.float32)
+    coarse, affine = isotropic(ramp, np.diag([1.0, 1.5, 3.0, 1]), 2.0)
+    assert coarse.shape == (20, 22, 30)
+    assert np.allclose(np.linalg.norm(affine[:3, :3], axis=0), 2.0)
+    places = affine[0, 0] * np.arange(20) + affine[0, 3]
+    assert np.allclose(coarse[2:-2, 10, 15], places[2:-2], atol=0.05)
+
+
+def test_axes_that_are_not_at_right_angles_are_refused() -> None:
+    skewed = np.eye(4)
+    skewed[0, 1] = 0.2
+    check_axes(Volume(Path("good.nii"), picture(), OBLIQUE))
+    with pytest.raises(ScanError, match=r"bad\.nii: its voxel axes are not at right angles"):
+        check_axes(Volume(Path("bad.nii"), picture(), skewed))
+
+
+def test_the_better_start_is_found() -> None:
+    grid = Grid.of((50, 60, 48), np.array([[4.0, 0, 0, -98], [0, 4, 0, -134], [0, 0, 4, -72], [0, 0, 0, 1]]))
+    fixed = (template_image(grid), grid.matrix)
+    away = rigid((0, 0, 0), (40, 30, -20))
+    moving = (template_image(grid), away @ grid.matrix)
+    assert np.allclose(centred(fixed, moving), away, atol=1e-6)
+    starts = [np.eye(4), centred(fixed, moving)]
+    assert best_start(fixed, moving, template_on(grid) > 0, starts) == 1
+    assert best_start(fixed, fixed, template_on(grid) > 0, [np.eye(4), away]) == 0
+
+
+def test_numbers_of_a_known_transform() -> None:
+    turn = rigid((0, 0, 30), (0, 0, 0))
+    told = scaling(turn @ np.diag([0.5, 1, 1, 1]))
+    assert told["determinant"] == pytest.approx(2)
+    assert told["turned_degrees"] == pytest.approx(30)
+    gap = rigid_gap(rigid((0, 0, 10), (3, 4, 0)), np.zeros(3))
+    assert gap == {"flair_moved_mm": pytest.approx(5), "flair_turned_degrees": pytest.approx(10)}
+
+
+def test_mutual_information_of_equal_and_unrelated_images() -> None:
+    values = np.random.default_rng(0).normal(size=20_000)
+    other = np.random.default_rng(1).normal(size=20_000)
+    assert mutual_information(values, -values) == pytest.approx(np.log(32), abs=1e-3)
+    assert mutual_information(values, np.exp(values)) == pytest.approx(np.log(32), abs=1e-3)
+    assert mutual_information(values, other) < 0.05
+    assert np.isnan(mutual_information(values[:10], other[:10]))
+
+
+def test_placement_counts_within_the_field_of_view() -> None:
+    grid = Grid.of((40, 47, 38), np.array([[5.0, 0, 0, -98], [0, 5, 0, -134], [0, 0, 5, -72], [0, 0, 0, 1]]))
+    outline, image = template_on(grid) > 0, template_image(grid)
+    field = np.ones(grid.shape, bool)
+    field[:, :, 25:] = False
+    told = placement(image, image, image, outline & field, field, grid)
+    assert told["dice_in_field"] == 1
+    assert told["template_unseen"] == pytest.approx(outline[:, :, 25:].sum() / outline.sum())
+    assert told["template_mi"] > 2
+    assert told["pair_mi"] > 2
+
+
+def test_the_prepared_grid_holds_the_template() -> None:
+    low, high = np.argwhere(template_on(PREPARED_GRID) > 0).min(axis=0), np.argwhere(template_on(PREPARED_GRID) > 0).max(axis=0)
+    assert (template_on(PREPARED_GRID) > 0).sum() == pytest.approx(1_856_700, rel=0.001)
+    assert low.min() >= 0
+    assert (high < np.array(PREPARED_GRID.shape)).all()
