@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -14,22 +14,25 @@ from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 
 if TYPE_CHECKING:
-    from experiments.compare import StudyComparison
+    from experiments.comparison import StudyComparison
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
 
 def show(found: StudyComparison, folder: Path, console: Console) -> None:
     """Print both tables, what they mean, and where everything lies."""
-    title = (
-        f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), seed {found.seed}"
-    )
+    seeds = f"seed {found.seed}" if len(found.seeds) == 1 else f"mean over seeds {', '.join(map(str, found.seeds))}"
+    title = f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), {seeds}"
     _print(console, _performance(found, title))
     console.print(
         f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part."
     )
-    if found.paired:
-        _print(console, _differences(found.paired))
+    for line in _seed_lines(found):
+        console.print(line)
+    if found.paired or found.paired_baselines:
+        _print(console, _differences(found.paired, found.paired_baselines))
+    for note in found.notes:
+        console.print(f"[yellow]note[/yellow]: {note}")
     if found.missing:
         told = f"{len(found.missing)} runs are missing, all inputs are cut to the folds they share."
         console.print(f"[bold yellow]PARTIAL[/bold yellow]: {told}")
@@ -37,6 +40,19 @@ def show(found: StudyComparison, folder: Path, console: Console) -> None:
     offline = len(list(folder.glob("**/wandb/offline-run-*")))
     if offline:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
+
+
+def _seed_lines(found: StudyComparison) -> list[str]:
+    """What the seeds change: spread of each input, agreement of the rank orders; nothing with one seed."""
+    report: Mapping[str, Any] = (found.details.get("seeds") or {}).get("balanced_accuracy") or {}
+    if not report:
+        return []
+    spread = ", ".join(f"{name} {one['sd']:.3f}" for name, one in report["spread"].items())
+    agree = "undefined" if report["concordance"] is None else f"{report['concordance']:.2f}"
+    return [
+        f"SD of balanced accuracy between {report['seeds']} seeds: {spread}.",
+        f"Agreement of the inputs' order between seeds (Kendall's W, 1 is the same order): {agree}.",
+    ]
 
 
 def _print(console: Console, table: Table) -> None:
@@ -52,11 +68,18 @@ def _performance(found: StudyComparison, title: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("balanced accuracy over folds", justify="right", no_wrap=True)
     for name, metrics in found.estimates.items():
-        table.add_row(name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
+        last = name == list(found.estimates)[-1]
+        table.add_row(
+            name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]), end_section=last
+        )
+    for name, metrics in found.baselines.items():
+        table.add_row(f"{name} *", *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
+    if found.baselines:
+        table.caption, table.caption_justify = "* baseline without a network, on the same folds", "left"
     return table
 
 
-def _differences(paired: Sequence[Paired]) -> Table:
+def _differences(paired: Sequence[Paired], baselines: Sequence[Paired]) -> Table:
     table = Table(title="balanced accuracy minus that of global, on the same patients", title_justify="left", box=SIMPLE_HEAD)
     columns: dict[str, Literal["left", "right"]] = {
         "input": "left",
@@ -66,9 +89,12 @@ def _differences(paired: Sequence[Paired]) -> Table:
     }
     for name, side in columns.items():
         table.add_column(name, justify=side, no_wrap=True)
-    for one in paired:
+    marked = [(one.first, one, one is paired[-1]) for one in paired] + [(f"{one.first} *", one, False) for one in baselines]
+    for name, one, last in marked:
         p = "undefined" if one.p_holm is None else f"{one.p_holm:.3f}" if one.p_holm >= 0.001 else "< 0.001"
-        table.add_row(one.first, _interval(one.difference, sign="+"), p, one.verdict)
+        table.add_row(name, _interval(one.difference, sign="+"), p, one.verdict, end_section=last)
+    if baselines:
+        table.caption, table.caption_justify = "* baselines, a Holm family of their own", "left"
     return table
 
 

@@ -183,7 +183,7 @@ def write_scripts(place: Place, settings: Settings, missing: Sequence[Run], runs
 
 
 def compare_commands(settings: Settings, runs: Sequence[Run]) -> list[list[str]]:
-    """The comparison's command for each seed of the grid."""
+    """The comparison's command, over all seeds of the grid."""
     values = settings.values
     inputs = ",".join(dict.fromkeys(run.input for run in runs))
     words = [
@@ -198,7 +198,7 @@ def compare_commands(settings: Settings, runs: Sequence[Run]) -> list[list[str]]
         inputs,
     ]
     words += ["--tracking.mode", settings.tracking().mode]
-    return [[*words, "--seed", str(seed)] for seed in dict.fromkeys(run.seed for run in runs)]
+    return [[*words, "--seeds", ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))]]
 
 
 def _hand_over(place: Place, words: Sequence[str], remove: bool = True) -> str:

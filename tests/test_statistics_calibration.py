@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
@@ -111,7 +112,22 @@ def test_temperature_equals_logistic_regression_without_intercept(pred: Predicti
     """scikit-learn without penalty and intercept fits y on logit p; its coefficient is 1 / T."""
     odds = clipped_logit(pred.p)
     model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000).fit(odds[:, None], pred.y)
+    assert 1 / fit_temperature(pred.y, pred.p, soft=False) == pytest.approx(model.coef_[0, 0], abs=1e-6)
+
+
+def test_soft_targets_equal_logistic_regression_on_weighted_rows(pred: Predictions) -> None:
+    """Each row stands once with label 1 and once with label 0, weighted by Platt's target."""
+    odds, positives = clipped_logit(pred.p), np.sum(pred.y)
+    aims = np.where(pred.y == 1, (positives + 1) / (positives + 2), 1 / (49 - positives + 2))
+    rows, labels = np.tile(odds, 2)[:, None], np.repeat([1, 0], 49)
+    model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000)
+    model.fit(rows, labels, sample_weight=np.concatenate([aims, 1 - aims]))
     assert 1 / fit_temperature(pred.y, pred.p) == pytest.approx(model.coef_[0, 0], abs=1e-6)
+
+
+def test_a_separated_tuning_part_does_not_ask_for_certainty() -> None:
+    found = fit_temperature([0, 0, 0, 0, 0, 1, 1, 1], [0.3, 0.3, 0.35, 0.4, 0.4, 0.6, 0.62, 0.7])
+    assert 0.1 < found < 1
 
 
 def test_temperature_undoes_a_planted_one() -> None:
@@ -121,8 +137,8 @@ def test_temperature_undoes_a_planted_one() -> None:
     assert fit_temperature(y, expit(2.5 * odds)) == pytest.approx(2.5, rel=0.03)
 
 
-def test_temperature_stays_in_range_when_classes_are_separated() -> None:
-    assert fit_temperature([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == pytest.approx(0.01, rel=1e-3)
+def test_hard_targets_stay_in_range_when_classes_are_separated() -> None:
+    assert fit_temperature([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], soft=False) == pytest.approx(0.01, rel=1e-3)
     assert fit_temperature([1, 1, 0, 0], [0.1, 0.2, 0.8, 0.9]) == pytest.approx(100, rel=1e-3)
 
 
@@ -157,6 +173,15 @@ def test_reliability_bins_hold_every_scan_and_keep_ties_together(pred: Predictio
     assert expected_calibration_error(bins) == pytest.approx(gap)
     with pytest.raises(ValueError, match="bins is 0"):
         reliability_curve(pred, bins=0)
+
+
+def test_reliability_bins_equal_scikit_learn() -> None:
+    rng = np.random.default_rng(2)
+    p, y = rng.random(60), rng.integers(0, 2, size=60)
+    curve = reliability_curve(Predictions(np.arange(60), np.zeros(60, dtype=int), y, p, y), bins=6)
+    observed, mean_p = calibration_curve(y, p, n_bins=6, strategy="quantile")
+    assert [part.mean_p for part in curve] == pytest.approx(mean_p, abs=1e-12)
+    assert [part.observed for part in curve] == pytest.approx(observed, abs=1e-12)
 
 
 def test_one_bin_compares_the_mean_probability_with_the_prevalence(pred: Predictions) -> None:

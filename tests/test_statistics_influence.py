@@ -1,4 +1,9 @@
-"""The influence-curve interval of the cross-validated AUC against a loop and against the bootstrap."""
+"""The influence-curve interval of the cross-validated AUC against published values, derivatives, a loop and the bootstrap.
+
+Outputs of the R package cvAUC are published only for data sets that come as binary R files with random folds. What stands for
+it here: the worked example in the tests of the Python port cvauc-ci, which states agreement with the R formula; the derivative
+of the cross-validated AUC by each patient's weight; and a loop written after R's ci.pooled.cvAUC (cvAUC 1.1.4).
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ def pred() -> Predictions:
 
 
 def test_influence_curve_equals_a_loop_over_scans(pred: Predictions) -> None:
-    """Own loop after LeDell 2015, section 4; no published output with its data could be had to test against."""
+    """Loop after LeDell 2015, section 4, and the source of ci.pooled.cvAUC; ties count 1/2 here and 0 there."""
     contributions: dict[str, float] = dict.fromkeys(pred.patients.tolist(), 0.0)
     share, areas = np.mean(pred.y), []
     for fold in range(3):
@@ -60,3 +65,35 @@ def test_influence_curve_refuses_a_fold_with_one_class() -> None:
     pred = Predictions(np.arange(4), np.arange(4) // 2, np.array([1, 1, 0, 1]), np.full(4, 0.5), np.ones(4, dtype=int))
     with pytest.raises(PredictionsError, match="fold 0 holds one class only; its area is undefined"):
         cv_auc_interval(pred)
+
+
+def test_it_equals_the_worked_example_of_cvauc_ci() -> None:
+    """github.com/dlaprins/cvauc-ci, tests/test_cvauc.py: fold areas 0.5 and 1, variance 1/3 over six scans."""
+    y, p = np.array([0, 1, 0, 1, 0, 1]), np.array([0.6, 0.5, 0.4, 0.6, 0.3, 0.8])
+    pred = Predictions(np.arange(6), np.arange(6) // 3, y, p, (p >= 0.5).astype(int))
+    found, error = cv_auc_interval(pred)
+    assert found.value == pytest.approx(0.75, abs=1e-12)
+    assert error == pytest.approx(np.sqrt(1 / 3 / 6), abs=1e-12)
+    assert found.low == pytest.approx(0.75 - 1.959963984540054 * np.sqrt(1 / 18), abs=1e-9)
+    assert found.high == 1.0
+
+
+def test_it_is_the_derivative_of_the_auc_by_each_patients_weight() -> None:
+    """Infinitesimal jackknife: with equal folds and equal class shares both variances are the same sum of squares."""
+    rng = np.random.default_rng(3)
+    patient = np.repeat(np.arange(60), 2)
+    y, fold = (patient % 3 == 0).astype(int), (patient // 3) % 4
+    p = 1 / (1 + np.exp(-(y + rng.normal(size=60)[patient] + 0.5 * rng.normal(size=120))))
+    pred = Predictions(patient, fold, y, p, y)
+    step = 1e-5
+
+    def area(times: np.ndarray) -> float:
+        return float(np.mean([roc_auc_score(y[fold == k], p[fold == k], sample_weight=times[fold == k]) for k in range(4)]))
+
+    slopes = []
+    for one in range(60):
+        up, down = np.ones(120), np.ones(120)
+        up[patient == one] += step
+        down[patient == one] -= step
+        slopes.append((area(up) - area(down)) / (2 * step))
+    assert cv_auc_interval(pred)[1] == pytest.approx(np.sqrt(np.sum(np.square(slopes))), rel=1e-6)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare, norm
+from statsmodels.stats.power import NormalIndPower
 
 from experiments.statistics.precision import StudySize, expected_precision
 from experiments.statistics.seeds import seed_report
@@ -66,6 +67,15 @@ def test_precision_by_hand() -> None:
     assert found.difference_half_width == pytest.approx(found.half_width)
     assert found.detectable == pytest.approx(found.half_width * (norm.ppf(0.975) + norm.ppf(0.8)) / norm.ppf(0.975))
     assert found.detectable_adjusted == pytest.approx(found.half_width * (2.575829 + 0.841621) / 1.959964, rel=1e-6)
+
+
+def test_the_detectable_difference_equals_statsmodels_power() -> None:
+    """One-sample z test (ratio 0) of one observation: the effect in units of the paired standard error."""
+    found = expected_precision(StudySize(positives=115, negatives=267, patients=319), power=0.9)
+    error = found.difference_half_width / norm.ppf(0.975)
+    for alpha, value in ((0.025, found.detectable), (0.005, found.detectable_adjusted)):
+        power = NormalIndPower().power(value / error, nobs1=1, alpha=alpha, ratio=0, alternative="larger")
+        assert power == pytest.approx(0.9, abs=1e-9)
 
 
 def test_correlated_models_make_smaller_differences_visible() -> None:

@@ -82,32 +82,36 @@ def calibration_scores(pred: Predictions, weights: WeightArray, level: float = 0
     return {name: mean_interval(pred, values, weights, level) for name, values in losses.items()}
 
 
-def fit_temperature(y: npt.ArrayLike, p: npt.ArrayLike) -> float:
+def fit_temperature(y: npt.ArrayLike, p: npt.ArrayLike, soft: bool = True) -> float:
     """Temperature T that minimises the log loss of expit(logit(p) / T) on the tuning rows of one fold.
 
     Args:
         y: (n,) labels 0 or 1 of tuning rows.
         p: (n,) their probabilities.
+        soft: Aim at (P + 1) / (P + 2) for the P positive rows and at 1 / (N + 2) for the N negative ones, in place of 1 and
+            0. A tuning part is small: where it happens to be separated perfectly, hard targets ask for certainty.
 
     Returns:
-        T within `TEMPERATURE_RANGE`; above 1 softens. The end of the range means that the rows are separated perfectly,
-        or that the scores point the wrong way.
+        T within `TEMPERATURE_RANGE`; above 1 softens. The upper end means that the scores point the wrong way; the lower
+        end, only met with hard targets, that the rows are separated perfectly.
 
     Raises:
         PredictionsError: If the rows hold one class only or an unusable probability.
 
     References:
-        Guo et al., On calibration of modern neural networks, ICML 2017.
+        Guo et al., On calibration of modern neural networks, ICML 2017. The targets are those of Platt, Probabilistic
+        outputs for support vector machines, Advances in Large Margin Classifiers 1999.
     """
     labels, odds = np.asarray(y, dtype=np.float64), clipped_logit(p)
     if labels.shape != odds.shape or not np.all(np.isfinite(odds)):
         raise PredictionsError(f"{labels.size} labels and {odds.size} probabilities; give one finite p for each label")
     if not np.all((labels == 0) | (labels == 1)) or np.unique(labels).size < 2:
         raise PredictionsError("the temperature needs tuning rows of both classes, labelled 0 and 1")
-    signed = np.where(labels == 1, odds, -odds)
+    positives, negatives = np.sum(labels), np.sum(1 - labels)
+    aims = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2)) if soft else labels
     low, high = np.log(TEMPERATURE_RANGE)
     found = minimize_scalar(
-        lambda scale: float(np.mean(np.logaddexp(0, -signed * np.exp(-scale)))),
+        lambda scale: float(np.mean(np.logaddexp(0, odds * np.exp(-scale)) - aims * odds * np.exp(-scale))),
         bounds=(low, high),
         method="bounded",
         options={"xatol": 1e-9},

@@ -22,6 +22,7 @@ from experiments.statistics.significance import (
     Estimate,
     Runs,
     Values,
+    family_values,
     mean_values,
     percentile_interval,
     runs,
@@ -141,6 +142,7 @@ def compare_family(
     permutations: int = 10_000,
     margin: float = MARGIN,
     level: float = 0.95,
+    values: Mapping[str, Values] | None = None,
 ) -> list[Comparison]:
     """Compare every input with the reference (one family), or all pairs when `reference` is None (exploratory).
 
@@ -153,6 +155,8 @@ def compare_family(
         permutations: Swaps for each test.
         margin: Equivalence margin as a share.
         level: Level of the intervals.
+        values: `mean_values` of every input under these weights where they are known already, so that several families of
+            one study draw once.
 
     Raises:
         ValueError: If the reference is unknown or there is nothing to compare.
@@ -164,7 +168,8 @@ def compare_family(
     pairs = [(name, reference) for name in inputs if name != reference] if reference else list(combinations(inputs, 2))
     if not pairs:
         raise ValueError(f"nothing to compare: only {', '.join(inputs) or 'no input'} given")
-    values = {name: mean_values(tables, weights) for name, tables in inputs.items()}
+    if values is None:
+        values = family_values(inputs, weights)
     gaps, p_values = [], []
     for a, b in pairs:
         gaps.append(_differences(values[a], values[b], level)[metric])

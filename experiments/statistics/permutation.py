@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-from experiments.statistics.concordance import cross_wins
 from experiments.statistics.predictions import FloatArray, Predictions, check_same_scans
 from experiments.statistics.significance import CHUNK, Runs, runs
 
@@ -52,15 +51,21 @@ def _auc_shares(first: Predictions, second: Predictions) -> FloatArray | None:
     out = np.zeros(first.patients.size)
     pairs = 0
     for fold in np.unique(first.fold):
-        rows = first.fold == fold
-        y = first.y[rows]
-        members, place = np.unique(first.patient_index[rows], return_inverse=True)
+        rows = np.flatnonzero(first.fold == fold)
         a, b = rankdata(first.p[rows]), rankdata(second.p[rows])
-        same = cross_wins(y, a, a, place) - cross_wins(y, b, b, place)
-        mixed = cross_wins(y, a, b, place) - cross_wins(y, b, a, place)
-        out[members] += (same.sum(axis=1) + same.sum(axis=0) + mixed.sum(axis=1) - mixed.sum(axis=0)) / 2
-        pairs += int(np.sum(y)) * int(np.sum(1 - y))
+        positive, negative = np.flatnonzero(first.y[rows] == 1), np.flatnonzero(first.y[rows] == 0)
+        same = _order(a[positive], a[negative]) - _order(b[positive], b[negative])
+        mixed = _order(a[positive], b[negative]) - _order(b[positive], a[negative])
+        patient = first.patient_index[rows]
+        np.add.at(out, patient[positive], (same + mixed).sum(axis=1) / 4)
+        np.add.at(out, patient[negative], (same - mixed).sum(axis=0) / 4)
+        pairs += positive.size * negative.size
     return out / pairs if pairs else None
+
+
+def _order(above: FloatArray, below: FloatArray) -> FloatArray:
+    """1 where a positive scan's rank is above a negative one's, -1 where it is below, 0 where they tie."""
+    return np.sign(above[:, None] - below[None, :])
 
 
 def permutation_test(first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator) -> float | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from experiments.statistics.predictions import IntArray, Predictions
 
-WeightArray = npt.NDArray[np.float32]
+WeightArray = npt.NDArray[np.float64]
 
 
 def draw_patient_weights(
@@ -37,7 +37,7 @@ def draw_patient_weights(
         rescale: False for plain multiplicities 0, 1, 2 ...
 
     Returns:
-        (draws, patients) float32; columns in the order of `pred.patients`.
+        (draws, patients) float64; columns in the order of `pred.patients`.
 
     Raises:
         ValueError: If `draws` is below 1 or `strata` does not fit or divides a patient.
@@ -47,7 +47,7 @@ def draw_patient_weights(
     """
     if draws < 1:
         raise ValueError(f"draws is {draws}; at least 1 is needed")
-    weights = np.zeros((draws, pred.patients.size), dtype=np.float32)
+    weights = np.zeros((draws, pred.patients.size), dtype=np.float64)
     for members in _patient_strata(pred, strata):
         size = members.size
         drawn = size - 1 if rescale and size > 1 else size

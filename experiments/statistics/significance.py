@@ -42,10 +42,12 @@ __all__ = [
     "PredictionsError",
     "balanced_accuracy",
     "bootstrap_interval",
+    "bootstrap_tables",
     "bootstrap_values",
     "check_same_scans",
     "counts",
     "draw_patient_weights",
+    "family_values",
     "fold_stratified_auc",
     "fold_summary",
     "mean_interval",
@@ -101,40 +103,81 @@ def bootstrap_values(pred: Predictions, weights: WeightArray) -> dict[str, Float
     Raises:
         ValueError: If the weights do not have one column per patient.
     """
-    if weights.ndim != 2 or weights.shape[1] != pred.patients.size:
-        raise ValueError(f"weights have shape {weights.shape}, expected (draws, {pred.patients.size} patients)")
-    hit = pred.y == pred.decision
-    cells = [pred.per_patient(part) for part in (hit * pred.y, pred.y, hit * (1 - pred.y), 1 - pred.y)]
-    table = np.stack(cells, axis=1)
-    blocks = [concordance(pred, fold) for fold in np.unique(pred.fold)]
-    out = {metric: np.full(weights.shape[0], np.nan) for metric in METRICS}
+    return bootstrap_tables([pred], weights)[0]
+
+
+def bootstrap_tables(tables: Sequence[Predictions], weights: WeightArray) -> list[dict[str, FloatArray]]:
+    """`bootstrap_values` of several inputs or seeds on the same scans; the draws are gone through once for all.
+
+    Raises:
+        PredictionsError: If the tables do not list the same scans.
+        ValueError: If the weights do not have one column per patient.
+    """
+    check_same_scans({f"table {number}": table for number, table in enumerate(tables)})
+    first = tables[0]
+    if weights.ndim != 2 or weights.shape[1] != first.patients.size:
+        raise ValueError(f"weights have shape {weights.shape}, expected (draws, {first.patients.size} patients)")
+    cells = [first.per_patient(first.y), first.per_patient(1 - first.y)]
+    for table in tables:
+        hit = table.y == table.decision
+        cells += [table.per_patient(hit * table.y), table.per_patient(hit * (1 - table.y))]
+    per_patient = np.stack(cells, axis=1)
+    blocks = [_ordered_pairs(tables, int(fold)) for fold in np.unique(first.fold)]
+    rates, areas = np.empty((2 * len(tables), weights.shape[0])), np.empty((len(tables), weights.shape[0]))
     with np.errstate(invalid="ignore", divide="ignore"):
         for start in range(0, weights.shape[0], CHUNK):
             rows = slice(start, start + CHUNK)
-            chunk = weights[rows].astype(np.float64)
-            sums = chunk @ table
-            out["sensitivity"][rows] = sums[:, 0] / sums[:, 1]
-            out["specificity"][rows] = sums[:, 2] / sums[:, 3]
-            out["auc"][rows] = _weighted_auc(chunk, blocks)
-    out["balanced_accuracy"] = (out["sensitivity"] + out["specificity"]) / 2
-    return out
+            chunk = np.asarray(weights[rows], dtype=np.float64)
+            sums = (chunk @ per_patient).T
+            rates[:, rows] = sums[2:] / np.tile(sums[:2], (len(tables), 1))
+            areas[:, rows] = _weighted_auc(chunk, blocks, len(tables))
+    return [_by_metric(rates[2 * place], rates[2 * place + 1], areas[place]) for place in range(len(tables))]
 
 
-def _weighted_auc(chunk: FloatArray, blocks: list[tuple[IntArray, FloatArray, FloatArray]]) -> FloatArray:
-    wins, pairs = np.zeros(chunk.shape[0]), np.zeros(chunk.shape[0])
-    for members, win, pair in blocks:
-        part = chunk[:, members]
-        wins += np.einsum("ij,ij->i", part @ win, part)
-        pairs += np.einsum("ij,ij->i", part @ pair, part)
+def _by_metric(sens: FloatArray, spec: FloatArray, auc: FloatArray) -> dict[str, FloatArray]:
+    return {"balanced_accuracy": (sens + spec) / 2, "sensitivity": sens, "specificity": spec, "auc": auc}
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Ordered pairs of one fold: patients with positive and with negative scans, their scans, wins between them.
+
+    The wins of several tables stand side by side: (positive, tables x negative).
+    """
+
+    positive: IntArray
+    negative: IntArray
+    wins: FloatArray
+    positives: FloatArray
+    negatives: FloatArray
+
+
+def _ordered_pairs(tables: Sequence[Predictions], fold: int) -> _Pairs:
+    found = [concordance(table, fold) for table in tables]
+    members = found[0][0]
+    ones, zeros = (tables[0].per_patient(part)[members] for part in (tables[0].y, 1 - tables[0].y))
+    a, b = np.flatnonzero(ones), np.flatnonzero(zeros)
+    wins = np.concatenate([wins[np.ix_(a, b)] for _, wins, _ in found], axis=1)
+    return _Pairs(members[a], members[b], wins, ones[a], zeros[b])
+
+
+def _weighted_auc(chunk: FloatArray, blocks: Sequence[_Pairs], tables: int) -> FloatArray:
+    """(tables, draws) area within folds: weighted wins over weighted pairs; a fold's pairs are a product of two sums."""
+    wins, pairs = np.zeros((tables, chunk.shape[0])), np.zeros(chunk.shape[0])
+    for one in blocks:
+        positive, negative = chunk[:, one.positive], chunk[:, one.negative]
+        against = (positive @ one.wins).reshape(chunk.shape[0], tables, one.negative.size)
+        wins += np.einsum("dtn,dn->td", against, negative)
+        pairs += (positive @ one.positives) * (negative @ one.negatives)
     return np.asarray(wins / pairs, dtype=np.float64)
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Percentile interval of bootstrap values; (None, None) when more than 5 % of the draws are undefined."""
+    """Percentile interval of bootstrap values; (None, None) without draws, or when more than 5 % of them are undefined."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
     defined = values[~np.isnan(values)]
-    if defined.size < (1 - MAX_UNDEFINED) * values.size:
+    if not values.size or defined.size < (1 - MAX_UNDEFINED) * values.size:
         return None, None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -155,15 +198,40 @@ def runs(pred: Runs) -> list[Predictions]:
 
 def mean_values(pred: Runs, weights: WeightArray) -> Values:
     """Metric -> pooled value and (draws,) bootstrap values, each averaged over seeds; None if undefined in one."""
-    tables = runs(pred)
-    points = [point_values(table) for table in tables]
-    draws = [bootstrap_values(table, weights) for table in tables]
-    return {m: (mean_or_none([point[m] for point in points]), np.mean([draw[m] for draw in draws], axis=0)) for m in METRICS}
+    return family_values({"": pred}, weights)[""]
 
 
-def bootstrap_interval(pred: Runs, weights: WeightArray, level: float = 0.95) -> dict[str, Estimate]:
-    """Pooled value and percentile interval of every metric of `METRICS`, the mean over seeds when several are given."""
-    return {metric: _estimate(*pair, level) for metric, pair in mean_values(pred, weights).items()}
+def family_values(inputs: Mapping[str, Runs], weights: WeightArray) -> dict[str, Values]:
+    """`mean_values` of every input; the draws are gone through once for all.
+
+    Raises:
+        PredictionsError: If the inputs do not list the same scans.
+    """
+    tables = {name: runs(pred) for name, pred in inputs.items()}
+    drawn = iter(bootstrap_tables([table for own in tables.values() for table in own], weights))
+    out: dict[str, Values] = {}
+    for name, own in tables.items():
+        points, draws = [point_values(table) for table in own], [next(drawn) for _ in own]
+        out[name] = {
+            metric: (mean_or_none([point[metric] for point in points]), np.mean([draw[metric] for draw in draws], axis=0))
+            for metric in METRICS
+        }
+    return out
+
+
+def bootstrap_interval(
+    pred: Runs, weights: WeightArray, level: float = 0.95, values: Values | None = None
+) -> dict[str, Estimate]:
+    """Pooled value and percentile interval of every metric of `METRICS`, the mean over seeds when several are given.
+
+    Args:
+        pred: Predictions of one input, or one table for each seed.
+        weights: (draws, patients) from `draw_patient_weights`.
+        level: Level of the interval.
+        values: `mean_values` of these where they are known already.
+    """
+    found = mean_values(pred, weights) if values is None else values
+    return {metric: _estimate(*pair, level) for metric, pair in found.items()}
 
 
 def _estimate(value: float | None, draws: FloatArray, level: float) -> Estimate:
@@ -171,7 +239,7 @@ def _estimate(value: float | None, draws: FloatArray, level: float) -> Estimate:
     return Estimate(value, low, high)
 
 
-def summarise(pred: Runs, weights: WeightArray, level: float = 0.95) -> dict[str, Estimate]:
+def summarise(pred: Runs, weights: WeightArray, level: float = 0.95, values: Values | None = None) -> dict[str, Estimate]:
     """Everything a results table says about one input: pooled value, interval, and mean and SD over folds.
 
     Args:
@@ -179,16 +247,17 @@ def summarise(pred: Runs, weights: WeightArray, level: float = 0.95) -> dict[str
             the interval is that of the average. It is not the performance of an ensemble.
         weights: (draws, patients) from `draw_patient_weights`, the same for all inputs.
         level: Level of the interval.
+        values: `mean_values` of these where they are known already.
     """
     folds = fold_summary(*runs(pred))
     return {
         metric: Estimate(found.value, found.low, found.high, folds[metric].mean, folds[metric].sd, folds[metric].folds)
-        for metric, found in bootstrap_interval(pred, weights, level).items()
+        for metric, found in bootstrap_interval(pred, weights, level, values).items()
     }
 
 
 def mean_interval(pred: Predictions, values: FloatArray, weights: WeightArray, level: float = 0.95) -> Estimate:
     """Mean of a (n,) quantity over scans, such as the Brier loss, with its patient-cluster interval."""
     table = np.stack([pred.per_patient(values), pred.per_patient(np.ones(values.size))], axis=1)
-    total = weights.astype(np.float64) @ table
+    total = np.asarray(weights, dtype=np.float64) @ table
     return _estimate(float(np.mean(values)), total[:, 0] / total[:, 1], level)

@@ -1,0 +1,117 @@
+"""Logistic regression on a few numbers of each scan, fitted exactly as honestly as the networks.
+
+Fitted on the training part alone, imputation and scaling included; the penalty and the threshold come from the tuning part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import xlogy
+
+from experiments.statistics.threshold import best_threshold
+
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+"""Inverse strengths C of the ridge penalty; the one with the lowest log loss on the tuning part is taken."""
+CLIP = 1e-6
+Rows = Sequence[int] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a baseline sees of each scan.
+
+    Attributes:
+        names: Features.
+        values: (scans, features) float64, NaN where missing.
+        classes: Features with two values, whose missing values take the commonest one; others take the median.
+    """
+
+    names: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+    classes: tuple[str, ...] = ()
+
+    def missing(self) -> dict[str, int]:
+        """Feature -> scans without it, for features that some scans lack."""
+        counts = np.isnan(self.values).sum(axis=0).tolist()
+        return {name: count for name, count in zip(self.names, counts, strict=True) if count}
+
+
+@dataclass(frozen=True)
+class BaselineFit:
+    """One fold of one baseline.
+
+    Attributes:
+        p: (scans,) probability of label 1 of every scan, also of those it was fitted on.
+        threshold: From the tuning part.
+        penalty: Chosen inverse strength C, or None without features.
+        tuning_log_loss: Log loss on the tuning part, in nats.
+        intercept: Log odds at the training part's means.
+        coefficients: Feature -> log odds for one SD of the training part; missing-value indicators included.
+    """
+
+    p: npt.NDArray[np.float64]
+    threshold: float
+    penalty: float | None
+    tuning_log_loss: float
+    intercept: float
+    coefficients: Mapping[str, float]
+
+
+def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: Rows) -> BaselineFit:
+    """Fit one fold.
+
+    Missing values take the median (classes: the commonest value) of the training part, and a feature with missing values there
+    gets an indicator of them. A design without features predicts the prevalence of the training part.
+
+    Args:
+        design: What is seen of each scan.
+        y: (scans,) labels.
+        train: Rows to fit on.
+        tuning: Rows that choose penalty and threshold.
+    """
+    if not design.names:
+        share = float(np.mean(y[train]))
+        p = np.full(y.size, share)
+        loss, odds = _log_loss(y[tuning], p[tuning]), float(np.log(share / (1 - share)))
+        return BaselineFit(p, best_threshold(y[tuning], p[tuning]), None, loss, odds, {})
+    from sklearn.linear_model import LogisticRegression
+
+    filled = _filled(design).fit(design.values[train])
+    seen = filled.transform(design.values)
+    fits = []
+    for penalty in PENALTIES:
+        model = LogisticRegression(C=penalty, max_iter=1000).fit(seen[train], y[train])
+        p = model.predict_proba(seen)[:, 1]
+        fits.append((_log_loss(y[tuning], p[tuning]), penalty, model, p))
+    loss, penalty, model, p = min(fits, key=lambda fit: fit[0])
+    names = filled.get_feature_names_out(np.array(design.names, dtype=object))
+    weights = dict(zip(names.tolist(), model.coef_[0].tolist(), strict=True))
+    return BaselineFit(p, best_threshold(y[tuning], p[tuning]), penalty, loss, float(model.intercept_[0]), weights)
+
+
+def _filled(design: Design) -> Any:
+    """Imputation, indicators of missing values, and scaling; to be fitted on the training part."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    columns: dict[bool, list[int]] = {True: [], False: []}
+    for place, name in enumerate(design.names):
+        columns[name in design.classes].append(place)
+    parts = [
+        (kind, SimpleImputer(strategy=strategy, add_indicator=True, keep_empty_features=True), columns[two_valued])
+        for kind, strategy, two_valued in (("number", "median", False), ("class", "most_frequent", True))
+        if columns[two_valued]
+    ]
+    return make_pipeline(ColumnTransformer(parts, verbose_feature_names_out=False), StandardScaler())
+
+
+def _log_loss(y: npt.NDArray[np.int64], p: npt.NDArray[np.float64]) -> float:
+    held = np.clip(p, CLIP, 1 - CLIP)
+    return float(-np.mean(xlogy(y, held) + xlogy(1 - y, 1 - held)))
