@@ -1,45 +1,33 @@
-"""``report``: print a study's comparison again, from comparison.json."""
+"""``report``: print a study's comparison again, and write its report: report.html, figures/ and tables/.
+
+From files alone: no GPU, no network, nothing is trained or scored. report.html is one file that can be sent or printed;
+patients have pseudonyms in it, and images of patients enter with --images only.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from experiments.compare import METRICS, StudyComparison
 from experiments.compare_view import show
-from experiments.plan import PlanError
-from experiments.statistics.paired import Comparison as Paired
-from experiments.statistics.significance import Estimate
+from experiments.comparison import read_comparison
 from experiments.study_arguments import parse, study_parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``report``: --study, --studies, --cohort."""
-    _, folder = parse(study_parser("report"), arguments)
-    show(read_comparison(folder), folder, Console(highlight=False, soft_wrap=True))
+    """Command line of ``report``: --study, --studies, --cohort, --images, --out DIR (the study's folder)."""
+    parser = study_parser("report")
+    parser.add_argument("--images", action="store_true")
+    parser.add_argument("--out", type=Path, default=None)
+    known, folder = parse(parser, arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    show(read_comparison(folder), folder, console)
+
+    from experiments.reporting.build import write_report
+    from experiments.reporting.sources import read_sources
+
+    written = write_report(read_sources(folder), known.out or folder, known.images)
+    console.print(f"report: {written.page}, with {written.figures} figures and {written.tables} tables beside it")
     return 0
-
-
-def read_comparison(folder: Path) -> StudyComparison:
-    """Read comparison.json.
-
-    Raises:
-        PlanError: if there is none.
-    """
-    path = folder / "comparison.json"
-    if not path.is_file():
-        raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    facts.pop("interval")
-    estimates = {
-        row["input"]: {
-            m: Estimate(row[m], row[f"{m}_low"], row[f"{m}_high"], row[f"{m}_fold_mean"], row[f"{m}_fold_sd"], row["folds"])
-            for m in METRICS
-        }
-        for row in facts.pop("inputs")
-    }
-    paired = [Paired(**one | {"difference": Estimate(**one["difference"])}) for one in facts.pop("paired")]
-    return StudyComparison(estimates=estimates, paired=paired, **facts)

@@ -1,0 +1,131 @@
+"""From the files of a study to its report: chapters in order, charts drawn, page, figures and tables written.
+
+::
+
+    report.html  figures/<name>.svg  figures/<name>.png  tables/<name>.tsv
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from datamodules.atomic import write_atomically, write_text
+from experiments.reporting.chapter import Chapter, Sheet, plural
+from experiments.reporting.checklist_chapter import checklists
+from experiments.reporting.data_chapter import data
+from experiments.reporting.doubt_chapters import controls, robustness, subgroups
+from experiments.reporting.external_chapter import external
+from experiments.reporting.failure_chapter import failures
+from experiments.reporting.look import Chart, render
+from experiments.reporting.method_chapters import methods, model_card
+from experiments.reporting.page import Html, Section, figure, page
+from experiments.reporting.probability_chapters import calibration, utility
+from experiments.reporting.results_chapters import differences, scores
+from experiments.reporting.run_chapters import learning, run_card
+from experiments.reporting.sources import Sources
+from experiments.reporting.spread_chapters import discrimination, folds
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a report lies and what it holds."""
+
+    page: Path
+    figures: int
+    tables: int
+
+
+def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
+    """All chapters in reading order."""
+    return [
+        scores(sources),
+        differences(sources),
+        discrimination(sources),
+        folds(sources),
+        calibration(sources),
+        utility(sources),
+        external(sources),
+        controls(sources),
+        subgroups(sources),
+        robustness(sources),
+        failures(sources, images),
+        data(sources),
+        learning(sources),
+        run_card(sources),
+        methods(sources),
+        model_card(sources),
+        checklists(sources),
+    ]
+
+
+def write_report(sources: Sources, out: Path, images: bool = False) -> Written:
+    """Write report.html, figures/ and tables/.
+
+    Args:
+        sources: The study's files.
+        out: Folder to write into, as a rule the study's own.
+        images: Put slices of the surest errors into the page.
+    """
+    parts = chapters(sources, images)
+    charts = [block for part in parts for block in part.blocks if isinstance(block, Chart)]
+    drawn = {chart.name: _draw(chart, out / "figures") for chart in charts}
+    sheets = [sheet for part in parts for sheet in part.sheets]
+    for sheet in sheets:
+        write_text(out / "tables" / f"{sheet.name}.tsv", as_tsv(sheet))
+    sections = [Section(part.id, part.title, _html(part.blocks, drawn)) for part in parts]
+    path = out / "report.html"
+    write_text(path, page(f"Study {sources.name}", lead(sources), sections))
+    return Written(path, len(charts), len(sheets))
+
+
+def _draw(chart: Chart, folder: Path) -> str:
+    made = render(chart)
+    for kind, content in (("svg", made.svg), ("png", made.png)):
+        write_atomically(folder / f"{chart.name}.{kind}", partial(_put, content))
+    caption = Html(f'{escape(chart.caption)} <span class="files">figures/{chart.name}.svg, .png</span>')
+    return figure(made.wide, alt=chart.alt, caption=caption, narrow=made.narrow)
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
+
+
+def _html(blocks: Sequence[str | Chart], drawn: dict[str, str]) -> str:
+    return "".join(drawn[block.name] if isinstance(block, Chart) else block for block in blocks)
+
+
+def as_tsv(sheet: Sheet) -> str:
+    """A sheet as tab-separated text; an undefined number is an empty cell."""
+    lines = ["\t".join(sheet.columns)]
+    lines += ["\t".join(_cell(value) for value in row) for row in sheet.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return " ".join(str(value).split())
+
+
+def lead(sources: Sources) -> Html:
+    """What was studied, in two sentences, and what a reader must know before any number."""
+    found, label = sources.comparison, sources.config.get("label", {})
+    text = (
+        f"{plural(len(sources.inputs), 'input')}, {plural(found['folds'], 'fold')}, {plural(len(found['seeds']), 'seed')}: "
+        f"the same 3D-CNN on the whole brain and on its regions, {plural(found['patients'], 'patient')} with "
+        f"{plural(found['scans'], 'scan')}, split by patient."
+    )
+    if "threshold" in label:
+        text += f" Positive is EDSS {label['threshold']:.1f} or above."
+    told = [*found.get("notes", ())]
+    if found["missing"]:
+        told.append(f"Partial: {plural(len(found['missing']), 'run')} missing; all inputs are cut to the folds they share.")
+    if sources.newer:
+        told.append(f"{sources.newer[0]} is newer than this comparison; make it again: {sources.command('compare')}.")
+    return Html(escape(text) + "".join(f'</p><p class="warning">{escape(one)}' for one in told))

@@ -1,0 +1,214 @@
+"""The chapter about the data: flow of exclusions, table 1, the reference standard, partitions, acquisition."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments.reporting.chapter import Chapter, Sheet, plural
+from experiments.reporting.look import ACCENT, GRAY, INK, RULE, SOFT, Canvas, Chart, quiet_grid
+from experiments.reporting.page import missing, note, paragraph, table
+from experiments.reporting.sources import Sources
+from experiments.reporting.table_one import acquisition_blocks, table_one_blocks
+from experiments.statistics.precision import StudySize, expected_precision
+
+LINE_INCHES, BOX_GAP = 0.17, 0.3
+
+
+def data(sources: Sources) -> Chapter:
+    """Who was studied, and how they were divided."""
+    blocks: list[str | Chart] = []
+    sheets: list[Sheet] = []
+    flow = sources.optional.get("flow")
+    if flow is None:
+        blocks.append(missing("The flow of exclusions is not there.", sources.command("sweep")))
+    else:
+        blocks.append(_flow_chart(flow, sources.comparison["folds"]))
+        rows = [[one["reason"], one["patients"], one["scans"], one.get("positive_scans")] for one in flow["excluded"]]
+        if rows:
+            blocks.append(table(["excluded because", "patients", "scans", "positive scans"], rows, caption="Exclusions"))
+        sheets.append(Sheet("exclusions", ["reason", "patients", "scans", "positive_scans"], rows))
+    made, more = table_one_blocks(sources)
+    blocks += made
+    sheets += more
+    blocks += ["<h3>Reference standard</h3>", paragraph(reference_standard(sources.config.get("label") or {}))]
+    scores = [(float(row["edss"]), row["label"] == "1") for row in sources.cohort if row.get("edss")]
+    days = [float(row["days"]) for row in sources.cohort if row.get("days")]
+    if scores:
+        blocks.append(_label_chart(scores, days))
+    blocks += ["<h3>Partitions</h3>", *_partitions(sources)]
+    made, more = acquisition_blocks(sources)
+    blocks += ["<h3>Acquisition</h3>", *made, "<h3>Sample size</h3>", paragraph(sample_size(sources))]
+    return Chapter("data", "Patients and data", blocks, [*sheets, *more])
+
+
+def sample_size(sources: Sources) -> str:
+    """What a study of this size could be expected to show, by normal approximation."""
+    found = sources.comparison
+    negatives = found["scans"] - found["positives"]
+    if min(found["positives"], negatives) < 1:
+        return "With one class only nothing can be expected."
+    size = StudySize(found["positives"], negatives, found["patients"])
+    others = max(1, len(sources.inputs) - 1)
+    one = expected_precision(size, comparisons=others)
+    points = {name: f"{100 * value:.0f}" for name, value in vars(one).items()}
+    return (
+        f"With {plural(found['positives'], 'positive scan')} and {negatives} negative ones, and with sensitivity and "
+        "specificity of "
+        f"0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each side. A paired "
+        f"difference to the whole brain is found with a power of 80 % when it is {points['detectable']} points "
+        f"({points['detectable_adjusted']} after Holm's adjustment for {others})."
+    )
+
+
+def reference_standard(label: Mapping[str, Any]) -> str:
+    """How a score became a class, in words."""
+    if not label:
+        return "The label rule is not in the runs' settings."
+    window = f"{label['min_days']} to {label['max_days']} days after the scan"
+    told = "excluded" if label.get("undated", "exclude") == "exclude" else "kept"
+    words = [
+        f"A scan is positive when the EDSS assessed {window} is {float(label['threshold']):.1f} or above.",
+        f"Scans whose time to the assessment is unknown were {told}.",
+    ]
+    if label.get("source"):
+        words.append(f"Scores counted when their source was: {label['source']}.")
+    if label.get("relapse_days"):
+        words.append(f"A score within {label['relapse_days']} days after the onset of a relapse did not count.")
+    return " ".join(words)
+
+
+def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
+    used = flow["used"]
+    alt = f"Flow: {_counts(flow['found'])} found; " + "; ".join(
+        f"{_counts(one)} excluded: {one['reason']}" for one in flow["excluded"]
+    )
+    return Chart(
+        "flow",
+        f"{alt}; {_counts(used)} used.",
+        "Flow of patients and scans. Positive scans are counted where the score is known.",
+        lambda canvas: _draw_flow(canvas, flow, folds),
+    )
+
+
+def _counts(one: Mapping[str, Any]) -> str:
+    told = f"{plural(one['patients'], 'patient')}, {plural(one['scans'], 'scan')}"
+    return told if one.get("positive_scans") is None else f"{told}, {one['positive_scans']} positive"
+
+
+def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
+    reasons = [f"{one['reason']}: {one['patients']} patients, {one['scans']} scans" for one in flow["excluded"]]
+    width = 26 if canvas.narrow else 46
+    told = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
+    side = LINE_INCHES * (len(told) + 1) + 0.16
+    heights = [0.5, 0.5, 0.5]
+    total = sum(heights) + max(side + 2 * 0.12, BOX_GAP) + BOX_GAP + 0.1
+    axes = canvas.one(total, left=0.02, right=0.02, top=0.04, bottom=0.04)
+    axes.set_xlim(0, canvas.width - 0.04)
+    axes.set_ylim(total - 0.08, 0)
+    axes.set_axis_off()
+    main = 1.62 if canvas.narrow else 2.9
+    stage = [
+        ("Found", _lines(flow["found"])),
+        ("Used", _lines(flow["used"])),
+        (f"Split by patient into {folds} parts", [_ROLE]),
+    ]
+    tops = [0.0, 0.5 + max(side + 0.24, BOX_GAP), 0.0]
+    tops[2] = tops[1] + 0.5 + BOX_GAP
+    for (head, lines), top in zip(stage, tops, strict=True):
+        _box(axes, 0.01, top, main, 0.5, head, lines, INK)
+    middle = main / 2
+    for upper, lower in ((tops[0] + 0.5, tops[1]), (tops[1] + 0.5, tops[2])):
+        axes.annotate("", (middle, lower), (middle, upper), arrowprops={"arrowstyle": "-|>", "color": SOFT, "linewidth": 0.9})
+    branch = tops[0] + 0.5 + (tops[1] - tops[0] - 0.5) / 2
+    left = main + 0.25
+    axes.plot([middle, left], [branch, branch], color=SOFT, linewidth=0.9)
+    _box(axes, left, branch - side / 2, canvas.width - 0.06 - left, side, "Excluded", told, SOFT)
+
+
+_ROLE = "one tests, the next tunes, the rest train"
+
+
+def _lines(one: Mapping[str, Any]) -> list[str]:
+    return [_counts(one)]
+
+
+def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, lines: Sequence[str], color: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x, y), width, height, facecolor="none", edgecolor=color, linewidth=0.9))
+    axes.text(x + 0.08, y + 0.18, head, fontsize=8, fontweight="bold", va="center")
+    small = 6.3 if width < 2 else 7.5
+    for number, line in enumerate(lines):
+        axes.text(x + 0.08, y + 0.18 + LINE_INCHES * (number + 1), line, fontsize=small, va="center")
+
+
+def _wrapped(words: str, width: int) -> list[str]:
+    from textwrap import wrap
+
+    return wrap(words, width, subsequent_indent="  ")
+
+
+def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float]) -> Chart:
+    values = Counter(scores)
+    told = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
+    return Chart(
+        "labels",
+        f"Histogram of EDSS scores. Scans at each score: {told}.",
+        "EDSS of the scans used (dark: positive) and days from scan to assessment.",
+        lambda canvas: _draw_labels(canvas, values, days),
+    )
+
+
+def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days: Sequence[float]) -> None:
+    panels = canvas.panels(2 if days else 1, 0.62, columns=(2, 1))
+    for positive, color in ((False, GRAY), (True, ACCENT)):
+        own = {edss: count for (edss, label), count in values.items() if label is positive}
+        panels[0].bar(list(own), list(own.values()), width=0.4, color=color)
+    panels[0].set_xlabel("EDSS")
+    panels[0].set_ylabel("scans")
+    if days:
+        panels[1].hist(
+            days,
+            bins=[float(edge) for edge in np.linspace(min(0, *days), max(*days, 1), 19)],
+            color=GRAY,
+            edgecolor="white",
+            linewidth=0.5,
+        )
+        panels[1].set_xlabel("days to assessment")
+    for axes in panels:
+        axes.tick_params(labelbottom=True, labelleft=True)
+        quiet_grid(axes, "y")
+        axes.spines["bottom"].set_color(RULE)
+
+
+def _partitions(sources: Sources) -> list[str]:
+    facts = sources.optional.get("splits") or {}
+    parts: dict[str, list[Mapping[str, str]]] = {}
+    for row in sources.splits:
+        parts.setdefault(row["part"], []).append(row)
+    rows: list[list[str | int]] = []
+    for part in sorted(parts, key=int):
+        own = parts[part]
+        positive = sum(row["label"] == "1" for row in own)
+        rows.append([part, len({row["patient"] for row in own}), len(own), positive, f"{100 * positive / len(own):.0f} %"])
+    several = [row["patient"] for row in sources.splits]
+    spread = {(row["patient"], row["part"]) for row in sources.splits}
+    twice = len(spread) - len({patient for patient, _ in spread})
+    repeats = sum(count > 1 for count in Counter(several).values())
+    return [
+        paragraph(
+            f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
+            "with "
+            f"several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, threshold, "
+            "temperature) on part k + 1 and trains on the others."
+        ),
+        table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),
+        note(
+            f"SHA-256 of the split {facts.get('split_hash', 'unknown')}, of the cohort {facts.get('cohort_hash', 'unknown')}."
+        ),
+    ]

@@ -1,0 +1,240 @@
+"""How every figure of the report looks: colours, markers, type sizes; and a drawing as SVG and PNG, the same bytes each time.
+
+A chart is drawn by a function that gets a ``Canvas``, once for a wide page and paper, once for a phone. In the page the
+colours become the page's own variables, so that a figure follows light, dark and print; the files for a paper keep them.
+
+References:
+    Okabe and Ito, Color universal design, 2008: the colours of the inputs are theirs or close to them, and each input has
+    a marker of its own, so that no chart needs colour to be read.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, SOFT, RULE = "#1b1f24", "#59616b", "#d8dce1"
+ACCENT = "#1d5d7f"
+BLUE, ORANGE, GREEN, PURPLE, RED = "#0072b2", "#d98c00", "#009e73", "#b3588f", "#d55e00"
+SKY, BROWN, GRAY = "#3d9bd1", "#8c6d31", "#7a828c"
+VARIABLES = {
+    INK: "--ink",
+    SOFT: "--soft",
+    RULE: "--rule",
+    ACCENT: "--accent",
+    BLUE: "--c-blue",
+    ORANGE: "--c-orange",
+    GREEN: "--c-green",
+    PURPLE: "--c-purple",
+    RED: "--c-red",
+    SKY: "--c-sky",
+    BROWN: "--c-brown",
+    GRAY: "--c-gray",
+}
+"""Colour of a drawing -> variable of ``page.css`` that takes its place in the page."""
+INPUT_COLORS = {
+    "global": INK,
+    "white_matter": BLUE,
+    "gray_matter": ORANGE,
+    "subcortical_gray_matter": GREEN,
+    "ventricles": PURPLE,
+    "brainstem": RED,
+}
+INPUT_MARKERS = {
+    "global": "o",
+    "white_matter": "s",
+    "gray_matter": "D",
+    "subcortical_gray_matter": "^",
+    "ventricles": "v",
+    "brainstem": "P",
+}
+BASELINE_LABELS = {
+    "age_sex": "age + sex",
+    "age_sex_volumes": "age + sex + volumes",
+    "region_means": "mean intensities",
+}
+OWN_COLORS, OWN_MARKERS = (SKY, BROWN, GRAY), ("X", "<", ">")
+WIDE_INCHES, NARROW_INCHES = 7.0, 3.6
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "regionwise",
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "lines.linewidth": 1.4,
+    "path.simplify": True,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+}
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """An empty figure of one width, in inches, and its layout."""
+
+    figure: Figure
+    width: float
+
+    @property
+    def narrow(self) -> bool:
+        """Whether this is the rendering for a phone."""
+        return self.width < WIDE_INCHES
+
+    def one(self, height: float, left: float, right: float = 0.15, top: float = 0.3, bottom: float = 0.45) -> Axes:
+        """A single pair of axes with margins in inches; ``height`` is that of the whole figure."""
+        self.figure.set_size_inches(self.width, height)
+        box = (
+            left / self.width,
+            bottom / height,
+            (self.width - left - right) / self.width,
+            (height - top - bottom) / height,
+        )
+        return self.figure.add_axes(box)
+
+    def panels(self, number: int, aspect: float = 1.0, columns: tuple[int, int] = (3, 2), left: float = 0.52) -> list[Axes]:
+        """Small multiples, row by row; labels of axes stand only at the rim.
+
+        Args:
+            number: How many.
+            aspect: Height of a panel by its width.
+            columns: Panels in a row on a wide and on a narrow figure.
+            left: Inches for the labels left of a row.
+        """
+        across = min(number, columns[1] if self.narrow else columns[0])
+        down = -(-number // across)
+        right, gap_x, gap_y, top, bottom = 0.12, 0.28, 0.42, 0.28, 0.45
+        side = (self.width - left - right - gap_x * (across - 1)) / across
+        side = min(side, 2.3)
+        height = top + bottom + down * side * aspect + gap_y * (down - 1)
+        self.figure.set_size_inches(self.width, height)
+        axes = []
+        for place in range(number):
+            x = left + (place % across) * (side + gap_x)
+            y = height - top - (place // across) * (side * aspect + gap_y) - side * aspect
+            axes.append(
+                self.figure.add_axes((x / self.width, y / height, side / self.width, side * aspect / height)),
+            )
+            if place % across:
+                axes[-1].tick_params(labelleft=False)
+            if place + across < number:
+                axes[-1].tick_params(labelbottom=False)
+        return axes
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure to be drawn.
+
+    Attributes:
+        name: File name without suffix.
+        alt: What it shows, with its main numbers.
+        caption: Below the figure in the page; plain text.
+        draw: Draws it on a canvas.
+    """
+
+    name: str
+    alt: str
+    caption: str
+    draw: Callable[[Canvas], None]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A drawn chart: SVG for the page, wide and narrow; SVG and PNG (300 dots an inch) for a paper."""
+
+    wide: bytes
+    narrow: bytes
+    svg: bytes
+    png: bytes
+
+
+def render(chart: Chart) -> Drawing:
+    """Draw a chart in all its forms."""
+    with mpl.rc_context(STYLE):
+        wide, narrow = (_drawn(chart, width) for width in (WIDE_INCHES, NARROW_INCHES))
+        svg = _saved(wide, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
+        small = _saved(narrow, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
+        png = _saved(wide, "png", {"Software": None})
+    return Drawing(for_page(svg), for_page(small), svg, png)
+
+
+def _drawn(chart: Chart, width: float) -> Figure:
+    figure = Figure(figsize=(width, 3.0))
+    chart.draw(Canvas(figure, width))
+    return figure
+
+
+def _saved(figure: Figure, kind: str, metadata: Mapping[str, None]) -> bytes:
+    file = io.BytesIO()
+    options: dict[str, Any] = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}
+    figure.savefig(file, format=kind, dpi=300, facecolor="white", metadata=metadata, **options)
+    return file.getvalue()
+
+
+def for_page(svg: bytes) -> bytes:
+    """An SVG drawing with the page's colours, without background, style sheet and metadata."""
+    drawn = svg.decode("utf-8")
+    drawn = drawn[drawn.index("<svg") :]
+    drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn, flags=re.DOTALL)
+    drawn = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", drawn, count=1, flags=re.DOTALL)
+    drawn = drawn.replace("fill: #ffffff", "fill: var(--paper)")
+    drawn = re.sub(r'(<g id="patch_1">\s*<path d="[^"]*" style="fill: )var\(--paper\)', r"\1none", drawn, count=1)
+    for color, variable in VARIABLES.items():
+        drawn = drawn.replace(color, f"var({variable})")
+    drawn = re.sub(r"font-family: [^;\"]*;? ?", "", drawn)
+    drawn = re.sub(r"\n(?=L |C |Q |z)", "", drawn)
+    return drawn.encode()
+
+
+def color_of(name: str, names: Sequence[str]) -> str:
+    """Colour of an input; a study's own regions get colours in their order."""
+    return INPUT_COLORS.get(name) or OWN_COLORS[_own_place(name, names) % len(OWN_COLORS)]
+
+
+def marker_of(name: str, names: Sequence[str]) -> str:
+    """Marker of an input."""
+    return INPUT_MARKERS.get(name) or OWN_MARKERS[_own_place(name, names) % len(OWN_MARKERS)]
+
+
+def _own_place(name: str, names: Sequence[str]) -> int:
+    own = [one for one in names if one not in INPUT_COLORS]
+    return own.index(name) if name in own else 0
+
+
+def label_of(name: str) -> str:
+    """Name of an input or baseline as words."""
+    return BASELINE_LABELS.get(name, name.replace("_", " "))
+
+
+def quiet_grid(axes: Axes, axis: Literal["x", "y", "both"] = "x") -> None:
+    """Thin lines behind the data along one axis."""
+    axes.grid(True, axis=axis, color=RULE, linewidth=0.6)
+    axes.tick_params(length=0)

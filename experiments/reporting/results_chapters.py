@@ -1,0 +1,209 @@
+"""The chapters that answer the question: scores of inputs and baselines, and what their differences mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.baselines_files import BASELINES
+from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, plural, verdict
+from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
+from experiments.reporting.look import SOFT, Chart, color_of, label_of, marker_of
+from experiments.reporting.page import Html, fold_away, items, missing, note, paragraph, table
+from experiments.reporting.sources import Sources
+from experiments.statistics.paired import MARGIN
+
+METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+ESTIMAND = (
+    "Estimated is the performance of this training procedure on a new patient of this population. The patient is the unit: "
+    "intervals and tests keep all scans of a patient together. They hold the trained models fixed, so the variation of "
+    "training again is not in them."
+)
+
+
+def part(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """One metric of a row of comparison.json as value, low and high."""
+    return {"value": row[metric], "low": row[f"{metric}_low"], "high": row[f"{metric}_high"]}
+
+
+def scores(sources: Sources) -> Chapter:
+    """The headline: every input and baseline with four metrics."""
+    found = sources.comparison
+    rows = [*found["inputs"], *found.get("baselines", ())]
+    columns = ["input", *METRICS.values(), "over folds"]
+    shown = [[_named(row, sources), *(interval(part(row, m)) for m in METRICS), _spread(row)] for row in rows]
+    head = f"{plural(found['patients'], 'patient')}, {plural(found['scans'], 'scan')}, {found['positives']} of them positive"
+    intervals = f"In brackets: 95 % intervals, {found['interval'].removeprefix('95 % ')}, {found['draws']:,} draws."
+    blocks: list[str | Chart] = [
+        table(columns, shown, caption=f"Internal test: {head}", sortable=True),
+        note(
+            intervals,
+            " Decided at the threshold of each fold's tuning part. The AUC compares scans within a fold only. "
+            "Over folds: mean \N{PLUS-MINUS SIGN} standard deviation of the folds' balanced accuracy, for comparison with "
+            "studies that report it; it is no standard error.",
+        ),
+        _headline_chart(sources, rows),
+        paragraph(ESTIMAND),
+    ]
+    if not found.get("baselines"):
+        blocks.append(missing("Baselines (prevalence, age and sex, volumes) are not there yet.", sources.command("baselines")))
+    else:
+        told = [f"{label_of(r['input'])}: {BASELINES.get(r['input'], 'a baseline')}." for r in found["baselines"]]
+        blocks += [paragraph("Baselines, fitted on the same folds:"), items(told)]
+    names = list(rows[0])
+    return Chapter(
+        "scores", "Performance of the inputs", blocks, [Sheet("scores", names, [[r[n] for n in names] for r in rows])]
+    )
+
+
+def _named(row: Mapping[str, Any], sources: Sources) -> Html | str:
+    return keyed(row["input"], sources.inputs) if row["input"] in sources.inputs else label_of(row["input"])
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    mean, sd = row["balanced_accuracy_fold_mean"], row["balanced_accuracy_fold_sd"]
+    return number(mean) if mean is None or sd is None else f"{number(mean)} \N{PLUS-MINUS SIGN} {number(sd)}"
+
+
+def row_of(name: str, sources: Sources, bars: Sequence[Bar], told: str = "") -> Row:
+    """A row of a chart in the look of its input; baselines are gray and hollow."""
+    if name not in sources.inputs:
+        return Row(label_of(name), bars, SOFT, "o", True, told)
+    return Row(label_of(name), bars, color_of(name, sources.inputs), marker_of(name, sources.inputs), False, told)
+
+
+def _headline_chart(sources: Sources, rows: Sequence[Mapping[str, Any]]) -> Chart:
+    shown = ("balanced_accuracy", "auc")
+    drawn = [row_of(row["input"], sources, [Bar.of(part(row, metric)) for metric in shown]) for row in rows]
+    panels = [Panel(METRICS[m], limits_of(drawn, place, (0.4, 0.9)), null=0.5) for place, m in enumerate(shown)]
+    alt = "; ".join(f"{row['input']}: balanced accuracy {interval(part(row, 'balanced_accuracy'))}" for row in rows)
+    return Chart(
+        "scores",
+        f"Dots with 95 % intervals for each input. {alt}.",
+        "Balanced accuracy and AUC with 95 % intervals. The upright line is chance.",
+        lambda canvas: draw_rows(canvas, drawn, panels),
+    )
+
+
+def differences(sources: Sources) -> Chapter:
+    """Each region against the whole brain, with the verdicts in words."""
+    found = sources.comparison
+    primary = found["paired"]
+    title = "Differences to the whole brain"
+    if not primary:
+        return Chapter("differences", title, [paragraph("There is nothing to compare: the study holds one input only.")])
+    auc = {one["first"]: one for one in found.get("paired_auc", ())}
+    shown = [
+        [
+            keyed(one["first"], sources.inputs),
+            interval(one["difference"], sign=True),
+            p_value(one["p_holm"]),
+            verdict(one["verdict"]),
+            interval(auc[one["first"]]["difference"], sign=True) if one["first"] in auc else None,
+        ]
+        for one in primary
+    ]
+    columns = ["input", "balanced accuracy minus global", "p (Holm)", "verdict", "AUC minus global"]
+    blocks: list[str | Chart] = [
+        f'<p class="lead">{summary(primary)}</p>',
+        _forest(sources),
+        table(columns, shown, caption="Paired differences, on the same patients"),
+        note(
+            f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
+            "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
+            f"excludes 0; \u201cequivalent\u201d an interval inside \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is "
+            "\u201cnot distinguishable\u201d, which is no claim of equality. Intervals are not adjusted for multiplicity."
+        ),
+        items([sentence(one) for one in primary]),
+    ]
+    blocks += _beyond(sources)
+    return Chapter("differences", title, blocks, _pair_sheets(found))
+
+
+def summary(primary: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence about the primary family, by rule."""
+    groups: dict[str, list[str]] = {}
+    for one in primary:
+        groups.setdefault(one["verdict"], []).append(label_of(one["first"]))
+    if set(groups) == {"not distinguishable"}:
+        return f"None of the {len(primary)} regional inputs can be told apart from the whole brain in this study."
+    words = {"different": "from the whole brain", "not distinguishable": "from the whole brain"}
+    told = [
+        f"{joined(names)} {'is' if len(names) == 1 else 'are'} {kind} {words.get(kind, 'with the whole brain')}"
+        for kind, names in groups.items()
+    ]
+    text = "; ".join(told)
+    return text[0].upper() + text[1:] + "."
+
+
+def sentence(one: Mapping[str, Any]) -> str:
+    """A comparison in words, with the difference in points."""
+    gap = one["difference"]
+    if gap["value"] is None:
+        return f"{label_of(one['first'])}: the difference is undefined."
+    points = f"{abs(100 * gap['value']):.0f}"
+    side = "above" if gap["value"] >= 0 else "below"
+    text = f"{label_of(one['first'])}: {points} point{'' if points == '1' else 's'} {side} {one['second']}"
+    if gap["low"] is not None and gap["high"] is not None:
+        text += f" (95 % interval {number(100 * gap['low'], 0, True)} to {number(100 * gap['high'], 0, True)})"
+    return f"{text}, Holm p {p_value(one['p_holm'])}: {one['verdict']}."
+
+
+def _forest(sources: Sources) -> Chart:
+    primary = [*sources.comparison["paired"], *sources.comparison.get("paired_baselines", ())]
+    drawn = [row_of(one["first"], sources, [Bar.of(one["difference"])], one["verdict"]) for one in primary]
+    panel = Panel("balanced accuracy minus that of global", limits_of(drawn, 0, (-0.2, 0.2)), null=0.0, margin=MARGIN)
+    told = "; ".join(f"{one['first']} {interval(one['difference'], sign=True)}, {one['verdict']}" for one in primary)
+    return Chart(
+        "differences",
+        f"Forest of paired differences to global. {told}.",
+        f"Paired differences with 95 % intervals. Shaded: the margin of \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points.",
+        lambda canvas: draw_rows(canvas, drawn, [panel], told=1.5),
+    )
+
+
+def _beyond(sources: Sources) -> list[str | Chart]:
+    """Baselines, secondary test and exploratory pairs."""
+    found = sources.comparison
+    blocks: list[str | Chart] = []
+    columns = ["", "difference", "p (Holm)", "verdict"]
+    if found.get("paired_baselines"):
+        rows = [_pair_row(one, label_of(one["first"])) for one in found["paired_baselines"]]
+        blocks += [
+            "<h3>Baselines</h3>",
+            table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
+        ]
+    corrected = found["details"].get("corrected_t", ())
+    if corrected:
+        rows = [
+            [label_of(one["first"]), interval({"value": one["mean"], **one}, sign=True), number(one["t"]), p_value(one["p"])]
+            for one in corrected
+        ]
+        head = ["input", "mean difference over folds", "t", "p"]
+        blocks += ["<h3>Secondary: corrected t test on the folds</h3>", table(head, rows), note(_CORRECTED)]
+    if found.get("paired_all"):
+        rows = [_pair_row(one, f"{label_of(one['first'])} minus {label_of(one['second'])}") for one in found["paired_all"]]
+        told = f"Exploratory: all {len(rows)} pairs, balanced accuracy"
+        blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=told, sortable=True)))
+    return blocks
+
+
+_CORRECTED = (
+    "The variance is corrected for overlapping training parts (Nadeau and Bengio 2003); not adjusted for multiplicity. "
+    "It shows how little seven folds alone can tell."
+)
+
+
+def _pair_row(one: Mapping[str, Any], name: str) -> list[Any]:
+    return [name, interval(one["difference"], sign=True), p_value(one["p_holm"]), verdict(one["verdict"])]
+
+
+def _pair_sheets(found: Mapping[str, Any]) -> list[Sheet]:
+    columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
+    rows = []
+    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc"):
+        for one in found.get(family, ()):
+            gap = one["difference"]
+            middle = [one["first"], one["second"], one["metric"], gap["value"], gap["low"], gap["high"]]
+            rows.append([family, *middle, one["p"], one["p_holm"], one["p_fdr"], one["verdict"]])
+    return [Sheet("differences", columns, rows)]

@@ -1,0 +1,159 @@
+"""What a report is made from: the files of one study, read once; nothing is computed or changed here.
+
+::
+
+    comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
+    subgroups.json  robustness.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from datamodules.tables import read_rows
+from experiments.plan import PlanError, Run
+from experiments.pooling import Pooled, pool_inputs
+from experiments.results import ResultsError, RunFolder
+
+Content = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run left: run.json, and the columns of history.tsv (empty cells are left out)."""
+
+    run: Run
+    facts: Content
+    history: Mapping[str, Sequence[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of one study. What a command has not made yet is None or empty.
+
+    Attributes:
+        folder: The study.
+        comparison: comparison.json.
+        records: The runs that the comparison was made from.
+        tables: Input -> internal test rows, one table a seed.
+        config: Settings of the first of these runs; all share them but input, fold and seed.
+        optional: Name without suffix -> content of flow.json, splits.json, baselines.json ...
+        external: Cohort -> external.json.
+        cohort: Rows of cohort.tsv.
+        splits: Rows of splits.tsv.
+        acquisition: Rows of acquisition.tsv.
+        newer: Runs whose predictions are newer than the comparison.
+    """
+
+    folder: Path
+    comparison: Content
+    records: Sequence[RunRecord]
+    tables: Mapping[str, Sequence[Pooled]]
+    config: Content
+    optional: Mapping[str, Any]
+    external: Mapping[str, Content]
+    cohort: Sequence[Mapping[str, str]]
+    splits: Sequence[Mapping[str, str]]
+    acquisition: Sequence[Mapping[str, str]]
+    newer: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.comparison["study"])
+
+    @property
+    def inputs(self) -> list[str]:
+        """Inputs in the order of the comparison."""
+        return list(self.tables)
+
+    def command(self, word: str) -> str:
+        """How a command is given for this study."""
+        return f"make {word} STUDY={self.folder.name}"
+
+
+OPTIONAL = ("flow", "splits", "baselines", "subgroups", "robustness", "controls", "table1")
+
+
+def read_sources(folder: Path) -> Sources:
+    """Read a study's files.
+
+    Raises:
+        PlanError: if there is no comparison yet.
+        ResultsError: if a file is damaged, or a run that the comparison names is gone.
+    """
+    if not (folder / "comparison.json").is_file():
+        raise PlanError(f"{folder / 'comparison.json'} is missing; make it with: make compare STUDY={folder.name}")
+    comparison = read_content(folder / "comparison.json")
+    if "details" not in comparison:
+        raise PlanError(
+            f"{folder / 'comparison.json'} is of an earlier version; make it again: make compare STUDY={folder.name}"
+        )
+    runs = {name: [_run(text) for text in names] for name, names in comparison["runs"].items()}
+    records = [_record(folder, run) for own in runs.values() for run in own]
+    gone = [one.run.name for one in records if one.facts.get("state") != "complete"]
+    if gone:
+        raise ResultsError(f"comparison.json names {gone[0]}, which is not complete any more; make compare STUDY={folder.name}")
+    made = (folder / "comparison.json").stat().st_mtime
+    return Sources(
+        folder=folder,
+        comparison=comparison,
+        records=records,
+        tables=pool_inputs(folder, runs),
+        config=_config(records[0].run.folder(folder) / "config.yaml"),
+        optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()},
+        external={path.parent.name: read_content(path) for path in sorted(folder.glob("external/*/external.json"))},
+        cohort=_rows(folder / "cohort.tsv"),
+        splits=_rows(folder / "splits.tsv"),
+        acquisition=_rows(folder / "acquisition.tsv"),
+        newer=[one.run.name for one in records if _changed(one.run.folder(folder) / "predictions.tsv") > made],
+    )
+
+
+def read_content(path: Path) -> Any:
+    """Content of a JSON file.
+
+    Raises:
+        ResultsError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path} is damaged ({error}); make it again") from None
+
+
+def _run(text: str) -> Run:
+    name, fold, seed = text.split("/")
+    return Run(name, int(fold.removeprefix("fold-")), int(seed.removeprefix("seed-")))
+
+
+def _record(folder: Path, run: Run) -> RunRecord:
+    own = RunFolder(run.folder(folder))
+    columns: dict[str, list[tuple[int, float]]] = {}
+    for row in _rows(own.path / "history.tsv"):
+        for name, value in row.items():
+            if name != "epoch" and value:
+                columns.setdefault(name, []).append((int(row["epoch"]), float(value)))
+    return RunRecord(run, own.facts(), columns)
+
+
+def _config(path: Path) -> Content:
+    if not path.is_file():
+        return {}
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return content if isinstance(content, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    rows = read_rows(path) if path.is_file() else []
+    return [{name: cell for name, cell in row.items() if name != "#"} for row in rows]
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime if path.is_file() else 0.0
