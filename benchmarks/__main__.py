@@ -1,0 +1,60 @@
+"""The command line of the measurements: ``python -m benchmarks WORD [options]``; ``all`` is what ``make bench`` runs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import time
+
+WORDS = {
+    "epochs": "wall time of a training epoch against TorchIO and MONAI",
+    "waiting": "share of an epoch that passes before the step",
+    "overhead": "Lightning, logging and callbacks over a bare loop",
+    "startup": "from the command to the first training step",
+    "store": "building and opening the store",
+    "memory": "memory of a run, and of eight that share the data",
+    "parts": "where the time of a training step goes",
+    "gpu": "a whole study's speed on a GPU against bound and roofline",
+    "figure": "docs/benchmarks.png and the README's table, from the kept results",
+}
+ALL = ("epochs", "waiting", "overhead", "startup", "store", "memory")
+INNER = ("child", "tenant")
+
+
+def main() -> int:
+    """Run one measurement, or all that need no GPU."""
+    words = sys.argv[1:]
+    if words and words[0] == "all":
+        return run_all(words[1:])
+    if not words or words[0] not in (*WORDS, *INNER):
+        print("python -m benchmarks WORD [--help]\n\n  all       what make bench runs: " + ", ".join(ALL))
+        print("\n".join(f"  {word:10s}{told}" for word, told in WORDS.items()))
+        return 2 if words and words[0] not in ("-h", "--help") else 0
+    module = importlib.import_module(f"benchmarks.{words[0]}")
+    try:
+        status: int = module.main(words[1:])
+    except ValueError as error:
+        if type(error).__name__ != "BenchError":
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    return status
+
+
+def run_all(options: list[str]) -> int:
+    """Every measurement in a process of its own, one after another, then the figure."""
+    began = time.perf_counter()
+    failed = []
+    for word in ALL:
+        print(f"== {word}: {WORDS[word]}", flush=True)
+        if subprocess.run([sys.executable, "-m", "benchmarks", word, *options], check=False).returncode:
+            failed.append(word)
+    if "--quick" not in options:
+        failed += ["figure"] if subprocess.run([sys.executable, "-m", "benchmarks", "figure"], check=False).returncode else []
+    print(f"{(time.perf_counter() - began) / 60:.1f} minutes" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

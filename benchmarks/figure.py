@@ -1,0 +1,100 @@
+"""Draw docs/benchmarks.png from the kept results, and print the README's table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.epochs import INPUTS, OURS
+from benchmarks.hardware import sentence
+from benchmarks.table import read
+
+PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks.png"
+NAMES = {
+    "torchio": "Lightning + TorchIO, from disk",
+    "monai-affine": "MONAI CacheDataset, shift by resampling",
+    "monai-persistent": "MONAI PersistentDataset, shift by cropping",
+    "monai-cache": "MONAI CacheDataset, shift by cropping",
+    OURS: "regionwise",
+}
+LOOKS = {
+    "torchio": ("#d55e00", "s"),
+    "monai-affine": ("#56b4e9", "^"),
+    "monai-persistent": ("#8c8c8c", "v"),
+    "monai-cache": ("#0072b2", "D"),
+    OURS: ("#111111", "o"),
+}
+"""Colour and mark of each contender, told apart by colour-blind readers too."""
+Rows = Sequence[dict[str, str]]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the picture and print the table."""
+    rows, facts = read("epochs")
+    draw(rows, facts, PICTURE)
+    print(f"{PICTURE.relative_to(Path.cwd()) if PICTURE.is_relative_to(Path.cwd()) else PICTURE}\n")
+    print(markdown(rows))
+    print(f"\n{facts['title']}. {sentence(facts['hardware'])}")
+    return 0
+
+
+def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
+    """Two panels: seconds a scan on a logarithmic axis, and what share of the epoch each contender waits for its batches."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    inputs = [name for name in INPUTS if any(row["input"] == name for row in rows)]
+    contenders = [name for name in NAMES if any(row["contender"] == name for row in rows)]
+    style: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
+    with mpl.rc_context(style):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, width_ratios=(1.45, 1), layout="constrained")
+        for place, contender in enumerate(contenders):
+            own = {row["input"]: row for row in rows if row["contender"] == contender}
+            at = [row + 0.16 * (place - (len(contenders) - 1) / 2) for row in range(len(inputs))]
+            middle, low, high, held = (
+                [float(own[name][column]) for name in inputs] for column in ("seconds_a_scan", "low", "high", "waiting")
+            )
+            held = [share + float(own[name]["preparing"]) for share, name in zip(held, inputs, strict=True)]
+            look = {"color": LOOKS[contender][0], "marker": LOOKS[contender][1], "linestyle": "none", "markersize": 5.5}
+            spread = [[m - a for m, a in zip(middle, low, strict=True)], [b - m for m, b in zip(middle, high, strict=True)]]
+            left.errorbar(middle, at, xerr=spread, elinewidth=1.1, capsize=2, label=NAMES[contender], **look)
+            right.plot([100 * share for share in held], at, **look)
+        left.set_xscale("log")
+        left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        left.set_xlabel("seconds a scan in a training epoch\n(logarithmic; bars: lowest and highest repetition)")
+        left.set_yticks(range(len(inputs)), [name.replace("_", " ") for name in inputs])
+        left.invert_yaxis()
+        right.set_xlabel("share of the epoch that passes before the step (%):\nloading, augmentation, region")
+        right.set_xlim(-2, 100)
+        for axis in (left, right):
+            axis.grid(axis="x", color="0.9", linewidth=0.7)
+            axis.set_axisbelow(True)
+            for row in range(1, len(inputs)):
+                axis.axhline(row - 0.5, color="0.85", linewidth=0.6)
+            axis.tick_params(axis="y", length=0)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False, fontsize=8.5)
+        figure.savefig(path, dpi=200)
+        plt.close(figure)
+
+
+def markdown(rows: Rows) -> str:
+    """The README's table: seconds a scan of regionwise, and how many times longer the others take."""
+    contenders = [name for name in NAMES if name != OURS and any(row["contender"] == name for row in rows)]
+    head = ["input", "regionwise, s a scan", *(NAMES[name] for name in contenders)]
+    lines = [" | ".join(head), "|".join(["---", *["--:"] * (len(head) - 1)])]
+    for name in INPUTS:
+        own = {row["contender"]: row for row in rows if row["input"] == name}
+        if OURS in own:
+            ratios = (own[peer] for peer in contenders)
+            cells = [f"{times(r['ratio'])}x ({times(r['ratio_low'])} to {times(r['ratio_high'])})" for r in ratios]
+            lines.append(" | ".join([f"`{name}`", f"{float(own[OURS]['seconds_a_scan']):.3f}", *cells]))
+    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
+
+
+def times(ratio: str) -> str:
+    """A ratio with two digits, or whole where it has more."""
+    value = float(ratio)
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"

@@ -1,0 +1,36 @@
+"""The training that every measurement of an epoch runs: the default preset's network and optimiser, float32, nothing logged."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pytorch_lightning as pl
+
+from benchmarks.clock import Epoch, EpochClock
+from lightning_modules.classifier import StratificationModule
+from lightning_modules.networks import ResidualCNN
+
+
+def quiet() -> None:
+    """Keep the libraries' notices out of the way; their errors stay."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+def module(width: int = 8) -> StratificationModule:
+    """The default preset's network and optimiser, from the same random state each time."""
+    pl.seed_everything(0, verbose=False)
+    return StratificationModule(ResidualCNN(width=width, dropout=0.2), optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01)
+
+
+def fit(data: pl.LightningDataModule, width: int, epochs: int, batches: int | None = None) -> list[Epoch]:
+    """Train a fresh network for some epochs, of some batches if given, and return their times."""
+    clock, network = EpochClock(), module(width)
+    trainer = pl.Trainer(
+        accelerator="cpu", devices=1, precision="32-true", max_epochs=epochs, limit_train_batches=batches, limit_val_batches=0,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False, callbacks=[clock], profiler=clock.spans,
+    )  # fmt: skip
+    trainer.fit(network, datamodule=data)
+    return clock.epochs

@@ -1,0 +1,197 @@
+"""How near a whole study comes to what the device can do: every input at 1 mm, 382 scans that are made in memory.
+
+Needs torch, pytorch-lightning, torchmetrics and numpy alone. Each input is trained by the Trainer as a run trains it (data,
+augmentation, tuning pass), then compared with the same network on random tensors that lie on the device (the bound), and with
+the roofline.
+
+    python -m benchmarks gpu                                        # on a GPU
+    python -m benchmarks gpu --device cpu --spacing 6 --scans 28    # a trial without one
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+import torch
+
+from benchmarks.clock import EpochClock
+from benchmarks.fitting import module, quiet
+from benchmarks.made import SCANS, made_data, made_image, template_grid
+from benchmarks.roofline import Roof, count, measure_roof, synchronize
+from benchmarks.table import BenchError, publish
+from datamodules.mri import BrainMRIDataModule
+from datamodules.store import PreparedCohort
+from regions.catalog import REGIONS
+
+UNIQUE = 8
+FOLDS = 7
+STUDY_EPOCHS = 100
+
+
+@dataclass(frozen=True)
+class MemoryCohort(PreparedCohort):
+    """Volumes in memory in the place of a store's files; rows share them."""
+
+    volumes: tuple[npt.NDArray[np.float16], ...] = ()
+
+    def _map(self, row: int, name: str) -> Any:
+        return self.volumes[row % len(self.volumes)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``gpu``."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--inputs", default=",".join(REGIONS))
+    parser.add_argument("--scans", type=int, default=SCANS)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--spacing", type=float, default=1.0)
+    parser.add_argument("--epochs", type=int, default=3, help="epochs that are measured, after one that is not")
+    parser.add_argument("--study-epochs", type=int, default=STUDY_EPOCHS, help="epochs of a run in the projected study")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("no CUDA device here; --device cpu tries the measurement out")
+    quiet()
+    device = torch.device(options.device)
+    precision = "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    roof = measure_roof(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
+    grid = template_grid(options.spacing)
+    volumes = tuple(made_image(grid, seed) for seed in range(min(UNIQUE, options.scans)))
+    prepared = MemoryCohort(None, grid, tuple(f"made-{row}" for row in range(options.scans)), volumes)  # type: ignore[arg-type]
+    rows = [measure(name, prepared, device, precision, roof, options) for name in options.inputs.split(",")]
+    hours = sum(row["run_minutes"] for row in rows) * FOLDS / 60
+    notes = (
+        f"{precision}; measured: {roof.flops / 1e12:.3g} TFLOP/s in a matrix product, {roof.bytes / 1e9:.4g} GB/s in a copy",
+        "epoch: training and tuning pass; over bound: its time over that of the same steps on resident random tensors",
+        "step over roof: a training step's time over what its arithmetic and unfused traffic need at least",
+        "busy: share of the time in which a kernel or a copy ran",
+        f"a study: {len(rows)} inputs, {FOLDS} folds, {options.study_epochs} epochs, one run after another: {hours:.2f} hours",
+    )
+    title = f"{options.device}: {options.scans} scans at {options.spacing:g} mm, batch {options.batch}, width {options.width}"
+    save = options.device == "cuda" and options.spacing == 1
+    publish("gpu", title, rows, notes, save=save, options=vars(options), study_hours=hours, roof=vars(roof))
+    return 0
+
+
+def measure(
+    name: str, prepared: PreparedCohort, device: torch.device, precision: str, roof: Roof, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One row of the table."""
+    data = made_data(prepared, name, options.batch)
+    network = module(options.width)
+    clock = EpochClock()
+    began = time.perf_counter()
+    trainer(device, precision, options.epochs + 1, clock).fit(network, datamodule=data)
+    whole = time.perf_counter() - began
+    epoch = float(np.median([one.wall for one in clock.epochs[1:]]))
+    once = max(whole - sum(one.wall for one in clock.epochs), 0.0) + max(clock.epochs[0].wall - epoch, 0.0)
+    scans = {part: len(rows) for part, rows in data.partitions.items()}
+    bound, step, least = bare(data, scans, device, precision, roof, options)
+    return {
+        "input": name,
+        "epochs_a_second": 1 / epoch,
+        "scans_a_second": (scans["train"] + scans["tuning"]) / epoch,
+        "bound_scans_a_second": (scans["train"] + scans["tuning"]) / bound,
+        "over_bound": epoch / bound,
+        "step_over_roof": step / least,
+        "waiting": float(np.median([one.waiting / one.wall for one in clock.epochs[1:]])),
+        "busy": busy_share(data, device, precision, options),
+        "run_minutes": (once + options.study_epochs * epoch) / 60,
+    }
+
+
+def trainer(device: torch.device, precision: str, epochs: int, clock: EpochClock, batches: int | None = None) -> pl.Trainer:
+    """A trainer that only trains, on the device."""
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, max_epochs=epochs,
+        precision=precision,  # type: ignore[arg-type]
+        limit_train_batches=batches, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, callbacks=[clock],
+        profiler=clock.spans,
+    )  # fmt: skip
+
+
+def bare(
+    data: BrainMRIDataModule,
+    scans: dict[str, int],
+    device: torch.device,
+    precision: str,
+    roof: Roof,
+    options: argparse.Namespace,
+) -> tuple[float, float, float]:
+    """Seconds on resident random tensors: of an epoch, of a training step, and of a step by the roofline."""
+    network = module(options.width).to(device)
+    optimizer = network.configure_optimizers()["optimizer"]
+    image = torch.randn(options.batch, 2, *data.box.shape, device=device)
+    label = torch.arange(options.batch, device=device) % 2
+
+    def step() -> None:
+        with cast(device, precision):
+            loss = torch.nn.functional.cross_entropy(network(image), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    def epoch() -> None:
+        network.train()
+        for _ in range(-(-scans["train"] // options.batch)):
+            step()
+        network.eval()
+        with torch.no_grad(), cast(device, precision):
+            for _ in range(-(-scans["tuning"] // options.batch)):
+                network(image)
+
+    step()
+    least = roof.seconds(*count(step))
+    seconds = [float(np.median([timed(work, device) for _ in range(options.epochs)])) for work in (epoch, step)]
+    return seconds[0], seconds[1], least
+
+
+def timed(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds of one piece of work, until the device has done it."""
+    synchronize(device)
+    began = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - began
+
+
+def cast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The precision of a run, without a Trainer."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+def busy_share(data: BrainMRIDataModule, device: torch.device, precision: str, options: argparse.Namespace) -> float | None:
+    """Share of the time between the first and the last kernel of some training batches in which a kernel or copy ran."""
+    if device.type != "cuda":
+        return None
+    clock = EpochClock()
+    few = trainer(device, precision, 2, clock, batches=16)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
+        few.fit(module(options.width), datamodule=data)
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profile.events() or []
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    return covered(spans[len(spans) // 2 :])
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float | None:
+    """Share of the time from the first start to the last end that sorted spans (start, end) cover; None without any."""
+    if not spans:
+        return None
+    total, reached = 0.0, spans[0][0]
+    for start, end in spans:
+        total += max(end - max(start, reached), 0.0)
+        reached = max(reached, end)
+    return total / (reached - spans[0][0]) if reached > spans[0][0] else None

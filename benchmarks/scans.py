@@ -1,0 +1,88 @@
+"""The scans that all contenders read: a synthetic cohort at 1 mm, written as .nii.gz, and regionwise's store of it.
+
+::
+
+    cohorts/benchmarks/1mm/   12 patients, one scan each: T1w, FLAIR, brain mask, label map
+    store/benchmarks/         regionwise's store of them, and the made volumes of ``benchmarks.made``
+    studies/benchmarks/       whatever a measurement writes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.cohort import LabelRule, Scan, read_cohort
+from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+from datamodules.splits import Splits
+from datamodules.store import PreparedCohort, open_store
+
+SCRATCH = Path("studies/benchmarks")
+SCANS, TRAINING = 12, 8
+RULE = LabelRule(threshold=2.5)
+
+
+def cohort_folder(spacing_mm: float = 1.0) -> Path:
+    """Where the cohort of a voxel size lies."""
+    return Path("cohorts/benchmarks") / f"{spacing_mm:g}mm"
+
+
+def store_folder() -> Path:
+    """Where regionwise's store of the benchmarks lies."""
+    return Path("store/benchmarks")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The scans of a measurement: the first are trained on, the others are the tuning and the test part."""
+
+    scans: tuple[Scan, ...]
+    prepared: PreparedCohort
+    splits: Splits
+
+    @property
+    def training(self) -> tuple[Scan, ...]:
+        """The scans of the training part."""
+        return tuple(self.scans[row] for row in self.splits.partitions(0, self.patients)["train"])
+
+    @property
+    def patients(self) -> list[str]:
+        """The patient of each scan."""
+        return [scan.patient for scan in self.scans]
+
+    @property
+    def labels(self) -> list[int]:
+        """The class of each scan; alternating, since only time is measured."""
+        return [row % 2 for row in range(len(self.scans))]
+
+
+def ensure_cohort(folder: Path, scans: int = SCANS, spacing_mm: float = 1.0) -> tuple[Scan, ...]:
+    """The scans of a synthetic cohort, which is drawn where it is missing (about a minute for 12 at 1 mm)."""
+    if not folder.is_dir():
+        print(f"drawing {scans} scans at {spacing_mm:g} mm into {folder}", flush=True)
+        options = PhantomOptions(patients=scans, scans=scans, spacing_mm=spacing_mm, seed=0)
+        write_phantom_cohort(folder, options, processes=2)
+    return read_cohort(folder, RULE).scans
+
+
+def open_bench(training: int = TRAINING, spacing_mm: float = 1.0) -> Bench:
+    """The scans and their store; both are made where they are missing.
+
+    Args:
+        training: Scans of an epoch.
+        spacing_mm: Side of a voxel.
+    """
+    scans = ensure_cohort(cohort_folder(spacing_mm), max(SCANS, training + 2), spacing_mm)
+    return Bench(scans, open_store(scans, store_folder(), workers=2), own_splits(scans, training))
+
+
+def own_splits(scans: Sequence[Scan], training: int) -> Splits:
+    """Fold 0 of 3: the first patients are trained on, the rest is dealt to the tuning and the test part in turn.
+
+    Raises:
+        ValueError: if fewer than two scans are left for tuning and test.
+    """
+    if training > len(scans) - 2:
+        raise ValueError(f"{training} training scans of {len(scans)} leave no tuning and test part")
+    return Splits({scan.patient: 2 if row < training else row % 2 for row, scan in enumerate(scans)}, 3, 0)

@@ -1,0 +1,90 @@
+"""The contenders of the benchmark make the same batches of the same scans, and their times are told apart correctly."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from benchmarks import contenders
+from benchmarks.fitting import fit
+from benchmarks.scans import Bench, own_splits
+from datamodules.augmentation import Augmentation
+from experiments.study import Study
+
+TRAINING = 3
+
+
+@pytest.fixture
+def bench(study: Study) -> Bench:
+    rows = list({scan.patient: row for row, scan in enumerate(study.cohort.scans)}.values())[: TRAINING + 2]
+    scans = tuple(study.cohort.scans[row] for row in rows)
+    prepared = replace(study.prepared, keys=tuple(study.prepared.keys[row] for row in rows))
+    return Bench(scans, prepared, own_splits(scans, TRAINING))
+
+
+def images(data: Any) -> list[torch.Tensor]:
+    """The training images as the network gets them, in an order that depends on nothing but what they hold."""
+    finish = data.finish if hasattr(data, "finish") else data.on_after_batch_transfer
+    batches = [finish(batch, 0) for batch in data.train_dataloader()]
+    return sorted((image for batch in batches for image in batch["image"]), key=lambda image: float(image.abs().double().sum()))
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [("torchio", "ventricles"), ("monai-cache", "global"), ("monai-affine", "ventricles"), ("monai-persistent", "ventricles")],
+)
+def test_without_chance_a_peer_makes_the_same_images(
+    bench: Bench, name: str, peer: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    pytest.importorskip("monai")
+    monkeypatch.setattr(contenders, "AUGMENTATION", Augmentation(flip=0, shift_mm=0, noise=0))
+    monkeypatch.setattr(contenders, "MULTIPLE", 1)  # so that no peer cuts into the brain at 6 mm
+    monkeypatch.setattr(contenders, "SCRATCH", tmp_path)
+    ours = images(contenders.CONTENDERS["regionwise"](bench, name, TRAINING, 0))
+    theirs = images(contenders.CONTENDERS[peer](bench, name, TRAINING, 0))
+    assert len(ours) == len(theirs) == TRAINING
+    for own, other in zip(ours, theirs, strict=True):
+        if peer != "torchio":
+            assert own.shape == other.shape
+            torch.testing.assert_close(own, other.float(), atol=0.01, rtol=0.002)
+        values = [image[:, image.abs().sum(0) > 1e-6].flatten().sort().values for image in (own, other)]
+        torch.testing.assert_close(values[0], values[1].float(), atol=0.01, rtol=0.002)
+
+
+def test_an_epoch_is_the_sum_of_its_parts(bench: Bench) -> None:
+    epochs = fit(contenders.CONTENDERS["regionwise"](bench, "brainstem", 2, 0), 2, 3)
+    assert len(epochs) == 3
+    for epoch in epochs:
+        assert epoch.step > 0
+        assert 0 < epoch.waiting + epoch.preparing + epoch.step <= epoch.wall
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+def test_waiting_is_what_the_loader_takes() -> None:
+    class Slow(pl.LightningDataModule):
+        def train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader(SlowSet(), batch_size=1, num_workers=0)
+
+    (epoch,) = fit(Slow(), 1, 1)
+    assert 3 * PAUSE <= epoch.waiting <= epoch.wall
+
+
+PAUSE = 0.02
+
+
+class SlowSet(torch.utils.data.Dataset[Any]):
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, row: int) -> Any:
+        import time
+
+        time.sleep(PAUSE)
+        return {"image": torch.zeros(2, 8, 8, 16), "label": row % 2}
+
+
+def test_too_few_scans_are_refused(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="no tuning and test part"):
+        own_splits(bench.scans, len(bench.scans) - 1)
