@@ -16,7 +16,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan compare report submit status cancel sync dashboard leet phantoms lint types clean
+.PHONY: help install demo test check fold sweep plan baselines compare controls external report submit status cancel sync dashboard leet phantoms prepare adopt bench bench-gpu lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name told; do printf '  make %-9s %s\n' "$$name" "$$told"; done
@@ -38,22 +38,31 @@ test: $(STAMP) ## lint, types and all tests but the long ones
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(ARGS)
 
-check: $(STAMP) ## what would be trained: exclusions, classes per fold, boxes, disk
+check: $(STAMP) ## before training: quality of the scans, exclusions, balance, doubles, precision, cost
 	@$(RUN) check $(OPTIONS)
 
 fold: $(STAMP) ## one run: make fold FOLD=3 ROI=gray_matter
 	@$(RUN) fold --roi "$(ROI)" --fold "$(FOLD)" $(OPTIONS)
 
 sweep: $(STAMP) ## every missing run of the study: make sweep GPUS=0,1 or JOBS=2
-	@$(RUN) sweep $(if $(GPUS),--gpus "$(GPUS)") $(if $(JOBS),--jobs "$(JOBS)") $(GRID) $(OPTIONS)
+	@$(RUN) sweep $(if $(GPUS),--gpus "$(GPUS)") $(if $(PER_DEVICE),--per_device "$(PER_DEVICE)") $(if $(JOBS),--jobs "$(JOBS)") $(GRID) $(OPTIONS)
 
 plan: $(STAMP) ## the commands of the missing runs, one a line
 	@$(RUN) plan $(GRID) $(OPTIONS)
 
-compare: $(STAMP) ## the comparison of the inputs, from the runs' files
-	@$(RUN) compare $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEED),--seed "$(SEED)") $(STUDY_ONLY) $(ARGS)
+baselines: $(STAMP) ## age, sex, volumes and mean intensities on the same folds, for the comparison
+	@$(RUN) baselines $(OPTIONS)
 
-report: $(STAMP) ## print the comparison again
+compare: $(STAMP) ## the comparison of the inputs, from the runs' files
+	@$(RUN) compare $(GRID) $(if $(SEED),--seed "$(SEED)") $(STUDY_ONLY) $(ARGS)
+
+controls: $(STAMP) ## what else could explain the result: permuted labels, mask only, header only, ...
+	@$(RUN) controls $(if $(INPUTS),--inputs "$(INPUTS)") $(OPTIONS)
+
+external: $(STAMP) ## score an external cohort with frozen models: make external COHORT=dir STUDY=name
+	@$(RUN) external $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") $(ARGS)
+
+report: $(STAMP) ## report.html, figures/ and tables/ of the study: make report STUDY=demo, with slices of failures: ARGS=--images
 	@$(RUN) report $(STUDY_ONLY) $(ARGS)
 
 submit: $(STAMP) ## every missing run on Slurm: make submit PARTITION=gpu TIME=8:00:00 MEM=32G CONCURRENCY=6 DRY=1
@@ -76,6 +85,18 @@ leet: $(STAMP) ## the study in W&B's terminal dashboard
 
 phantoms: $(STAMP) ## a synthetic cohort: make phantoms OUT=cohorts/mine PHANTOM=literature
 	@$(RUN) phantoms --out "$(OUT)" $(if $(PHANTOM),--phantom "$(PHANTOM)") $(if $(SEED),--seed "$(SEED)") $(ARGS)
+
+prepare: $(STAMP) ## raw BIDS scans to a cohort in MNI152 space: make prepare BIDS=/data/ms OUT=cohorts/ms
+	@$(RUN) prepare $(if $(BIDS),--bids "$(BIDS)") $(if $(OUT),--out "$(OUT)") $(if $(JOBS),--jobs "$(JOBS)") $(ARGS)
+
+adopt: $(STAMP) ## a public MS dataset as a cohort: make adopt DATASET=msleseg FROM=/data/MSLesSeg OUT=cohorts/msleseg
+	@$(RUN) adopt $(if $(DATASET),--dataset "$(DATASET)") $(if $(FROM),--from "$(FROM)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+bench: $(STAMP) ## speed and memory against TorchIO and MONAI, on the processor: make bench ARGS=--quick
+	@$(VENV)/bin/python -m benchmarks all $(ARGS)
+
+bench-gpu: $(STAMP) ## a whole study's speed on a GPU, against the network alone and the card's roofline
+	@$(VENV)/bin/python -m benchmarks gpu $(ARGS)
 
 lint: $(STAMP) ## format and lint the code
 	$(VENV)/bin/ruff format .

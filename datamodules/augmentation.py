@@ -118,14 +118,13 @@ class Augmenter:
         out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
         for target, volume, row in zip(out, image, rows, strict=True):
             target.copy_(move(volume, row, drawn))
-        outside = out[:, :1] == 0
+        inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
         if self.options.gamma:
             exponent = torch.tensor(drawn.exponent[rows], dtype=torch.float32, device=out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
         if self.options.noise:
-            for target, row in zip(out, rows, strict=True):
-                self._add_noise(target, row, epoch, drawn)
-        out.masked_fill_(outside, 0.0)
+            for target, brain, row in zip(out, inside, rows, strict=True):
+                self._add_noise(target, brain, row, epoch, drawn)
         if labels is None:
             return out, None
         return out, torch.cat([move(one[None], row, drawn) for one, row in zip(labels, rows, strict=True)])
@@ -180,8 +179,11 @@ class Augmenter:
         moved = F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0]
         return moved if mode == "bilinear" else moved.to(volume.dtype)
 
-    def _add_noise(self, image: Tensor, row: int, epoch: int, drawn: Parameters) -> None:
-        """Add a scan's noise to (C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid."""
+    def _add_noise(self, image: Tensor, brain: Tensor, row: int, epoch: int, drawn: Parameters) -> None:
+        """Add a scan's noise to (C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.
+
+        ``brain`` (1, *box.shape) is 1 where noise is added and 0 elsewhere.
+        """
         count = image.shape[0] * math.prod(self.grid.shape)
         if self._noise is None or self._noise[:2] != (epoch, image.device):
             generator = torch.Generator(image.device).manual_seed(drawn.noise_seed)
@@ -192,7 +194,7 @@ class Augmenter:
         ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]
         i, j, k = (slice(a, b) for a, b in ends)
         x, y, z = (slice(a - s, b - s) for (a, b), s in zip(ends, self.box.start, strict=True))
-        image[:, x, y, z] += whole[:, i, j, k]
+        image[:, x, y, z].addcmul_(whole[:, i, j, k], brain[:, x, y, z])
 
 
 def _whole(share: npt.NDArray[np.float64], most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -30,11 +30,17 @@ def region_step(
     return (mask if region.labels else None), region_box(mask, grid, multiple_of)
 
 
-def crop_to_box(whole: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
-    """Copy a box out of an array (..., I, J, K), zero where the box reaches outside; reads no more than the box."""
+def crop_to_box(whole: np.ndarray[Any, Any], box: Box, out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+    """Copy a box out of an array (..., I, J, K), zero where the box reaches outside; reads no more than the box.
+
+    Args:
+        whole: The array.
+        box: What is copied.
+        out: (..., *box.shape), zero everywhere; a new array without it.
+    """
     sides = whole.shape[-3:]
     inside = [(min(max(a, 0), n), max(min(b, n), 0)) for a, b, n in zip(box.start, box.stop, sides, strict=True)]
-    out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype)
+    out = np.zeros((*whole.shape[:-3], *box.shape), dtype=whole.dtype) if out is None else out
     if all(a < b for a, b in inside):
         i, j, k = (slice(a - s, b - s) for (a, b), s in zip(inside, box.start, strict=True))
         out[..., i, j, k] = whole[..., slice(*inside[0]), slice(*inside[1]), slice(*inside[2])]

@@ -6,6 +6,7 @@
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
     <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
     <store>/sources.json                 see ``datamodules.sources``
+    <store>/grids.json                   see ``datamodules.headers``
 
 A key is the SHA-256 of the source files' bytes, the grid and the version of the code, so a changed byte gives another key. A
 volume's folder appears by one rename when it is complete; a lock per key keeps processes from making the same one twice, and
@@ -30,6 +31,7 @@ import numpy.typing as npt
 from datamodules.atomic import locked, write_atomically, write_text
 from datamodules.boxes import crop_to_box
 from datamodules.cohort import Exclusion, Scan
+from datamodules.headers import KnownGrids
 from datamodules.sources import Source, hash_sources, refuse_changed, sources_of, unusable_sources
 from datamodules.transforms import CODE_VERSION, ScanError, prepare_scan, study_grid
 from regions.grid import Box, Grid
@@ -100,7 +102,11 @@ def _damaged(path: Path, how: str) -> ScanError:
 
 
 def open_store(
-    scans: Sequence[Scan], folder: Path, workers: int = 1, on_scan: Callable[[int, int], None] | None = None
+    scans: Sequence[Scan],
+    folder: Path,
+    workers: int = 1,
+    on_scan: Callable[[int, int], None] | None = None,
+    grid: Grid | None = None,
 ) -> PreparedCohort:
     """Find the prepared volume of every scan, and make those that are missing.
 
@@ -109,13 +115,18 @@ def open_store(
         folder: The store; one folder can serve many cohorts.
         workers: Threads that prepare scans.
         on_scan: Called with (done, to do) after each scan that was prepared.
+        grid: The voxels on which the volumes lie; None takes those that most of the scans have. An external cohort is given the
+            grid of the study whose models it meets.
 
     Raises:
         BrokenScansError: naming all scans whose files cannot be used; the others are kept.
         OSError: if the folder cannot be written.
     """
-    grid = study_grid([scan.t1w for scan in scans])
     sources, unreadable = hash_sources(scans, folder / "sources.json")
+    if grid is None:
+        known = KnownGrids(folder / "grids.json", sources)
+        grid = study_grid([scan.t1w for scan in scans], grid_of=known)
+        known.save()
     broken = unusable_sources(scans, sources, unreadable)
     gone = {one.name for one in broken}
     keys = {scan.name: _key(scan, grid, sources) for scan in scans if scan.name not in gone}

@@ -5,6 +5,7 @@ A user's mistake ends in one plain line and status 2; an unexpected error shows 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from collections.abc import Sequence
@@ -12,11 +13,16 @@ from collections.abc import Sequence
 WORDS = {
     "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
     "phantoms": "write a synthetic cohort with a known effect",
-    "check": "what would be trained: exclusions, classes per fold, boxes, disk",
+    "adopt": "a public MS dataset as a cohort, or several cohorts as one",
+    "prepare": "raw BIDS scans with skull to a cohort in MNI152 space",
+    "check": "before training: quality of the scans, exclusions, balance, doubles, precision, cost",
     "fold": "train one run: --roi gray_matter --fold 3",
     "sweep": "train every run of the study that is missing",
+    "baselines": "what age, sex, volumes and mean intensities alone can do, on the same folds",
     "compare": "the comparison of the inputs, from the runs' files",
-    "report": "print the study's comparison again",
+    "controls": "what else could explain the result: permuted labels, mask only, header only, ...",
+    "external": "score an external cohort with the study's frozen models",
+    "report": "the study's comparison again, and its report.html, figures/ and tables/",
     "work": "take missing runs one after another (started by sweep)",
     "sync": "upload the study's offline W&B runs, and look whether they arrived",
     "dashboard": "the study's W&B workspace, as JSON without a key, saved with one",
@@ -31,6 +37,8 @@ WORDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        gc.set_threshold(100_000, 10, 10)  # imports make a million objects that stay; looking through them again took a fifth
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -94,7 +102,7 @@ def help_of(word: str) -> int:
     module = importlib.import_module(f"experiments.{word}")
     print((module.__doc__ or "").strip(), "\n")
     print((module.main.__doc__ or "").strip(), "\n")
-    if word in ("fold", "sweep", "submit", "work", "demo"):
+    if word in ("fold", "sweep", "submit", "work", "demo", "controls", "baselines"):
         from experiments.settings import build_parser
 
         build_parser().print_help()

@@ -201,8 +201,10 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
         What run.json adds: threshold, best epoch, timings, peak memory.
     """
     from experiments import training
+    from experiments.allocation import keep_freed_memory
 
     quiet_libraries()
+    keep_freed_memory()
     stop_if_interrupted()
     parts = training.assemble(settings, study, run, folder, console, quiet)
     completed = False

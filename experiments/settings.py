@@ -79,7 +79,7 @@ def build_parser() -> ArgumentParser:
     parser.add_class_arguments(
         BrainMRIDataModule,
         "data",
-        skip={"prepared", "patients", "labels", "splits", "fold", "region", "multiple_of", "seed"},
+        skip={"prepared", "patients", "labels", "splits", "fold", "region", "multiple_of", "seed", "mask", "content"},
         instantiate=False,
     )
     parser.add_subclass_arguments(nn.Module, "network", required=False)

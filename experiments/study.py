@@ -2,14 +2,14 @@
 
 ::
 
-    studies/<name>/  cohort.tsv  flow.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
+    studies/<name>/  cohort.tsv  flow.json  grid.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,8 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
         splits = load_splits(path, cohort.scans)
+        if not (options.folder / "grid.json").is_file():
+            write_json(options.folder / "grid.json", asdict(prepared.grid))
     _check_made_alike(options, read_facts(path), digest)
     return Study(options.folder, cohort, prepared, splits, digest)
 

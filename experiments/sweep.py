@@ -32,14 +32,16 @@ class SweepError(ValueError):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``sweep``: --gpus 0,1, --jobs N, --inputs, --seeds, --restart, and every setting.
+    """Command line of ``sweep``: --gpus 0,1, --per_device N, --jobs N, --isolate, --inputs, --seeds, --restart, every setting.
 
-    --jobs is the number of CPU workers; --restart sets runs of other settings aside.
+    --per_device is the number of workers on each GPU, --jobs that of CPU workers; a worker takes run after run, with --isolate
+    each in a process of its own; --restart sets runs of other settings aside.
     """
     light = argparse.ArgumentParser(prog="regionwise sweep", add_help=False, allow_abbrev=False)
-    for name in ("gpus", "jobs", "inputs", "seeds"):
+    for name in ("gpus", "per_device", "jobs", "inputs", "seeds"):
         light.add_argument(f"--{name}", default="")
     light.add_argument("--restart", action="store_true")
+    light.add_argument("--isolate", action="store_true")
     known, rest = light.parse_known_args(arguments)
 
     from rich.console import Console
@@ -55,17 +57,18 @@ def main(arguments: Sequence[str]) -> int:
     runs = planned_runs(settings, known.inputs, known.seeds)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
-    devices = worker_devices(known.gpus, known.jobs)
-    passed_on = [*rest, "--inputs", known.inputs, "--seeds", known.seeds]
+    devices = worker_devices(known.gpus, known.jobs, known.per_device)
+    passed_on = [*rest, "--inputs", known.inputs, "--seeds", known.seeds, *(["--isolate"] if known.isolate else [])]
     return sweep(settings, study, runs, devices, passed_on, console, known.restart)
 
 
-def worker_devices(gpus: str, jobs: str) -> list[dict[str, str]]:
+def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str, str]]:
     """The environment of each worker: its GPU, or its share of the CPU's threads.
 
     Args:
         gpus: GPU numbers separated by commas; a number given twice gets two workers. Empty: all that torch sees.
         jobs: Number of CPU workers; empty: up to four, one per core.
+        per_device: Number of workers on each GPU; empty: one. Small inputs leave a large GPU idle for most of the time.
 
     Raises:
         SweepError: if a number is none.
@@ -75,12 +78,15 @@ def worker_devices(gpus: str, jobs: str) -> list[dict[str, str]]:
     names = [text.strip() for text in gpus.split(",") if text.strip()]
     if any(not name.isdecimal() for name in names):
         raise SweepError(f"GPUS={gpus} is not a list of numbers; write for example GPUS=0,1")
-    if jobs and (not jobs.isdecimal() or int(jobs) < 1):
-        raise SweepError(f"JOBS={jobs} is not a number from 1")
+    for option, text in (("JOBS", jobs), ("PER_DEVICE", per_device)):
+        if text and (not text.isdecimal() or int(text) < 1):
+            raise SweepError(f"{option}={text} is not a number from 1")
     if not names and not jobs and torch.cuda.is_available():
         names = [str(number) for number in range(torch.cuda.device_count())]
     if names:
-        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+        return [{"CUDA_VISIBLE_DEVICES": name} for _ in range(int(per_device or 1)) for name in names]
+    if per_device:
+        raise SweepError(f"PER_DEVICE={per_device} is for GPUs, and there is none here; JOBS={per_device} sets the CPU workers")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = int(jobs) if jobs else min(4, cores)
     return [{"OMP_NUM_THREADS": str(max(1, cores // count))}] * count

@@ -10,17 +10,22 @@ import argparse
 import errno
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.interruption import RESUME, forget_scheduler, install_handlers, interrupted
+from experiments.interruption import RESUME, TAKEN, forget_scheduler, install_handlers, interrupted
 
 WAIT_SECONDS = 2
+POLL_SECONDS = 0.2
+ATTEMPTS = 3
+"""Processes that a run gets when the system kills them."""
 
 if TYPE_CHECKING:
     from experiments.plan import Run
@@ -29,13 +34,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``work``: --inputs, --seeds, --follow (stop with the parent process), and every setting."""
+    """Command line of ``work``: --inputs, --seeds, --isolate, --follow (stop with the parent process), and every setting."""
     install_handlers()
     forget_scheduler()
     light = argparse.ArgumentParser(prog="regionwise work", add_help=False, allow_abbrev=False)
     light.add_argument("--inputs", default="")
     light.add_argument("--seeds", default="")
     light.add_argument("--follow", type=int, default=0)
+    light.add_argument("--isolate", action="store_true")
     known, rest = light.parse_known_args(arguments)
     if known.follow:
         threading.Thread(target=_follow, args=(known.follow,), daemon=True).start()
@@ -46,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
     settings = parse_settings(rest)
     runs = planned_runs(settings, known.inputs, known.seeds)
-    return work(settings, open_study(settings.study_options()), runs)
+    return work(settings, open_study(settings.study_options()), runs, rest if known.isolate else None)
 
 
 def _follow(parent: int) -> None:
@@ -55,23 +61,29 @@ def _follow(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def work(settings: Settings, study: Study, runs: Sequence[Run]) -> int:
+def work(settings: Settings, study: Study, runs: Sequence[Run], isolated: Sequence[str] | None = None) -> int:
     """Train whatever is neither complete nor in another process's hands, and wait for what others have at hand.
+
+    Args:
+        settings: All settings.
+        study: The opened study.
+        runs: All runs.
+        isolated: Settings as on the command line: each run gets a process of its own. None trains in this process.
 
     Returns:
         0 when every run is complete, 1 when a run failed or the disk takes nothing more, 75 when a signal came.
     """
     os.environ.setdefault("REGIONWISE_SWEEP", uuid.uuid4().hex[:12])
-    failed = False
+    lost: Counter[Run] = Counter()
     while True:
         states = {run: _state(settings, study, run) for run in runs}
-        to_do = [run for run, state in states.items() if state in ("missing", "interrupted")]
+        to_do = [run for run, state in states.items() if state in ("missing", "interrupted") and lost[run] < ATTEMPTS]
         for run in to_do:
             if interrupted():
                 return RESUME
             if _state(settings, study, run) in ("missing", "interrupted"):
                 try:
-                    failed |= not _train(settings, study, run)
+                    lost[run] += not (_train(settings, study, run) if isolated is None else _train_apart(run, isolated))
                 except OSError as error:
                     print(f"stopped: {error}; every further run would fail alike", flush=True)
                     return 1
@@ -79,7 +91,7 @@ def work(settings: Settings, study: Study, runs: Sequence[Run]) -> int:
             return RESUME
         if not to_do:
             if "running" not in states.values():
-                return int(failed)
+                return int(any(state != "complete" for state in states.values()))
             time.sleep(WAIT_SECONDS)
 
 
@@ -107,6 +119,23 @@ def _train(settings: Settings, study: Study, run: Run) -> bool:
     finally:
         sys.stdout.flush()
     return False
+
+
+def _train_apart(run: Run, arguments: Sequence[str]) -> bool:
+    """Train one run in a fresh process, and pass a signal on to it; False when it failed.
+
+    A failure is in the run's folder; a process that the system killed leaves its run interrupted, to be tried again.
+    """
+    print(f"== {run.name}, in a process of its own", flush=True)
+    words = ["fold", "--roi", run.input, "--fold", str(run.fold), "--seed", str(run.seed), *arguments]
+    with subprocess.Popen([sys.executable, "-m", "experiments", *words], stdin=subprocess.DEVNULL) as process:
+        told = False
+        while process.poll() is None:
+            if interrupted() and not told:
+                process.terminate()
+                told = True
+            time.sleep(POLL_SECONDS)
+    return process.returncode in (0, RESUME, TAKEN)
 
 
 def _state(settings: Settings, study: Study, run: Run) -> str:

@@ -50,11 +50,13 @@ class ResumeRandomness(pl.Callback):
 class Stopwatch(pl.Callback):
     """Measure what each epoch takes; the sums survive a resume.
 
-    ``seconds`` holds the wall time of each epoch, training and tuning together; ``samples`` the training scans of each epoch.
+    ``seconds`` holds the wall time of each epoch, training and tuning together; ``waiting`` the part of it in which the
+    training waited for its data, as the loader tells; ``samples`` the training scans of each epoch.
     """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.waiting: list[float] = []
         self.samples: list[int] = []
         self._count = 0
 
@@ -73,13 +75,16 @@ class Stopwatch(pl.Callback):
         """Stop the clock; Lightning has run the tuning part by now."""
         self.seconds.append(time.perf_counter() - self._start)
         self.samples.append(self._count)
+        self.waiting.append(float(getattr(trainer.train_dataloader, "waited", 0.0)))
         pl_module.log("throughput/scans_per_second", self._count / self.seconds[-1])
+        pl_module.log("throughput/waiting_share", self.waiting[-1] / self.seconds[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """The measured times."""
-        return {"seconds": self.seconds, "samples": self.samples}
+        return {"seconds": self.seconds, "waiting": self.waiting, "samples": self.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the measured times of the run's first part."""
         self.seconds = list(state_dict["seconds"])
+        self.waiting = list(state_dict["waiting"])
         self.samples = list(state_dict["samples"])

@@ -29,6 +29,7 @@ class StratificationModule(pl.LightningModule):
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
+        compile: Let ``torch.compile`` rewrite the network: a minute or more for the first batches, and a C++ compiler on a CPU.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class StratificationModule(pl.LightningModule):
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
         channels_last: bool = True,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
@@ -53,10 +55,13 @@ class StratificationModule(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
         self._tuning: list[tuple[Tensor, Tensor]] = []
+        if compile:
+            self.network.compile()
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) float to logits (B, 2) float32."""
-        if self.hparams["channels_last"]:
+        lays_out = None if self.hparams["compile"] else getattr(self.network, "lays_out", None)
+        if self.hparams["channels_last"] and not (lays_out and lays_out(image)):
             image = image.contiguous(memory_format=torch.channels_last_3d)
         return self.network(image).float()
 
@@ -106,13 +111,19 @@ class StratificationModule(pl.LightningModule):
         return {"index": batch["index"], "label": batch["label"], "probability": positive_probability(logits)}
 
     def configure_optimizers(self) -> Any:
-        """Adam or AdamW with an exponential schedule, stepped once per epoch."""
+        """Adam or AdamW with an exponential schedule, stepped once per epoch.
+
+        The fused form is one kernel for all weights. In 16-mixed it would undo the loss's scale itself, and Lightning would
+        refuse to clip gradients; there the plain form is taken.
+        """
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.hparams["optimizer"]]
+        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         optimizer = kind(
             self.parameters(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             weight_decay=self.hparams["weight_decay"],
+            fused=self.device.type in ("cpu", "cuda") and not scaled,
         )
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["lr_decay"])
         return {"optimizer": optimizer, "lr_scheduler": schedule}

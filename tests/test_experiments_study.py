@@ -39,6 +39,7 @@ def test_first_open_writes_the_study(study: Study) -> None:
         ".lock",
         "cohort.tsv",
         "flow.json",
+        "grid.json",
         "splits.json",
         "splits.tsv",
     ]
@@ -145,7 +146,7 @@ def test_broken_scans_are_refused_or_counted(own: StudyOptions) -> None:
     kept = open_study(replace(own, broken="exclude"))
     assert len(kept.cohort.scans) == len(kept.prepared.keys) == 24
     flow = json.loads((own.folder / "flow.json").read_text())
-    assert flow["found"] == {"scans": 25, "patients": 21}
+    assert (flow["found"]["scans"], flow["found"]["patients"]) == (25, 21)
     (broken,) = flow["excluded"]
     assert (broken["reason"], broken["scans"], broken["patients"]) == ("image cannot be used", 1, 1)
     assert broken["who"][0]["patient"] == "sub-0001"

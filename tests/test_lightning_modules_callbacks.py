@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -72,22 +73,24 @@ class Logged:
         self.values.append((name, value))
 
 
-def epoch(watch: Stopwatch, module: Logged, sizes: list[int]) -> None:
+def epoch(watch: Stopwatch, module: Logged, sizes: list[int], waited: float = 0.5) -> None:
     lightning = cast(pl.LightningModule, module)
-    watch.on_train_epoch_start(NOBODY, lightning)
+    trainer = cast(pl.Trainer, SimpleNamespace(train_dataloader=SimpleNamespace(waited=waited)))
+    watch.on_train_epoch_start(trainer, lightning)
     for number, size in enumerate(sizes):
-        watch.on_train_batch_end(NOBODY, lightning, None, {"label": torch.zeros(size)}, number)
-    watch.on_train_epoch_end(NOBODY, lightning)
+        watch.on_train_batch_end(trainer, lightning, None, {"label": torch.zeros(size)}, number)
+    watch.on_train_epoch_end(trainer, lightning)
 
 
 def test_the_stopwatch_counts_scans_and_seconds_of_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 14.0, 20.0, 22.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     watch, module = Stopwatch(), Logged()
-    epoch(watch, module, [5, 3])
-    epoch(watch, module, [4, 4, 1])
-    assert (watch.seconds, watch.samples) == ([4.0, 2.0], [8, 9])
-    assert module.values == [("throughput/scans_per_second", 2.0), ("throughput/scans_per_second", 4.5)]
+    epoch(watch, module, [5, 3], waited=1.0)
+    epoch(watch, module, [4, 4, 1], waited=0.5)
+    assert (watch.seconds, watch.waiting, watch.samples) == ([4.0, 2.0], [1.0, 0.5], [8, 9])
+    names = ("throughput/scans_per_second", "throughput/waiting_share")
+    assert module.values == [*zip(names, (2.0, 0.25), strict=True), *zip(names, (4.5, 0.25), strict=True)]
 
 
 def test_the_stopwatch_goes_on_after_a_resume() -> None:
@@ -96,5 +99,6 @@ def test_the_stopwatch_goes_on_after_a_resume() -> None:
     later.load_state_dict(watch.state_dict())
     epoch(later, Logged(), [2])
     assert later.samples == [5, 2]
+    assert later.waiting == [0.5, 0.5]
     assert later.seconds[0] == watch.seconds[0]
     assert watch.samples == [5]

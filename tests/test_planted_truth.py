@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,15 @@ from experiments.plan import grid
 from experiments.settings import parse_settings
 from experiments.study import open_study
 from experiments.work import work
+from regions.catalog import REGIONS
 
 INPUTS = ("global", "ventricles", "brainstem")
 
 
-def trained(folder: Path, phantom: str) -> StudyComparison:
-    """All folds of three inputs on a cohort of 84 patients at 6 mm, compared."""
+def trained(folder: Path, phantom: str, inputs: Sequence[str] = INPUTS, seed: int = 3) -> StudyComparison:
+    """All folds of some inputs on a cohort of 84 patients at 6 mm, compared."""
     cohort = write_phantom_cohort(
-        folder / "cohort", PhantomOptions(preset=phantom, patients=84, scans=100, spacing_mm=6.0, seed=3)
+        folder / "cohort", PhantomOptions(preset=phantom, patients=84, scans=100, spacing_mm=6.0, seed=seed)
     )
     words = [
         "--preset",
@@ -45,8 +47,8 @@ def trained(folder: Path, phantom: str) -> StudyComparison:
     ]
     settings = parse_settings(words)
     study = open_study(settings.study_options())
-    assert work(settings, study, grid(INPUTS, [0])) == 0
-    return compare(study.folder, INPUTS, draws=2000)
+    assert work(settings, study, grid(inputs, [0])) == 0
+    return compare(study.folder, inputs, draws=2000)
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +98,38 @@ def test_without_an_effect_every_interval_holds_one_half(null, name, metric) -> 
 @pytest.mark.slow
 def test_without_an_effect_no_input_is_called_different(null) -> None:
     assert {one.verdict for one in null.paired} == {"not distinguishable"}
+
+
+@pytest.fixture(scope="module", params=["brainstem", "gray_matter"])
+def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, StudyComparison]:
+    """A region, and what was found of the inputs on a cohort in which it alone differs."""
+    inputs = list(dict.fromkeys((*INPUTS, request.param)))
+    return request.param, trained(tmp_path_factory.mktemp(request.param), f"single_region:{request.param}", inputs)
+
+
+@pytest.mark.long
+def test_an_effect_in_one_region_is_found_best_by_that_region_or_the_whole_brain(planted) -> None:
+    region, found = planted
+    for metric in ("balanced_accuracy", "auc"):
+        values = {name: estimates[metric].value for name, estimates in found.estimates.items()}
+        assert max(values, key=values.__getitem__) in (region, "global")
+    own = found.estimates[region]["auc"]
+    assert own.low is not None
+    assert own.low > 0.6
+
+
+@pytest.mark.long
+def test_an_input_that_does_not_show_it_finds_nothing(planted) -> None:
+    region, found = planted
+    for name in set(found.estimates) - {region, "global"}:
+        estimate = found.estimates[name]["auc"]
+        assert estimate.low is not None
+        assert estimate.low < 0.5
+
+
+@pytest.mark.long
+def test_without_an_effect_none_of_the_six_inputs_is_called_different(tmp_path) -> None:
+    found = trained(tmp_path, "null", list(REGIONS))
+    assert {one.verdict for one in found.paired} <= {"not distinguishable"}
+    conspicuous = [name for name, metrics in found.estimates.items() if not metrics["auc"].low < 0.5 < metrics["auc"].high]
+    assert len(conspicuous) <= 1

@@ -1,0 +1,247 @@
+"""From stored volumes to batches that are there when they are needed: what is kept where, and what is read ahead.
+
+A part's boxes lie in one of three places:
+
+- ``device``: in the GPU's own memory, where half of what is free there holds them. A batch is then one gather on the GPU.
+- ``resident``: in this process's memory, where they are small.
+- ``mapped``: in the store's files, mapped into memory. All runs of a machine share that one copy, the system's page cache.
+  A thread reads the next batches while the network works on one; on their way to a GPU they go through pinned memory and over a
+  stream of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from datamodules.boxes import crop_to_box
+from datamodules.store import PreparedCohort
+from regions.grid import Box
+
+Batch = dict[str, Tensor]
+Memory = Literal["auto", "device", "resident", "mapped"]
+Place = Literal["device", "resident", "mapped"]
+
+RESIDENT_BYTES = 256 << 20
+"""Most that ``auto`` keeps in the memory of one process."""
+DEVICE_SHARE = 0.5
+"""Share of a GPU's free memory that ``auto`` fills with volumes; the rest is the training's."""
+AHEAD = 2
+"""Batches that are read ahead."""
+
+
+class EpochBatches(Sampler[list[int]]):
+    """Lists of rows: shuffled by (seed, epoch) for training, in order otherwise; batches differ by one scan at most in size.
+
+    Args:
+        rows: The scans of a part.
+        batch_size: Scans in a batch, over all processes of a distributed training.
+        seed: Seed of the order; None keeps it.
+        rank: This process; it gets every ``world``-th scan of each batch.
+        world: Number of processes.
+
+    Raises:
+        ValueError: if a batch has fewer scans than there are processes.
+    """
+
+    def __init__(self, rows: Sequence[int], batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.seed, self.epoch, self.rank, self.world = np.asarray(rows), seed, 0, rank, world
+        self.batches = -(-len(self.rows) // batch_size)
+        if len(self.rows) // self.batches < world:
+            raise ValueError(f"data.batch_size {batch_size} leaves batches smaller than the {world} devices; raise it")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the coming epoch; Lightning calls this, also after a resume."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = self.rows
+        if self.seed is not None:
+            rows = np.random.default_rng([self.seed, self.epoch, 1]).permutation(rows)
+        for batch in np.array_split(rows, self.batches):
+            yield batch[self.rank :: self.world].tolist()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a GPU now; None where the device is none."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
+def choose_place(memory: Memory, needed: int, free: int | None) -> Place:
+    """Decide where the boxes of a run lie.
+
+    Args:
+        memory: As asked for; ``auto`` decides by what is needed and free.
+        needed: Bytes of the boxes of all parts of the run.
+        free: Bytes that are free on the GPU; None without one.
+
+    Raises:
+        ValueError: if the device's memory is asked for and there is no such device, or too little of it is free.
+    """
+    if memory == "device":
+        if free is None:
+            raise ValueError("data.memory device needs a GPU; use auto, resident or mapped")
+        if needed > free:
+            raise ValueError(f"data.memory device needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; use auto")
+    if memory != "auto":
+        return memory
+    if free is not None and needed <= DEVICE_SHARE * free:
+        return "device"
+    return "resident" if needed <= RESIDENT_BYTES else "mapped"
+
+
+class BoxDataset:
+    """One box of every scan of a part, a batch at a time.
+
+    Args:
+        prepared: The store's volumes, in cohort order.
+        labels: The class of each scan of the cohort.
+        rows: The scans of the part.
+        box: What is read of each.
+        with_labels: Whether label maps are read too.
+        place: Where the boxes lie.
+        device: The device of ``device``.
+    """
+
+    def __init__(
+        self,
+        prepared: PreparedCohort,
+        labels: Sequence[int],
+        rows: Sequence[int],
+        box: Box,
+        with_labels: bool,
+        place: Place,
+        device: torch.device,
+    ) -> None:
+        self.prepared, self.box = prepared, box
+        self.kinds = ("image", "labels") if with_labels else ("image",)
+        self.label = torch.as_tensor(list(labels), dtype=torch.int64)
+        self.rows = [int(row) for row in rows]
+        self._maps: dict[tuple[str, int], Any] = {}
+        self._place = {row: number for number, row in enumerate(self.rows)}
+        self._kept = None if place == "mapped" else self._keep(device if place == "device" else torch.device("cpu"))
+
+    def _map(self, kind: str, row: int) -> Any:
+        """A scan's file, mapped once: mapping it anew costs more than copying a small box."""
+        if (kind, row) not in self._maps:
+            self._maps[kind, row] = self.prepared.image(row) if kind == "image" else self.prepared.labels(row)
+        return self._maps[kind, row]
+
+    def _read(self, kind: str, rows: Sequence[int]) -> Tensor:
+        lead, number = ((len(rows), 2), np.float16) if kind == "image" else ((len(rows),), np.uint8)
+        out = np.zeros((*lead, *self.box.shape), dtype=number)
+        for target, row in zip(out, rows, strict=True):
+            crop_to_box(self._map(kind, row), self.box, target)
+        return torch.from_numpy(out)
+
+    def _keep(self, device: torch.device) -> Batch:
+        kept = {}
+        for kind in self.kinds:
+            first = self._read(kind, self.rows[:1])
+            kept[kind] = torch.empty((len(self.rows), *first.shape[1:]), dtype=first.dtype, device=device)
+            for number, row in enumerate(self.rows):
+                kept[kind][number] = self._read(kind, [row])[0]
+        self._maps.clear()
+        return kept
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        if self._kept is None:
+            batch = {kind: self._read(kind, rows) for kind in self.kinds}
+        else:
+            places = torch.tensor([self._place[row] for row in rows])
+            batch = {kind: whole.index_select(0, places.to(whole.device)) for kind, whole in self._kept.items()}
+        index = torch.tensor(rows)
+        return batch | {"index": index, "label": self.label[index]}
+
+
+class BoxLoader:
+    """The batches of a part in the sampler's order; ``waited`` are the seconds that the last pass's user waited for them.
+
+    Args:
+        dataset: What is read.
+        sampler: Lists of rows; its order is that of the epoch that was set last.
+        ahead: Read the next batches in a thread.
+        device: A CUDA device to which batches are sent ahead, through pinned memory; None leaves that to the user.
+    """
+
+    def __init__(self, dataset: BoxDataset, sampler: EpochBatches, ahead: bool, device: torch.device | None = None) -> None:
+        self.dataset, self.sampler, self.ahead, self.device, self.waited = dataset, sampler, ahead, device, 0.0
+        self.batch_sampler = None  # Lightning asks for it wherever there is a sampler
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.waited = 0.0
+        batches = self._batches()
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+    def _batches(self) -> Iterator[Batch]:
+        if not self.ahead:
+            return (self.dataset[rows] for rows in self.sampler)
+        if self.device is None:
+            return read_ahead(self.dataset.__getitem__, self.sampler)
+        return sent_ahead(read_ahead(lambda rows: pinned(self.dataset[rows]), self.sampler), self.device)
+
+
+def read_ahead(read: Callable[[list[int]], Batch], order: Iterable[list[int]], ahead: int = AHEAD) -> Iterator[Batch]:
+    """Read batches in a thread, a few ahead of the one that is worked on; an error comes where its batch would have come."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: deque[Future[Batch]] = deque()
+        for rows in order:
+            coming.append(pool.submit(read, rows))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def pinned(batch: Batch) -> Batch:
+    """The batch in pinned memory, from which a GPU copies while it computes."""
+    return {name: value.pin_memory() for name, value in batch.items()}
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device; ``index`` stays: only the host looks at it, and asking a GPU for it would wait for the GPU."""
+    return {name: value if name == "index" else value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+def sent_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Copy each batch to a GPU over a stream of its own while the batch before is worked on."""
+    stream = torch.cuda.Stream(device)
+    coming: deque[tuple[Batch, torch.cuda.Event]] = deque()
+
+    def arrived() -> Batch:
+        batch, event = coming.popleft()
+        own = torch.cuda.current_stream(device)
+        own.wait_event(event)
+        for value in batch.values():
+            if value.is_cuda:
+                value.record_stream(own)
+        return batch
+
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            sent = moved(batch, device)
+            coming.append((sent, stream.record_event()))
+        if len(coming) > 1:
+            yield arrived()
+    while coming:
+        yield arrived()

@@ -1,0 +1,27 @@
+"""Memory that is freed stays with the process: a training asks for the same large tensors batch after batch.
+
+By default the C library gives each of them back to the system and fetches it anew, and the system clears every page again;
+on a CPU that took a fifth to a third of a training step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+"""Parameters of ``mallopt``, from malloc.h of the GNU C library."""
+LARGEST = 2**31 - 1
+
+
+def keep_freed_memory() -> bool:
+    """Let the GNU C library keep what is freed; call it once, before a training allocates.
+
+    Returns:
+        Whether it was done: with another C library nothing changes.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    wanted = ((MMAP_MAX, 0), (TRIM_THRESHOLD, LARGEST), (TOP_PAD, 64 << 20))
+    return all([mallopt(parameter, value) == 1 for parameter, value in wanted])

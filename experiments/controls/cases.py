@@ -1,0 +1,149 @@
+"""What each control trains on: which scans, which labels, which split, and what of the images is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort import Scan
+from datamodules.contents import Content
+from datamodules.splits import SplitError, Splits, make_splits
+from datamodules.store import PreparedCohort
+from experiments.controls.places import complement_mask, random_mask
+from experiments.controls.plan import ControlRun
+from experiments.study import Study
+from regions.catalog import Region
+
+SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}
+HIGH_FIELD_T = 2.5
+
+
+class NotRunError(ValueError):
+    """A control that this cohort cannot answer; the message says why."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Data of one control training.
+
+    ``groups`` is what the split keeps together, a patient unless it leaks. Where it ``remembers``, the network is one that can
+    tell every training scan from every other (`experiments.controls.networks.VoxelMemory`).
+    """
+
+    scans: tuple[Scan, ...]
+    prepared: PreparedCohort
+    groups: tuple[str, ...]
+    labels: tuple[int, ...]
+    splits: Splits
+    region: Region
+    mask: npt.NDArray[np.bool_] | None = None
+    content: Content = "image"
+    remembers: bool = False
+
+
+def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilate_mm: float, seed: int) -> Case:
+    """The data of a control training.
+
+    Args:
+        study: The study, its volumes as coarse as the controls want them.
+        run: Which control.
+        region: Its input.
+        mask_mode: How the study cuts its regions.
+        dilate_mm: How far ``template-dilated`` grows.
+        seed: Seed of permutations and random regions.
+
+    Raises:
+        NotRunError: if the cohort cannot answer this control.
+    """
+    scans = study.cohort.scans
+    honest = tuple(scan.patient for scan in scans)
+    base = Case(scans, study.prepared, honest, tuple(scan.label for scan in scans), study.splits, region)
+    grid = study.prepared.grid
+    if run.control == "permuted":
+        return replace(base, labels=permuted_labels(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])))
+    if run.control == "mask_only":
+        return replace(base, content="mask")
+    if run.control == "shuffled":
+        return replace(base, content="shuffled")
+    if run.control == "random_region":
+        return replace(base, mask=random_mask(region, grid, mask_mode, dilate_mm, np.random.default_rng([seed, 2])))
+    if run.control == "complement":
+        if mask_mode == "subject":
+            rest = tuple(sorted(set(range(1, 256)) - set(region.labels)))
+            return replace(base, region=Region(f"not_{region.name}", rest, f"all but {region.name}", "control"))
+        return replace(base, mask=complement_mask(region, grid, mask_mode, dilate_mm))
+    if run.control in ("sex", "field_strength"):
+        return _other_label(base, sex_of if run.control == "sex" else high_field_of, run.control)
+    if run.control == "leaky":
+        leaky = replace(_leaky(base), remembers=True)
+        return leaky if run.repeat == 0 else replace(base, remembers=True)
+    return base
+
+
+def permuted_labels(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[int, ...]:
+    """Labels dealt out anew between the patients of a part; all scans of a patient get the same one.
+
+    A patient passes on the label of the last scan, so each part keeps its number of positive patients.
+    """
+    own = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
+    dealt: dict[str, int] = {}
+    for part in range(splits.folds):
+        members = [patient for patient in sorted(own) if splits.part[patient] == part]
+        order = rng.permutation(len(members))
+        dealt |= {patient: own[members[place]] for patient, place in zip(members, order, strict=True)}
+    return tuple(dealt[scan.patient] for scan in scans)
+
+
+def sex_of(scan: Scan) -> int | None:
+    """1 for male, 0 for female, None where it is unknown."""
+    return SEXES.get(scan.covariates.get("sex", "").strip().lower())
+
+
+def high_field_of(scan: Scan) -> int | None:
+    """1 for a field of 2.5 T and more, 0 below, None where it is unknown."""
+    try:
+        field = float(scan.covariates.get("field_strength", "").lower().removesuffix("t").replace(",", "."))
+    except ValueError:
+        return None
+    return int(field >= HIGH_FIELD_T)
+
+
+def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) -> Case:
+    labels = {row: label for row, scan in enumerate(base.scans) if (label := label_of(scan)) is not None}
+    rows = list(labels)
+    told = what.replace("_", " ")
+    if len(rows) < len(base.scans) / 2:
+        raise NotRunError(f"{told} is known of {len(rows)} of {len(base.scans)} scans; add it to the cohort's table")
+    for value in (0, 1):
+        patients = {base.scans[row].patient for row in rows if labels[row] == value}
+        if len(patients) < base.splits.folds:
+            raise NotRunError(f"one {told} has {len(patients)} patients, each of {base.splits.folds} folds needs one")
+    keys = tuple(base.prepared.keys[row] for row in rows)
+    return replace(
+        base,
+        scans=tuple(base.scans[row] for row in rows),
+        prepared=replace(base.prepared, keys=keys),
+        groups=tuple(base.groups[row] for row in rows),
+        labels=tuple(labels.values()),
+    )
+
+
+def _leaky(base: Case) -> Case:
+    """Each scan is dealt out by itself, so that scans of one patient meet in training, tuning and test."""
+    if not repeated_patients(base.scans):
+        raise NotRunError("no patient has several scans, so a split by scan is a split by patient")
+    alone = [replace(scan, patient=scan.name) for scan in base.scans]
+    try:
+        splits = make_splits(alone, base.splits.seed, base.splits.folds)
+    except SplitError as error:
+        raise NotRunError(str(error)) from None
+    return replace(base, groups=tuple(scan.patient for scan in alone), splits=splits)
+
+
+def repeated_patients(scans: Sequence[Scan]) -> int:
+    """Number of patients with several scans."""
+    return sum(number > 1 for number in Counter(scan.patient for scan in scans).values())

@@ -1,0 +1,84 @@
+"""What acquisition alone says about the label: a logistic regression on field strength, vendor, voxel size, site."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.cohort import MISSING, Scan
+from datamodules.splits import Splits
+from experiments.controls.cases import NotRunError
+from experiments.statistics.predictions import FloatArray, Predictions
+from lightning_modules.metrics import best_threshold
+
+COLUMNS = (
+    "site", "field_strength", "vendor", "manufacturer", "model", "scanner", "software", "coil", "protocol", "sequence",
+    "voxel_size", "slice_thickness", "echo_time", "repetition_time", "inversion_time", "flip_angle",
+)  # fmt: skip
+"""Covariates that describe how a scan was made, where the cohort's table or the images' sidecars have them."""
+
+
+def header_columns(scans: Sequence[Scan]) -> list[str]:
+    """Those of `COLUMNS` that are not the same for all scans."""
+    return [name for name in COLUMNS if len({_value(scan, name) for scan in scans}) > 1]
+
+
+def _value(scan: Scan, name: str) -> str:
+    text = scan.covariates.get(name, "").strip()
+    return "" if text.lower() in MISSING else text
+
+
+def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:
+    """Internal test predictions of the acquisition alone: fitted on each fold's training part, threshold from its tuning part.
+
+    Numbers are standardised, texts become one column a level; a missing value is a level of its own. L2 penalty of strength 1.
+
+    Raises:
+        NotRunError: if nothing that is known of the acquisition differs between the scans.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    names = header_columns(scans)
+    if not names:
+        raise NotRunError("no scan has a field strength, vendor, voxel size or site that differs from the others'")
+    patients = [scan.patient for scan in scans]
+    y = np.array([scan.label for scan in scans])
+    columns: dict[str, list[Any]] = {name: [] for name in ("rows", "fold", "p", "decision")}
+    for fold in range(splits.folds):
+        parts = splits.partitions(fold, patients)
+        design = np.concatenate([_design(scans, name, parts["train"]) for name in names], axis=1)
+        model = LogisticRegression(C=1.0, max_iter=1000).fit(design[parts["train"]], y[parts["train"]])
+        p = model.predict_proba(design)[:, 1]
+        tuning, test = parts["tuning"], parts["internal_test"]
+        threshold = best_threshold(torch.from_numpy(p[tuning]), torch.from_numpy(y[tuning]))
+        for name, value in (("rows", test), ("p", p[test]), ("decision", p[test] >= threshold)):
+            columns[name].append(value)
+        columns["fold"].append(np.full(len(test), fold))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    rows = joined.pop("rows")
+    patient, session = (np.array([getattr(scans[row], name) for row in rows]) for name in ("patient", "session"))
+    order = np.lexsort((session, patient, joined["fold"]))
+    return Predictions(
+        patient=patient[order],
+        session=session[order],
+        y=y[rows][order],
+        **{name: value[order] for name, value in joined.items()},
+    )
+
+
+def _design(scans: Sequence[Scan], name: str, train: Any) -> FloatArray:
+    """Columns (scans, k) of one covariate: standardised by the training part, or one for each of its levels there."""
+    texts = [_value(scan, name) for scan in scans]
+    try:
+        numbers = np.array([float(text.replace(",", ".")) if text else np.nan for text in texts])
+    except ValueError:
+        levels = sorted({texts[row] for row in train})
+        return np.array([[float(text == level) for level in levels] for text in texts])
+    missing = np.isnan(numbers)
+    known = numbers[train][~missing[train]]
+    mean, sd = (known.mean(), known.std()) if known.size else (0.0, 1.0)
+    values = np.where(missing, 0.0, (numbers - mean) / (sd or 1.0))
+    return np.column_stack([values, missing.astype(np.float64)])

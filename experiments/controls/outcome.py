@@ -1,0 +1,151 @@
+"""All rows of a study's controls, and the files they are written to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.atomic import write_text
+from experiments.controls.cases import NotRunError, repeated_patients
+from experiments.controls.headers import header_columns, header_predictions
+from experiments.controls.places import overlap, random_mask
+from experiments.controls.plan import ControlRun
+from experiments.controls.rules import METRIC, RULES
+from experiments.controls.scores import (
+    Row,
+    as_json,
+    compared_row,
+    judged,
+    leaky_row,
+    permuted_row,
+    plain_row,
+    pooled,
+    ranked,
+    unscored_row,
+)
+from experiments.controls.setup import Controls
+from experiments.results import write_json
+from experiments.statistics.predictions import Predictions, PredictionsError
+from experiments.statistics.significance import bootstrap_interval, draw_patient_weights
+
+COLUMNS = ("control", "input", "scans", "patients", "positives", "repetitions")
+SCORES = ("auc", "balanced_accuracy", "sensitivity", "specificity")
+
+
+def outcome(
+    controls: Controls, runs: Sequence[ControlRun], chosen: Sequence[str], refused: Mapping[str, str], draws: int
+) -> dict[str, Any]:
+    """Score every control.
+
+    Args:
+        controls: The study.
+        runs: All trainings of the plan; those of refused controls are not there.
+        chosen: Controls that were asked for.
+        refused: Controls that this cohort cannot answer, and why.
+        draws: Bootstrap draws; their seed is fixed, so that the table repeats.
+
+    Returns:
+        The content of controls.json.
+    """
+    rows = list(_rows(controls, runs, chosen, refused, draws))
+    return {
+        "study": controls.folder.name,
+        "seed": controls.seed,
+        "folds": controls.study.splits.folds,
+        "draws": draws,
+        "metric": METRIC,
+        "interval": "95 % patient-cluster bootstrap, percentile, not adjusted for the number of controls",
+        "mask_mode": controls.mask_mode,
+        "spacing_mm": controls.study.prepared.grid.spacing,
+        "study_spacing_mm": controls.fine_spacing,
+        "epochs": controls.settings.values.trainer.max_epochs,
+        "split_hash": controls.study.splits.hash,
+        "cohort_hash": controls.study.cohort_hash,
+        "inputs": list(controls.regions),
+        "rules": {name: RULES[name] for name in chosen},
+        "controls": [as_json(row) for row in rows],
+    }
+
+
+def _rows(
+    controls: Controls, runs: Sequence[ControlRun], chosen: Sequence[str], refused: Mapping[str, str], draws: int
+) -> Iterator[Row]:
+    groups: dict[tuple[str, str], dict[int, list[ControlRun]]] = {}
+    for run in runs:
+        groups.setdefault((run.control, run.input), {}).setdefault(run.repeat, []).append(run)
+    images = {name: pooled(controls.folder, groups["image", name][0]) for name in controls.regions}
+    first = next(iter(images.values()))
+    weights = draw_patient_weights(first, draws, np.random.default_rng(0))
+    for (control, name), repeats in groups.items():
+        if control in refused:
+            yield unscored_row(control, name, refused[control])
+            continue
+        try:
+            yield _row(controls, control, name, list(repeats.values()), images[name], weights, draws)
+        except PredictionsError as error:
+            yield unscored_row(control, name, str(error))
+    if "header_only" in chosen:
+        yield _header_row(controls, first, weights)
+
+
+def _row(
+    controls: Controls,
+    control: str,
+    name: str,
+    repeats: Sequence[Sequence[ControlRun]],
+    image: Predictions,
+    weights: Any,
+    draws: int,
+) -> Row:
+    rng = np.random.default_rng(1)
+    if control == "permuted":
+        return permuted_row(name, [pooled(controls.folder, one) for one in repeats], draws, rng)
+    if control == "leaky":
+        leaky, honest = ranked(controls.folder, repeats[0]), ranked(controls.folder, repeats[1])
+        return leaky_row(name, leaky, honest, weights, repeated_patients(controls.study.cohort.scans))
+    table = pooled(controls.folder, repeats[0])
+    if control in ("sex", "field_strength"):
+        own = draw_patient_weights(table, draws, rng)
+        return judged(plain_row(control, name, table, bootstrap_interval(table, own)))
+    if control == "image":
+        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)))
+    row = compared_row(control, name, table, image, weights)
+    if control != "random_region":
+        return row
+    region, grid = controls.regions[name], controls.study.prepared.grid
+    cut = (controls.mask_mode, controls.dilate_mm)
+    mask = random_mask(region, grid, *cut, np.random.default_rng([controls.seed, 2]))
+    row.details.update({"voxels": int(mask.sum()), "overlap_with_region": overlap(mask, region, grid, *cut)})
+    return row
+
+
+def _header_row(controls: Controls, image: Predictions, weights: Any) -> Row:
+    scans = controls.study.cohort.scans
+    try:
+        table = header_predictions(scans, controls.study.splits)
+    except NotRunError as error:
+        return unscored_row("header_only", None, str(error))
+    row = compared_row("header_only", None, table, image, weights)
+    row.details.update({"columns": header_columns(scans), "compared_with": next(iter(controls.regions))})
+    return row
+
+
+def write_outcome(folder: Path, found: Mapping[str, Any]) -> None:
+    """Write controls.json and controls.tsv into the study's folder."""
+    header = [*COLUMNS, *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))]
+    header += ["difference_of", *(f"difference_{METRIC}{end}" for end in ("", "_low", "_high")), "flag", "verdict", "reason"]
+    lines = ["\t".join(header)]
+    for row in found["controls"]:
+        values = [row[name] for name in COLUMNS]
+        for score in SCORES:
+            one = (row["estimates"] or {}).get(score, {})
+            values += [one.get(end) for end in ("value", "low", "high")]
+        gain = (row["difference"] or {}).get(METRIC, {})
+        values += [row["difference_of"], *(gain.get(end) for end in ("value", "low", "high"))]
+        values += [row["flag"], row["verdict"], row["reason"]]
+        lines.append("\t".join("" if value is None else str(value) for value in values))
+    write_text(folder / "controls.tsv", "\n".join(lines) + "\n")
+    write_json(folder / "controls.json", found)

@@ -1,0 +1,134 @@
+"""What is said of a control, by rule, in one place.
+
+Every rule looks at the fold-stratified AUC with its 95 % patient-cluster interval: it needs no threshold, so a control is not
+let off because its threshold was badly placed. "Above chance" means that the whole interval lies above 0.5. Differences are the
+image's AUC minus the control's, on the same patients and draws. The intervals are not adjusted for the number of
+controls: with twenty of them one is expected to be conspicuous by accident.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.statistics.significance import Estimate
+
+METRIC = "auc"
+CHANCE = 0.5
+Flag = Literal["ok", "warning", "info"]
+
+RULES = {
+    "image": "The input itself, with the controls' small network. Predicts the label when its interval lies above 0.5.",
+    "permuted": "Warning when the interval of the mean over the permutations excludes 0.5: labels dealt out by chance cannot "
+    "be predicted, unless something leaks.",
+    "mask_only": "Warning when the mask alone is above chance and the interval of image minus mask does not lie above 0.",
+    "shuffled": "Warning when shuffled voxels are above chance and the interval of image minus shuffled does not lie above 0.",
+    "random_region": "Warning when the region predicts the label, and the interval of region minus random region does not lie "
+    "above 0.",
+    "complement": "Tells whether the brain without the region is above chance, and whether the region is above it.",
+    "header_only": "Warning when acquisition alone (logistic regression, the same folds) is above chance.",
+    "sex": "Warning when sex, which brain images show, is not predicted: then a negative result may be one of the pipeline.",
+    "field_strength": "Warning when field strength, which images show, is not predicted.",
+    "leaky": "Tells by how much a split by scan instead of by patient inflates the AUC of ranks within a fold, for a network "
+    "that can remember single scans under both splits; says nothing of the study, which is split by patient.",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A flag and its words."""
+
+    flag: Flag
+    text: str
+
+
+def above(one: Estimate | None, value: float = CHANCE) -> bool:
+    """Whether a whole interval lies above a value; False where it is undefined."""
+    return one is not None and one.low is not None and one.low > value
+
+
+def below(one: Estimate | None, value: float = CHANCE) -> bool:
+    """Whether a whole interval lies below a value; False where it is undefined."""
+    return one is not None and one.high is not None and one.high < value
+
+
+def verdict(control: str, own: Estimate, image: Estimate | None = None, gain: Estimate | None = None) -> Verdict:
+    """Put a control into words.
+
+    Args:
+        control: Name of the control.
+        own: AUC of the control.
+        image: AUC of the image it is compared with; None where there is no such comparison.
+        gain: Image minus control; for ``leaky`` the leaky split minus the honest one.
+    """
+    if own.value is None:
+        return Verdict("info", "undefined: no fold holds both classes")
+    if control == "image":
+        return Verdict("info", "predicts the label" if above(own) else "not shown to predict the label")
+    if control == "permuted":
+        return _permuted(own)
+    if control in ("sex", "field_strength"):
+        name = control.replace("_", " ")
+        if above(own):
+            return Verdict("ok", f"the pipeline can learn: it predicts {name}")
+        return Verdict("warning", f"{name} is not predicted; a negative result here may be one of the pipeline")
+    if control == "leaky":
+        return _leaky(gain)
+    if control == "complement":
+        return _complement(own, image, gain)
+    if control == "random_region":
+        if not above(image):
+            return Verdict("info", "the region itself is not shown to predict the label")
+        if above(gain, 0.0):
+            return Verdict("ok", "says more than a random piece of brain of its size")
+        return Verdict("warning", "no evidence that it says more than a random piece of brain of its size")
+    return _explained(control, own, image, gain)
+
+
+def _permuted(own: Estimate) -> Verdict:
+    if above(own):
+        return Verdict("warning", "above chance: labels dealt out by chance are predicted, something leaks")
+    if below(own):
+        return Verdict("warning", "below chance; repeat it with more --permutations")
+    return Verdict("ok", "at chance, as it must be")
+
+
+def _leaky(gain: Estimate | None) -> Verdict:
+    if gain is None or gain.value is None or not above(gain, 0.0):
+        return Verdict("info", "no inflation seen in this cohort; it is no reason to split by scan")
+    return Verdict("info", f"a split by scan instead of by patient inflates the AUC by {gain.value:.2f}")
+
+
+def _complement(own: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
+    if not above(own):
+        return Verdict("ok" if above(image) else "info", "the rest of the brain is not shown to predict the label")
+    if above(gain, 0.0):
+        return Verdict("info", "the rest of the brain predicts the label too, the region does so better")
+    if not above(image):
+        return Verdict("info", "the rest of the brain predicts the label, the region is not shown to")
+    return Verdict("info", "the rest of the brain predicts the label as well: the signal is not this region's alone")
+
+
+ALONE = {"mask_only": "the mask alone", "shuffled": "the region's intensities in any order", "header_only": "acquisition alone"}
+BEYOND = {
+    "mask_only": "no evidence of information beyond region size and shape",
+    "shuffled": "no evidence of information beyond region size, shape and the distribution of its intensities",
+    "header_only": "acquisition alone predicts the label; no evidence of information beyond it",
+}
+
+
+def _explained(control: str, own: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
+    """Whether something that is no image, or less than one, says as much as the image."""
+    alone = ALONE[control]
+    if not above(own):
+        verb = "do" if alone.startswith("the region") else "does"
+        if above(image):
+            return Verdict(
+                "ok", f"{alone} {verb} not show the label: {verb} not explain what the image says".replace(": ", ", ")
+            )
+        return Verdict("info", f"neither the image nor {alone} is shown to predict the label")
+    if not above(gain, 0.0):
+        return Verdict("warning", BEYOND[control])
+    flag: Flag = "warning" if control == "header_only" else "info"
+    verb = "predict" if alone.startswith("the region") else "predicts"
+    return Verdict(flag, f"{alone} {verb} the label; the image adds to it")

@@ -1,0 +1,1 @@
+"""An external cohort meets frozen models: freeze, log, predict, score, and tell afterwards whether anything was touched."""

@@ -1,0 +1,203 @@
+"""Freeze a study's models, thresholds and calibration before an external cohort is opened, and tell what was touched since.
+
+``frozen.json`` names every model: checkpoint with its SHA-256, the threshold from its tuning part, the temperature from the
+same tuning part, and the threshold on the calibrated scale. It is written before any file of the external cohort is opened.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from datamodules.transforms import CODE_VERSION, study_grid
+from experiments.externals.errors import ExternalError
+from experiments.externals.log import broken_line, events, hash_file, latest
+from experiments.plan import Run
+from experiments.pooling import pool
+from experiments.provenance import provenance
+from experiments.results import RunFolder, require_complete, write_json
+from experiments.statistics.calibration import clipped_logit, fit_temperature
+from regions.catalog import get_region, load_regions
+
+PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their tuning thresholds on the calibrated scale"
+FROZEN = "frozen.json"
+OF_A_MODEL = ("config.yaml", "run.json", "predictions.tsv")
+"""Files of a run folder that a freeze depends on, beside the checkpoint."""
+
+
+def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[str, Any]:
+    """What is frozen: everything that turns images into decisions.
+
+    Args:
+        study: The study's folder.
+        inputs: Names of the inputs.
+        seed: Which runs.
+        folds: Number of folds.
+
+    Raises:
+        ResultsError: if a run is not complete, or runs do not belong together.
+        PredictionsError: if a tuning part holds one class only.
+    """
+    import yaml
+
+    runs = require_complete(study, [Run(name, fold, seed) for name in inputs for fold in range(folds)])
+    first = RunFolder(runs[0].folder(study))
+    config = yaml.safe_load((first.path / "config.yaml").read_text(encoding="utf-8"))
+    own = load_regions(config["regions"]) if config.get("regions") else None
+    return {
+        "study": study.name,
+        "seed": seed,
+        "folds": folds,
+        "primary": PRIMARY,
+        "label": config["label"],
+        "grid": _grid(study),
+        "volumes_version": CODE_VERSION,
+        "fingerprint": first.facts()["fingerprint"],
+        "provenance": provenance(),
+        "inputs": [
+            _frozen_input(study, name, get_region(name, own=own).labels, [run for run in runs if run.input == name])
+            for name in inputs
+        ],
+    }
+
+
+def _grid(study: Path) -> Any:
+    """The study's grid, from grid.json, or from its scans where that is not there."""
+    path = study / "grid.json"
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    from dataclasses import asdict
+
+    from datamodules.tables import read_rows
+
+    return asdict(study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")]))
+
+
+def _frozen_input(study: Path, name: str, labels: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
+    pooled = pool({run.fold: run.folder(study) for run in runs})
+    models = []
+    for run in runs:
+        folder = RunFolder(run.folder(study))
+        temperature = fit_temperature(*pooled.tuning[run.fold])
+        threshold = pooled.thresholds[run.fold]
+        models.append(
+            {
+                "run": run.name,
+                "fold": run.fold,
+                "checkpoint": str(folder.best.relative_to(study)),
+                "checkpoint_sha256": hash_file(folder.best),
+                "threshold": threshold,
+                "temperature": temperature,
+                "calibrated_threshold": float(calibrated(np.array([threshold]), temperature)[0]),
+                "files": {each: hash_file(folder.path / each) for each in OF_A_MODEL},
+            }
+        )
+    mean = float(np.mean([model["calibrated_threshold"] for model in models]))
+    return {"input": name, "labels": list(labels), "threshold": mean, "models": models}
+
+
+def calibrated(p: Any, temperature: float) -> Any:
+    """Probabilities softened by a temperature: expit(logit(p) / T)."""
+    return expit(clipped_logit(p) / temperature)
+
+
+def write_frozen(folder: Path, frozen: dict[str, Any]) -> str:
+    """Write frozen.json and return its SHA-256."""
+    write_json(folder / FROZEN, frozen)
+    return hash_file(folder / FROZEN)
+
+
+def read_frozen(folder: Path) -> dict[str, Any]:
+    """Read frozen.json.
+
+    Raises:
+        ExternalError: if it is missing or damaged.
+    """
+    path = folder / FROZEN
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExternalError(f"{path} is missing; restore it, or freeze anew with --restart") from None
+    except ValueError as error:
+        raise ExternalError(f"{path} is damaged ({error}); restore it, or freeze anew with --restart") from None
+    return content
+
+
+def label_files(cohort: Path) -> list[Path]:
+    """The files that labels of a cohort can stand in: the table itself, or the tables of a BIDS folder."""
+    if cohort.is_file():
+        return [cohort]
+    places = [cohort, *cohort.resolve().parents[:2]]
+    root = next((place for place in places if (place / "participants.tsv").is_file()), cohort)
+    patterns = ("*.tsv", "*.csv", "*.xlsx", "phenotype/*", "sub-*/*.tsv", "sub-*/ses-*/*.tsv")
+    return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+
+
+def hash_labels(cohort: Path) -> dict[str, str]:
+    """SHA-256 of every label file, by its full path."""
+    return {str(path.resolve()): hash_file(path) for path in label_files(cohort)}
+
+
+def touched(folder: Path) -> list[str]:
+    """What is no longer as it was when it was frozen, read or written; one sentence each, empty when nothing was touched.
+
+    Args:
+        folder: ``studies/<study>/external/<cohort>``.
+
+    Raises:
+        ExternalError: if log or freeze cannot be read.
+    """
+    found = events(folder)
+    line = broken_line(folder)
+    faults = [] if line is None else [f"{folder / 'events.jsonl'} line {line} was changed, removed or added"]
+    freeze_event = latest(found, "frozen")
+    if freeze_event is None:
+        return faults
+    frozen_path = folder / FROZEN
+    if not frozen_path.is_file():
+        return [*faults, f"{frozen_path} is gone"]
+    if hash_file(frozen_path) != freeze_event["sha256"]:
+        return [*faults, f"{frozen_path} was changed"]
+    frozen = read_frozen(folder)
+    study = folder.parents[1]
+    for one in frozen["inputs"]:
+        for model in one["models"]:
+            faults += _touched_model(study, model)
+    read = latest(found, "labels read")
+    if read is not None:
+        faults += _touched_labels(read["files"], Path(read["cohort"]))
+    for event, name in (("predicted", "predictions.tsv"), ("scored", "external.json")):
+        written = latest(found, event)
+        if written is not None:
+            faults += _differs(folder / name, written["sha256"])
+    return faults
+
+
+def _touched_model(study: Path, model: dict[str, Any]) -> list[str]:
+    faults = _differs(study / model["checkpoint"], model["checkpoint_sha256"], "checkpoint ")
+    folder = RunFolder(study / model["run"])
+    for name, digest in model["files"].items():
+        path = folder.path / name
+        told = _differs(path, digest)
+        if told and name == "run.json" and path.is_file():
+            now = folder.facts().get("threshold")
+            told = [f"threshold of {model['run']} is {now}, frozen {model['threshold']}"] if now != model["threshold"] else told
+        faults += told
+    return faults
+
+
+def _touched_labels(files: dict[str, str], cohort: Path) -> list[str]:
+    faults = [fault for path, digest in files.items() for fault in _differs(Path(path), digest, "label file ")]
+    new = sorted({str(path.resolve()) for path in label_files(cohort)} - set(files)) if cohort.exists() else []
+    return faults + [f"label file {path} was added" for path in new]
+
+
+def _differs(path: Path, digest: str, what: str = "") -> list[str]:
+    if not path.is_file():
+        return [f"{what}{path} is gone"]
+    return [] if hash_file(path) == digest else [f"{what}{path} was changed"]

@@ -1,0 +1,125 @@
+"""The frozen models meet the external images; labels take no part.
+
+Each model's raw probabilities are kept in ``parts/<input>/fold-<k>.json`` until the freeze is set aside, so that an interrupted
+scoring of large volumes goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from rich.console import Console
+
+from datamodules.mri import BrainMRIDataModule
+from datamodules.splits import Splits
+from experiments.controls.setup import bar
+from experiments.externals.errors import ExternalError
+from experiments.externals.log import hash_file
+from experiments.externals.scans import ExternalCohort
+from experiments.interruption import stop_if_interrupted
+from experiments.results import write_json
+from experiments.settings import Settings, parse_settings
+from experiments.statistics.predictions import FloatArray
+from experiments.training import best_precision
+from lightning_modules.classifier import StratificationModule
+from lightning_modules.networks import multiple_of
+from regions.catalog import Region
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def predict(
+    frozen: Mapping[str, Any], study: Path, folder: Path, external: ExternalCohort, console: Console, accelerator: str = "auto"
+) -> dict[str, FloatArray]:
+    """Raw probabilities of every frozen model on every external scan.
+
+    Args:
+        frozen: Content of frozen.json.
+        study: The study's folder.
+        folder: The external cohort's folder in the study.
+        external: The cohort on the study's grid.
+        console: Where progress goes.
+        accelerator: As Lightning's Trainer takes it.
+
+    Returns:
+        Input -> (scans, folds) float64, folds in ascending order.
+
+    Raises:
+        ExternalError: if a checkpoint is not the one that was frozen.
+        Interrupted: if a signal came.
+    """
+    config = study / frozen["inputs"][0]["models"][0]["run"] / "config.yaml"
+    settings = parse_settings(["--config", str(config)])
+    todo = [(one, model) for one in frozen["inputs"] for model in one["models"]]
+    found: dict[str, list[FloatArray]] = {one["input"]: [] for one in frozen["inputs"]}
+    data: dict[str, BrainMRIDataModule] = {}
+    with bar(console, "external scans") as advance:
+        for done, (one, model) in enumerate(todo, start=1):
+            stop_if_interrupted()
+            path = folder / "parts" / one["input"] / f"fold-{model['fold']}.json"
+            stamp = {"checkpoint": model["checkpoint_sha256"], "data": external.prepared.hash}
+            p = _kept(path, stamp)
+            if p is None:
+                network: nn.Module = settings.parser.instantiate(settings.values).network
+                if one["input"] not in data:
+                    data = {one["input"]: _data(settings, one, external, multiple_of(network))}
+                p = _run(_module(settings, network, study, model), data[one["input"]], settings, accelerator)
+                write_json(path, stamp | {"p": p.tolist()})
+            found[one["input"]].append(p)
+            advance(done, len(todo))
+    return {name: np.stack(columns, axis=1) for name, columns in found.items()}
+
+
+def _kept(path: Path, stamp: Mapping[str, str]) -> FloatArray | None:
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text(encoding="utf-8"))
+    same = all(content.get(name) == value for name, value in stamp.items())
+    return np.array(content["p"], dtype=np.float64) if same else None
+
+
+def _data(settings: Settings, one: Mapping[str, Any], external: ExternalCohort, sides: int) -> BrainMRIDataModule:
+    """All external scans as the internal test part of a split of their own; their labels are hidden."""
+    patients = [scan.patient for scan in external.cohort.scans]
+    everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
+    region = Region(one["input"], tuple(one["labels"]), "frozen input", "frozen.json")
+    options = settings.parser.instantiate(settings.values).data.as_dict() | {"augmentation": settings.augmentation()}
+    return BrainMRIDataModule(external.prepared, patients, [0] * len(patients), everyone, 0, region, sides, **options)
+
+
+def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[str, Any]) -> StratificationModule:
+    path = study / model["checkpoint"]
+    if hash_file(path) != model["checkpoint_sha256"]:
+        raise ExternalError(f"checkpoint {path} is not the one that was frozen")
+    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return module
+
+
+def _run(module: StratificationModule, data: BrainMRIDataModule, settings: Settings, accelerator: str) -> FloatArray:
+    precision: Any = settings.values.trainer.as_dict().get("precision") or best_precision(accelerator)
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        plugins=[LightningEnvironment()],
+    )
+    outputs: Any = trainer.predict(module, datamodule=data)
+    rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
+    values = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs]).astype(np.float64)
+    p = np.empty(len(data.labels))
+    p[rows] = values
+    return p

@@ -1,0 +1,121 @@
+"""The order of things: freeze, log that labels are read, write what was found; each step knows what was done before it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datamodules.atomic import write_text
+from datamodules.splits import read_facts
+from experiments.compare import inputs_of
+from experiments.externals.errors import ExternalError
+from experiments.externals.freeze import freeze, hash_labels, read_frozen, touched, write_frozen
+from experiments.externals.log import events, hash_file, latest, note
+from experiments.externals.scans import ExternalCohort
+from experiments.externals.score import Known, Scored
+from experiments.statistics.predictions import FloatArray
+
+RESULTS = ("frozen.json", "predictions.tsv", "external.json", "parts")
+
+
+def frozen_models(study: Path, folder: Path, inputs: str, seed: int, restart: bool) -> dict[str, Any]:
+    """The freeze of this cohort: the one that is there, untouched, or a new one.
+
+    Args:
+        study: The study's folder.
+        folder: The external cohort's folder in it.
+        inputs: Names separated by commas; empty means those of the freeze, or all of the study.
+        seed: Which runs.
+        restart: Set a freeze aside and make a new one.
+
+    Raises:
+        ExternalError: if something was touched since the freeze, or the freeze has other inputs or another seed.
+        ResultsError: if runs are missing.
+    """
+    names = [name.strip() for name in inputs.split(",") if name.strip()]
+    if latest(events(folder), "frozen") is None or restart:
+        content = freeze(study, names or inputs_of(study), seed, read_facts(study / "splits.tsv")["folds"])
+        _set_aside(folder)
+        models = sum(len(one["models"]) for one in content["inputs"])
+        note(folder, "frozen", sha256=write_frozen(folder, content), study=study.name, models=models)
+        return content
+    faults = touched(folder)
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ExternalError(
+            f"touched since the freeze: {'; '.join(faults[:3])}{more}. Restore it, or freeze anew with --restart: log and "
+            "results then say that labels had been read before"
+        )
+    frozen = read_frozen(folder)
+    own = [one["input"] for one in frozen["inputs"]]
+    if frozen["seed"] != seed or (names and names != own):
+        raise ExternalError(
+            f"{folder} was frozen with seed {frozen['seed']} and inputs {', '.join(own)}; give these, or another --name"
+        )
+    return frozen
+
+
+def _set_aside(folder: Path) -> None:
+    """Move an earlier freeze and its results to ``aside-<time>``; the log stays."""
+    names = [name for name in RESULTS if (folder / name).exists()]
+    if not names:
+        return
+    aside = folder / f"aside-{time.strftime('%Y%m%dT%H%M%S')}"
+    aside.mkdir()
+    for name in names:
+        (folder / name).rename(aside / name)
+    note(folder, "set aside", files=names, to=aside.name)
+
+
+def labels_read(folder: Path, cohort: Path) -> Mapping[str, Any]:
+    """Log that labels are about to be read, with the hash of each label file; once for each freeze.
+
+    Raises:
+        ExternalError: if the freeze belongs to another cohort.
+    """
+    event = latest(events(folder), "labels read")
+    if event is None:
+        note(folder, "labels read", cohort=str(cohort.resolve()), files=hash_labels(cohort))
+        event = events(folder)[-1]
+    if event["cohort"] != str(cohort.resolve()):
+        raise ExternalError(f"{folder} belongs to the cohort {event['cohort']}, not {cohort}; give another --name")
+    return event
+
+
+def write_tables(folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[str, Scored], known: Known) -> None:
+    """Write predictions.tsv: one row an input and scan; ``p`` calibrated and averaged, ``p_k`` raw of fold k's model."""
+    folds = next(iter(raw.values())).shape[1]
+    lines = ["\t".join(["input", "patient", "session", "site", "y", "p", "decision", *(f"p_{fold}" for fold in range(folds))])]
+    for name, table in tables.items():
+        for row, p in enumerate(table.ensemble.p):
+            who = (name, known.patient[row], known.session[row], known.site[row], int(known.y[row]))
+            own = (repr(float(p)), int(table.ensemble.decision[row]), *(repr(float(value)) for value in raw[name][row]))
+            lines.append("\t".join(map(str, (*who, *own))))
+    path = folder / "predictions.tsv"
+    write_text(path, "\n".join(lines) + "\n")
+    event = latest(events(folder), "predicted")
+    if event is None or event["sha256"] != hash_file(path):
+        note(folder, "predicted", sha256=hash_file(path), scans=len(known.y))
+
+
+def facts(folder: Path, frozen: Mapping[str, Any], external: ExternalCohort, read: Mapping[str, Any]) -> dict[str, Any]:
+    """What external.json says about study, cohort and the order of things."""
+    found = events(folder)
+    freeze_event = latest(found, "frozen")
+    assert freeze_event is not None
+    before = found[: found.index(dict(freeze_event))]
+    return {
+        "study": frozen["study"],
+        "cohort": folder.name,
+        "source": str(external.cohort.source),
+        "seed": frozen["seed"],
+        "folds": frozen["folds"],
+        "primary": frozen["primary"],
+        "frozen": {"time": freeze_event["time"], "hash": freeze_event["sha256"]},
+        "labels_read": read["time"],
+        "frozen_after_labels": any(one["event"] == "labels read" for one in before),
+        "flow": external.cohort.flow(),
+        "remarks": list(external.remarks),
+    }

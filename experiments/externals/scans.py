@@ -1,0 +1,153 @@
+"""Open an external cohort on a study's grid, and refuse one that shares a scan with the study's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.cohort import Cohort, LabelRule, Scan, read_cohort
+from datamodules.sources import Source, hash_sources
+from datamodules.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.tables import read_rows
+from datamodules.transforms import study_grid
+from experiments.externals.errors import ExternalError
+from experiments.results import RunFolder
+from experiments.study import OnScan
+from regions.grid import Grid
+
+
+@dataclass(frozen=True)
+class ExternalCohort:
+    """An external cohort on the study's grid, and what a reader of its results should know."""
+
+    cohort: Cohort
+    prepared: PreparedCohort
+    remarks: tuple[str, ...]
+
+
+def open_external(
+    source: Path,
+    frozen: Mapping[str, Any],
+    study: Path,
+    store: Path,
+    broken: str = "refuse",
+    workers: int = 2,
+    on_scan: OnScan | None = None,
+) -> ExternalCohort:
+    """Read an external cohort's scans and labels and prepare its volumes.
+
+    Args:
+        source: BIDS-like folder or table.
+        frozen: Content of frozen.json; the label rule and the grid are the study's.
+        study: The study's folder.
+        store: Folder of prepared volumes.
+        broken: ``refuse`` scans whose images cannot be used, or ``exclude`` and count them.
+        workers: Threads that prepare scans.
+        on_scan: Called with (done, to do).
+
+    Raises:
+        ExternalError: if the cohort has other voxels than the study, or shares a scan with it.
+        CohortError: if the cohort cannot be used.
+        BrokenScansError: if scans cannot be used and are not to be excluded.
+    """
+    cohort = read_cohort(source, LabelRule(**frozen["label"]))
+    shape, affine = frozen["grid"]["shape"], frozen["grid"]["affine"]
+    grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
+    _refuse_other_voxels(source, cohort.scans, grid)
+    internal = internal_scans(study)
+    _refuse_shared_files(cohort.scans, internal, store)
+    try:
+        prepared = open_store(cohort.scans, store, workers, on_scan, grid)
+    except BrokenScansError as error:
+        if broken == "refuse":
+            raise
+        cohort = cohort.without(error.broken)
+        if not cohort.scans:
+            raise
+        prepared = open_store(cohort.scans, store, workers, grid=grid)
+    _refuse_shared_volumes(cohort.scans, prepared, _internal_keys(study, frozen))
+    remarks = [*cohort.remarks, *_shared_names(cohort, internal)]
+    gone = sum(not (scan.t1w.is_file() and scan.flair.is_file()) for scan in internal)
+    if gone:
+        remarks.append(
+            f"{gone} internal scans are not on this machine; whether they occur here was told by prepared volumes only"
+        )
+    return ExternalCohort(cohort, prepared, tuple(remarks))
+
+
+def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> None:
+    own = study_grid([scan.t1w for scan in scans])
+    if not np.allclose(own.spacing, grid.spacing, rtol=1e-3):
+        sizes = (" x ".join(f"{side:g}" for side in np.round(one.spacing, 3)) for one in (own, grid))
+        raise ExternalError(
+            "{} has voxels of {} mm, the study's models know {} mm; prepare it like the study".format(source, *sizes)
+        )
+
+
+def internal_scans(study: Path) -> list[Scan]:
+    """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
+    rows = read_rows(study / "cohort.tsv")
+    return [
+        Scan(row["patient"], row["session"], Path(row["t1w"]), Path(row["flair"]), edss=0.0, days=None, label=0) for row in rows
+    ]
+
+
+def _refuse_shared_files(scans: Sequence[Scan], internal: Sequence[Scan], store: Path) -> None:
+    sources, _ = hash_sources([*scans, *internal], store / "sources.json")
+    owners = {digest: scan for scan in internal for digest in _images(scan, sources)}
+    shared = [(scan, owners[digest]) for scan in scans for digest in _images(scan, sources) if digest in owners]
+    if shared:
+        raise _shared_error([(scan.name, other.name) for scan, other in shared], "byte for byte an image of")
+
+
+def _images(scan: Scan, sources: Mapping[str, Source]) -> list[str]:
+    return [sources[str(path)].sha256 for path in (scan.t1w, scan.flair) if str(path) in sources]
+
+
+def _internal_keys(study: Path, frozen: Mapping[str, Any]) -> set[str]:
+    return {
+        key
+        for one in frozen["inputs"]
+        for model in one["models"]
+        for key in RunFolder(study / model["run"]).facts().get("store_keys", [])
+    }
+
+
+def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, internal: set[str]) -> None:
+    """Find internal volumes again, also where the image was saved anew: same brain, same overlap, then the same voxels."""
+    facts: dict[str, list[str]] = {}
+    for key in sorted(internal):
+        facts.setdefault(_facts(prepared, key), []).append(key)
+    shared = []
+    for row, scan in enumerate(scans):
+        key = prepared.keys[row]
+        alike = [other for other in facts.get(_facts(prepared, key), []) if key] if key not in internal else [key]
+        image = prepared.image(row)
+        if any(other == key or np.array_equal(image, replace(prepared, keys=(other,)).image(0)) for other in alike):
+            shared.append((scan.name, "the study"))
+    if shared:
+        raise _shared_error(shared, "voxel for voxel a scan of")
+
+
+def _facts(prepared: PreparedCohort, key: str) -> str:
+    path = prepared.folder / "volumes" / key / "scan.json"
+    return path.read_text(encoding="utf-8") if path.is_file() else f"unknown {key}"
+
+
+def _shared_error(shared: Sequence[tuple[str, str]], how: str) -> ExternalError:
+    one, other = shared[0]
+    scans = len({name for name, _ in shared})
+    more = f" ({scans} such scans)" if scans > 1 else ""
+    return ExternalError(f"scan {one} is {how} {other}{more}; an external cohort must not share scans with the internal one")
+
+
+def _shared_names(cohort: Cohort, internal: Sequence[Scan]) -> list[str]:
+    both = sorted(set(cohort.patients) & {scan.patient for scan in internal})
+    if not both:
+        return []
+    told = f"{len(both)} patient name{'s occur' if len(both) > 1 else ' occurs'} in both cohorts (first: {both[0]})"
+    return [f"{told}; their images differ, so they are taken for different people"]

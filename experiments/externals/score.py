@@ -1,0 +1,234 @@
+"""What an external cohort says of frozen models, and how far they fell from the internal test.
+
+The primary model of an input is the mean of its folds' calibrated probabilities. Internally each scan met one model, externally
+the mean of seven: the two are not alike. So the drop is told twice, from the internal test to the single models (like for
+like) and to the primary model. Both intervals draw the patients of the two cohorts independently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort import Scan
+from experiments.externals.freeze import calibrated
+from experiments.plan import Run
+from experiments.pooling import pooled_predictions
+from experiments.statistics.calibration import calibration_line, calibration_scores, reliability_curve
+from experiments.statistics.paired import Comparison, compare_family
+from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError
+from experiments.statistics.resampling import WeightArray, draw_patient_weights
+from experiments.statistics.significance import (
+    METRICS,
+    Estimate,
+    Values,
+    bootstrap_interval,
+    mean_values,
+    percentile_interval,
+    point_values,
+)
+from experiments.statistics.unclustered import delong, mcnemar
+
+REFERENCE = "global"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An input's tables on the external cohort: the primary model, and each fold's own model at its own threshold."""
+
+    ensemble: Predictions
+    singles: tuple[Predictions, ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Who the external scans are: columns in cohort order."""
+
+    patient: npt.NDArray[Any]
+    session: npt.NDArray[Any]
+    site: npt.NDArray[Any]
+    y: npt.NDArray[np.int64]
+
+    @property
+    def strata(self) -> npt.NDArray[Any]:
+        """The site of each scan, a patient's scans all at the site of the first."""
+        first: dict[str, str] = {}
+        return np.array([first.setdefault(patient, site) for patient, site in zip(self.patient, self.site, strict=True)])
+
+
+def known_of(scans: Sequence[Scan]) -> Known:
+    """The columns of a cohort's scans."""
+    return Known(*(np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "session", "site", "label")))
+
+
+def tables_of(one: Mapping[str, Any], raw: FloatArray, known: Known) -> Scored:
+    """The tables of one input.
+
+    Args:
+        one: Its entry of frozen.json.
+        raw: (scans, folds) raw probabilities.
+        known: Who the scans are.
+    """
+    models = one["models"]
+    soft = np.stack([calibrated(raw[:, k], model["temperature"]) for k, model in enumerate(models)], axis=1)
+    ensemble = _table(known, soft.mean(axis=1), float(one["threshold"]))
+    return Scored(ensemble, tuple(_table(known, raw[:, k], model["threshold"]) for k, model in enumerate(models)))
+
+
+def _table(known: Known, p: FloatArray, threshold: float) -> Predictions:
+    zeros = np.zeros(len(p), dtype=np.int64)
+    decision = (p >= threshold).astype(np.int64)
+    return Predictions(known.patient, zeros, known.y, p, decision, known.session)
+
+
+def score(frozen: Mapping[str, Any], study: Path, tables: Mapping[str, Scored], known: Known, draws: int) -> dict[str, Any]:
+    """Everything external.json says about the models.
+
+    Args:
+        frozen: Content of frozen.json.
+        study: The study's folder, for the internal test.
+        tables: Input -> its tables.
+        known: Who the scans are.
+        draws: Bootstrap draws and permutations; their own seed is fixed, so that the table repeats.
+
+    Raises:
+        PredictionsError: if the external cohort holds one class only.
+    """
+    rng = np.random.default_rng(0)
+    first = next(iter(tables.values())).ensemble
+    weights = draw_patient_weights(first, draws, rng, strata=known.strata)
+    inputs = []
+    for one in frozen["inputs"]:
+        internal = pooled_predictions(study, [Run(one["input"], model["fold"], frozen["seed"]) for model in one["models"]])
+        inside = mean_values(internal, draw_patient_weights(internal, draws, np.random.default_rng(1)))
+        inputs.append(_input(one, tables[one["input"]], inside, weights, known))
+    repeats = first.y.size - first.patients.size
+    told = f"not used: {repeats} scans are repeats of a patient" if repeats else "one scan a patient: DeLong and McNemar apply"
+    return {
+        "draws": draws,
+        "scans": int(first.y.size),
+        "patients": int(first.patients.size),
+        "positives": int(first.y.sum()),
+        "sites": [_counts(known, site) for site in np.unique(known.site)],
+        "interval": "95 % patient-cluster bootstrap, stratified by site and label, percentile",
+        "inputs": inputs,
+        "paired": _paired(tables, weights, rng, draws, alone=not repeats),
+        "independent_tests": told,
+    }
+
+
+def _input(one: Mapping[str, Any], own: Scored, inside: Values, weights: WeightArray, known: Known) -> dict[str, Any]:
+    singles, ensemble = mean_values(own.singles, weights), mean_values(own.ensemble, weights)
+    points = [point_values(table) for table in own.singles]
+    return {
+        "input": one["input"],
+        "threshold": one["threshold"],
+        "ensemble": {metric: _plain(_estimate(*ensemble[metric])) for metric in METRICS},
+        "single": {metric: _spread([point[metric] for point in points], singles[metric]) for metric in METRICS},
+        "internal": {metric: _plain(_estimate(*inside[metric])) for metric in METRICS},
+        "drop": {metric: _plain(_drop(inside[metric], singles[metric])) for metric in METRICS},
+        "drop_to_ensemble": {metric: _plain(_drop(inside[metric], ensemble[metric])) for metric in METRICS},
+        "calibration": _calibration(own.ensemble, weights),
+        "sites": [_site(own.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
+        "leave_one_site_out": _without_each_site(own.ensemble, known),
+    }
+
+
+def _estimate(value: float | None, drawn: FloatArray) -> Estimate:
+    return Estimate(value, *(percentile_interval(drawn) if value is not None else (None, None)))
+
+
+def _drop(inside: tuple[float | None, FloatArray], outside: tuple[float | None, FloatArray]) -> Estimate:
+    """Internal minus external, two cohorts drawn independently."""
+    if inside[0] is None or outside[0] is None:
+        return Estimate(None, None, None)
+    return Estimate(inside[0] - outside[0], *percentile_interval(inside[1] - outside[1]))
+
+
+def _spread(values: Sequence[float | None], mean: tuple[float | None, FloatArray]) -> dict[str, Any]:
+    """Mean and SD over the folds' models; the interval is that of their mean, over patients."""
+    known = [value for value in values if value is not None]
+    sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    one = _estimate(*mean)
+    return {"mean": one.value, "sd": sd, "values": list(values), "low": one.low, "high": one.high}
+
+
+def _plain(one: Estimate) -> dict[str, float | None]:
+    return {"value": one.value, "low": one.low, "high": one.high}
+
+
+def _calibration(table: Predictions, weights: WeightArray) -> dict[str, Any]:
+    content: dict[str, Any] = {name: _plain(one) for name, one in calibration_scores(table, weights).items()}
+    try:
+        content |= asdict(calibration_line(table)) | {"undefined": None}
+    except PredictionsError as error:
+        content |= {"in_the_large": None, "intercept": None, "slope": None, "undefined": str(error)}
+    return content | {"reliability": [asdict(part) for part in reliability_curve(table)]}
+
+
+def _counts(known: Known, site: str) -> dict[str, Any]:
+    rows = known.site == site
+    patients = int(np.unique(known.patient[rows]).size)
+    return {"site": str(site), "scans": int(rows.sum()), "patients": patients, "positives": int(known.y[rows].sum())}
+
+
+def _part(table: Predictions, rows: npt.NDArray[np.bool_]) -> Predictions | None:
+    """Some rows of a table, None where they hold one class only."""
+    if np.unique(table.y[rows]).size < 2:
+        return None
+    names = ("patient", "fold", "y", "p", "decision", "session")
+    return Predictions(**{name: getattr(table, name)[rows] for name in names})
+
+
+def _site(table: Predictions, known: Known, site: str, draws: int) -> dict[str, Any]:
+    part = _part(table, known.site == site)
+    found = {metric: Estimate(None, None, None) for metric in METRICS}
+    if part is not None:
+        found = dict(bootstrap_interval(part, draw_patient_weights(part, draws, np.random.default_rng(2))))
+    return _counts(known, site) | {metric: _plain(found[metric]) for metric in METRICS}
+
+
+def _without_each_site(table: Predictions, known: Known) -> dict[str, Any]:
+    """Range of the pooled values when one site after the other is left out; empty with fewer than two sites."""
+    sites = np.unique(known.site)
+    if sites.size < 2:
+        return {}
+    values: dict[str, dict[str, float | None]] = {metric: {} for metric in METRICS}
+    for site in sites:
+        part = _part(table, known.site != site)
+        points = point_values(part) if part is not None else dict.fromkeys(METRICS)
+        for metric in METRICS:
+            values[metric][str(site)] = points[metric]
+    content = {}
+    for metric, without in values.items():
+        known_values = [value for value in without.values() if value is not None]
+        ends = (min(known_values), max(known_values)) if known_values else (None, None)
+        content[metric] = {"low": ends[0], "high": ends[1], "without": without}
+    return content
+
+
+def _paired(
+    tables: Mapping[str, Scored], weights: WeightArray, rng: np.random.Generator, draws: int, alone: bool
+) -> list[dict[str, Any]]:
+    """Each region against the whole brain, the primary models; DeLong and McNemar where every patient has one scan."""
+    if REFERENCE not in tables or len(tables) < 2:
+        return []
+    own = {name: table.ensemble for name, table in tables.items()}
+    found = compare_family(own, weights, rng, reference=REFERENCE, permutations=draws)
+    return [asdict(one) | _independent(one, own, alone) for one in found]
+
+
+def _independent(one: Comparison, own: Mapping[str, Predictions], alone: bool) -> dict[str, Any]:
+    if not alone:
+        return {"delong": None, "mcnemar": None}
+    first, second = own[one.first], own[one.second]
+    try:
+        area: dict[str, Any] | None = asdict(delong(first, second))
+    except PredictionsError:  # two scans of a class are missing, or both inputs order the scans alike: there is no such test
+        area = None
+    return {"delong": area, "mcnemar": {name: asdict(test) for name, test in mcnemar(first, second).items()}}

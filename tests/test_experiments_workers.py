@@ -1,0 +1,67 @@
+"""Which workers a sweep starts, how often a worker tries a run, and memory that stays with the process."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import pytest
+import torch
+
+from experiments import work
+from experiments.allocation import keep_freed_memory
+from experiments.plan import Run
+from experiments.sweep import SweepError, worker_devices
+
+
+def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() -> None:
+    found = [one["CUDA_VISIBLE_DEVICES"] for one in worker_devices("0,3", "", "2")]
+    assert found == ["0", "3", "0", "3"]
+
+
+def test_one_worker_a_gpu_without_asking() -> None:
+    assert worker_devices("1", "") == [{"CUDA_VISIBLE_DEVICES": "1"}]
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1"])
+def test_a_number_of_workers_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SweepError, match=f"PER_DEVICE={text} is not a number from 1"):
+        worker_devices("0", "", text)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_workers_per_device_without_a_device_are_refused() -> None:
+    with pytest.raises(SweepError, match="PER_DEVICE=2 is for GPUs, and there is none here; JOBS=2 sets the CPU workers"):
+        worker_devices("", "", "2")
+
+
+def sweep_of(monkeypatch: pytest.MonkeyPatch, kills: int) -> tuple[int, list[str]]:
+    """Work on two isolated runs; the processes of the first are killed so many times. Returns status and the runs tried."""
+    first, second = Run("global", 0), Run("brainstem", 0)
+    state, tried = {first: "missing", second: "missing"}, []
+
+    def apart(run: Run, arguments: Any) -> bool:
+        assert arguments == ["--preset", "demo"]
+        tried.append(run.input)
+        killed = run == first and tried.count(run.input) <= kills
+        state[run] = "interrupted" if killed else "complete"
+        return not killed
+
+    monkeypatch.setenv("REGIONWISE_SWEEP", "test")
+    monkeypatch.setattr(work, "_train_apart", apart)
+    monkeypatch.setattr(work, "_state", lambda settings, study, run: state[run])
+    nothing: Any = None
+    return work.work(nothing, nothing, [first, second], ["--preset", "demo"]), tried
+
+
+def test_a_run_whose_process_is_killed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweep_of(monkeypatch, 2) == (0, ["global", "brainstem", "global", "global"])
+
+
+def test_a_run_whose_process_is_always_killed_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweep_of(monkeypatch, 99) == (1, ["global", "brainstem", "global", "global"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_the_c_library_takes_the_settings_that_keep_freed_memory() -> None:
+    assert keep_freed_memory()
