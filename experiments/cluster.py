@@ -122,14 +122,16 @@ exit "$status"
 def compare_script(place: Place, resources: Resources, commands: Sequence[Sequence[str]]) -> str:
     """The sbatch script of the comparison, which starts when the arrays have ended and refuses a grid that is not complete.
 
+    Its commands run one after another; the first that fails ends it.
+
     Args:
         place: Where it lies and how it starts.
         resources: Partition, account and further options are taken from it.
-        commands: Words after ``python -m experiments``, one list for each seed.
+        commands: Words after ``python -m experiments``.
     """
     lines = [f"--job-name={place.job}-compare", *resources.shared(), "--nodes=1", "--ntasks=1", "--cpus-per-task=1"]
     lines += ["--mem=4G"] if resources.mem else []
     lines += ["--open-mode=append", f"--output={log_pattern(place.folder, 'compare.log')}"]
-    body = [f"cd {shlex.quote(str(place.cwd))} || exit 1", "export OMP_NUM_THREADS=1", "worst=0"]
-    body += [f"{shlex.join([place.python, '-m', 'experiments', *words])} || worst=$?" for words in commands]
-    return header(lines) + "\n".join([*body, 'exit "$worst"']) + "\n"
+    body = [f"cd {shlex.quote(str(place.cwd))} || exit 1", "export OMP_NUM_THREADS=1"]
+    body += [f"{shlex.join([place.python, '-m', 'experiments', *words])} || exit" for words in commands]
+    return header(lines) + "\n".join(body) + "\n"

@@ -1,4 +1,4 @@
-"""``demo``: a phantom cohort, the split, all 42 runs, the comparison; from nothing, without data or network."""
+"""``demo``: a phantom cohort, the split, all 42 runs, the baselines, the comparison and the report; from nothing, offline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datamodules.phantoms import PhantomOptions, write_phantom_cohort
 from experiments.settings import DEMO_COHORT
-from experiments.study_arguments import only_study
+from experiments.study_arguments import only_study, parse, study_parser
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,14 +20,18 @@ def main(arguments: Sequence[str]) -> int:
     """Command line of ``demo``: takes every setting that ``sweep`` takes."""
     from rich.console import Console
 
-    from experiments import compare, sweep
+    from experiments import baselines, compare, report, sweep
 
     console = Console(highlight=False, soft_wrap=True)
     ensure_demo_cohort(DEMO_COHORT, console)
     status = sweep.main(arguments)
     if status != 0:
         return status
-    return compare.main(only_study(arguments))
+    baselines.main(sweep.split_arguments(arguments)[1])
+    words = only_study(arguments)
+    compare.main(words)
+    report.write(parse(study_parser("report"), words)[1], console)
+    return 0
 
 
 def ensure_demo_cohort(cohort: Path, console: Console) -> None:

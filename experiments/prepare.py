@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
                 place_of(one, out).qc.unlink(missing_ok=True)
         processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
         console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
-        with _progress(len(dataset.sessions), console) as told:
+        with _progress(len(dataset.sessions), processes, console) as told:
             ended = prepare_all([Job(one, out, options) for one in dataset.sessions], processes, told)
         return _summary(dataset, out, ended, console)
 
@@ -155,24 +156,38 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int, console: Console) -> Iterator[Callable[[Ended], None]]:
+def _progress(total: int, processes: int, console: Console) -> Iterator[Callable[[Ended], None]]:
     """A bar with the time left in a terminal; a line for each scan in a log."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-               TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    class Left(ProgressColumn):
+        """Time left by the scans that were prepared; those found finished say nothing about it."""
+
+        def render(self, task: Task) -> Text:
+            end = task.fields["end"]
+            left = (
+                "time left is known after the first scan"
+                if end is None
+                else f"{max(end - time.monotonic(), 0) / 60:.0f} min left"
+            )
+            return Text(left, style="cyan")
+
+    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), Left())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("preparing", total=total)
-        done = 0
+        task = bar.add_task("preparing", total=total, end=None)
+        ended: list[Ended] = []
 
         def told(one: Ended) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done)
+            ended.append(one)
+            each = [other.seconds for other in ended if other.state == "prepared"]
+            rounds = (total - len(ended)) / processes
+            end = time.monotonic() + rounds * sum(each) / len(each) if each else None
+            bar.update(task, completed=len(ended), end=end)
             if one.state == "failed":
                 console.print(f"{one.session.name}  failed  {one.reason}")
             elif one.state == "prepared":
-                console.print(f"{one.session.name}  prepared in {one.seconds:.0f} s  ({done} of {total})")
+                console.print(f"{one.session.name}  prepared in {one.seconds:.0f} s  ({len(ended)} of {total})")
 
         yield told
 

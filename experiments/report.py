@@ -24,10 +24,14 @@ def main(arguments: Sequence[str]) -> int:
     known, folder = parse(parser, arguments)
     console = Console(highlight=False, soft_wrap=True)
     show(read_comparison(folder), folder, console)
+    write(folder, console, known.out or folder, known.images)
+    return 0
 
+
+def write(folder: Path, console: Console, out: Path | None = None, images: bool = False) -> None:
+    """Write a study's report and say where it is."""
     from experiments.reporting.build import write_report
     from experiments.reporting.sources import read_sources
 
-    written = write_report(read_sources(folder), known.out or folder, known.images)
+    written = write_report(read_sources(folder), out or folder, images)
     console.print(f"report: {written.page}, with {written.figures} figures and {written.tables} tables beside it")
-    return 0

@@ -178,27 +178,20 @@ def write_scripts(place: Place, settings: Settings, missing: Sequence[Run], runs
     write_text(place.folder / "runs.tsv", runs_table(missing))
     write_text(place.folder / "settings.yaml", settings.yaml())
     write_text(place.folder / "array.sh", array_script(place, missing, resources, own_options(settings)))
-    write_text(place.folder / "compare.sh", compare_script(place, resources, compare_commands(settings, runs)))
+    write_text(place.folder / "compare.sh", compare_script(place, resources, closing_commands(settings, runs, place)))
     (place.folder / "logs").mkdir()
 
 
-def compare_commands(settings: Settings, runs: Sequence[Run]) -> list[list[str]]:
-    """The comparison's command, over all seeds of the grid."""
+def closing_commands(settings: Settings, runs: Sequence[Run], place: Place) -> list[list[str]]:
+    """What follows the runs: the baselines, the comparison over all seeds of the grid, the report."""
     values = settings.values
+    study = ["--study", settings.study, "--studies", str(values.studies)]
     inputs = ",".join(dict.fromkeys(run.input for run in runs))
-    words = [
-        "compare",
-        "--study",
-        settings.study,
-        "--studies",
-        str(values.studies),
-        "--folds",
-        str(values.folds),
-        "--inputs",
-        inputs,
-    ]
-    words += ["--tracking.mode", settings.tracking().mode]
-    return [[*words, "--seeds", ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))]]
+    seeds = ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
+    compare = ["compare", *study, "--folds", str(values.folds), "--inputs", inputs]
+    compare += ["--tracking.mode", settings.tracking().mode, "--seeds", seeds]
+    baselines = ["baselines", "--config", str(place.folder / "settings.yaml"), *own_options(settings)]
+    return [baselines, compare, ["report", *study]]
 
 
 def _hand_over(place: Place, words: Sequence[str], remove: bool = True) -> str:

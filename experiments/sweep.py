@@ -37,12 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     --per_device is the number of workers on each GPU, --jobs that of CPU workers; a worker takes run after run, with --isolate
     each in a process of its own; --restart sets runs of other settings aside.
     """
-    light = argparse.ArgumentParser(prog="regionwise sweep", add_help=False, allow_abbrev=False)
-    for name in ("gpus", "per_device", "jobs", "inputs", "seeds"):
-        light.add_argument(f"--{name}", default="")
-    light.add_argument("--restart", action="store_true")
-    light.add_argument("--isolate", action="store_true")
-    known, rest = light.parse_known_args(arguments)
+    known, rest = split_arguments(arguments)
 
     from rich.console import Console
 
@@ -60,6 +55,16 @@ def main(arguments: Sequence[str]) -> int:
     devices = worker_devices(known.gpus, known.jobs, known.per_device)
     passed_on = [*rest, "--inputs", known.inputs, "--seeds", known.seeds, *(["--isolate"] if known.isolate else [])]
     return sweep(settings, study, runs, devices, passed_on, console, known.restart)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What ``sweep`` alone takes, and the settings of the runs."""
+    light = argparse.ArgumentParser(prog="regionwise sweep", add_help=False, allow_abbrev=False)
+    for name in ("gpus", "per_device", "jobs", "inputs", "seeds"):
+        light.add_argument(f"--{name}", default="")
+    light.add_argument("--restart", action="store_true")
+    light.add_argument("--isolate", action="store_true")
+    return light.parse_known_args(arguments)
 
 
 def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str, str]]:

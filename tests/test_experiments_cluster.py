@@ -84,10 +84,11 @@ class TestScript:
         assert asked.extra() == lines
         assert set(lines) <= set(options(array_script(PLACE, RUNS, asked))) & set(options(compare_script(PLACE, asked, [])))
 
-    def test_the_comparison_runs_once_a_seed_and_keeps_the_worst_status(self) -> None:
-        script = compare_script(PLACE, Resources(gpus="2"), [["compare", "--seed", "0"], ["compare", "--seed", "1"]])
-        assert script.count("-m experiments compare --seed") == 2
-        assert script.endswith('exit "$worst"\n')
+    def test_the_comparison_s_commands_follow_each_other_and_the_first_failure_ends_it(self) -> None:
+        script = compare_script(PLACE, Resources(gpus="2"), [["compare", "--seeds", "0,1"], ["report"]])
+        compared, reported = script.splitlines()[-2:]
+        assert compared.endswith("-m experiments compare --seeds 0,1 || exit")
+        assert reported.endswith("-m experiments report || exit")
         assert "--gpus" not in script
 
     def test_runs_read_back_equal(self) -> None:
