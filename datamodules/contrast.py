@@ -39,10 +39,11 @@ def contrast_order(t1w: NDArray[Any], flair: NDArray[Any], brain: NDArray[np.boo
     Returns:
         Positive for a pair that is what it is called, nan where a tissue has too few voxels or one value only.
     """
-    white, gray, fluid = (tissue[brain] for tissue in _tissues(grid))
+    inside = np.flatnonzero(brain)
+    white, gray, fluid = (tissue.reshape(-1)[inside] for tissue in _tissues(grid))
     if min(int(tissue.sum()) for tissue in (white, gray, fluid)) < LEAST_VOXELS:
         return float("nan")
-    images = [np.asarray(image, dtype=np.float32)[brain] for image in (t1w, flair)]
+    images = [image.reshape(-1)[inside].astype(np.float32) for image in (t1w, flair)]
     bright = np.logical_and.reduce([image > np.percentile(image[fluid], FLUID_PERCENTILE) for image in images])
     white, gray = white & bright, gray & bright
     if min(int(white.sum()), int(gray.sum())) < LEAST_VOXELS:

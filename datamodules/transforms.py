@@ -26,7 +26,7 @@ from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_sp
 from regions.atlas import load_template, template_dice
 from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever prepared volumes change, so that older ones are made anew."""
 
 CHANNELS = ("t1w", "flair")
@@ -129,16 +129,31 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     subject = to_grid(tio.ToCanonical()(subject), grid, scan)
     brain = subject["brain"].numpy()[0].astype(bool)
     overlap = _template_overlap(brain, grid, scan)
-    for name in CHANNELS:
-        if np.ptp(subject[name].numpy()[0][brain]) == 0:
+    image = np.zeros((len(CHANNELS), *grid.shape), dtype=np.float16)
+    inside = np.flatnonzero(brain)
+    for channel, name in zip(image, CHANNELS, strict=True):
+        values = subject[name].numpy().reshape(-1)[inside]
+        if values.min() == values.max():
             raise ScanError(f"{volumes[name].path} has one value only inside the brain; export it again or mend the brain mask")
-    subject = tio.ZNormalization(masking_method="brain")(subject)
-    image = np.stack([subject[name].numpy()[0] for name in CHANNELS]).astype(np.float16)
+        channel.reshape(-1)[inside] = normalised(values)
     _refuse_swapped(image, brain, grid, scan)
-    image[(image == 0) & brain] = TINY
-    image[:, ~brain] = 0
     labels = subject["labels"].numpy()[0].astype(np.uint8) if scan.labels is not None else None
     return Prepared(image, labels, float(brain.sum()) * grid.voxel_mm3 / 1000, overlap)
+
+
+def normalised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """Z-scores of a brain's voxels: mean 0, standard deviation 1, never exactly zero, which is kept for what is outside.
+
+    Args:
+        values: (n,) float32 of one image's brain.
+
+    Returns:
+        (n,) float16; a zero becomes `TINY`.
+    """
+    scores = (values - np.float32(values.mean(dtype=np.float64))) / np.float32(values.std(dtype=np.float64, ddof=1))
+    stored = scores.astype(np.float16)
+    stored[np.abs(scores) <= np.float32(TINY) / 2] = TINY  # what float16 rounds to zero
+    return np.asarray(stored)
 
 
 def to_grid(subject: Any, grid: Grid, scan: Scan) -> Any:
@@ -169,8 +184,10 @@ def to_grid(subject: Any, grid: Grid, scan: Scan) -> Any:
     after = np.array(own.shape) - first - np.array(grid.shape)
     pad = np.stack([np.maximum(-first, 0), np.maximum(-after, 0)], axis=1).ravel()
     crop = np.stack([np.maximum(first, 0), np.maximum(after, 0)], axis=1).ravel()
-    padded = tio.Pad(tuple(int(n) for n in pad), padding_mode=0)(subject)
-    return tio.Crop(tuple(int(n) for n in crop))(padded)
+    for sides, step in ((pad, tio.Pad), (crop, tio.Crop)):
+        if sides.any():
+            subject = step(tuple(int(n) for n in sides))(subject)
+    return subject
 
 
 def _mm(spacing: tuple[float, ...]) -> str:

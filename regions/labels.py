@@ -38,9 +38,9 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     """
     mapping = _mapping(dialect)
     ids = _whole(labels)
-    lookup = np.full(max(mapping) + 2, -2, dtype=np.int16)
-    lookup[list(mapping)] = list(mapping.values())
-    found = lookup[np.where((ids >= 0) & (ids < len(lookup)), ids, len(lookup) - 1)]
+    lookup = np.full(max(mapping) + 3, -2, dtype=np.int16)  # one entry more at each end, for ids beyond it
+    lookup[np.array(list(mapping)) + 1] = list(mapping.values())
+    found = np.take(lookup, ids + 1, mode="clip")
     unknown = found == -2
     if unknown.any():
         values, counts = np.unique(ids[unknown], return_counts=True)
@@ -69,7 +69,7 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
 def _whole(labels: NDArray[Any]) -> NDArray[np.int64]:
     """Return labels as integers, refusing fractions."""
     labels = np.asarray(labels)
-    if labels.dtype.kind == "f":
+    if labels.dtype.kind == "f" and not (np.isfinite(labels.sum()) and (labels == np.rint(labels)).all()):
         odd = labels[~np.isfinite(labels) | (labels != np.round(labels))]
         if odd.size:
             raise LabelError(
