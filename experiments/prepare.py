@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +54,11 @@ def main(arguments: Sequence[str]) -> int:
     from datamodules.preparation.options import PrepareOptions
     from datamodules.preparation.samseg import check_samseg
 
+    missing = [name for name in ("ants", "deepbet", "nilearn") if find_spec(name) is None]
+    if missing:
+        raise PlanError(
+            f"prepare needs {', '.join(missing)}, not installed here; pip install 'regionwise[prepare]' (make install has it)"
+        )
     console = Console(highlight=False, soft_wrap=True)
     if known.samseg is not None:
         check_samseg(known.samseg)
@@ -138,6 +145,7 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
         console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
         with _progress(len(dataset.sessions), processes, console) as told:
             ended = prepare_all([Job(one, out, options) for one in dataset.sessions], processes, told)
+        shutil.rmtree(out / "derivatives" / PIPELINE / ".work", ignore_errors=True)
         return _summary(dataset, out, ended, console)
 
 
