@@ -2,6 +2,9 @@
 
 All contenders start from the same .nii.gz files and hand out the same batches: T1w and FLAIR, z-scored in the brain mask,
 mirrored with probability 0.5, shifted by up to 2 mm, with Gaussian noise of standard deviation 0.02, zero outside the region.
+They train the same network with the same optimiser in float32; the peers as plain PyTorch layers (``benchmarks.plain``), and
+two of them also with regionwise's own step (``-fast-step``), which tells the gain of the data from that of the step.
+
 What differs is how: regionwise reads a box from its store; TorchIO reads whole volumes from disk each epoch and shifts by
 resampling (``RandomAffine``, it has no other random shift); MONAI caches the cut box and shifts by cropping
 (``RandSpatialCropd``, whole voxels as regionwise does) or by resampling (``RandAffined``). Wherever a choice was open, the peer
@@ -183,5 +186,9 @@ CONTENDERS: dict[str, Make] = {
     "monai-cache": monai_cache,
     "monai-affine": monai_affine,
     "monai-persistent": monai_persistent,
+    "torchio-fast-step": torchio_from_disk,
+    "monai-cache-fast-step": monai_cache,
 }
 """Every way to make the batches, by name."""
+OWN_STEP = ("regionwise", "torchio-fast-step", "monai-cache-fast-step")
+"""Those that train with regionwise's network, and with freed memory kept, as ``make fold`` does."""

@@ -2,7 +2,8 @@
 
 Each contender lives in a process of its own for the whole measurement (``benchmarks.child``) and waits while another one works.
 They take turns input by input, in another order each repetition. Peers are tried with 0 and 2 loader workers in the first
-repetition; the better one goes on.
+repetition; the better one goes on. The peers train the network as plain layers, as a script has it; regionwise trains its own
+form of the same network, and in the first repetition two peers are given that too.
 """
 
 from __future__ import annotations
@@ -14,26 +15,33 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import IO, Any
 
-from benchmarks.scans import TRAINING, open_bench
+from benchmarks.scans import open_bench
 from benchmarks.table import BenchError, publish, spread
 
 INPUTS = ("global", "white_matter", "gray_matter", "subcortical_gray_matter", "ventricles", "brainstem")
-PEERS = ("torchio", "monai-cache", "monai-affine", "monai-persistent")
+SCANS = {"global": 12, "white_matter": 12, "gray_matter": 12, "subcortical_gray_matter": 32, "ventricles": 32, "brainstem": 64}
+"""Scans of an epoch: more where they are quick, so that what an epoch costs once weighs as little as in a cohort."""
+PEERS = ("torchio", "monai-cache", "monai-affine", "monai-persistent", "torchio-fast-step", "monai-cache-fast-step")
 OURS = "regionwise"
 WORKERS = (0, 2)
-REGION_BLIND = "torchio"
-"""Does the same work for every input, so its better number of workers is looked for once."""
-ONCE = ("monai-persistent",)
+REGION_BLIND = {"torchio": 24, "torchio-fast-step": 24}
+"""Do the same work for every input but for one multiplication, so they are measured once a repetition, on so many scans."""
+ONCE = ("monai-persistent", "torchio-fast-step", "monai-cache-fast-step")
 """Measured in the first repetition only."""
 NOT_MEASURED = (
     "ClinicaDL 2.0.0 is not measured: it requires torchio <0.21 and monai ==1.5.0, which do not go with torchio 1.2",
 )
 NOTES = (
     "seconds a scan in training epochs, float32, on the processor; low and high are the extremes over the repetitions",
-    "ratio: the contender's time over regionwise's in the same repetition; PersistentDataset: one repetition",
+    "ratio: the contender's time over regionwise's in the same repetition; PersistentDataset and -fast-step: one repetition",
+    "peers train the network as plain PyTorch layers, the -fast-step ones and regionwise in regionwise's form of it",
+    "scans of an epoch: "
+    + ", ".join(f"{name} {scans}" for name, scans in SCANS.items())
+    + "; TorchIO 24, for all inputs at once",
     "waiting, preparing: shares of the epoch until a batch was there, and from there to the step",
     *NOT_MEASURED,
 )
@@ -42,10 +50,10 @@ NOTES = (
 class Child:
     """A contender in its own process."""
 
-    def __init__(self, contender: str, spacing: float, scans: int) -> None:
+    def __init__(self, contender: str, spacing: float) -> None:
         self.contender = contender
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        command = [sys.executable, "-m", "benchmarks", "child", contender, "--spacing", str(spacing), "--scans", str(scans)]
+        command = [sys.executable, "-m", "benchmarks", "child", contender, "--spacing", str(spacing)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -93,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--inputs", default=",".join(INPUTS))
     parser.add_argument("--contenders", default=",".join((OURS, *PEERS)))
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--scans", type=int, default=TRAINING, help="scans of an epoch")
+    parser.add_argument("--scans", type=int, help="scans of an epoch, the same for all inputs")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--width", type=int, default=8, help="channels of the network's first stage")
     parser.add_argument("--seconds", type=float, default=3.0, help="epochs are repeated until they take this together")
@@ -101,14 +109,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="one repetition of global and brainstem; nothing is kept")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.inputs, options.repetitions, options.scans = "global,brainstem", 1, min(options.scans, 4)
+        options.inputs, options.repetitions, options.scans = "global,brainstem", 1, options.scans or 4
     rows = measure(options)
-    title = f"A training epoch of {options.scans} scans at {options.spacing:g} mm, batch {options.batch}"
+    title = f"A training epoch at {options.spacing:g} mm, batch {options.batch}, {options.repetitions} repetitions"
     publish(
         "epochs",
         title,
         rows,
-        [*NOTES, f"{options.repetitions} repetitions"],
+        NOTES,
         save=not options.quick and options.spacing == 1,
         options=vars(options),
     )
@@ -117,11 +125,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Run all contenders in turn and return the table's rows."""
-    open_bench(options.scans, options.spacing)
+    open_bench(options.batch, options.spacing)
     inputs, contenders = options.inputs.split(","), options.contenders.split(",")
-    children = {name: Child(name, options.spacing, options.scans) for name in contenders}
-    took: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
-    workers: dict[tuple[str, str], int] = {}
+    children = {name: Child(name, options.spacing) for name in contenders}
+    took: dict[tuple[str, str], list[Epoch]] = defaultdict(list)
     try:
         for child in children.values():
             child.answer()
@@ -129,51 +136,51 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             turn = contenders[repetition % len(contenders) :] + contenders[: repetition % len(contenders)]
             for name in inputs:
                 for contender in (one for one in turn if repetition == 0 or one not in ONCE):
-                    epoch = _best_workers(children[contender], name, workers, options)
-                    took[name, contender].append(epoch)
-                    print(
-                        f"repetition {repetition + 1}  {name:24s} {contender:18s} {epoch['wall']:8.3f} s an epoch", flush=True
-                    )
+                    own = took[name, contender]
+                    if contender in REGION_BLIND and name != inputs[0]:
+                        own.append(took[inputs[0], contender][repetition])
+                        continue
+                    own.append(_epoch(children[contender], name, own[0].workers if own else None, options))
+                    print(f"repetition {repetition + 1}  {name:24s} {contender:22s} {own[-1].wall:8.4f} s a scan", flush=True)
     finally:
         for child in children.values():
             child.close()
-    return [_row(name, contender, took, workers, options) for name in inputs for contender in contenders]
+    return [_row(name, contender, took) for name in inputs for contender in contenders]
 
 
-def _best_workers(
-    child: Child, name: str, workers: dict[tuple[str, str], int], options: argparse.Namespace
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch, its parts in seconds a scan."""
+
+    workers: int
+    wall: float
+    waiting: float
+    preparing: float
+
+
+def _epoch(child: Child, name: str, workers: int | None, options: argparse.Namespace) -> Epoch:
     """Measure an epoch with the number of workers that is known to be better, or with each and keep the better."""
-    known = workers.get((child.contender, "" if child.contender == REGION_BLIND else name))
-    tries = (0,) if child.contender == OURS else WORKERS if known is None else (known,)
-    order = {"input": name, "batch": options.batch, "width": options.width, "seconds": options.seconds}
-    found = {count: _middle(child.ask(**order, workers=count)) for count in tries}
-    best = min(found, key=lambda count: found[count]["wall"])
-    workers[child.contender, "" if child.contender == REGION_BLIND else name] = best
-    return found[best]
+    scans = options.scans or REGION_BLIND.get(child.contender) or SCANS[name]
+    order = {"input": name, "scans": scans, "batch": options.batch, "width": options.width, "seconds": options.seconds}
+    found = []
+    for count in (0,) if child.contender == OURS else WORKERS if workers is None else (workers,):
+        epochs = child.ask(**order, workers=count)
+        parts = {part: median(epoch[part] for epoch in epochs) / scans for part in ("wall", "waiting", "preparing")}
+        found.append(Epoch(count, **parts))
+    return min(found, key=lambda epoch: epoch.wall)
 
 
-def _middle(epochs: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {part: median(epoch[part] for epoch in epochs) for part in epochs[0]}
-
-
-def _row(
-    name: str,
-    contender: str,
-    took: dict[tuple[str, str], list[dict[str, float]]],
-    workers: dict[tuple[str, str], int],
-    options: argparse.Namespace,
-) -> dict[str, Any]:
+def _row(name: str, contender: str, took: dict[tuple[str, str], list[Epoch]]) -> dict[str, Any]:
     own = took[name, contender]
-    each = spread([epoch["wall"] / options.scans for epoch in own])
+    each = spread([epoch.wall for epoch in own])
     ours = took.get((name, OURS))
-    ratio = spread([a["wall"] / b["wall"] for a, b in zip(own, ours, strict=False)]) if ours else (None, None, None)
+    ratio = spread([a.wall / b.wall for a, b in zip(own, ours, strict=False)]) if ours else (None, None, None)
     return {
         "input": name,
         "contender": contender,
-        "workers": workers[contender, "" if contender == REGION_BLIND else name],
+        "workers": own[0].workers,
         "seconds_a_scan": each[0], "low": each[1], "high": each[2],
         "ratio": ratio[0], "ratio_low": ratio[1], "ratio_high": ratio[2],
-        "waiting": median(epoch["waiting"] / epoch["wall"] for epoch in own),
-        "preparing": median(epoch["preparing"] / epoch["wall"] for epoch in own),
+        "waiting": median(epoch.waiting / epoch.wall for epoch in own),
+        "preparing": median(epoch.preparing / epoch.wall for epoch in own),
     }  # fmt: skip

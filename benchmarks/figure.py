@@ -13,16 +13,20 @@ from benchmarks.table import read
 PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks.png"
 NAMES = {
     "torchio": "Lightning + TorchIO, from disk",
+    "torchio-fast-step": "TorchIO with regionwise's step",
     "monai-affine": "MONAI CacheDataset, shift by resampling",
     "monai-persistent": "MONAI PersistentDataset, shift by cropping",
     "monai-cache": "MONAI CacheDataset, shift by cropping",
+    "monai-cache-fast-step": "MONAI CacheDataset with regionwise's step",
     OURS: "regionwise",
 }
 LOOKS = {
     "torchio": ("#d55e00", "s"),
+    "torchio-fast-step": ("#e69f00", "P"),
     "monai-affine": ("#56b4e9", "^"),
     "monai-persistent": ("#8c8c8c", "v"),
     "monai-cache": ("#0072b2", "D"),
+    "monai-cache-fast-step": ("#009e73", "X"),
     OURS: ("#111111", "o"),
 }
 """Colour and mark of each contender, told apart by colour-blind readers too."""
@@ -53,7 +57,7 @@ def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, width_ratios=(1.45, 1), layout="constrained")
         for place, contender in enumerate(contenders):
             own = {row["input"]: row for row in rows if row["contender"] == contender}
-            at = [row + 0.16 * (place - (len(contenders) - 1) / 2) for row in range(len(inputs))]
+            at = [row + 0.12 * (place - (len(contenders) - 1) / 2) for row in range(len(inputs))]
             middle, low, high, held = (
                 [float(own[name][column]) for name in inputs] for column in ("seconds_a_scan", "low", "high", "waiting")
             )

@@ -8,6 +8,7 @@ import warnings
 import pytorch_lightning as pl
 
 from benchmarks.clock import Epoch, EpochClock
+from benchmarks.plain import PlainCNN
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import ResidualCNN
 
@@ -18,15 +19,21 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def module(width: int = 8) -> StratificationModule:
-    """The default preset's network and optimiser, from the same random state each time."""
+def module(width: int = 8, plain: bool = False) -> StratificationModule:
+    """The default preset's network and optimiser, from the same random state each time.
+
+    Args:
+        width: Channels of the first stage.
+        plain: The network as plain layers in PyTorch's own memory format, as a script has it.
+    """
     pl.seed_everything(0, verbose=False)
-    return StratificationModule(ResidualCNN(width=width, dropout=0.2), optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01)
+    network = PlainCNN(width, dropout=0.2) if plain else ResidualCNN(width=width, dropout=0.2)
+    return StratificationModule(network, optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01, channels_last=not plain)
 
 
-def fit(data: pl.LightningDataModule, width: int, epochs: int, batches: int | None = None) -> list[Epoch]:
+def fit(data: pl.LightningDataModule, width: int, epochs: int, batches: int | None = None, plain: bool = False) -> list[Epoch]:
     """Train a fresh network for some epochs, of some batches if given, and return their times."""
-    clock, network = EpochClock(), module(width)
+    clock, network = EpochClock(), module(width, plain)
     trainer = pl.Trainer(
         accelerator="cpu", devices=1, precision="32-true", max_epochs=epochs, limit_train_batches=batches, limit_val_batches=0,
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

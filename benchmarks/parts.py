@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--clock", choices=("wall", "cpu"), default="wall", help="cpu: time on the processor, for a busy machine"
     )
-    parser.add_argument("--memory", choices=("resident", "mapped"), default="resident")
+    parser.add_argument("--memory", choices=("packed", "mapped"), default="packed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     prepared = make_store(store_folder(), options.batch * 2 * 7 // 5 + 7, spacing_mm=options.spacing)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.cohort import LabelRule, Scan, read_cohort
@@ -19,7 +19,7 @@ from datamodules.splits import Splits
 from datamodules.store import PreparedCohort, open_store
 
 SCRATCH = Path("studies/benchmarks")
-SCANS, TRAINING = 12, 8
+SCANS = 12
 RULE = LabelRule(threshold=2.5)
 
 
@@ -66,15 +66,18 @@ def ensure_cohort(folder: Path, scans: int = SCANS, spacing_mm: float = 1.0) -> 
     return read_cohort(folder, RULE).scans
 
 
-def open_bench(training: int = TRAINING, spacing_mm: float = 1.0) -> Bench:
+def open_bench(training: int, spacing_mm: float = 1.0) -> Bench:
     """The scans and their store; both are made where they are missing.
 
     Args:
-        training: Scans of an epoch.
+        training: Scans of an epoch; where they are more than the cohort has, its scans come again, each row as one of its own.
         spacing_mm: Side of a voxel.
     """
-    scans = ensure_cohort(cohort_folder(spacing_mm), max(SCANS, training + 2), spacing_mm)
-    return Bench(scans, open_store(scans, store_folder(), workers=2), own_splits(scans, training))
+    drawn = ensure_cohort(cohort_folder(spacing_mm), SCANS, spacing_mm)
+    prepared = open_store(drawn, store_folder(), workers=2)
+    rows = [row % len(drawn) for row in range(training + 2)]
+    scans = tuple(replace(drawn[row], patient=f"row-{number:04d}") for number, row in enumerate(rows))
+    return Bench(scans, replace(prepared, keys=tuple(prepared.keys[row] for row in rows)), own_splits(scans, training))
 
 
 def own_splits(scans: Sequence[Scan], training: int) -> Splits:

@@ -30,6 +30,12 @@ def region_step(
     return (mask if region.labels else None), region_box(mask, grid, multiple_of)
 
 
+def within(box: Box, around: Box) -> Box:
+    """A box in the voxels of another one: what it is in an array that holds nothing but the other."""
+    start, stop = ([a - b for a, b in zip(end, around.start, strict=True)] for end in (box.start, box.stop))
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
 def crop_to_box(whole: np.ndarray[Any, Any], box: Box, out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
     """Copy a box out of an array (..., I, J, K), zero where the box reaches outside; reads no more than the box.
 

@@ -3,10 +3,11 @@
 A part's boxes lie in one of three places:
 
 - ``device``: in the GPU's own memory, where half of what is free there holds them. A batch is then one gather on the GPU.
-- ``resident``: in this process's memory, where they are small.
-- ``mapped``: in the store's files, mapped into memory. All runs of a machine share that one copy, the system's page cache.
-  A thread reads the next batches while the network works on one; on their way to a GPU they go through pinned memory and over a
-  stream of their own.
+- ``packed``: side by side in one file of the store, where they are small (``datamodules.packing``).
+- ``mapped``: in the store's volumes. A thread reads the next batches while the network works on one.
+
+Both kinds of files are mapped into memory, and all runs of a machine share one copy of them, the system's page cache. On their
+way to a GPU batches go through pinned memory and over a stream of their own.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from datamodules.boxes import crop_to_box
+from datamodules.boxes import crop_to_box, within
+from datamodules.packing import open_packed
 from datamodules.store import PreparedCohort
 from regions.grid import Box
 
 Batch = dict[str, Tensor]
-Memory = Literal["auto", "device", "resident", "mapped"]
-Place = Literal["device", "resident", "mapped"]
+Memory = Literal["auto", "device", "packed", "mapped"]
+Place = Literal["device", "packed", "mapped"]
 
-RESIDENT_BYTES = 256 << 20
-"""Most that ``auto`` keeps in the memory of one process."""
+PACKED_BYTES = 512 << 20
+"""Most that ``auto`` packs: the brainstem of a thousand scans at 1 mm."""
 DEVICE_SHARE = 0.5
 """Share of a GPU's free memory that ``auto`` fills with volumes; the rest is the training's."""
 AHEAD = 2
@@ -78,27 +80,28 @@ def free_memory(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
 
-def choose_place(memory: Memory, needed: int, free: int | None) -> Place:
+def choose_place(memory: Memory, needed: int, free: int | None, packable: bool) -> Place:
     """Decide where the boxes of a run lie.
 
     Args:
         memory: As asked for; ``auto`` decides by what is needed and free.
         needed: Bytes of the boxes of all parts of the run.
         free: Bytes that are free on the GPU; None without one.
+        packable: Whether the store can be written.
 
     Raises:
         ValueError: if the device's memory is asked for and there is no such device, or too little of it is free.
     """
     if memory == "device":
         if free is None:
-            raise ValueError("data.memory device needs a GPU; use auto, resident or mapped")
+            raise ValueError("data.memory device needs a GPU; use auto, packed or mapped")
         if needed > free:
             raise ValueError(f"data.memory device needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; use auto")
     if memory != "auto":
         return memory
     if free is not None and needed <= DEVICE_SHARE * free:
         return "device"
-    return "resident" if needed <= RESIDENT_BYTES else "mapped"
+    return "packed" if packable and needed <= PACKED_BYTES else "mapped"
 
 
 class BoxDataset:
@@ -112,6 +115,7 @@ class BoxDataset:
         with_labels: Whether label maps are read too.
         place: Where the boxes lie.
         device: The device of ``device``.
+        pack: The box that is packed; ``box`` lies within it.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class BoxDataset:
         with_labels: bool,
         place: Place,
         device: torch.device,
+        pack: Box,
     ) -> None:
         self.prepared, self.box = prepared, box
         self.kinds = ("image", "labels") if with_labels else ("image",)
@@ -130,10 +135,14 @@ class BoxDataset:
         self.rows = [int(row) for row in rows]
         self._maps: dict[tuple[str, int], Any] = {}
         self._place = {row: number for number, row in enumerate(self.rows)}
-        self._kept = None if place == "mapped" else self._keep(device if place == "device" else torch.device("cpu"))
+        self._packed = open_packed(prepared, pack, self.kinds) if place == "packed" else None
+        self._within = within(box, pack) if place == "packed" else box
+        self._kept = self._keep(device) if place == "device" else None
 
     def _map(self, kind: str, row: int) -> Any:
         """A scan's file, mapped once: mapping it anew costs more than copying a small box."""
+        if self._packed:
+            return self._packed[kind][row]
         if (kind, row) not in self._maps:
             self._maps[kind, row] = self.prepared.image(row) if kind == "image" else self.prepared.labels(row)
         return self._maps[kind, row]
@@ -142,7 +151,7 @@ class BoxDataset:
         lead, number = ((len(rows), 2), np.float16) if kind == "image" else ((len(rows),), np.uint8)
         out = np.zeros((*lead, *self.box.shape), dtype=number)
         for target, row in zip(out, rows, strict=True):
-            crop_to_box(self._map(kind, row), self.box, target)
+            crop_to_box(self._map(kind, row), self._within, target)
         return torch.from_numpy(out)
 
     def _keep(self, device: torch.device) -> Batch:

@@ -18,6 +18,7 @@ from datamodules.augmentation import Augmentation, Augmenter
 from datamodules.boxes import crop_to_box, region_step
 from datamodules.contents import Content, control_content
 from datamodules.loading import Batch, BoxDataset, BoxLoader, EpochBatches, Memory, Place, choose_place, free_memory, moved
+from datamodules.packing import can_pack
 from datamodules.splits import Splits
 from datamodules.store import PreparedCohort
 from regions.catalog import Region
@@ -40,7 +41,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
             by ``dilate_mm``; ``subject``: each scan's own label map.
         dilate_mm: How far ``template-dilated`` grows.
         augmentation: Random changes of training scans.
-        memory: Where the boxes of the run's scans lie: ``device``, ``resident`` or ``mapped`` (see ``datamodules.loading``);
+        memory: Where the boxes of the run's scans lie: ``device``, ``packed`` or ``mapped`` (see ``datamodules.loading``);
             ``auto`` decides by their size and by what is free on the GPU.
         seed: Seed of order and augmentation.
         mask: (I, J, K) bool on the study's grid, shown in the place of the template's region; for control experiments.
@@ -113,9 +114,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
         rows = [int(row) for name in partitions for row in self.partitions[name]]
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if self.place is None:
-            self.place = choose_place(self.memory, self._bytes(), free_memory(device))
+            self.place = choose_place(self.memory, self._bytes(), free_memory(device), can_pack(self.prepared.folder))
         box = self.augmenter.read if train else self.box
-        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, self.place, device)
+        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, self.place, device, self.augmenter.read)
         if train:
             rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
             sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)

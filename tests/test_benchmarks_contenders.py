@@ -7,8 +7,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from benchmarks import contenders
-from benchmarks.fitting import fit
+from benchmarks import contenders, scans
+from benchmarks.fitting import fit, module
 from benchmarks.scans import Bench, own_splits
 from datamodules.augmentation import Augmentation
 from experiments.study import Study
@@ -19,9 +19,9 @@ TRAINING = 3
 @pytest.fixture
 def bench(study: Study) -> Bench:
     rows = list({scan.patient: row for row, scan in enumerate(study.cohort.scans)}.values())[: TRAINING + 2]
-    scans = tuple(study.cohort.scans[row] for row in rows)
+    chosen = tuple(study.cohort.scans[row] for row in rows)
     prepared = replace(study.prepared, keys=tuple(study.prepared.keys[row] for row in rows))
-    return Bench(scans, prepared, own_splits(scans, TRAINING))
+    return Bench(chosen, prepared, own_splits(chosen, TRAINING))
 
 
 def images(data: Any) -> list[torch.Tensor]:
@@ -51,6 +51,31 @@ def test_without_chance_a_peer_makes_the_same_images(
             torch.testing.assert_close(own, other.float(), atol=0.01, rtol=0.002)
         values = [image[:, image.abs().sum(0) > 1e-6].flatten().sort().values for image in (own, other)]
         torch.testing.assert_close(values[0], values[1].float(), atol=0.01, rtol=0.002)
+
+
+def test_the_peers_train_the_same_network() -> None:
+    ours, plain = module(3), module(3, plain=True)
+    plain.network.load_state_dict(ours.network.state_dict())
+    image = torch.randn(2, 2, 16, 8, 24, generator=torch.Generator().manual_seed(0))
+    found = []
+    for one in (ours, plain):
+        torch.manual_seed(0)
+        logits = one(image)
+        logits[:, 1].sum().backward()
+        found.append([logits, *(value.grad for value in one.parameters())])
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ours.eval()(image), plain.eval()(image), atol=1e-4, rtol=1e-3)
+
+
+def test_scans_come_again_where_the_cohort_is_shorter(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    monkeypatch.setattr(scans, "ensure_cohort", lambda *_: study.cohort.scans[:2])
+    monkeypatch.setattr(scans, "open_store", lambda *_, **__: replace(study.prepared, keys=study.prepared.keys[:2]))
+    opened = scans.open_bench(5)
+    assert len(opened.training) == 5
+    assert len(set(opened.patients)) == 7
+    assert [scan.t1w for scan in opened.scans] == [study.cohort.scans[row % 2].t1w for row in range(7)]
+    assert opened.prepared.keys == tuple(study.prepared.keys[row % 2] for row in range(7))
 
 
 def test_an_epoch_is_the_sum_of_its_parts(bench: Bench) -> None:

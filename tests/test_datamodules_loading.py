@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from datamodules.loading import AHEAD, RESIDENT_BYTES, BoxLoader, EpochBatches, Memory, choose_place, read_ahead
+from datamodules.loading import AHEAD, PACKED_BYTES, BoxLoader, EpochBatches, Memory, choose_place, read_ahead
 
 GB = 10**9
 
@@ -20,28 +20,32 @@ GB = 10**9
         ("auto", 7 * GB, 14 * GB, "device"),
         ("auto", 7 * GB, 14 * GB - 1, "mapped"),
         ("auto", 7 * GB, None, "mapped"),
-        ("auto", RESIDENT_BYTES, None, "resident"),
-        ("auto", RESIDENT_BYTES + 1, None, "mapped"),
-        ("auto", 10**6, 10**6, "resident"),
-        ("resident", 7 * GB, 80 * GB, "resident"),
+        ("auto", PACKED_BYTES, None, "packed"),
+        ("auto", PACKED_BYTES + 1, None, "mapped"),
+        ("auto", 10**6, 10**6, "packed"),
+        ("packed", 7 * GB, 80 * GB, "packed"),
         ("mapped", 1, 80 * GB, "mapped"),
         ("device", 7 * GB, 7 * GB, "device"),
     ],
 )
 def test_volumes_lie_where_they_fit(memory: Memory, needed: int, free: int | None, expected: str) -> None:
-    assert choose_place(memory, needed, free) == expected
+    assert choose_place(memory, needed, free, packable=True) == expected
+
+
+def test_small_boxes_are_mapped_where_the_store_cannot_be_written() -> None:
+    assert choose_place("auto", 1, None, packable=False) == "mapped"
 
 
 @pytest.mark.parametrize(
     ("needed", "free", "message"),
     [
-        (1, None, "data.memory device needs a GPU; use auto, resident or mapped"),
+        (1, None, "data.memory device needs a GPU; use auto, packed or mapped"),
         (7 * GB, 5 * GB, "data.memory device needs 7.0 GB, 5.0 GB are free there; use auto"),
     ],
 )
 def test_a_device_that_cannot_hold_them_is_refused(needed: int, free: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        choose_place("device", needed, free)
+        choose_place("device", needed, free, packable=True)
 
 
 def numbered(rows: list[int]) -> dict[str, torch.Tensor]:

@@ -181,12 +181,23 @@ def test_the_same_batch_twice_is_equal_bit_for_bit(study: Study, part: str) -> N
         assert all(torch.equal(one[key], other[key]) for key in ("image", "label", "index"))
 
 
-def test_batches_from_memory_and_from_mapped_files_are_equal(labelled: Study) -> None:
+def test_training_batches_from_packed_and_from_mapped_files_are_equal(labelled: Study) -> None:
     options: dict[str, Any] = {"mask_mode": "subject", "augmentation": EVERYTHING}
-    resident = by_scan(training(made(labelled, "ventricles", memory="resident", **options)))
+    packed = by_scan(training(made(labelled, "ventricles", memory="packed", **options)))
     mapped = by_scan(training(made(labelled, "ventricles", memory="mapped", **options)))
-    assert resident.keys() == mapped.keys()
-    assert all(torch.equal(resident[row], mapped[row]) for row in resident)
+    assert packed.keys() == mapped.keys()
+    assert all(torch.equal(packed[row], mapped[row]) for row in packed)
+
+
+def test_tuning_batches_from_packed_and_from_mapped_files_are_equal(labelled: Study) -> None:
+    options: dict[str, Any] = {"mask_mode": "subject", "augmentation": EVERYTHING}
+    found = []
+    for memory in ("packed", "mapped"):
+        data = made(labelled, "ventricles", memory=memory, **options)
+        found.append([data.finish(batch, None) for batch in data.predict_dataloader()])
+        assert data.place == memory
+    for packed, mapped in zip(*found, strict=True):
+        assert all(torch.equal(packed[name], mapped[name]) for name in ("image", "label", "index"))
 
 
 # ---- order
