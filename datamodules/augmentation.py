@@ -3,6 +3,9 @@
 Each scan's parameters are a function of (seed, epoch, row of the cohort) alone: they depend neither on the batch it falls into
 nor on the input, the number of devices or an earlier interruption. Every change is tied to the study's grid, not to an input's
 box, so a regional run sees exactly what the global run sees of its region, noise included.
+
+On a CPU the scans of a batch are changed one after another, which is quickest there. On a GPU, where each kernel has to be
+launched, they are changed together, a kernel a step whatever the batch's size; only turning and scaling go scan by scan.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from torch import Tensor
 from regions.grid import Box, Grid
 
 NOISE_OFFSETS = 1 << 16
+ONE_AFTER_ANOTHER = ("cpu",)
+"""Devices on which the scans of a batch are changed one after another."""
 
 
 @dataclass(frozen=True)
@@ -114,19 +119,25 @@ class Augmenter:
         """
         drawn = self.parameters(epoch)
         rows: list[int] = index.tolist()
+        together = image.device.type not in ONE_AFTER_ANOTHER
         move = self._warped if self.options.interpolates else self._cropped
-        out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
-        for target, volume, row in zip(out, image, rows, strict=True):
-            target.copy_(move(volume, row, drawn))
+        if together and not self.options.interpolates:
+            out = self._cropped_together(image, rows, drawn).float()
+        else:
+            out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
+            for target, volume, row in zip(out, image, rows, strict=True):
+                target.copy_(move(volume, row, drawn))
         inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
         if self.options.gamma:
             exponent = torch.tensor(drawn.exponent[rows], dtype=torch.float32, device=out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
         if self.options.noise:
-            for target, brain, row in zip(out, inside, rows, strict=True):
-                self._add_noise(target, brain, row, epoch, drawn)
+            add = self._add_noise_together if together else self._add_noise
+            add(out, inside, rows, epoch, drawn)
         if labels is None:
             return out, None
+        if together and not self.options.interpolates:
+            return out, self._cropped_together(labels[:, None], rows, drawn)[:, 0]
         return out, torch.cat([move(one[None], row, drawn) for one, row in zip(labels, rows, strict=True)])
 
     def parameters(self, epoch: int) -> Parameters:
@@ -160,6 +171,17 @@ class Augmenter:
         part = volume[:, i, j, k]
         return part.flip(-3) if drawn.flip[row] else part
 
+    def _cropped_together(self, image: Tensor, rows: list[int], drawn: Parameters) -> Tensor:
+        """``_cropped`` of a whole batch (B, C, *read.shape) as one kernel: (B, C, *box.shape), channels-last in memory."""
+        side, *sides = self.box.shape
+        corners = np.array([self._first(row, drawn) for row in rows]) - self.read.start
+        order = np.where(drawn.flip[rows][:, None], np.arange(side)[::-1], np.arange(side))
+        where = np.concatenate([corners[:, :1] + order, corners[:, 1:]], axis=1)
+        sent = torch.from_numpy(where).to(image.device, non_blocking=True)
+        windows = image.unfold(3, sides[0], 1).unfold(4, sides[1], 1)
+        scans = torch.arange(len(rows), device=image.device)[:, None]
+        return windows[scans, :, sent[:, :side], sent[:, side, None], sent[:, side + 1, None]].permute(0, 2, 1, 3, 4)
+
     def _warped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
         """Shift, mirror, rotate and scale one volume (C, *read.shape) in one step; labels take the nearest voxel."""
         backward = rotation(drawn.angle[row]).T / drawn.size[row]
@@ -179,22 +201,38 @@ class Augmenter:
         moved = F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0]
         return moved if mode == "bilinear" else moved.to(volume.dtype)
 
-    def _add_noise(self, image: Tensor, brain: Tensor, row: int, epoch: int, drawn: Parameters) -> None:
-        """Add a scan's noise to (C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.
+    def _add_noise(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
+        """Add each scan's noise to (B, C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.
 
-        ``brain`` (1, *box.shape) is 1 where noise is added and 0 elsewhere.
+        ``brain`` (B, 1, *box.shape) is 1 where noise is added and 0 elsewhere.
         """
-        count = image.shape[0] * math.prod(self.grid.shape)
+        on_grid, within = self._overlap()
+        noise = self._windows(image, epoch, drawn)
+        for target, one, row in zip(image, brain, rows, strict=True):
+            target[within].addcmul_(noise[int(drawn.offset[row])][on_grid], one[within])
+
+    def _add_noise_together(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
+        """``_add_noise`` as two kernels."""
+        on_grid, within = self._overlap()
+        offsets = torch.from_numpy(drawn.offset[rows]).to(image.device, non_blocking=True)
+        noise = self._windows(image, epoch, drawn)[:, *on_grid].index_select(0, offsets)
+        image[:, *within].addcmul_(noise, brain[:, *within])
+
+    def _overlap(self) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """The voxels that box and grid share, in (C, *grid.shape) and in (C, *box.shape)."""
+        ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]
+        within = [slice(a - start, b - start) for (a, b), start in zip(ends, self.box.start, strict=True)]
+        return (slice(None), *(slice(*end) for end in ends)), (slice(None), *within)
+
+    def _windows(self, image: Tensor, epoch: int, drawn: Parameters) -> Tensor:
+        """A view of the epoch's row of noise: (offsets, C, *grid.shape), neighbours along the first axis one number apart."""
+        count, offsets = image.shape[1] * math.prod(self.grid.shape), max(self.scans, NOISE_OFFSETS)
         if self._noise is None or self._noise[:2] != (epoch, image.device):
             generator = torch.Generator(image.device).manual_seed(drawn.noise_seed)
-            numbers = torch.randn(count + max(self.scans, NOISE_OFFSETS), generator=generator, device=image.device)
+            numbers = torch.randn(count + offsets, generator=generator, device=image.device)
             self._noise = epoch, image.device, numbers.mul_(self.options.noise)
-        start = int(drawn.offset[row])
-        whole = self._noise[2][start : start + count].view(image.shape[0], *self.grid.shape)
-        ends = [(max(a, 0), min(b, n)) for a, b, n in zip(self.box.start, self.box.stop, self.grid.shape, strict=True)]
-        i, j, k = (slice(a, b) for a, b in ends)
-        x, y, z = (slice(a - s, b - s) for (a, b), s in zip(ends, self.box.start, strict=True))
-        image[:, x, y, z].addcmul_(whole[:, i, j, k], brain[:, x, y, z])
+        _, j, k = self.grid.shape
+        return self._noise[2].as_strided((offsets, image.shape[1], *self.grid.shape), (1, count // image.shape[1], j * k, k, 1))
 
 
 def _whole(share: npt.NDArray[np.float64], most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

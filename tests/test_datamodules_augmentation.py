@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules import augmentation
 from datamodules.augmentation import NOISE_OFFSETS, Augmentation, Augmenter, mirror_of, rotation
 from regions.grid import Box, Grid
 
@@ -286,6 +287,26 @@ def test_rotation_by_nothing_gives_the_crop() -> None:
     fix(made, angle=0.0, size=1.0)
     exact = fix(augmenter(replace(EXACT, noise=0, gamma=0)), shift=made.parameters(0).shift, flip=made.parameters(0).flip)
     assert torch.allclose(run(made, whole, [0, 1, 2]), run(exact, whole, [0, 1, 2]), atol=2e-3)
+
+
+@pytest.mark.parametrize("options", [EXACT, EVERYTHING, NOTHING], ids=["whole voxels", "interpolating", "nothing"])
+@pytest.mark.parametrize("box", [BOX, Box((-3, 5, 6), (23, 17, 28))], ids=["within", "beyond the grid"])
+def test_scans_changed_together_equal_those_changed_one_after_another(
+    options: Augmentation, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [7, 2, 9, 4, 0]
+    whole, labels = brains().half(), torch.arange(SCANS * 20 * 22 * 24).view(SCANS, *SHAPE).to(torch.uint8)
+    made = augmenter(options, box)
+    assert {bool(flip) for flip in made.parameters(1).flip[rows]} == ({True, False} if options.flip else {False})
+    batch = cut(whole, made.read)[rows], torch.tensor(rows), 1, cut(labels, made.read)[rows]
+    expected = made(*batch)
+    monkeypatch.setattr(augmentation, "ONE_AFTER_ANOTHER", ())
+    found = augmenter(options, box)(*batch)
+    for one, other in zip(expected, found, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("options", [EXACT, EVERYTHING], ids=["whole voxels", "interpolating"])
