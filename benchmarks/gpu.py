@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     roof = measure_roof(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
     grid = template_grid(options.spacing)
     volumes = tuple(made_image(grid, seed) for seed in range(min(UNIQUE, options.scans)))
-    prepared = MemoryCohort(None, grid, tuple(f"made-{row}" for row in range(options.scans)), volumes)  # type: ignore[arg-type]
+    prepared = MemoryCohort(Path("in memory"), grid, tuple(f"made-{row}" for row in range(options.scans)), volumes)
     rows = [measure(name, prepared, device, precision, roof, options) for name in options.inputs.split(",")]
     hours = sum(row["run_minutes"] for row in rows) * FOLDS / 60
     notes = (
