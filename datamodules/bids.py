@@ -14,11 +14,13 @@ A cohort is one derivative; a score of a patient who has no scan is counted with
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from datamodules.assessments import Assessments, assigned_score, read_assessments
 from datamodules.cohort import Candidate, CohortError, LabelRule, Score
@@ -114,6 +116,8 @@ def _bare(patient: str) -> str:
 
 def _derivative(folder: Path) -> list[Path]:
     places = [folder, *(place for place in sorted(folder.glob("derivatives/*")) if place.is_dir())]
+    for patient in (patient for place in places for patient in place.glob("sub-*") if patient.is_dir()):
+        _refuse_locked(patient)
     found = {place: images for place in places if (images := _nifti(place.glob(IMAGES)))}
     if folder in found:
         return found[folder]
@@ -127,6 +131,17 @@ def _derivative(folder: Path) -> list[Path]:
 
 def _nifti(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths if path.name.endswith((".nii", ".nii.gz")))
+
+
+def _refuse_locked(patient: Path) -> None:
+    """Refuse a folder that may not be read, which a search passes over as if it were empty."""
+
+    def refuse(error: OSError) -> NoReturn:
+        told = f"{error.filename} cannot be read ({error.strerror})"
+        raise CohortError(f"{told}; mend its permissions, or take the patient out of the tables") from None
+
+    for _ in os.walk(patient, onerror=refuse):
+        pass
 
 
 def _bids_root(folder: Path) -> Path:

@@ -3,9 +3,9 @@
 Both stand in the cohort's folder, beside participants.tsv, or beside the cohort's table::
 
     qc.tsv          patient session verdict reason detail ...     written by ``prepare``, and by ``check --hold``
-    qc_accept.tsv   patient session reason                        written by hand, never by a program
+    qc_accept.tsv   patient session reason                        written by hand
 
-The first is made anew whenever scans are; the second is kept.
+The first is made anew whenever scans are; the second is kept. Cohorts that ``adopt`` joins bring both along.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datamodules.tables import bids_id, read_rows, require_columns
 
 VERDICTS = "qc.tsv"
 ACCEPTED = "qc_accept.tsv"
+ACCEPTED_COLUMNS = ("patient", "session", "reason")
 HELD = "held back by QC: "
 
 Key = tuple[str, str]
@@ -85,6 +86,20 @@ def read_accepted(folder: Path) -> dict[Key, str]:
             wanted = "a patient and a reason, for example: looked at, cut outside of the brain"
             raise CohortError(f"{path} line {row['#']}: each row needs {wanted}")
     return {_key(row): row["reason"] for row in rows}
+
+
+def join_verdicts(sources: Sequence[Path], folder: Path) -> None:
+    """Write the verdicts and acceptances of several cohorts as those of one; no file that none of them has.
+
+    Raises:
+        CohortError: if a file cannot be read.
+    """
+    places = [quality_folder(source) for source in sources]
+    for name, columns in ((VERDICTS, ("patient", "session", "verdict", "reason", "detail")), (ACCEPTED, ACCEPTED_COLUMNS)):
+        rows = [row for place in places if (place / name).is_file() for row in read_rows(place / name)]
+        if rows:
+            lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+            write_text(folder / name, "".join("\t".join(line) + "\n" for line in lines))
 
 
 def without_held(cohort: Cohort) -> Cohort:

@@ -21,11 +21,16 @@ from datamodules.cohort import Scan, scan_name
 from datamodules.tables import read_rows, require_columns
 
 FOLDS = 7
+LEAST_FOLDS = 3
 PARTITIONS = ("train", "tuning", "internal_test")
 
 
 class SplitError(ValueError):
     """A split that would let a patient leak, or that does not belong to the cohort."""
+
+
+class TooFewPatientsError(SplitError):
+    """A cohort in which a class has fewer patients than there are folds."""
 
 
 @dataclass(frozen=True)
@@ -70,25 +75,33 @@ def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS) -> Splits:
     """Deal patients out to the parts: shuffled by seed, label by label, those with more scans first.
 
     Raises:
-        SplitError: if a class has fewer patients than there are folds, or folds or seed make no split.
+        TooFewPatientsError: if a class has fewer patients than there are folds.
+        SplitError: if folds or seed make no split.
     """
-    if folds < 3:
-        raise SplitError(f"{folds} folds make no split; 3 or more leave a part each for training, tuning and test")
+    if folds < LEAST_FOLDS:
+        raise SplitError(f"{folds} folds make no split; {LEAST_FOLDS} or more leave a part each for training, tuning and test")
     if seed < 0:
         raise SplitError(f"split_seed is {seed}; give 0 or more")
     label, count = _patient_labels(scans)
-    for value in (0, 1):
-        patients = sum(one == value for one in label.values())
-        if patients < folds:
-            name = "positive" if value else "negative"
-            raise SplitError(
-                f"{patients} {name} patients cannot fill {folds} folds, each needs one; use fewer --folds or more patients"
-            )
+    _check_classes(Counter("positive" if value else "negative" for value in label.values()), folds)
     rng = np.random.default_rng(seed)
     order = [sorted(label)[i] for i in rng.permutation(len(label))]
     order.sort(key=lambda patient: (label[patient], -count[patient]))
     shuffled_parts = rng.permutation(folds)
     return Splits({patient: int(shuffled_parts[i % folds]) for i, patient in enumerate(order)}, folds, seed)
+
+
+def _check_classes(patients: Counter[str], folds: int) -> None:
+    short = [f"{patients[name]} {name}" for name in ("negative", "positive") if patients[name] < folds]
+    if not short:
+        return
+    told = f"{' and '.join(short)} patients cannot fill {folds} folds, each needs one"
+    least = min(patients["negative"], patients["positive"])
+    if least < LEAST_FOLDS:
+        raise TooFewPatientsError(
+            f"{told}; {folds} of each class are needed, or {LEAST_FOLDS} of each with --folds {LEAST_FOLDS}"
+        )
+    raise TooFewPatientsError(f"{told}; use fewer --folds or more patients: --folds {least} is possible")
 
 
 def _patient_labels(scans: Sequence[Scan]) -> tuple[dict[str, int], Counter[str]]:

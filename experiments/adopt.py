@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datamodules.cohort import CohortError, LabelRule
+from experiments.prepare import usual_out
 from experiments.study_arguments import PlainParser
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def describe(dataset: PublicDataset, found: Sequence[Candidate], out: Path) -> l
     if dataset.prepared:
         steps = [f"next: make check COHORT={out} {keep}"]
     else:
-        steps = [f"next: make prepare BIDS={out}", f"then: make check COHORT={out} {keep}"]
+        steps = [f"next: make prepare BIDS={out}", f"then: make check COHORT={usual_out(out)} {keep}"]
     return [
         f"{dataset.title}: {counted(found)}",
         f"licence: {dataset.licence}",

@@ -14,9 +14,9 @@ from rich.console import Console
 if TYPE_CHECKING:
     from datamodules.cohort import Scan
     from datamodules.store import PreparedCohort
+    from experiments.checking.gather import Subject
     from experiments.checking.quality import ScanQuality
     from experiments.settings import Settings
-    from experiments.study import Study
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         1 where two patients seem to have one scan, else 0.
     """
-    from datamodules.splits import SplitError
+    from datamodules.splits import TooFewPatientsError
+    from experiments.checking.gather import Subject
     from experiments.demo import ensure_demo_cohort
     from experiments.fold import open_with_progress
     from experiments.settings import parse_settings
@@ -37,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
         hold(settings, console)
     try:
         study = open_with_progress(settings, console)
-    except SplitError:
-        look(settings, console)
+    except TooFewPatientsError as error:
+        check(settings, unsplit(settings, str(error)), console)
         raise
-    return check(settings, study, console)
+    return check(settings, Subject(study.folder, study.cohort, study.prepared, study.splits), console)
 
 
-def check(settings: Settings, study: Study, console: Console) -> int:
+def check(settings: Settings, study: Subject, console: Console) -> int:
     """Print what the study would train on, and write it into the study's folder.
 
     Returns:
@@ -74,22 +75,18 @@ def check(settings: Settings, study: Study, console: Console) -> int:
     return int(any(not one.same_patient for one in found.duplicates))
 
 
-def look(settings: Settings, console: Console) -> None:
-    """Show what there is of a cohort that cannot be split: exclusions, and the quality of its scans."""
-    from datamodules.cohort import read_cohort
-    from datamodules.quality_verdicts import VERDICTS, quality_folder, read_accepted
-    from datamodules.store import open_store
-    from experiments.checking.quality_page import write_quality_page
-    from experiments.checking.view import flow_table, quality_lines
+def unsplit(settings: Settings, reason: str) -> Subject:
+    """A cohort that cannot be split, with its table and its flow in the study's folder; its volumes are there already."""
+    from datamodules.atomic import write_text
+    from experiments.checking.gather import Subject
+    from experiments.results import write_json
+    from experiments.study import cohort_table, open_cohort
 
     options = settings.study_options()
-    cohort = read_cohort(options.cohort, options.label)
-    quality = with_progress(cohort.scans, open_store(cohort.scans, options.store), options.workers, console)
-    place, page = quality_folder(options.cohort), options.folder / "qc"
-    judged = write_quality_page(page, quality, (place / VERDICTS).is_file(), read_accepted(place))
-    console.print(flow_table(cohort.flow()))
-    console.print(quality_lines(quality, judged))
-    console.print(f"written: {page / 'index.html'} (images of patients, for this machine only)")
+    cohort, prepared = open_cohort(options)
+    write_json(options.folder / "flow.json", cohort.flow())
+    write_text(options.folder / "cohort.tsv", cohort_table(cohort))
+    return Subject(options.folder, cohort, prepared, None, reason)
 
 
 def with_progress(scans: Sequence[Scan], prepared: PreparedCohort, workers: int, console: Console) -> list[ScanQuality]:
@@ -110,17 +107,16 @@ def hold(settings: Settings, console: Console) -> None:
     Raises:
         CohortError: if a study was already made with the cohort as it was.
     """
-    from datamodules.cohort import CohortError, read_cohort
+    from datamodules.cohort import CohortError
     from datamodules.quality_limits import judge_scans
     from datamodules.quality_verdicts import quality_folder, write_verdicts
-    from datamodules.store import open_store
+    from experiments.study import open_cohort
 
     options = settings.study_options()
     if (options.folder / "splits.tsv").is_file():
         told = f"study {options.folder.name} was made with the cohort as it was"
         raise CohortError(f"{told}; give another STUDY, or remove {options.folder}")
-    cohort = read_cohort(options.cohort, options.label, with_held=True)
-    prepared = open_store(cohort.scans, options.store, options.workers)
+    cohort, prepared = open_cohort(options, with_held=True)
     quality = with_progress(cohort.scans, prepared, options.workers, console)
     judged = judge_scans([one.numbers for one in quality])
     keys = [(scan.patient, scan.session) for scan in cohort.scans]

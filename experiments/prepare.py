@@ -65,8 +65,12 @@ def main(arguments: Sequence[str]) -> int:
     options = PrepareOptions(known.brain, known.nonlinear, known.samseg, known.lesion)
     dataset = read_raw(known.bids, "" if known.labels_from else known.dialect)
     dataset = _chosen(_with_labels(dataset, known.labels_from, known.dialect, console), known.only)
-    out = known.out or Path("cohorts") / f"{known.bids.resolve().name}_prepared"
-    return prepare(dataset, out, options, known.jobs, known.restart, console)
+    return prepare(dataset, known.out or usual_out(known.bids), options, known.jobs, known.restart, console)
+
+
+def usual_out(bids: Path) -> Path:
+    """Where a dataset's prepared cohort goes unless ``--out`` is given."""
+    return Path("cohorts") / f"{bids.resolve().name}_prepared"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -62,16 +62,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         CohortError: if the cohort cannot be used or is not the one the study was made with.
         SplitError: if the split is damaged, or was made with another seed or number of folds.
     """
-    cohort = read_cohort(options.cohort, options.label)
-    try:
-        prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
-    except BrokenScansError as error:
-        if options.broken == "refuse":
-            raise
-        cohort = cohort.without(error.broken)
-        if not cohort.scans:
-            raise
-        prepared = open_store(cohort.scans, options.store, options.workers)
+    cohort, prepared = open_cohort(options, on_scan)
     digest = cohort_hash(cohort)
     path = options.folder / "splits.tsv"
     with locked(options.folder / ".lock"):
@@ -85,6 +76,30 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             write_json(options.folder / "grid.json", asdict(prepared.grid))
     _check_made_alike(options, read_facts(path), digest)
     return Study(options.folder, cohort, prepared, splits, digest)
+
+
+def open_cohort(options: StudyOptions, on_scan: OnScan | None = None, with_held: bool = False) -> tuple[Cohort, PreparedCohort]:
+    """Read a cohort and its volumes, which are made where they are missing; no split is needed.
+
+    Args:
+        options: What the study would be made of.
+        on_scan: Called with (done, to do) after each volume that is made.
+        with_held: Keep the scans that quality control holds back.
+
+    Raises:
+        CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
+    """
+    cohort = read_cohort(options.cohort, options.label, with_held)
+    try:
+        prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
+    except BrokenScansError as error:
+        if options.broken == "refuse":
+            raise
+        cohort = cohort.without(error.broken)
+        if not cohort.scans:
+            raise
+        prepared = open_store(cohort.scans, options.store, options.workers)
+    return cohort, prepared
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from datamodules.phantom_anatomy import build_anatomy
+from datamodules import phantom_scan
+from datamodules.phantom_anatomy import Anatomy, build_anatomy
 from datamodules.phantom_patients import PhantomOptions, draw_patients, generator
 from datamodules.phantom_scan import render_scan
 
@@ -48,8 +49,9 @@ def write_moved_phantom(
 ) -> MovedPhantom:
     """Write sub-P01/ses-1 with T1w (stored back to front), FLAIR, sidecars, and its label map as FreeSurfer's results.
 
-    Without deformation the phantom's structures lie where the template's do, to within its head's size, so that the place to
-    which it must come back is known; a deformed one fits the template with another affine than the one that moved it.
+    A phantom's head is up to 2 % larger or smaller than the template's along each axis, and that is part of the truth. Without
+    deformation its structures then lie where the template's do, so that the place to which it must come back is known; a
+    deformed one fits the template with another affine than the one that moved it.
     """
     options = PhantomOptions(patients=7, scans=7, spacing_mm=spacing_mm, seed=seed)
     anatomy = build_anatomy(spacing_mm)
@@ -63,6 +65,8 @@ def write_moved_phantom(
     if not moved:
         to_t1w, t1w_to_flair = np.eye(4), np.eye(4)
     affine = anatomy.grid.matrix
+    fresh = generator(options, patient.number, scan.number, purpose=1)
+    size = own_size(anatomy, patient.sex, generator(options, patient.number, purpose=1), fresh)
     anat = folder / "sub-P01" / "ses-1" / "anat"
     anat.mkdir(parents=True)
     back_to_front = np.eye(4)
@@ -80,7 +84,15 @@ def write_moved_phantom(
     (folder / "phenotype" / "edss.tsv").write_text(
         "participant_id\tsession_id\tedss\tdays_since_scan\nsub-P01\tses-1\t2.5\t3\n"
     )
-    return MovedPhantom(folder, images.labels, affine, to_t1w, t1w_to_flair)
+    return MovedPhantom(folder, images.labels, size @ affine, to_t1w @ np.linalg.inv(size), t1w_to_flair)
+
+
+def own_size(anatomy: Anatomy, sex: str, own: np.random.Generator, fresh: np.random.Generator) -> np.ndarray[Any, Any]:
+    """From a phantom's points to the template's, (4, 4): its head's own size, which it has without any deformation."""
+    points = phantom_scan._deformed_points(anatomy, 0.0, sex, own, fresh)
+    first, last = points[0, 0, 0], points[-1, -1, -1]
+    lengths = [centres[-1] - centres[0] for centres in anatomy.axes]
+    return np.diag([*((last - first) / lengths), 1.0])
 
 
 def _write(path: Path, array: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> None:

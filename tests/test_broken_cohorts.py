@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -279,6 +282,48 @@ def test_scores_of_patients_without_a_scan_are_told_and_in_the_flow(folder: Fold
     assert lost["who"] == [
         {"patient": "sub-09", "session": "", "detail": "EDSS without a scan: edss.tsv line 4, edss.tsv line 5"}
     ]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that another user may enter, unlike ``tmp_path``."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Be nobody where this process is root, whom no permission stops."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+LOCKED: dict[str, tuple[str, str]] = {
+    "patient": ("derivatives/one/sub-02", r"derivatives/one/sub-02 cannot be read \(Permission denied\); mend its permissions"),
+    "session": ("derivatives/one/sub-02/ses-1", r"derivatives/one/sub-02/ses-1 cannot be read \(Permission denied\)"),
+    "table": ("participants.tsv", r"Permission denied.*participants.tsv"),
+}
+
+
+@pytest.mark.parametrize("what", LOCKED)
+def test_what_may_not_be_read_is_named(what: str, open_folder: Path) -> None:
+    folder = Folder(open_folder / "cohort")
+    assert scores(read(folder)) == ALL
+    path, told = LOCKED[what]
+    place = folder.root / path
+    place.chmod(0)
+    try:
+        with without_rights(), pytest.raises((CohortError, PermissionError), match=told):
+            read(folder)
+    finally:
+        place.chmod(0o755)
 
 
 def test_unreadable_table_ends_in_one_line(

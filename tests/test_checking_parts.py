@@ -75,7 +75,7 @@ class TestTable1:
     def test_counts_patients_not_scans(self, study: Study) -> None:
         scans = read_scans(study.folder)
         variables, odd = variables_of(scans)
-        content = table1(groups_of(scans, study.splits.part, 7, {"other": scans}), variables)
+        content = table1(groups_of(scans, study.splits, {"other": scans}), variables)
         groups = {group["id"]: group for group in content["groups"]}
         assert (groups["all"]["patients"], groups["all"]["scans"]) == (21, 25)
         assert sum(groups[f"fold-{fold}"]["patients"] for fold in range(7)) == 21
@@ -95,7 +95,7 @@ class TestTable1:
             row[place] = "n/a"
         (tmp_path / "cohort.tsv").write_text("\n".join("\t".join(row) for row in cells) + "\n")
         scans = read_scans(tmp_path)
-        content = table1(groups_of(scans, study.splits.part, 7), variables_of(scans)[0])
+        content = table1(groups_of(scans, study.splits), variables_of(scans)[0])
         (age,) = (row for row in content["rows"] if row["variable"] == "age")
         hidden = len({row[0] for row in cells[1:4]})
         assert 1 <= age["missing"]["all"] <= hidden

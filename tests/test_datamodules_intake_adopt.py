@@ -211,13 +211,28 @@ def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) ->
     assert [(scan.patient, scan.covariates["cohort"]) for scan in cohort.scans] == [
         ("p1", "a"),
         ("p2", "a"),
-        ("q1", "cohort.tsv"),
+        ("q1", "b"),
     ]
     assert cohort.scans[2].t1w == tmp_path / "b/q1.nii"
     table_of(tmp_path / "c", "p2")
     with pytest.raises(CohortError, match=r"patient p2 stands in .*a and .*c; rename the patient in one of them"):
         combine([tmp_path / "a", tmp_path / "c"], tmp_path / "more", LabelRule())
     assert not (tmp_path / "more").exists()
+
+
+def test_what_is_held_back_stays_held_back_when_cohorts_are_combined(tmp_path: Path) -> None:
+    table_of(tmp_path / "a", "p1", "p2", "p3")
+    table_of(tmp_path / "b", "q1")
+    verdicts = ["patient\tsession\tverdict\treason\tdetail\tnoise_t1w", "p1\t\theld\tcut\t0.3\t1", "p2\t\theld\tcut\t0.2\t1"]
+    put(tmp_path / "a/qc.tsv", "\n".join([*verdicts, "p3\t\tok\t\t\t1"]) + "\n")
+    put(tmp_path / "a/qc_accept.tsv", "patient\treason\np2\tlooked at\n")
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", LabelRule())
+    cohort = read_cohort(tmp_path / "both", LabelRule())
+    assert [scan.patient for scan in cohort.scans] == ["p2", "p3", "q1"]
+    assert [(one.patient, one.reason, one.detail) for one in cohort.exclusions] == [("p1", "held back by QC: cut", "0.3")]
+    assert cohort.remarks[-1] == "accepted in qc_accept.tsv although beyond a limit: p2"
+    combine([tmp_path / "b"], tmp_path / "one", LabelRule())
+    assert {path.name for path in (tmp_path / "one").iterdir()} == {"cohort.tsv", "about.json"}
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -243,6 +258,7 @@ def test_command_prints_licence_citation_and_the_next_step(run: Run, muslim: Pat
     assert lines[1] == "licence: CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
     assert "doi 10.1016/j.dib.2022.108139" in lines[2]
     assert lines[4] == f"next: make prepare BIDS={tmp_path / 'out'}"
+    assert lines[5] == 'then: make check COHORT=cohorts/out_prepared ARGS="--label.undated keep"'
 
 
 def test_command_combines(run: Run, tmp_path: Path) -> None:

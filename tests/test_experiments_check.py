@@ -169,12 +169,43 @@ def test_a_public_layout_is_checked_like_any_cohort(phantom_cohort: Path, check,
     assert re.search(r"age, years +27 \(24\.25 to 29\.75\)", told), told
 
 
-def test_a_cohort_too_small_to_split_is_still_looked_at(phantom_copy: Path, check) -> None:
+FEW = {
+    "few of both classes": (6, [], r"\d negative and \d positive patients cannot .* 7 of each class are needed, or 3 of each"),
+    "fewer folds would do": (25, ["--folds", "9"], r"8 positive patients cannot fill 9 folds, .*: --folds 8 is possible"),
+    "one class only": (6, ["--label.threshold", "9.5"], r"\d negative and 0 positive patients cannot fill 7 folds"),
+    "two scans": (2, [], r"cannot fill 7 folds"),
+}  # fmt: skip
+"""A cohort that cannot be split: scans with a score, options, and what is said of it at the end."""
+
+
+@pytest.mark.parametrize("kind", FEW)
+def test_a_cohort_too_small_to_split_is_checked_all_the_same(kind: str, phantom_copy: Path, check, tmp_path: Path) -> None:
+    rows, words, needed = FEW[kind]
     table = phantom_copy / "phenotype" / "edss.tsv"
-    lines = table.read_text().splitlines()
-    table.write_text("\n".join(lines[:6]) + "\n")
+    table.write_text("\n".join(table.read_text().splitlines()[: rows + 1]) + "\n")
+    status, told = check(phantom_copy, *words)
+    assert status == 2, told
+    for part in ("exclusions", "quality: 0", "scans/positive scans by scanner", "days after the scan", "table 1",
+                 "duplicates: none suspected", "inputs, 6 x 6 x 6 mm", "precision", "cost of all runs"):  # fmt: skip
+        assert part in told, part
+    assert "internal test" not in told
+    assert ("brains are compared where there are 10 scans or more" in told) == (rows < 10)
+    assert re.search(needed, told.splitlines()[-1]), told.splitlines()[-1]
+    study = tmp_path / "studies" / "s"
+    assert all((study / name).is_file() for name in (*WRITTEN, "flow.json", "cohort.tsv"))
+    assert not (study / "splits.tsv").exists()
+    assert "No split: " in (study / "check.html").read_text()
+    facts = json.loads((study / "check.json").read_text())
+    assert (facts["parts"], facts["costs"]["seconds"] > 0) == ([], True)
+    assert json.loads((study / "flow.json").read_text())["used"]["scans"] == len(read_rows(study / "cohort.tsv"))
+
+
+def test_what_a_study_was_made_with_stays_when_the_cohort_changed(phantom_copy: Path, check, tmp_path: Path) -> None:
+    check(phantom_copy)
+    study = tmp_path / "studies" / "s"
+    before = {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}
+    table = phantom_copy / "phenotype" / "edss.tsv"
+    table.write_text("\n".join(table.read_text().splitlines()[:6]) + "\n")
     status, told = check(phantom_copy)
-    assert status == 2
-    assert "quality: 0 scans beyond a limit" in told
-    assert "exclusions" in told
-    assert "cannot fill 7 folds" in told
+    assert (status, "the cohort changed: use another STUDY" in told) == (2, True)
+    assert before == {path.name: path.read_bytes() for path in study.iterdir() if path.is_file()}

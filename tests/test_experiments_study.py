@@ -132,7 +132,7 @@ def test_leak_put_into_the_split_is_refused(own: StudyOptions) -> None:
 
 def test_too_few_positives_leave_no_study(own: StudyOptions) -> None:
     rule = LabelRule(threshold=9.5)
-    with pytest.raises(SplitError, match=r"\d positive patients cannot fill 7 folds, each needs one; use fewer --folds"):
+    with pytest.raises(SplitError, match=r"^0 positive patients cannot fill 7 folds, each needs one; 7 of each class"):
         open_study(replace(own, label=rule))
     assert [path.name for path in own.folder.iterdir()] == [".lock"]
 

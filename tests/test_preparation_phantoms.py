@@ -74,11 +74,8 @@ def check_flair(told: dict[str, Any], truth: MovedPhantom) -> None:
     assert rotation_degrees(beside) < 1
 
 
-@pytest.mark.slow
-def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
-    assert main(["prepare", "--bids", str(truth.folder), "--out", str(out)]) == 0
-    assert "1 prepared, 0 finished before, 0 left out, 0 failed" in capsys.readouterr().out
+def check_place(out: Path, truth: MovedPhantom) -> dict[str, Any]:
+    """Every structure lies within 1 mm and 2 degrees of where it was, by its labels; returns what was told of the scan."""
     labels, affine = labels_of(out)
     assert worst_mm((labels, affine), (truth.labels, truth.affine)) < 1
     assert centroid(labels, affine, SIDES["left"])[0] < 0 < centroid(labels, affine, SIDES["right"])[0]
@@ -91,6 +88,15 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = told_of(out)
     assert turned(np.linalg.inv(truth.to_t1w) @ np.array(told["template_to_t1w"])) < 2
     assert told["numbers"]["determinant"] == pytest.approx(1 / np.linalg.det(truth.to_t1w[:3, :3]), rel=0.05)
+    return told
+
+
+@pytest.mark.slow
+def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
+    assert main(["prepare", "--bids", str(truth.folder), "--out", str(out)]) == 0
+    assert "1 prepared, 0 finished before, 0 left out, 0 failed" in capsys.readouterr().out
+    told = check_place(out, truth)
     assert told["numbers"]["dice_in_field"] > 0.95
     assert told["brain_method"] == "given"
     check_flair(told, truth)
@@ -135,6 +141,14 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     assert len(files) == 10
     for path in files:
         assert path.read_bytes() == (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes(), path
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_heads_of_every_size_come_back(tmp_path: Path, seed: int) -> None:
+    truth, out = write_moved_phantom(tmp_path / "raw", 1.5, seed), tmp_path / "cohort"
+    assert main(["prepare", "--bids", str(truth.folder), "--out", str(out)]) == 0
+    check_flair(check_place(out, truth), truth)
 
 
 @pytest.mark.long

@@ -20,6 +20,7 @@ from datamodules.cohort import Candidate, CohortError, LabelRule
 from datamodules.cohort_table import read_table, write_table
 from datamodules.covariates import clean_cells
 from datamodules.intake.public import PublicDataset
+from datamodules.quality_verdicts import join_verdicts
 
 
 def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
@@ -47,6 +48,8 @@ def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
 def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candidate]:
     """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
 
+    What is held back in one of them (see ``datamodules.quality_verdicts``) is held back here too.
+
     Raises:
         CohortError: if a patient's name stands in two of them, or ``out`` is taken.
     """
@@ -59,10 +62,20 @@ def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candida
             if owner.setdefault(one.patient, source) != source:
                 both = f"{owner[one.patient]} and {source}"
                 raise CohortError(f"patient {one.patient} stands in {both}; rename the patient in one of them")
-            found.append(replace(one, covariates={**one.covariates, "cohort": source.name}))
-    about = {"Name": " + ".join(source.name for source in sources)}
-    _fill(out, lambda folder: _write_prepared(folder, found, about))
+            found.append(replace(one, covariates={**one.covariates, "cohort": _name_of(source)}))
+    about = {"Name": " + ".join(_name_of(source) for source in sources)}
+
+    def write(folder: Path) -> None:
+        _write_prepared(folder, found, about)
+        join_verdicts(sources, folder)
+
+    _fill(out, write)
     return found
+
+
+def _name_of(source: Path) -> str:
+    """The folder's name, or that of a table which has one of its own."""
+    return source.parent.name if source.name == "cohort.tsv" else source.stem if source.is_file() else source.name
 
 
 def _fill(out: Path, write: Callable[[Path], None]) -> None:

@@ -54,11 +54,11 @@ COLUMNS = frozenset({
     "participantid", "sessionid", "patient", "session", "age", "sex", "gender", "handedness", "group", "site", "center",
     "centre", "cohort", "diagnosis", "phenotype", "mstype", "mssubtype", "subtype", "course", "diseasecourse",
     "diseaseduration", "durationyears", "durationmonths", "ageatonset", "onsetage", "education", "educationyears",
-    "height", "weight", "bmi", "treatment", "dmt", "therapy", "edss", "edssdate", "edsssource", "daysfromscan",
-    "dayssincescan", "days", "rater", "relapse", "relapsedate", "dayssincerelapse", "steroids", "acqtime", "scandate",
-    "scanner", "vendor", "manufacturer", "model", "fieldstrength", "magneticfieldstrength", "lesionvolume", "lesionml",
-    "lesioncount", "icv", "sdmt", "t25fw", "9hpt", "nhpt", "pasat", "msss", "armss", "pyramidal", "cerebellar",
-    "brainstem", "sensory", "bowelbladder", "visual", "cerebral", "ambulation", "species", "strain",
+    "height", "weight", "bmi", "treatment", "dmt", "therapy", "edss", "edssdate", "edsssource", "edsswithintwomonths",
+    "daysfromscan", "dayssincescan", "days", "rater", "relapse", "relapsedate", "dayssincerelapse", "steroids", "acqtime",
+    "scandate", "scanner", "vendor", "manufacturer", "model", "fieldstrength", "magneticfieldstrength", "lesionvolume",
+    "lesionml", "lesioncount", "lesionnumber", "icv", "sdmt", "t25fw", "9hpt", "nhpt", "pasat", "msss", "armss", "pyramidal",
+    "cerebellar", "brainstem", "sensory", "bowelbladder", "visual", "cerebral", "ambulation", "species", "strain",
 })  # fmt: skip
 """Columns of participants, sessions and phenotype tables that are kept: lower case, letters and digits only."""
 

@@ -15,13 +15,12 @@ from experiments.checking.view import costs_text, days_text, duplicates_text, pr
 from experiments.reporting.page import Cell, Html, Section, figure, note, page, paragraph, table
 
 if TYPE_CHECKING:
-    from experiments.checking.gather import Findings
-    from experiments.study import Study
+    from experiments.checking.gather import Findings, Subject
 
 LOCAL = "This page names scans by their ids and belongs on this machine; report.html is the page to share."
 
 
-def write_check_page(study: Study, found: Findings, quality: str) -> Path:
+def write_check_page(study: Subject, found: Findings, quality: str) -> Path:
     """Write check.html and flow.svg into the study's folder.
 
     Args:
@@ -38,6 +37,8 @@ def write_check_page(study: Study, found: Findings, quality: str) -> Path:
     parts: list[list[Cell]] = [
         [str(number), one["patients"], one["scans"], one["positive_scans"]] for number, one in enumerate(found.parts)
     ]
+    heading = ["part", "patients", "scans", "positive scans"]
+    split = table(heading, parts) if parts else paragraph(f"No split: {study.unsplit}")
     drawn = figure(days_svg(found.days).encode(), alt="Histogram of days from scan to EDSS", caption="")
     days = drawn if found.days.known else ""
     rows: list[list[Cell]] = [
@@ -48,14 +49,14 @@ def write_check_page(study: Study, found: Findings, quality: str) -> Path:
     sections = [
         Section("flow", "Exclusions", figure(flow.encode(), alt=flow_sentence(found.flow), caption="")),
         Section("quality", "Quality", _lines(quality) + note(Html('<a href="qc/index.html">all scans</a>'))),
-        Section("parts", "Parts", table(["part", "patients", "scans", "positive scans"], parts)
-                + table(["scanner", *(f"part {n}" for n in range(len(parts)))], scanners,
-                        caption="Scans / positive scans by scanner and part")),
+        Section("parts", "Parts", split
+                + table(["scanner", *([f"part {n}" for n in range(len(parts))] or ["all"])], scanners,
+                        caption=f"Scans / positive scans by scanner{' and part' if parts else ''}")),
         Section("days", "Scan to EDSS", paragraph(days_text(study, found).split("\n")[0]) + days),
         Section("table1", "Table 1", table(lines[0], lines[1:], caption="Median (quartiles) or n (%)")
                 + note("SMD: standardised difference (Austin 2009; Yang and Dalton 2012); above 0.1 groups count as unlike.")),
         Section("acquisition", "Acquisition", table(HEADING, found.acquisition)),
-        Section("duplicates", "Suspected duplicates", _lines(duplicates_text(found).split("\n")[0]) + twins),
+        Section("duplicates", "Suspected duplicates", _lines(duplicates_text(study, found).split("\n")[0]) + twins),
         Section("precision", "Precision to expect", _lines(precision_text(found))),
         Section("costs", "Cost", _lines(costs_text(study, found))),
     ]  # fmt: skip

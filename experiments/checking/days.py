@@ -56,7 +56,7 @@ def days_lines(days: Days) -> list[str]:
 
 def days_svg(days: Days) -> str:
     """A histogram as SVG, 640 x 220 pixels."""
-    width, height, left, bottom, top = 640, 220, 44, 40, 14
+    width, height, left, bottom, top = 640, 220, 44, 40, 26
     most = max(days.counts, default=1) or 1
     step = (width - left - 10) / max(len(days.counts), 1)
     scale = (height - bottom - top) / most
@@ -81,5 +81,5 @@ def days_svg(days: Days) -> str:
         f'<rect width="{width}" height="{height}" fill="#fff"/>{bars}{ticks}{sides}'
         f'<line x1="{left}" x2="{width - 10}" y1="{height - bottom}" y2="{height - bottom}" stroke="#555"/>'
         f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">days from scan to EDSS</text>'
-        f'<text x="8" y="{top - 2}">scans</text></svg>\n'
+        f'<text x="8" y="12">scans</text></svg>\n'
     )

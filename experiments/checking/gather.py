@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.cohort import Scan
+from datamodules.cohort import Cohort, Scan
 from datamodules.quality_limits import Judged
 from datamodules.sources import hash_sources
+from datamodules.splits import Splits
+from datamodules.store import PreparedCohort
 from experiments.checking.acquisition import acquisition_rows
 from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step
 from experiments.checking.days import Days, days_of
@@ -24,12 +26,29 @@ from experiments.statistics.precision import Precision, StudySize, expected_prec
 
 if TYPE_CHECKING:
     from experiments.settings import Settings
-    from experiments.study import Study
     from regions.grid import Box
 
 
 MEASURED_VOXELS = 2_000_000
 """Voxels of a training step that is short enough to be measured by the way: the largest input that fits is taken."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is looked at: a study, or a cohort that cannot be split; then ``splits`` is None and ``unsplit`` says why.
+
+    ``folder`` holds cohort.tsv.
+    """
+
+    folder: Path
+    cohort: Cohort
+    prepared: PreparedCohort
+    splits: Splits | None
+    unsplit: str = ""
+
+    def part(self, scan: Scan) -> int:
+        """The test part of a scan, 0 for all where there is no split."""
+        return self.splits.part[scan.patient] if self.splits else 0
 
 
 @dataclass(frozen=True)
@@ -78,12 +97,12 @@ class Findings:
         }
 
 
-def gather(settings: Settings, study: Study, quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> Findings:
+def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> Findings:
     """Find out everything; nothing is printed or written.
 
     Args:
         settings: All settings.
-        study: The opened study.
+        study: What is looked at.
         quality: Numbers, pictures and fingerprints of its scans.
         judged: Their verdicts.
     """
@@ -99,7 +118,7 @@ def gather(settings: Settings, study: Study, quality: Sequence[ScanQuality], jud
         parts=part_counts(study),
         scanners=scanner_counts(study),
         days=days_of(scans, study.cohort.rule),
-        table1=table1(groups_of(own, study.splits.part, study.splits.folds, external), variables),
+        table1=table1(groups_of(own, study.splits, external), variables),
         left_out_columns=odd,
         acquisition=acquisition_rows(scans),
         duplicates=duplicates,
@@ -110,29 +129,35 @@ def gather(settings: Settings, study: Study, quality: Sequence[ScanQuality], jud
     )
 
 
-def part_counts(study: Study) -> list[dict[str, int]]:
-    """Patients, scans and positive scans of each part of the split."""
+def part_counts(study: Subject) -> list[dict[str, int]]:
+    """Patients, scans and positive scans of each part of the split, none where there is no split."""
+    if study.splits is None:
+        return []
     parts: list[list[Scan]] = [[] for _ in range(study.splits.folds)]
     for scan in study.cohort.scans:
-        parts[study.splits.part[scan.patient]].append(scan)
+        parts[study.part(scan)].append(scan)
     return [
         {"patients": len({s.patient for s in own}), "scans": len(own), "positive_scans": sum(s.label for s in own)}
         for own in parts
     ]
 
 
-def scanner_counts(study: Study) -> dict[str, list[tuple[int, int]]]:
-    """Scans and positive scans by scanner and part; a scanner is site, vendor, model and field strength, as far as known."""
+def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:
+    """Scans and positive scans by scanner and part; a scanner is site, vendor, model and field strength, as far as known.
+
+    Without a split, all scans are one part.
+    """
     names = ("site", "vendor", "scanner", "model", "field_strength")
+    parts = study.splits.folds if study.splits else 1
     found: dict[str, list[Counter[str]]] = {}
     for scan in study.cohort.scans:
         told = [scan.covariates[name] + (" T" if name == "field_strength" else "") for name in names if name in scan.covariates]
-        row = found.setdefault(", ".join(dict.fromkeys(told)) or "unknown", [Counter() for _ in range(study.splits.folds)])
-        row[study.splits.part[scan.patient]].update(scans=1, positive=scan.label)
+        row = found.setdefault(", ".join(dict.fromkeys(told)) or "unknown", [Counter() for _ in range(parts)])
+        row[study.part(scan)].update(scans=1, positive=scan.label)
     return {name: [(one["scans"], one["positive"]) for one in row] for name, row in sorted(found.items())}
 
 
-def input_boxes(settings: Settings, study: Study) -> list[InputBox]:
+def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
     """Box and volume of every input, the user's own included."""
     from datamodules.boxes import region_step
     from lightning_modules.networks import multiple_of
@@ -157,15 +182,15 @@ def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
     return expected_precision(size, comparisons=max(comparisons, 1))
 
 
-def costs_of(settings: Settings, study: Study, inputs: Sequence[InputBox]) -> Costs:
+def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> Costs:
     """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
     from experiments.grid import planned_runs
 
-    shares = [study.splits.partitions(fold, [s.patient for s in study.cohort.scans]) for fold in range(study.splits.folds)]
+    part = len(study.cohort.scans) / settings.values.folds
     work = Work(
         voxels={one.name: one.voxels for one in inputs},
-        train_scans=float(np.mean([len(rows["train"]) for rows in shares])),
-        tuning_scans=float(np.mean([len(rows["tuning"]) for rows in shares])),
+        train_scans=part * (settings.values.folds - 2),
+        tuning_scans=part,
         epochs=int(settings.values.trainer.max_epochs or 1),
         batch=int(settings.values.data.batch_size),
         runs=planned_runs(settings),
@@ -184,7 +209,7 @@ def costs_of(settings: Settings, study: Study, inputs: Sequence[InputBox]) -> Co
     return estimate(work, step, volumes, study.folder)
 
 
-def volumes_mb(study: Study) -> float:
+def volumes_mb(study: Subject) -> float:
     """Size of the stored volumes of the study's scans, in megabytes."""
     folders: set[Path] = {study.prepared.folder / "volumes" / key for key in study.prepared.keys}
     return sum(file.stat().st_size for folder in folders for file in folder.iterdir()) / 1e6

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from datamodules.preparation.deidentify import is_allowed_column
 from experiments.checking.differences import difference_of_classes, difference_of_numbers
 from experiments.results import write_json
 from experiments.scan_table import ALIASES, ScanTable
+
+if TYPE_CHECKING:
+    from datamodules.splits import Splits
 
 NUMBERS = {"age": "age, years", "edss": "EDSS", "days": "days from scan to EDSS", "scans": "scans of the patient"}
 CLASSES = {"sex": "sex", "site": "site", "vendor": "vendor", "scanner": "scanner", "field_strength": "field strength, T"}
@@ -49,23 +52,20 @@ class Variable:
     is_number: bool
 
 
-def groups_of(
-    scans: ScanTable, parts: Mapping[str, int], folds: int, external: Mapping[str, ScanTable] | None = None
-) -> list[Group]:
+def groups_of(scans: ScanTable, splits: Splits | None, external: Mapping[str, ScanTable] | None = None) -> list[Group]:
     """All patients, the two classes, the patients of each test part, and external cohorts.
 
     Args:
         scans: The study's scans.
-        parts: Part of each patient.
-        folds: Number of parts.
+        splits: Part of each patient; None where there is no split, and then no test parts.
         external: Scans of external cohorts by name.
     """
-    part = np.array([parts[patient] for patient in scans.patient.tolist()])
+    part = np.array([splits.part[patient] if splits else 0 for patient in scans.patient.tolist()])
     groups = [
         _group("all", "all", scans, np.ones(part.size, dtype=bool)),
         _group("negative", "negative", scans, scans.label == 0),
         _group("positive", "positive", scans, scans.label == 1),
-        *(_group(f"fold-{fold}", f"test {fold}", scans, part == fold) for fold in range(folds)),
+        *(_group(f"fold-{fold}", f"test {fold}", scans, part == fold) for fold in range(splits.folds if splits else 0)),
     ]
     others = [
         _group(f"external-{name}", f"external: {name}", table, np.ones(table.patient.size, dtype=bool))

@@ -12,40 +12,46 @@ from rich.table import Table
 
 from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
+from experiments.checking.duplicates import LEAST_SCANS
 from experiments.checking.table1 import table1_lines
 
 if TYPE_CHECKING:
+    from datamodules.cohort import Scan
     from datamodules.quality_limits import Judged
-    from experiments.checking.gather import Findings
+    from datamodules.splits import Splits
+    from experiments.checking.gather import Findings, Subject
     from experiments.checking.quality import ScanQuality
-    from experiments.study import Study
 
+NAME_WIDTH = 24
+"""Characters of a name that are not broken over lines, where it has so many."""
 SHOWN = 15
 """Scans that are named in the terminal; all of them stand on the page."""
 
 
-def show(study: Study, found: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console) -> None:
+def show(study: Subject, found: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console) -> None:
     """Print all findings, the flow first, what it will cost last."""
     console.print(flow_table(found.flow))
     for remark in study.cohort.remarks:
         console.print(f"[yellow]note[/yellow]: {remark}", markup=True)
     console.print(quality_lines(quality, judged))
-    console.print(fold_table(study))
+    if study.splits is not None:
+        console.print(fold_table(study.cohort.scans, study.splits))
     if len(found.scanners) > 1 or "unknown" not in found.scanners:
-        console.print(scanner_table(found.scanners, study.splits.folds))
+        console.print(scanner_table(found.scanners))
     console.print(days_text(study, found))
     console.print(table1_table(found.table1))
     if found.left_out_columns:
         console.print(f"not in table 1, since nothing says what they are: columns {', '.join(found.left_out_columns)}")
-    console.print(duplicates_text(found))
+    console.print(duplicates_text(study, found))
     console.print(input_table(study, found))
     console.print(precision_text(found))
     console.print(costs_text(study, found))
 
 
-def _table(title: str, first: str, columns: Sequence[str]) -> Table:
+def _table(title: str, first: str, columns: Sequence[str], least: int = 0) -> Table:
+    """An empty table; its first column is at least so many characters wide, also where the terminal is narrow."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    table.add_column(first, overflow="fold")
+    table.add_column(first, overflow="fold", min_width=least)
     for name in columns:
         table.add_column(name, justify="right")
     return table
@@ -80,12 +86,11 @@ def _more(count: int) -> list[str]:
     return [f"  and {count - SHOWN} more, all on the page"] if count > SHOWN else []
 
 
-def fold_table(study: Study) -> Table:
+def fold_table(scans: Sequence[Scan], splits: Splits) -> Table:
     """Patients, scans and positive scans of each fold's partitions."""
-    scans = study.cohort.scans
     table = _table("patients / scans / positive scans", "fold", ("train", "tuning", "internal test"))
-    for fold in range(study.splits.folds):
-        parts = study.splits.partitions(fold, [scan.patient for scan in scans])
+    for fold in range(splits.folds):
+        parts = splits.partitions(fold, [scan.patient for scan in scans])
         cells = []
         for rows in parts.values():
             chosen = [scans[row] for row in rows]
@@ -94,16 +99,19 @@ def fold_table(study: Study) -> Table:
     return table
 
 
-def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]], folds: int) -> Table:
+def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]]) -> Table:
     """Scans and positive scans by scanner and test part."""
-    table = _table("scans / positive scans by scanner and part", "scanner", [*map(str, range(folds)), "all"])
+    parts = len(next(iter(scanners.values())))
+    names = [str(part) for part in range(parts)] if parts > 1 else []
+    title = f"scans/positive scans by scanner{' and part' if names else ''}"
+    table = _table(title, "scanner", [*names, "all"], min(max(map(len, scanners)), NAME_WIDTH))
     for name, row in scanners.items():
-        cells = [f"{scans} / {positive}" if scans else "" for scans, positive in row]
-        table.add_row(name, *cells, f"{sum(s for s, _ in row)} / {sum(p for _, p in row)}")
+        cells = [f"{scans}/{positive}" if scans else "" for scans, positive in row] if names else []
+        table.add_row(name, *cells, f"{sum(s for s, _ in row)}/{sum(p for _, p in row)}")
     return table
 
 
-def days_text(study: Study, found: Findings) -> str:
+def days_text(study: Subject, found: Findings) -> str:
     """How long after the scan the EDSS was assessed."""
     rule, days = study.cohort.rule, found.days
     told = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
@@ -126,10 +134,12 @@ def table1_table(content: Mapping[str, Any]) -> Table:
     return table
 
 
-def duplicates_text(found: Findings) -> str:
+def duplicates_text(study: Subject, found: Findings) -> str:
     """Suspected duplicates, those between patients first."""
     if not found.duplicates:
-        return "duplicates: none suspected (equal files, equal voxels, nearly equal brains)"
+        few = len(study.cohort.scans) < LEAST_SCANS
+        brains = f"; brains are compared where there are {LEAST_SCANS} scans or more" if few else ", nearly equal brains"
+        return f"duplicates: none suspected (equal files, equal voxels{brains})"
     other = sum(not one.same_patient for one in found.duplicates)
     advice = "give both the name of one patient, or remove one" if other else "remove one, or check the sessions"
     lines = [f"duplicates: {len(found.duplicates)} suspected, {other} of them between two patients; {advice}"]
@@ -139,11 +149,11 @@ def duplicates_text(found: Findings) -> str:
     return "\n".join([*lines, *_more(len(found.duplicates))])
 
 
-def input_table(study: Study, found: Findings) -> Table:
+def input_table(study: Subject, found: Findings) -> Table:
     """For each input: the box that is read, the region's volume, and its share of the whole brain's voxels."""
     spacing = " x ".join(f"{side:g}" for side in study.prepared.grid.spacing)
     columns = ("box, voxels", "region, ml", "of global's box", "time, all folds")
-    table = _table(f"inputs, {spacing} mm", "input", columns)
+    table = _table(f"inputs, {spacing} mm", "input", columns, min(max(len(one.name) for one in found.inputs), NAME_WIDTH))
     whole = found.inputs[0].voxels
     for one in found.inputs:
         volume = "brain" if one.ml is None else f"{one.ml:.1f}"
@@ -166,7 +176,7 @@ def precision_text(found: Findings) -> str:
     )
 
 
-def costs_text(study: Study, found: Findings) -> str:
+def costs_text(study: Subject, found: Findings) -> str:
     """Time, memory and disk."""
     costs = found.costs
     return (
