@@ -12,6 +12,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,35 +39,54 @@ def sources_of(scan: Scan) -> dict[str, Path]:
     return {name: path for name, path in files.items() if path is not None}
 
 
-def hash_sources(scans: Sequence[Scan], record: Path) -> tuple[dict[str, Source], dict[str, str]]:
+def hash_sources(scans: Sequence[Scan], record: Path, workers: int = 1) -> tuple[dict[str, Source], dict[str, str]]:
     """SHA-256 of every source file; a file is read again only when its size or a time stamp changed.
 
     Args:
         scans: Scans of any cohorts.
         record: ``sources.json``, made or extended where needed.
+        workers: Threads that read files.
 
     Returns:
         Sources by path as given, and for files that cannot be read what is wrong with them.
     """
-    known, fresh = _read_record(record), {}
+    known, fresh = _read_record(record), dict[str, Source]()
     sources: dict[str, Source] = {}
     unreadable: dict[str, str] = {}
+    unknown: list[tuple[Path, str]] = []
     for path in sorted({path for scan in scans for path in sources_of(scan).values()}):
+        resolved = os.path.abspath(path)  # noqa: PTH100 - resolving links would touch every folder above
         try:
-            stamp = _stamp(path)
-            resolved = os.path.abspath(path)  # noqa: PTH100 - resolving links would touch every folder above
-            if resolved not in known or known[resolved].stamp != stamp:
-                with path.open("rb") as file:
-                    fresh[resolved] = known[resolved] = Source(stamp, hashlib.file_digest(file, "sha256").hexdigest())
+            if resolved in known and known[resolved].stamp == _stamp(path):
+                sources[str(path)] = known[resolved]
+            else:
+                unknown.append((path, resolved))
         except OSError as error:
-            unreadable[str(path)] = f"{path} cannot be read ({error.strerror or error}); restore the file or take the scan out"
-        else:
-            sources[str(path)] = known[resolved]
+            unreadable[str(path)] = _reason(path, error)
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for (path, resolved), found in zip(unknown, pool.map(_hashed, [path for path, _ in unknown]), strict=True):
+            if isinstance(found, Source):
+                sources[str(path)] = fresh[resolved] = found
+            else:
+                unreadable[str(path)] = _reason(path, found)
     if fresh:
         with locked(record.with_name("locks") / "sources"):
             merged = _read_record(record) | fresh
             write_text(record, json.dumps({path: asdict(source) for path, source in merged.items()}))
     return sources, unreadable
+
+
+def _hashed(path: Path) -> Source | OSError:
+    try:
+        stamp = _stamp(path)
+        with path.open("rb") as file:
+            return Source(stamp, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        return error
+
+
+def _reason(path: Path, error: OSError) -> str:
+    return f"{path} cannot be read ({error.strerror or error}); restore the file or take the scan out"
 
 
 def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unreadable: Mapping[str, str]) -> list[Exclusion]:

@@ -16,14 +16,13 @@ falls with its process. No file holds pickled objects.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -122,7 +121,7 @@ def open_store(
         BrokenScansError: naming all scans whose files cannot be used; the others are kept.
         OSError: if the folder cannot be written.
     """
-    sources, unreadable = hash_sources(scans, folder / "sources.json")
+    sources, unreadable = hash_sources(scans, folder / "sources.json", workers)
     if grid is None:
         known = KnownGrids(folder / "grids.json", sources)
         grid = study_grid([scan.t1w for scan in scans], grid_of=known)
@@ -191,6 +190,10 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, 
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    """Write an array in C order as .npy; unlike ``np.save`` this keeps the reason of an error, such as a full disk."""
+
+    def write(file: BinaryIO) -> None:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+    write_atomically(path, write)

@@ -1,12 +1,11 @@
-"""Reading one NIfTI file: float32, finite, three-dimensional, in a known place; all else is an error that names the file."""
+"""Reading one NIfTI file: finite, three-dimensional, in a known place; all else is an error that names the file."""
 
 from __future__ import annotations
 
-import gzip
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +23,22 @@ NEAR_LIMIT = 32000
 """Values beyond plus and minus this in one int16 image: they were larger than the type holds and came out at its other end."""
 
 
+MOST_PACKED = 1032
+"""Bytes that deflate can pack into one; a damaged header can ask for far more than a file holds."""
+KEPT_TYPES = ("int8", "uint8", "int16", "uint16", "float32")
+"""Types of which float32 holds every value."""
+
+
 class ScanError(CohortError):
     """One scan whose files cannot be used; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One image file: (I, J, K) float32 as stored, and its affine (voxel to mm)."""
+    """One image file: (I, J, K) voxels and its affine (voxel to mm)."""
 
     path: Path
-    array: npt.NDArray[np.float32]
+    array: npt.NDArray[Any]
     affine: npt.NDArray[np.float64]
 
 
@@ -83,47 +88,94 @@ def _check_codes(path: Path, image: Any) -> None:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read one NIfTI file.
+    """Read one NIfTI file as float32.
 
     Raises:
         ScanError: if the file is damaged, not a single volume, holds values that are not finite, or one value only.
     """
+    volume = read_stored(path)
+    return replace(volume, array=volume.array.astype(np.float32, copy=False))
+
+
+def read_stored(path: Path) -> Volume:
+    """Read one NIfTI file in the type that it is stored in, where that is one of ``KEPT_TYPES``; else as float32.
+
+    Returns:
+        The volume; its array may be read-only, and in any order in memory.
+
+    Raises:
+        ScanError: as ``read_volume``.
+    """
     image = load_header(path)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.asarray(_whole(path, image).dataobj, dtype=np.float32).reshape(image.shape[:3])
+            array = _voxels(path, image).reshape(image.shape[:3])
     except (EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
         raise unreadable(path, error) from None
-    bad = int(np.count_nonzero(~np.isfinite(array)))
-    if bad:
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ScanError(f"{path} holds {bad} voxels that are not finite (NaN or infinite); export it again")
-    if _overflown(image, array):
-        told = f"from {array.min():g} to {array.max():g}, both ends of int16: larger ones have overflown"
+    if low < -NEAR_LIMIT and high > NEAR_LIMIT and _int16(image):
+        told = f"from {low:g} to {high:g}, both ends of int16: larger ones have overflown"
         raise ScanError(f"{path} holds values {told}; export it again as float32 or uint16")
-    if array.min() == array.max():
-        raise ScanError(f"{path} holds nothing but the value {array.flat[0]:g}; export it again")
+    if low == high:
+        raise ScanError(f"{path} holds nothing but the value {low:g}; export it again")
     return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
 
 
-def _overflown(image: Any, array: npt.NDArray[np.float32]) -> bool:
-    scaled = (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
-    whole = image.get_data_dtype().kind == "i" and image.get_data_dtype().itemsize == 2 and not scaled
-    return whole and bool(array.min() < -NEAR_LIMIT and array.max() > NEAR_LIMIT)
+def _int16(image: Any) -> bool:
+    return image.get_data_dtype().kind == "i" and image.get_data_dtype().itemsize == 2 and not _scaled(image)
 
 
-def _whole(path: Path, image: Any) -> Any:
-    """The image, where compressed out of memory: unpacked once, to its end, where gzip's checksum stands.
+def _scaled(image: Any) -> bool:
+    return (getattr(image.dataobj, "slope", 1), getattr(image.dataobj, "inter", 0)) != (1, 0)
 
-    nibabel itself stops at the last voxel and would miss a flipped bit.
+
+def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:
+    """The voxels of an image, scaled as its header says.
+
+    A compressed file is unpacked once, to its end, where gzip's checksum stands; nibabel itself stops at the last voxel and
+    would miss a flipped bit.
     """
+    kept = not _scaled(image) and image.get_data_dtype().name in KEPT_TYPES
     name = path.name.lower()
     if name.endswith((".nii.gz", ".mgz")):
-        return type(image).from_bytes(gzip.decompress(path.read_bytes()))
-    if name.endswith(".gz"):
-        with gzip.open(path) as file:
-            while file.read(2**22):
+        content = _unpacked(path, _size(image))
+        if kept and len(content) == _size(image):
+            stored = image.get_data_dtype()
+            array = np.frombuffer(content, stored, offset=image.dataobj.offset).reshape(image.shape, order="F")
+            return array.astype(stored.newbyteorder("="), copy=False)
+        image = type(image).from_bytes(content)
+    elif name.endswith(".gz"):
+        _unpacked(path, 0)
+    dtype = image.get_data_dtype().newbyteorder("=") if kept else np.float32
+    return np.asarray(image.dataobj, dtype=dtype)
+
+
+def _size(image: Any) -> int:
+    """The bytes of an unpacked file up to its last voxel."""
+    return int(image.dataobj.offset + np.prod(image.shape, dtype=np.int64) * image.get_data_dtype().itemsize)
+
+
+def _unpacked(path: Path, size: int) -> bytes:
+    """The first ``size`` bytes of what a gzip file holds, which is read to its end.
+
+    Raises:
+        OSError: for a file that is damaged; EOFError for one that is cut off.
+    """
+    from isal import igzip, igzip_lib
+
+    broken = cast("type[Exception]", igzip_lib.error)  # isal's stubs call the class an instance
+    most = path.stat().st_size * MOST_PACKED
+    try:
+        with igzip.open(path) as file:
+            content: bytes = file.read(min(size, most))
+            while file.read(2**20):
                 pass
-    return image
+    except broken as error:
+        raise OSError(str(error)) from None
+    return content
 
 
 def unreadable(path: Path, error: Exception) -> ScanError:
@@ -154,9 +206,18 @@ def canonical_grid(path: Path) -> Grid:
         ScanError: if the header cannot be used.
         SpaceError: if the voxel axes are oblique.
     """
+    image = load_header(path)
+    return turned_grid(image.shape[:3], image.affine)[1]
+
+
+def turned_grid(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], Grid]:
+    """How the voxel axes of an image are turned to RAS+ (nibabel's orientation, axis and sign of each), and its grid then.
+
+    Raises:
+        SpaceError: if the voxel axes are oblique.
+    """
     from nibabel.orientations import inv_ornt_aff, io_orientation
 
-    image = load_header(path)
-    turns = io_orientation(image.affine)
-    sides = tuple(int(image.shape[axis]) for axis in np.argsort(turns[:, 0]))
-    return Grid.of(sides, image.affine @ inv_ornt_aff(turns, image.shape[:3]))
+    turns = io_orientation(affine)
+    sides = tuple(int(shape[axis]) for axis in np.argsort(turns[:, 0]))
+    return turns, Grid.of(sides, affine @ inv_ornt_aff(turns, shape))

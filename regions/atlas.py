@@ -99,15 +99,11 @@ def _at_centre(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArray[n
 
 def _largest_share(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArray[np.uint8]:
     """Give every coarse voxel the brain label that fills most of it, or 0 when less than half of it is brain."""
-    from scipy.ndimage import find_objects
-
     overlaps = [_overlap(source, grid, axis) for axis in range(3)]
     brain = np.zeros(grid.shape, np.float32)
     largest = np.zeros(grid.shape, np.float32)
     result = np.zeros(grid.shape, np.uint8)
-    for label, box in enumerate(find_objects(labels.astype(np.int32)), start=1):
-        if box is None:
-            continue
+    for label, box in _boxes_of(labels).items():
         share: NDArray[np.floating[Any]] = (labels[box] == label).astype(np.float32)
         rows = [overlap[:, side] for overlap, side in zip(overlaps, box, strict=True)]
         touched = tuple(extent(part.any(axis=1)) for part in rows)
@@ -120,6 +116,18 @@ def _largest_share(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArr
         largest[touched][better] = share[better]
     result[brain < 0.5 - 1e-4] = 0
     return result
+
+
+def _boxes_of(labels: NDArray[np.uint8]) -> dict[int, tuple[slice, ...]]:
+    """Return where each label but 0 lies, as the smallest box around it; importing SciPy for that would take much longer."""
+    seen = []
+    for axis in range(3):
+        present = np.zeros((labels.shape[axis], 256), bool)
+        for row, slab in zip(present, np.moveaxis(labels, axis, 0), strict=True):
+            row[slab] = True
+        seen.append(present)
+    found = np.flatnonzero(seen[0].any(axis=0))
+    return {int(label): tuple(extent(present[:, label]) for present in seen) for label in found if label}
 
 
 def _overlap(source: Grid, grid: Grid, axis: int) -> NDArray[np.float32]:
@@ -197,9 +205,17 @@ def template_dice(brain: NDArray[np.bool_], grid: Grid) -> float:
     """
     if brain.shape != grid.shape:
         raise ValueError(f"The brain mask has shape {brain.shape}, its grid {grid.shape}: they must be equal.")
+    outline, voxels = _outline(grid)
+    total = int(np.count_nonzero(brain)) + voxels
+    return 2 * int(np.count_nonzero(brain & outline)) / total if total else 0.0
+
+
+@lru_cache(maxsize=8)
+def _outline(grid: Grid) -> tuple[NDArray[np.bool_], int]:
+    """Return where the template's brain lies on a grid, and how many voxels it has; cached, read-only."""
     outline = template_on(grid) > 0
-    total = int(brain.sum()) + int(outline.sum())
-    return 2 * int((brain & outline).sum()) / total if total else 0.0
+    outline.setflags(write=False)
+    return outline, int(np.count_nonzero(outline))
 
 
 def _point(values: ArrayLike) -> str:

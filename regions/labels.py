@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
+
+
+UNKNOWN = -2
+"""Beside NEAREST_TISSUE, which is -1: what an id becomes that a table does not have."""
+SLAB = 2**16
+"""Voxels looked up at once."""
 
 
 class LabelError(ValueError):
@@ -37,20 +43,19 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
             the message has the ids and how many voxels carry them.
     """
     mapping = _mapping(dialect)
-    ids = _whole(labels)
-    lookup = np.full(max(mapping) + 3, -2, dtype=np.int16)  # one entry more at each end, for ids beyond it
-    lookup[np.array(list(mapping)) + 1] = list(mapping.values())
-    found = np.take(lookup, ids + 1, mode="clip")
-    unknown = found == -2
-    if unknown.any():
-        values, counts = np.unique(ids[unknown], return_counts=True)
+    labels = np.asarray(labels)
+    found = _looked_up(labels, mapping)
+    lowest = found.min(initial=0)
+    if lowest == UNKNOWN:
+        unknown = found == UNKNOWN
+        values, counts = np.unique(labels[unknown].astype(np.int64), return_counts=True)
         listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
         more = f" and {len(values) - 8} more" if len(values) > 8 else ""
         raise LabelError(
             f"Label ids that {str(dialect)!r} does not know: {listed}{more}. "
             f"Choose another dialect ({', '.join(DIALECTS)}) or give a table of the ids (index, name, mapping) as .tsv."
         )
-    return _fill_from_tissue(found)
+    return _fill_from_tissue(found) if lowest == NEAREST_TISSUE else found.astype(np.uint8)
 
 
 def _mapping(dialect: str | Path) -> Mapping[int, int]:
@@ -66,30 +71,38 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
     raise LabelError(f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file.")
 
 
-def _whole(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Return labels as integers, refusing fractions."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind == "f" and not (np.isfinite(labels.sum()) and (labels == np.rint(labels)).all()):
-        odd = labels[~np.isfinite(labels) | (labels != np.round(labels))]
-        if odd.size:
+def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.int16]:
+    """Return what each id becomes, `UNKNOWN` where the table does not say, refusing fractions.
+
+    It goes through the map in slabs that stay in the processor's cache, in the order of memory.
+    """
+    lookup = np.full(max(mapping) + 3, UNKNOWN, dtype=np.int16)  # one entry more at each end, for ids beyond it
+    lookup[np.array(list(mapping)) + 1] = list(mapping.values())
+    order: Literal["F", "C"] = "F" if labels.flags.f_contiguous else "C"
+    flat = labels.ravel(order)
+    found = np.empty(flat.size, np.int16)
+    for start in range(0, flat.size, SLAB):
+        ids, out = flat[start : start + SLAB], found[start : start + SLAB]
+        if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.rint(ids))).all():
+            odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))]
             raise LabelError(
                 f"A label map has whole numbers only, found {odd[0]:g}. Resample label maps with nearest neighbour."
             )
-    return labels.astype(np.int64)
+        np.take(lookup, np.add(ids, 1, dtype=np.int64, casting="unsafe"), mode="clip", out=out)
+    return found.reshape(labels.shape, order=order)
 
 
 def _fill_from_tissue(found: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Give each voxel marked NEAREST_TISSUE the label of the nearest tissue, and return uint8."""
-    open_voxels = found == NEAREST_TISSUE
-    if open_voxels.any():
-        from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt
 
-        tissue = np.isin(found, list(TISSUE))
-        if not tissue.any():
-            raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")
-        nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
-        found = found.copy()
-        found[open_voxels] = found[tuple(nearest[:, open_voxels])]
+    open_voxels = found == NEAREST_TISSUE
+    tissue = np.isin(found, list(TISSUE))
+    if not tissue.any():
+        raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")
+    nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
+    found = found.copy()
+    found[open_voxels] = found[tuple(nearest[:, open_voxels])]
     return found.astype(np.uint8)
 
 

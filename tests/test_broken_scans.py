@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from datamodules import contrast as contrast_module
 from datamodules import sources as sources_module
 from datamodules.cohort import LabelRule, Scan, read_cohort
 from datamodules.contrast import contrast_order
@@ -234,6 +235,12 @@ def test_swapping_changes_only_the_sign_of_the_contrast(study: Study) -> None:
         assert contrast_order(flair, t1w, brain, grid) == -orders[-1]
         assert contrast_order(3 * t1w.astype(float) + 40, flair, brain, grid) == pytest.approx(orders[-1], rel=1e-3)
     assert min(orders) > 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 4001])
+def test_median_of_the_contrast_is_numpys(count: int) -> None:
+    values = np.random.default_rng(count).normal(size=count).astype(np.float32)
+    assert contrast_module._median(values) == np.median(values)
 
 
 @pytest.mark.parametrize("session", ["", "ses-2"])

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from datamodules.cohort import Scan
-from datamodules.transforms import CHANNELS, Prepared, ScanError, prepare_scan, study_grid
+from datamodules.transforms import CHANNELS, TINY, Prepared, ScanError, normalised, placement, prepare_scan, study_grid
+from datamodules.volumes import read_stored
 from regions.atlas import template_on
 from regions.grid import Grid
 
@@ -162,6 +163,34 @@ def test_exactly_shifted_grid_gives_the_same_volume(
     found = prepare_scan(scan_of(made), grid)
     np.testing.assert_array_equal(found.image, prepared.image)
     np.testing.assert_array_equal(found.labels, prepared.labels)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LAS", "PIR", "SAL", "LPI"])
+def test_placement_is_that_of_torchio(made_scan: Any, write_nifti: Write, tmp_path: Path, grid: Grid, codes: str) -> None:
+    import nibabel as nib
+    import torchio as tio
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    image = nib.Nifti1Image(made_scan.arrays["t1w"][2:, :-3], made_scan.affine + np.pad([[16.0], [0], [0]], ((0, 1), (3, 0))))
+    image = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
+    volume = read_stored(write_nifti(tmp_path / "t1w.nii.gz", np.ascontiguousarray(image.dataobj), image.affine))
+    found = placement(volume, grid, scan_of(made_scan))(volume.array)
+    own = tio.ToCanonical()(tio.ScalarImage(tmp_path / "t1w.nii.gz"))
+    first = np.rint((np.array(grid.origin) - own.affine[:3, 3]) / grid.spacing).astype(int)
+    after = np.array(own.spatial_shape) - first - grid.shape
+    sides = np.stack([first, after], axis=1).ravel()
+    placed = tio.Crop(tuple(np.maximum(sides, 0).tolist()))(tio.Pad(tuple(np.maximum(-sides, 0).tolist()))(own))
+    np.testing.assert_array_equal(found, placed.numpy()[0])
+    assert found.any()
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("count", [2, 40000, 100001])
+def test_z_scores_are_those_of_numpy(count: int) -> None:
+    values = np.random.default_rng(count).normal(300, 70, count).astype(np.float32)
+    scores = (values - np.float32(values.mean(dtype=np.float64))) / np.float32(values.std(dtype=np.float64, ddof=1))
+    np.testing.assert_array_equal(normalised(values), scores.astype(np.float16))
+    assert normalised(np.array([-1, 0, 1], np.int16)).tolist() == [-1.0, TINY, 1.0]
 
 
 def moved(made: Any, write_nifti: Write, affine: np.ndarray) -> Scan:

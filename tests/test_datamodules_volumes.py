@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_space, read_volume
+from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_space, read_stored, read_volume
 from regions.grid import SpaceError
 
 SHAPE = (5, 6, 7)
@@ -31,6 +31,65 @@ def test_values_and_affine_survive(tmp_path: Path, write_nifti: Write, dtype: st
     assert volume.array.dtype == np.float32
     np.testing.assert_array_equal(volume.array, array.astype(np.float32))
     np.testing.assert_array_equal(volume.affine, AFFINE)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+@pytest.mark.parametrize(
+    ("dtype", "kept"),
+    [
+        ("u1", "uint8"),
+        ("i1", "int8"),
+        (">i2", "int16"),
+        ("u2", "uint16"),
+        (">f4", "float32"),
+        ("i4", "float32"),
+        ("f8", "float32"),
+    ],
+)
+def test_stored_type_is_kept_where_float32_holds_it(
+    tmp_path: Path, write_nifti: Write, name: str, dtype: str, kept: str
+) -> None:
+    array = RNG.integers(0, 100, SHAPE).astype(dtype)
+    found = read_stored(write_nifti(tmp_path / name, array, AFFINE)).array
+    assert found.dtype == np.dtype(kept)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_scaled_values_are_those_of_nibabel(tmp_path: Path, name: str) -> None:
+    image = nib.Nifti1Image(RNG.integers(-900, 900, SHAPE).astype(np.int16), AFFINE)
+    image.header.set_slope_inter(0.37, 12.5)
+    image.header["vox_offset"] = 352
+    content = image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F")
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    found = read_stored(tmp_path / name).array
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.asarray(nib.load(tmp_path / name).dataobj, dtype=np.float32))
+    np.testing.assert_allclose(found, 0.37 * np.asarray(image.dataobj) + 12.5, rtol=1e-5)
+
+
+def test_mgz_is_read(tmp_path: Path) -> None:
+    array = RNG.integers(0, 200, SHAPE).astype(np.int16)
+    nib.save(nib.MGHImage(array, AFFINE.astype(np.float32)), tmp_path / "x.mgz")
+    found = read_stored(tmp_path / "x.mgz")
+    np.testing.assert_array_equal(found.array, array)
+    np.testing.assert_allclose(found.affine, AFFINE)
+
+
+def test_gzip_in_several_members_and_with_padding(tmp_path: Path, write_nifti: Write) -> None:
+    plain = write_nifti(tmp_path / "x.nii", IMAGE, AFFINE).read_bytes()
+    packed = gzip.compress(plain[:500]) + gzip.compress(plain[500:] + b"more") + bytes(7)
+    (tmp_path / "x.nii.gz").write_bytes(packed)
+    np.testing.assert_array_equal(read_volume(tmp_path / "x.nii.gz").array, IMAGE)
+
+
+def test_damage_behind_the_last_voxel_is_seen(tmp_path: Path, write_nifti: Write) -> None:
+    packed = write_nifti(tmp_path / "x.nii.gz", IMAGE, AFFINE).read_bytes()
+    for damaged in (packed[:-1], packed[:-8] + bytes(8), packed + b"no gzip"):
+        (tmp_path / "x.nii.gz").write_bytes(damaged)
+        with pytest.raises(ScanError, match=r"x\.nii\.gz cannot be read \(.+\); restore the file or take the scan out"):
+            read_volume(tmp_path / "x.nii.gz")
 
 
 def test_single_volume_in_four_dimensions_is_one_volume(tmp_path: Path, write_nifti: Write) -> None:
@@ -100,6 +159,14 @@ def test_file_without_permission(tmp_path: Path, write_nifti: Write) -> None:
     path.chmod(0)
     with pytest.raises(ScanError, match=r"Permission denied"):
         read_volume(path)
+
+
+def test_compressed_header_that_asks_for_more_than_the_file_holds(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(IMAGE, AFFINE)
+    image.header.set_data_shape((800, 800, 800))
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(image.header.binaryblock + bytes(4000)))
+    with pytest.raises(ScanError, match=r"x\.nii\.gz cannot be read \(.+\); restore the file"):
+        read_volume(tmp_path / "x.nii.gz")
 
 
 def test_header_that_asks_for_too_much_memory(tmp_path: Path) -> None:

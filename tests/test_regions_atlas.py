@@ -265,3 +265,13 @@ def test_dice_is_one_for_the_template_and_falls_with_a_shift() -> None:
 def test_dice_needs_a_mask_of_the_grid() -> None:
     with pytest.raises(ValueError, match="they must be equal"):
         template_dice(np.ones((2, 3, 4), bool), grid_at(3.0))
+
+
+def test_boxes_of_labels_are_those_of_scipy() -> None:
+    from scipy.ndimage import find_objects
+
+    from regions.atlas import _boxes_of
+
+    labels, _ = load_template()
+    boxes = {label: box for label, box in enumerate(find_objects(labels.astype(np.int32)), start=1) if box is not None}
+    assert list(_boxes_of(labels).items()) == list(boxes.items())

@@ -113,3 +113,25 @@ def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, message: str) 
 def test_a_missing_table_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         to_scheme(np.array([1]), tmp_path / "none.tsv")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+def test_order_in_memory_and_size_do_not_matter(dtype: type) -> None:
+    ids = np.random.default_rng(0).choice([0, 2, 9, 17, 77, 80], (70, 50, 40)).astype(dtype)
+    expected = to_scheme(ids, "freesurfer")
+    assert 80 not in expected
+    np.testing.assert_array_equal(expected[ids == 9], 10)
+    for same in (
+        np.asfortranarray(ids),
+        np.ascontiguousarray(ids[::-1])[::-1],
+        np.asfortranarray(ids.transpose(1, 0, 2)).transpose(1, 0, 2),
+    ):
+        np.testing.assert_array_equal(to_scheme(same, "freesurfer"), expected)
+
+
+def test_last_voxel_of_a_large_map_is_looked_at() -> None:
+    for last, told in ((250, r"250 \(1 voxels\)"), (0.5, "whole numbers only, found 0.5"), (-1, r"-1 \(1 voxels\)")):
+        labels = np.zeros(200_001, np.float32)
+        labels[-1] = last
+        with pytest.raises(LabelError, match=told):
+            to_scheme(labels, "freesurfer")
