@@ -105,7 +105,7 @@ def help_of(word: str) -> int:
     if word in ("fold", "sweep", "submit", "work", "demo", "controls", "baselines"):
         from experiments.settings import build_parser
 
-        build_parser().print_help()
+        build_parser(described=True).print_help()
     return 0
 
 

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datamodules.phantoms import PhantomOptions, write_phantom_cohort
 from experiments.settings import DEMO_COHORT
 from experiments.study_arguments import only_study, parse, study_parser
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-DEMO = PhantomOptions(preset="coll_like", patients=84, scans=100, spacing_mm=3.0, seed=0)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,7 +37,10 @@ def ensure_demo_cohort(cohort: Path, console: Console) -> None:
         return
     from rich.progress import Progress
 
+    from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+
+    demo = PhantomOptions(preset="coll_like", patients=84, scans=100, spacing_mm=3.0, seed=0)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("writing phantom scans", total=DEMO.scans)
-        write_phantom_cohort(cohort, DEMO, on_scan=lambda done, total: bar.update(task, completed=done, total=total))
-    console.print(f"phantom cohort of {DEMO.patients} patients, {DEMO.scans} scans at {DEMO.spacing_mm:g} mm: {cohort}")
+        task = bar.add_task("writing phantom scans", total=demo.scans)
+        write_phantom_cohort(cohort, demo, on_scan=lambda done, total: bar.update(task, completed=done, total=total))
+    console.print(f"phantom cohort of {demo.patients} patients, {demo.scans} scans at {demo.spacing_mm:g} mm: {cohort}")

@@ -49,16 +49,21 @@ def presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def build_parser() -> ArgumentParser:
-    """The parser of every setting; imports torch and Lightning, whose signatures it reads."""
+def build_parser(described: bool = False) -> ArgumentParser:
+    """The parser of every setting; imports torch and Lightning, whose signatures it reads.
+
+    Args:
+        described: Whether its help tells what each setting means; finding that in the sources takes half a second.
+    """
     import pytorch_lightning as pl
+    from docstring_parser import DocstringStyle
     from jsonargparse import ActionConfigFile, ArgumentParser, set_parsing_settings
     from torch import nn
 
     from datamodules.mri import BrainMRIDataModule
     from lightning_modules.classifier import StratificationModule
 
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE, docstring_parse_attribute_docstrings=described)
     parser = ArgumentParser(prog="regionwise", exit_on_error=False, description="Settings of a training.")
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with settings; may be given several times")
     parser.add_argument("--cohort", type=Path, default=DEMO_COHORT, help="BIDS-like folder or table of the cohort")
@@ -217,7 +222,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     from jsonargparse import ArgumentError
 
     words = preset_arguments(arguments)
-    parser = build_parser()
+    parser = build_parser(described=any(word == "-h" or word.split("=")[0].endswith("help") for word in words))
     try:
         settings = Settings(parser, parser.parse_args(words))
     except ArgumentError as error:

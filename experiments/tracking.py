@@ -259,14 +259,36 @@ def _start(options: TrackingOptions, folder: Path, config: Mapping[str, object],
         try:
             if not wandb.login(prompt=False, verify=False):
                 raise wandb.errors.UsageError("no API key")
-            return wandb.init(mode="online", **common)
+            with _launcher_spared():
+                return wandb.init(mode="online", **common)
         except (wandb.errors.Error, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             _log.warning("W&B is not reachable (%s): this run is kept offline in %s; upload it later with "
                          "`make sync`", reason, folder / "wandb")  # fmt: skip
             wandb.teardown()  # its service still holds the run's id
             wandb.setup(settings=wandb.Settings(show_info=False, mode="offline"))
-    return wandb.init(mode="offline", **common)
+    with _launcher_spared():
+        return wandb.init(mode="offline", **common)
+
+
+@contextmanager
+def _launcher_spared() -> Iterator[None]:
+    """Save a second: W&B asks its job launcher for inputs of each new run, and imports all of it for that.
+
+    In a process that has not imported the launcher there are none.
+    """
+    from wandb.sdk.wandb_run import Run
+
+    asks = "_detect_and_apply_job_inputs"
+    method = getattr(Run, asks, None)
+    if method is None or "wandb.sdk.launch" in sys.modules:
+        yield
+        return
+    setattr(Run, asks, lambda run: None)
+    try:
+        yield
+    finally:
+        setattr(Run, asks, method)
 
 
 def _settings(privacy: str) -> dict[str, Any]:

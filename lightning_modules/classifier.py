@@ -77,10 +77,20 @@ class StratificationModule(pl.LightningModule):
         torch.distributed.all_reduce(total)
         return loss * weight * self.trainer.world_size / total[0], int(total[1])
 
+    def on_train_epoch_start(self) -> None:
+        """Begin the mean of an epoch's losses."""
+        self._losses, self._scans = torch.zeros((), device=self.device), 0
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step on a training batch; logs the epoch's mean loss over scans and returns the batch's."""
+        """One step on a training batch; returns its loss, and logs the mean over the epoch's scans with the last batch.
+
+        Lightning would form the same mean from a log of each batch, at half of all it costs per batch. An epoch that
+        ``trainer.max_steps`` or ``trainer.max_time`` cuts short has no mean.
+        """
         loss, scans = self._global_loss(self._loss(self(batch["image"]), batch["label"]), batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=scans, sync_dist=True)
+        self._losses, self._scans = self._losses + loss.detach() * scans, self._scans + scans
+        if self.trainer.is_last_batch:
+            self.log("train/loss", self._losses / self._scans, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:

@@ -47,6 +47,22 @@ def summary(folder: Path) -> dict:
     return {key: value for record in records(folder, "summary") for key, value in record["update"].items()}
 
 
+def test_opening_a_run_does_not_import_the_job_launcher(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from experiments.tracking import RunIdentity, TrackingOptions, close_run, open_run
+run = open_run(TrackingOptions(mode="offline"), RunIdentity("s", "global", 0, 0), Path({str(tmp_path)!r}), {{}})
+close_run(run, completed=True)
+assert "wandb.sdk.launch" not in sys.modules
+from wandb.sdk.wandb_run import Run
+assert Run._detect_and_apply_job_inputs.__name__ == "_detect_and_apply_job_inputs"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path)["completed"] is True
+
+
 def test_options_default_to_offline_and_strict():
     options = TrackingOptions()
     assert (options.mode, options.project, options.entity, options.privacy) == ("offline", "regionwise", None, "strict")

@@ -92,7 +92,7 @@ def test_class_weights_weigh_the_loss() -> None:
 
 
 def test_the_training_loss_is_the_mean_over_the_epochs_scans() -> None:
-    trainer = fit(still(), batches(7))
+    trainer = fit(still(), batches(7), epochs=2)
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(expected_loss(batches(0)), abs=1e-6)
 
 
