@@ -140,8 +140,10 @@ _ALL = (
     ),
     PhantomPreset(
         "intensity_only",
-        "Tissue signal differs, volumes do not.",
-        intensity_effects={"white_matter": 1.5, "cortex": 1.0, "subcortical": 1.0},
+        "The signal of white matter differs strongly, volumes do not.",
+        intensity_effects={"white_matter": 2.75},
+        class_gap=0.5,
+        rater_noise=False,
         age_effect=False,
     ),
     PhantomPreset(

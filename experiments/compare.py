@@ -172,6 +172,7 @@ def compared(
     values = family_values(members | beside, weights)
     families = _families(members, beside, values, weights, rng)
     kept = {run for runs in used.values() for run in runs}
+    estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
     found = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -181,12 +182,12 @@ def compared(
         scans=len(first.y),
         patients=len(np.unique(first.patient)),
         positives=int(first.y.sum()),
-        estimates={name: summarise(tests, weights, values=values[name]) for name, tests in members.items()},
-        baselines={name: summarise(tests, weights, values=values[name]) for name, tests in beside.items()},
+        estimates={name: estimates[name] for name in members},
+        baselines={name: estimates[name] for name in beside},
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         missing=[run.name for run in wanted if run not in kept],
         notes=[*notes, *told],
-        details=details(tables, weights, families["paired"], folds),
+        details=details(tables, weights, families["paired"], folds, estimates),
         **families,
     )
     return tables, found

@@ -21,6 +21,7 @@ from experiments.statistics.calibration import (
     fit_temperature,
     reliability_curve,
 )
+from experiments.statistics.chance import against_chance, widened
 from experiments.statistics.influence import cv_auc_interval
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import corrected_t
@@ -38,7 +39,13 @@ ACTS = np.round(np.arange(0.05, 0.951, 0.05), 2)
 SMOOTH_AT = 41
 
 
-def details(tables: Tables, weights: WeightArray, paired: Sequence[Paired], folds: int) -> dict[str, Any]:
+def details(
+    tables: Tables,
+    weights: WeightArray,
+    paired: Sequence[Paired],
+    folds: int,
+    estimates: Mapping[str, Mapping[str, Estimate]],
+) -> dict[str, Any]:
     """All parts for all inputs and baselines.
 
     Args:
@@ -46,8 +53,10 @@ def details(tables: Tables, weights: WeightArray, paired: Sequence[Paired], fold
         weights: (draws, patients), those of the headline.
         paired: The primary family, whose pairs get the corrected t test.
         folds: Folds of the study.
+        estimates: Input or baseline -> metric -> estimate of the headline.
     """
     return {
+        "chance": {name: chance_details(metrics["auc"]) for name, metrics in estimates.items()},
         "fold_values": {name: _fold_values([one.test for one in own]) for name, own in tables.items()},
         "auc": {name: auc_details([one.test for one in own]) for name, own in tables.items()},
         "thresholds": threshold_details(tables, weights),
@@ -60,6 +69,12 @@ def details(tables: Tables, weights: WeightArray, paired: Sequence[Paired], fold
 
 def _fold_values(tests: Sequence[Predictions]) -> dict[str, list[float | None]]:
     return {metric: list(one.values.values()) for metric, one in fold_summary(*tests).items()}
+
+
+def chance_details(auc: Estimate) -> dict[str, Any]:
+    """The AUC's interval widened for overlapping training parts, and what it says of chance."""
+    found = widened(auc)
+    return {"auc_low": found.low, "auc_high": found.high, "words": against_chance(auc)}
 
 
 def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:

@@ -27,7 +27,7 @@ def show(found: StudyComparison, folder: Path, console: Console) -> None:
     console.print(
         f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part."
     )
-    for line in _seed_lines(found):
+    for line in [*_chance_lines(found), *_seed_lines(found)]:
         console.print(line)
     if found.paired or found.paired_baselines:
         _print(console, _differences(found.paired, found.paired_baselines))
@@ -40,6 +40,13 @@ def show(found: StudyComparison, folder: Path, console: Console) -> None:
     offline = len(list(folder.glob("**/wandb/offline-run-*")))
     if offline:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
+
+
+def _chance_lines(found: StudyComparison) -> list[str]:
+    """Which inputs are not above chance; nothing where all are."""
+    told = found.details.get("chance") or {}
+    low = [name for name in found.estimates if told.get(name, {}).get("words", "above chance") != "above chance"]
+    return [f"AUC not shown to be above chance (allowing for overlapping training parts): {', '.join(low)}."] if low else []
 
 
 def _seed_lines(found: StudyComparison) -> list[str]:

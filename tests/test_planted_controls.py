@@ -29,21 +29,25 @@ def auc(row: dict[str, Any]) -> dict[str, float]:
     return found
 
 
-SUBJECT = ["--inputs", "subcortical_gray_matter", "--controls", "mask_only", "--data.mask_mode", "subject"]
-SUBJECT += ["--trainer.max_epochs", "15", "--early_stopping.patience", "15"]
+MASK_ONLY = ["--controls", "mask_only", "--data.mask_mode", "subject"]
 
 
 def test_atrophy_without_any_change_of_signal_is_caught_by_the_mask_alone(tmp_path: Path) -> None:
-    rows = controlled(tmp_path, PhantomOptions("shape_only", 120, 120, 6.0, 0), SUBJECT)
+    words = [*MASK_ONLY, "--inputs", "subcortical_gray_matter", "--trainer.max_epochs", "15", "--early_stopping.patience", "15"]
+    rows = controlled(tmp_path, PhantomOptions("shape_only", 120, 120, 6.0, 0), words)
     assert auc(rows["mask_only"])["low"] > 0.5
     assert rows["mask_only"]["flag"] == "warning"
     assert rows["mask_only"]["verdict"] == "no evidence of information beyond region size and shape"
 
 
 def test_a_change_of_signal_without_atrophy_is_not_caught_by_the_mask_alone(tmp_path: Path) -> None:
-    rows = controlled(tmp_path, PhantomOptions("intensity_only", 120, 120, 6.0, 0), SUBJECT)
+    words = [*MASK_ONLY, "--inputs", "white_matter", "--trainer.max_epochs", "12", "--early_stopping.patience", "12"]
+    rows = controlled(tmp_path, PhantomOptions("intensity_only", 120, 120, 6.0, 0), words)
+    assert auc(rows["image"])["value"] > 0.7
+    assert rows["image"]["verdict"] == "predicts the label"
     assert auc(rows["mask_only"])["low"] < 0.5 < auc(rows["mask_only"])["high"]
-    assert rows["mask_only"]["flag"] != "warning"
+    assert rows["mask_only"]["flag"] == "ok"
+    assert rows["mask_only"]["difference"]["auc"]["low"] > 0
 
 
 def test_a_scanner_that_goes_with_the_label_is_caught_by_the_header_alone(tmp_path: Path) -> None:

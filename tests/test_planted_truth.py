@@ -18,7 +18,9 @@ from regions.catalog import REGIONS
 INPUTS = ("global", "ventricles", "brainstem")
 
 
-def trained(folder: Path, phantom: str, inputs: Sequence[str] = INPUTS, seed: int = 3) -> StudyComparison:
+def trained(
+    folder: Path, phantom: str, inputs: Sequence[str] = INPUTS, seed: int = 3, split_seed: int = 0, epochs: int = 12
+) -> StudyComparison:
     """All folds of some inputs on a cohort of 84 patients at 6 mm, compared."""
     cohort = write_phantom_cohort(
         folder / "cohort", PhantomOptions(preset=phantom, patients=84, scans=100, spacing_mm=6.0, seed=seed)
@@ -39,9 +41,11 @@ def trained(folder: Path, phantom: str, inputs: Sequence[str] = INPUTS, seed: in
         "--network.init_args.stages",
         "3",
         "--trainer.max_epochs",
-        "12",
+        str(epochs),
         "--early_stopping.patience",
-        "12",
+        str(epochs),
+        "--split_seed",
+        str(split_seed),
         "--tracking.mode",
         "disabled",
     ]
@@ -120,16 +124,24 @@ def test_an_effect_in_one_region_is_found_best_by_that_region_or_the_whole_brain
 
 @pytest.mark.long
 def test_inputs_that_do_not_show_it_find_no_more_than_accidents(planted) -> None:
-    """Each such interval lies above 0.5 with a probability of 2.5 %; over five seeds and two regions 1 of 19 did."""
+    """Judged by the widened interval. At 6 mm a little of a neighbour is in every region, see docs/statistics.md."""
     region, found = planted
-    others = [found.estimates[name]["auc"] for name in set(found.estimates) - {region, "global"}]
-    assert sum(one.low > 0.5 for one in others) <= 1
-    assert sum(one.value for one in others) / len(others) < 0.65
+    others = sorted(set(found.estimates) - {region, "global"})
+    assert sum(found.details["chance"][name]["words"] == "above chance" for name in others) <= 1
+    assert sum(found.estimates[name]["auc"].value for name in others) / len(others) < 0.65
+    better = [one.first for one in found.paired if one.verdict == "different" and one.difference.value > 0]
+    assert set(better) <= {region}
 
 
 @pytest.mark.long
-def test_without_an_effect_none_of_the_six_inputs_is_called_different(tmp_path) -> None:
-    found = trained(tmp_path, "null", list(REGIONS))
-    assert {one.verdict for one in found.paired} <= {"not distinguishable"}
-    conspicuous = [name for name, metrics in found.estimates.items() if not metrics["auc"].low < 0.5 < metrics["auc"].high]
-    assert len(conspicuous) <= 1
+def test_without_an_effect_findings_are_as_rare_as_they_should_be(tmp_path: Path) -> None:
+    """Three of the twelve null cohorts of docs/statistics.md, six inputs each.
+
+    Of all twelve, one named an input different from global, and none of 72 AUCs was told from chance.
+    """
+    studies = [trained(tmp_path / str(seed), "null", list(REGIONS), seed, seed, epochs=6) for seed in (201, 202, 203)]
+    named = [any(one.verdict == "different" for one in (*found.paired, *found.paired_auc)) for found in studies]
+    assert sum(named) <= 1
+    words = [found.details["chance"][name]["words"] for found in studies for name in REGIONS]
+    assert sum(word != "not distinguishable from chance" for word in words) <= 1
+    assert abs(sum(one["auc"].value - 0.5 for found in studies for one in found.estimates.values()) / 18) < 0.05

@@ -1,7 +1,9 @@
 """Calibration and decision curve against scikit-learn, statsmodels and dcurves.
 
 Frozen values: statsmodels 0.15.0, GLM(y, X, family=Binomial()).fit(cov_type='cluster', cov_kwds={'groups': patient},
-tol=1e-14) on data/significance_rows.tsv with X = (1, logit p), and X = 1 with offset logit p; dcurves 1.1.7, dca().
+tol=1e-14) on data/significance_rows.tsv with X = (1, logit p), and X = 1 with offset logit p, with which R 4.2.2's
+glm(family = binomial) agrees; glm(y ~ 0 + logit p) and mean(-dbinom(y, 1, p, log = TRUE)) of R; dcurves 1.1.7, dca(). The
+calibration error is compared with torchmetrics, run here.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
+from torchmetrics.functional.classification import binary_calibration_error
 
 from experiments.statistics.calibration import (
     apply_temperature,
@@ -96,6 +100,7 @@ def test_brier_and_log_loss_equal_scikit_learn(pred: Predictions) -> None:
     found = calibration_scores(pred, draw_patient_weights(pred, 300, np.random.default_rng(0)))
     assert found["brier"].value == pytest.approx(brier_score_loss(pred.y, pred.p), abs=1e-12)
     assert found["log_loss"].value == pytest.approx(log_loss(pred.y, pred.p), abs=1e-12)
+    assert found["log_loss"].value == pytest.approx(0.45172138781048854, abs=1e-12)
     for estimate in found.values():
         assert estimate.low is not None
         assert estimate.high is not None
@@ -113,6 +118,7 @@ def test_temperature_equals_logistic_regression_without_intercept(pred: Predicti
     odds = clipped_logit(pred.p)
     model = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=1000).fit(odds[:, None], pred.y)
     assert 1 / fit_temperature(pred.y, pred.p, soft=False) == pytest.approx(model.coef_[0, 0], abs=1e-6)
+    assert 1 / fit_temperature(pred.y, pred.p, soft=False) == pytest.approx(1.1833509391318717, abs=1e-6)
 
 
 def test_soft_targets_equal_logistic_regression_on_weighted_rows(pred: Predictions) -> None:
@@ -182,6 +188,19 @@ def test_reliability_bins_equal_scikit_learn() -> None:
     observed, mean_p = calibration_curve(y, p, n_bins=6, strategy="quantile")
     assert [part.mean_p for part in curve] == pytest.approx(mean_p, abs=1e-12)
     assert [part.observed for part in curve] == pytest.approx(observed, abs=1e-12)
+
+
+@pytest.mark.parametrize("bins", [5, 10])
+def test_the_calibration_error_equals_torchmetrics(bins: int) -> None:
+    """torchmetrics' bins are equally wide, ours hold equally many scans; with twelve scans in each tenth they are the same."""
+    rng = np.random.default_rng(5)
+    p = (np.repeat(np.arange(10), 12) + rng.uniform(0.05, 0.95, size=120)) / 10
+    y = (rng.random(120) < p**2).astype(int)
+    curve = reliability_curve(Predictions(np.arange(120), np.zeros(120, dtype=int), y, p, y), bins)
+    assert [part.scans for part in curve] == [120 // bins] * bins
+    wanted = binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y), n_bins=bins, norm="l1")
+    assert wanted > 0.05
+    assert expected_calibration_error(curve) == pytest.approx(float(wanted), abs=1e-6)
 
 
 def test_one_bin_compares_the_mean_probability_with_the_prevalence(pred: Predictions) -> None:

@@ -1,8 +1,8 @@
-"""The influence-curve interval of the cross-validated AUC against published values, derivatives, a loop and the bootstrap.
+"""The influence-curve interval of the cross-validated AUC against R's cvAUC, published values, derivatives and the bootstrap.
 
-Outputs of the R package cvAUC are published only for data sets that come as binary R files with random folds. What stands for
-it here: the worked example in the tests of the Python port cvauc-ci, which states agreement with the R formula; the derivative
-of the cross-validated AUC by each patient's weight; and a loop written after R's ci.pooled.cvAUC (cvAUC 1.1.4).
+Frozen values of R 4.2.2 with ROCR 1.0-11 and data.table 1.14.8, from the functions of the package cvAUC by LeDell, Petersen and
+van der Laan (ci.pooled.cvAUC of the 1.1 series, ci.cvAUC of 1.0.2): ci.pooled.cvAUC(p, y, folds = fold, ids = patient) and
+ci.cvAUC(p, y, folds = fold) on data/cvauc_rows.tsv.
 """
 
 from __future__ import annotations
@@ -22,6 +22,39 @@ from experiments.statistics.significance import (
 )
 
 ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
+UNTIED = ROWS.with_name("cvauc_rows.tsv")
+
+
+def untied(scans_as_patients: bool) -> Predictions:
+    t = np.genfromtxt(UNTIED, delimiter="\t", names=True, dtype=None, encoding="utf-8")
+    patient = np.arange(t.size) if scans_as_patients else t["patient"]
+    return Predictions(patient, t["fold"], t["y"], t["p"], t["y"])
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "low", "high"),
+    [
+        ("ci.pooled.cvAUC", 0.078655292913739641, 0.66263740049456366, 0.97096048310332006),
+        ("ci.cvAUC", 0.07540242353381163, 0.66901290732563568, 0.96458497627224804),
+    ],
+)
+def test_it_equals_the_r_package_cvauc(function: str, error: float, low: float, high: float) -> None:
+    found, own_error = cv_auc_interval(untied(scans_as_patients=function == "ci.cvAUC"))
+    assert found.value == pytest.approx(0.81679894179894186, abs=1e-12)
+    assert own_error == pytest.approx(error, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_ties_are_half_in_area_and_contributions_where_r_halves_them_in_the_area_alone(pred: Predictions) -> None:
+    """R on rows with ties: the same area, and 0.0634 in place of 0.0629, because its contributions take a tie as lost.
+
+    They then do not sum to zero within a class, as an influence curve must (LeDell 2015, section 4); ours do.
+    """
+    found, error = cv_auc_interval(pred)
+    assert found.value == pytest.approx(0.84529051195717864, abs=1e-12)
+    r_error = 0.063414665626985278
+    assert error < r_error
+    assert error == pytest.approx(r_error, rel=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +64,7 @@ def pred() -> Predictions:
 
 
 def test_influence_curve_equals_a_loop_over_scans(pred: Predictions) -> None:
-    """Loop after LeDell 2015, section 4, and the source of ci.pooled.cvAUC; ties count 1/2 here and 0 there."""
+    """Loop after LeDell 2015, section 4; ties count 1/2."""
     contributions: dict[str, float] = dict.fromkeys(pred.patients.tolist(), 0.0)
     share, areas = np.mean(pred.y), []
     for fold in range(3):

@@ -135,7 +135,7 @@ def test_other_metrics_have_no_permutation_test(pair: tuple[Predictions, Predict
 
 
 def test_holm_equals_statsmodels() -> None:
-    """From statsmodels 0.15.0, multipletests([.01, .04, .03, .005, .2], method='holm')."""
+    """From statsmodels 0.15.0, multipletests([.01, .04, .03, .005, .2], method='holm'), and R 4.2.2, p.adjust(..., "holm")."""
     assert holm([0.01, 0.04, 0.03, 0.005, 0.2]) == pytest.approx([0.04, 0.09, 0.09, 0.025, 0.2], abs=1e-12)
     p_values = np.random.default_rng(0).random(15) ** 3
     assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)

@@ -1,6 +1,8 @@
-"""The smooth calibration curve against statsmodels' lowess, run here as a foreign program."""
+"""The smooth calibration curve against statsmodels' lowess, run here as a foreign program, and the index against R's."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +50,15 @@ def test_the_index_is_the_mean_distance_from_the_smooth_curve() -> None:
     wanted = np.clip(lowess(y, x, frac=0.75, it=0, delta=0.0, return_sorted=False), 0, 1)
     np.testing.assert_allclose(smooth_calibration(pred, x), wanted, atol=1e-9)
     assert integrated_calibration_index(pred) == pytest.approx(np.mean(np.abs(wanted - x)), abs=1e-9)
+
+
+def test_the_index_equals_that_of_r() -> None:
+    """R 4.2.2 on data/cvauc_rows.tsv: mean |lowess(p, y, f = 0.75, iter = 0, delta = 0)$y, held in 0 ... 1, - sort(p)|."""
+    t = np.genfromtxt(
+        Path(__file__).parent / "data" / "cvauc_rows.tsv", delimiter="\t", names=True, dtype=None, encoding="utf-8"
+    )
+    pred = Predictions(t["patient"], t["fold"], t["y"], t["p"], t["y"])
+    assert integrated_calibration_index(pred) == pytest.approx(0.14566253990509131, abs=1e-9)
 
 
 def test_a_span_without_rows_is_refused() -> None:

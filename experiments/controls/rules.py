@@ -1,9 +1,10 @@
 """What is said of a control, by rule, in one place.
 
 Every rule looks at the fold-stratified AUC with its 95 % patient-cluster interval: it needs no threshold, so a control is not
-let off because its threshold was badly placed. "Above chance" means that the whole interval lies above 0.5. Differences are the
-image's AUC minus the control's, on the same patients and draws. The intervals are not adjusted for the number of
-controls: with twenty of them one is expected to be conspicuous by accident.
+let off because its threshold was badly placed. "Above" 0.5 or 0 means that the whole interval lies above it, after both arms
+were lengthened by sqrt 2 for overlapping training parts (`experiments.statistics.chance`); it is reported as it was before.
+Differences are the image's AUC minus the control's, on the same patients and draws. Nothing is adjusted for the number of
+controls: with twenty of them one may be conspicuous by accident.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from experiments.statistics.chance import CHANCE, widened
 from experiments.statistics.significance import Estimate
 
 METRIC = "auc"
-CHANCE = 0.5
 Flag = Literal["ok", "warning", "info"]
 
 RULES = {
-    "image": "The input itself, with the controls' small network. Predicts the label when its interval lies above 0.5.",
+    "image": "The input itself, with the controls' small network. Predicts the label when its interval lies above 0.5. In all "
+    "rules both arms of an interval are lengthened by the square root of 2, since the folds' training parts overlap.",
     "permuted": "Warning when the interval of the mean over the permutations excludes 0.5: labels dealt out by chance cannot "
     "be predicted, unless something leaks.",
     "mask_only": "Warning when the mask alone is above chance and the interval of image minus mask does not lie above 0.",
@@ -43,13 +45,15 @@ class Verdict:
 
 
 def above(one: Estimate | None, value: float = CHANCE) -> bool:
-    """Whether a whole interval lies above a value; False where it is undefined."""
-    return one is not None and one.low is not None and one.low > value
+    """Whether a whole interval, widened for overlapping training parts, lies above a value; False where it is undefined."""
+    low = None if one is None else widened(one).low
+    return low is not None and low > value
 
 
 def below(one: Estimate | None, value: float = CHANCE) -> bool:
-    """Whether a whole interval lies below a value; False where it is undefined."""
-    return one is not None and one.high is not None and one.high < value
+    """Whether a whole interval, widened for overlapping training parts, lies below a value; False where it is undefined."""
+    high = None if one is None else widened(one).high
+    return high is not None and high < value
 
 
 def verdict(control: str, own: Estimate, image: Estimate | None = None, gain: Estimate | None = None) -> Verdict:

@@ -16,7 +16,8 @@ def cv_auc_interval(pred: Predictions, level: float = 0.95) -> tuple[Estimate, f
     Scan i of a fold contributes (share of the other class it is ordered rightly against - area of the fold), divided
     by the share of its own class in the whole table. Contributions are summed per patient. The variance is the mean of
     the folds' mean squared contributions, over the number of patients. Ties count 1/2, in the area and in the
-    contributions; without ties this is what the R function `cvAUC::ci.pooled.cvAUC` computes.
+    contributions, so that these sum to zero within a class. Without ties the R function `cvAUC::ci.pooled.cvAUC` gives
+    the same to 1e-12; with ties it halves them in the area alone.
 
     Returns:
         The estimate (interval cut at 0 and 1) and its standard error.

@@ -68,7 +68,9 @@ def _order(above: FloatArray, below: FloatArray) -> FloatArray:
     return np.sign(above[:, None] - below[None, :])
 
 
-def permutation_test(first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator) -> float | None:
+def permutation_test(
+    first: Runs, second: Runs, metric: str, permutations: int, rng: np.random.Generator, overlap: float = 1.0
+) -> float | None:
     """Two-sided p of the difference of two inputs, or None where the metric is undefined.
 
     For the AUC the permuted differences are stretched by sqrt(k / (k - 1)) in a fold of k patients. The ranks of a fold
@@ -81,13 +83,15 @@ def permutation_test(first: Runs, second: Runs, metric: str, permutations: int, 
         metric: One of `PERMUTATION_METRICS`.
         permutations: Number of random swaps, for example 10,000.
         rng: Source of randomness.
+        overlap: Further factor on the permuted differences, for folds whose training parts overlap; see
+            `experiments.statistics.chance`.
     """
     shares = patient_contributions(first, second, metric)
     if shares is None or metric != "auc":
-        return None if shares is None else permutation_p(shares, permutations, rng)
+        return None if shares is None else permutation_p(shares, permutations, rng, overlap)
     fold = runs(first)[0].patient_fold
     size = np.array([np.sum(fold == own) for own in fold], dtype=np.float64)
-    return permutation_p(shares, permutations, rng, np.sqrt(size / np.maximum(size - 1, 1)))
+    return permutation_p(shares, permutations, rng, overlap * np.sqrt(size / np.maximum(size - 1, 1)))
 
 
 def permutation_p(
