@@ -112,7 +112,7 @@ def open_store(
     Args:
         scans: The cohort's usable scans.
         folder: The store; one folder can serve many cohorts.
-        workers: Threads that prepare scans.
+        workers: Scans that are prepared at once, while one more is written.
         on_scan: Called with (done, to do) after each scan that was prepared.
         grid: The voxels on which the volumes lie; None takes those that most of the scans have. An external cohort is given the
             grid of the study whose models it meets.
@@ -140,7 +140,7 @@ def open_store(
             return Exclusion(scan.patient, scan.session, "image cannot be used", str(error))
         return None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    with ThreadPoolExecutor(max(workers, 1) + 1) as pool:  # one of them waits for the disk
         for done, result in enumerate(pool.map(make, missing.items()), start=1):
             broken += [result] if result else []
             if on_scan:
