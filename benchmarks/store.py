@@ -116,7 +116,9 @@ def own_reading(scans: Sequence[Scan], workers: int) -> Cost:
 def building(scans: Sequence[Scan], workers: int) -> Cost:
     """What it costs to build the store in an empty folder, in this process as ``make fold`` does."""
     from datamodules.store import open_store
+    from experiments.allocation import keep_freed_memory
 
+    keep_freed_memory()
     folder = SCRATCH / "building"
     shutil.rmtree(folder, ignore_errors=True)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process: a training asks for the same large tensors batch after batch.
+"""Memory that is freed stays with the process: trainings ask for the same large tensors batch after batch, stores scan by scan.
 
 By default the C library gives each of them back to the system and fetches it anew, and the system clears every page again;
 on a CPU that took a fifth to a third of a training step.
@@ -15,7 +15,7 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the GNU C library keep what is freed; call it once, before a training allocates.
+    """Let the GNU C library keep what is freed; call it before a training, or the building of a store, allocates.
 
     Returns:
         Whether it was done: with another C library nothing changes.

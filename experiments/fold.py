@@ -86,8 +86,10 @@ def open_with_progress(settings: Settings, console: Console) -> Study:
     """Open the study; show a bar while scans are prepared."""
     from rich.progress import Progress
 
+    from experiments.allocation import keep_freed_memory
     from experiments.study import open_study
 
+    keep_freed_memory()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing scans", total=None, visible=False)
         study = open_study(
