@@ -93,9 +93,15 @@ def markdown(rows: Rows) -> str:
         own = {row["contender"]: row for row in rows if row["input"] == name}
         if OURS in own:
             ratios = (own[peer] for peer in contenders)
-            cells = [f"{times(r['ratio'])}x ({times(r['ratio_low'])} to {times(r['ratio_high'])})" for r in ratios]
+            cells = [f"{times(r['ratio'])}x{_range(r)}" for r in ratios]
             lines.append(" | ".join([f"`{name}`", f"{float(own[OURS]['seconds_a_scan']):.3f}", *cells]))
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
+
+
+def _range(row: dict[str, str]) -> str:
+    """Lowest and highest repetition in brackets; nothing where there was one."""
+    low, high = row["ratio_low"], row["ratio_high"]
+    return "" if low == high else f" ({times(low)} to {times(high)})"
 
 
 def times(ratio: str) -> str:
