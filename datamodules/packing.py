@@ -16,13 +16,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import locked, write_atomically
-from datamodules.store import PreparedCohort
+from datamodules.atomic import locked
+from datamodules.store import PreparedCohort, save_array
 from datamodules.transforms import CHANNELS, ScanError
 from regions.grid import Box
 
@@ -57,35 +57,25 @@ def _key(prepared: PreparedCohort, box: Box) -> str:
 
 
 def _open(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> npt.NDArray[Any]:
+    lead, dtype = ((len(CHANNELS),), np.dtype(np.float16)) if kind == "image" else ((), np.dtype(np.uint8))
+    shape = (len(prepared.keys), *lead, *box.shape)
     if not path.is_file():
         with locked(prepared.folder / "locks" / f"{path.parent.name}-{kind}"):
             if not path.is_file():
-                _pack(prepared, box, kind, path)
-    lead, number = ((len(CHANNELS),), np.dtype(np.float16)) if kind == "image" else ((), np.dtype(np.uint8))
+                boxes = (prepared.crop(row, box, kind) for row in range(len(prepared.keys)))
+                try:
+                    save_array(path, dtype, shape, boxes)
+                except OSError as error:
+                    told = f"{error.strerror}; mend that, or add --data.memory mapped"
+                    raise OSError(error.errno, told, str(path)) from None
     try:
         packed = np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:
         raise _damaged(path, str(error)) from None
-    if packed.dtype != number or packed.shape != (len(prepared.keys), *lead, *box.shape):
+    if packed.dtype != dtype or packed.shape != shape:
         raise _damaged(path, f"{packed.dtype} {packed.shape}")
     return packed
 
 
 def _damaged(path: Path, how: str) -> ScanError:
     return ScanError(f"{path} is damaged ({how}); delete it and run the command again")
-
-
-def _pack(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> None:
-    first = prepared.crop(0, box, kind)
-    shape = (len(prepared.keys), *first.shape)
-
-    def write(file: BinaryIO) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(first.dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for row in range(len(prepared.keys)):
-            file.write(prepared.crop(row, box, kind).data)
-
-    try:
-        write_atomically(path, write)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; mend that, or add --data.memory mapped", str(path)) from None

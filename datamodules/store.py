@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,9 +178,9 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, 
         refuse_changed(scan, sources)
         partial.mkdir(parents=True)
         try:
-            _save(partial / "image.npy", prepared.image)
+            save_array(partial / "image.npy", prepared.image.dtype, prepared.image.shape, [prepared.image])
             if prepared.labels is not None:
-                _save(partial / "labels.npy", prepared.labels)
+                save_array(partial / "labels.npy", prepared.labels.dtype, prepared.labels.shape, [prepared.labels])
             facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
             write_text(partial / "scan.json", json.dumps(facts) + "\n")
             shutil.rmtree(target, ignore_errors=True)
@@ -189,11 +189,23 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, 
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write an array in C order as .npy; unlike ``np.save`` this keeps the reason of an error, such as a full disk."""
+def save_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
+    """Write an array in C order as .npy, part by part; unlike ``np.save`` this keeps the reason of an error: a full disk.
+
+    Args:
+        path: The file; it appears when it is complete.
+        dtype: Type of the voxels.
+        shape: Shape of the whole.
+        parts: Arrays in C order of that type, which follow each other in memory.
+
+    Raises:
+        OSError: naming the file, if it cannot be written.
+    """
 
     def write(file: BinaryIO) -> None:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(array.data)
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.data)
 
     write_atomically(path, write)
