@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 LEAST_VOXELS = 50
 """Fewer voxels of a tissue than this say nothing."""
-ENOUGH_VOXELS = 200_000
-"""Of more tissue than this every n-th voxel is looked at; the medians of so many are known to 0.005 standard deviations."""
+ENOUGH_VOXELS = 50_000
+"""Of more tissue than this every n-th voxel is looked at; the medians of so many are known to 0.01 standard deviations."""
 FLUID_PERCENTILE = 20
 LOOKS_SWAPPED = -0.25
 """Below this the two images look swapped. Chosen on two real scans and about 150 phantoms, which had 0.3 and 0.6 and more;

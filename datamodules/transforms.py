@@ -121,18 +121,22 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     mask = _brain(scan, t1w)
     own_labels = _labels(scan, t1w) if scan.labels is not None else None
     place = placement(t1w, grid, scan)
-    brain = place(mask)
-    overlap = _template_overlap(brain, grid, scan)
-    image = np.zeros((len(CHANNELS), *grid.shape), dtype=np.float16)
-    inside = np.flatnonzero(brain)
+    inside = np.flatnonzero(place.kept(mask).ravel("F"))
+    brain_ml = inside.size * grid.voxel_mm3 / 1000
+    if not inside.size:
+        _refuse_misplaced(scan, 0.0, brain_ml)
+    image, scores = np.empty((len(CHANNELS), *grid.shape), np.float16), np.zeros(mask.shape, np.float16, order="F")
     for channel, volume in zip(image, (t1w, flair), strict=True):
-        values = place(volume.array).reshape(-1).take(inside)
+        values = volume.array.ravel("F").take(inside)
         if values.min() == values.max():
             raise ScanError(f"{volume.path} has one value only inside the brain; export it again or mend the brain mask")
-        channel.reshape(-1)[inside] = normalised(values)
+        scores.ravel("F")[inside] = normalised(values)
+        place(scores, channel)
+    brain = image[0].view(np.uint16) != 0  # numpy compares float16 twenty times as slowly
+    overlap = template_dice(brain, grid)
+    _refuse_misplaced(scan, overlap, brain_ml)
     _refuse_swapped(image, brain, grid, scan)
-    labels = place(own_labels) if own_labels is not None else None
-    return Prepared(image, labels, inside.size * grid.voxel_mm3 / 1000, overlap)
+    return Prepared(image, place(own_labels) if own_labels is not None else None, brain_ml, overlap)
 
 
 def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
@@ -156,11 +160,12 @@ def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
         squares += float(np.multiply(apart, apart, out=apart).sum())
     deviation = np.float32(np.sqrt(squares / (values.size - 1)))
     stored = np.empty(values.size, np.float16)
+    half = torch.from_numpy(stored)  # numpy's own conversion takes ten times as long
     for slab in slabs:
         scores = values[slab].astype(np.float32)
         scores -= np.float32(mean)
         scores /= deviation
-        stored[slab] = torch.from_numpy(scores).half().numpy()  # numpy's own conversion takes ten times as long
+        half[slab].copy_(torch.from_numpy(scores))
     stored[stored.view(np.uint16) << 1 == 0] = TINY  # plus and minus zero
     return stored
 
@@ -174,15 +179,32 @@ class Placement:
     target: tuple[slice, ...]
     shape: tuple[int, int, int]
 
-    def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy of an array (I, J, K) of the scan in the grid's shape, in the same type and C order, 0 where nothing is."""
+    def __call__(self, array: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Copy an array (I, J, K) of the scan into the grid's shape, in the same type and C order, 0 where nothing is.
+
+        Args:
+            array: In any order in memory.
+            out: Takes the copy; a new array without it.
+        """
+        own = self._seen(array)
+        out = np.empty(self.shape, array.dtype) if out is None else out
+        if own.shape != self.shape:
+            out[...] = 0
+        _copy(out[self.target], own)
+        return out
+
+    def kept(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """A mask (I, J, K) of the scan without the voxels that the grid has no place for, in Fortran order."""
+        kept = np.zeros(mask.shape, np.bool_, order="F")
+        self._seen(kept)[...] = self._seen(mask)
+        return kept
+
+    def _seen(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The part of an array of the scan that lies on the grid, turned to RAS+; a view."""
         from nibabel.orientations import apply_orientation
 
-        own = apply_orientation(array, self.turns)[self.source]
-        whole = own.shape == self.shape
-        placed = np.empty(self.shape, array.dtype) if whole else np.zeros(self.shape, array.dtype)
-        _copy(placed[self.target], own)
-        return placed
+        seen: npt.NDArray[Any] = apply_orientation(array, self.turns)[self.source]
+        return seen
 
 
 def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
@@ -257,15 +279,14 @@ def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
         raise ScanError(f"{scan.labels}: {error}") from None
 
 
-def _template_overlap(brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> float:
-    overlap, volume_ml = template_dice(brain, grid), np.count_nonzero(brain) * grid.voxel_mm3 / 1000
+def _refuse_misplaced(scan: Scan, overlap: float, brain_ml: float) -> None:
+    """Refuse a brain that cannot be one in MNI152 space."""
     if overlap < LEAST_OVERLAP:
         told = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
         raise ScanError(f"{scan.t1w}: {told}; register it to MNI152")
-    if volume_ml > LARGEST_ML:
-        told = f"its brain has {volume_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
+    if brain_ml > LARGEST_ML:
+        told = f"its brain has {brain_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
         raise ScanError(f"{scan.t1w}: {told}; give a brain mask or extract the brain")
-    return overlap
 
 
 def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:

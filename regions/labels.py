@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
 
 
-UNKNOWN = -2
-"""Beside NEAREST_TISSUE, which is -1: what an id becomes that a table does not have."""
+UNKNOWN, OPEN = 240, 241
+"""What an id becomes for the time being that a table does not have, or that takes the label of the nearest tissue; neither is
+a label of the scheme."""
 SLAB = 2**16
 """Voxels looked up at once."""
 
@@ -45,17 +46,15 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     mapping = _mapping(dialect)
     labels = np.asarray(labels)
     found = _looked_up(labels, mapping)
-    lowest = found.min(initial=0)
-    if lowest == UNKNOWN:
-        unknown = found == UNKNOWN
-        values, counts = np.unique(labels[unknown].astype(np.int64), return_counts=True)
+    if (found == UNKNOWN).any():
+        values, counts = np.unique(labels[found == UNKNOWN].astype(np.int64), return_counts=True)
         listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
         more = f" and {len(values) - 8} more" if len(values) > 8 else ""
         raise LabelError(
             f"Label ids that {str(dialect)!r} does not know: {listed}{more}. "
             f"Choose another dialect ({', '.join(DIALECTS)}) or give a table of the ids (index, name, mapping) as .tsv."
         )
-    return _fill_from_tissue(found) if lowest == NEAREST_TISSUE else found.astype(np.uint8)
+    return _fill_from_tissue(found) if (found == OPEN).any() else found
 
 
 def _mapping(dialect: str | Path) -> Mapping[int, int]:
@@ -71,16 +70,19 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
     raise LabelError(f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file.")
 
 
-def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.int16]:
+def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.uint8]:
     """Return what each id becomes, `UNKNOWN` where the table does not say, refusing fractions.
 
     It goes through the map in slabs that stay in the processor's cache, in the order of memory.
     """
-    lookup = np.full(max(mapping) + 3, UNKNOWN, dtype=np.int16)  # one entry more at each end, for ids beyond it
-    lookup[np.array(list(mapping)) + 1] = list(mapping.values())
+    lookup = np.full(max(*mapping, 255) + 3, UNKNOWN, dtype=np.uint8)  # one entry more at each end, for ids beyond it
+    lookup[np.array(list(mapping)) + 1] = [OPEN if label == NEAREST_TISSUE else label for label in mapping.values()]
     order: Literal["F", "C"] = "F" if labels.flags.f_contiguous else "C"
     flat = labels.ravel(order)
-    found = np.empty(flat.size, np.int16)
+    if flat.dtype == np.uint8:
+        translated = bytearray(flat.data).translate(lookup[1:257].tobytes())
+        return np.frombuffer(translated, np.uint8).reshape(labels.shape, order=order)
+    found = np.empty(flat.size, np.uint8)
     for start in range(0, flat.size, SLAB):
         ids, out = flat[start : start + SLAB], found[start : start + SLAB]
         if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.rint(ids))).all():
@@ -92,18 +94,17 @@ def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.i
     return found.reshape(labels.shape, order=order)
 
 
-def _fill_from_tissue(found: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Give each voxel marked NEAREST_TISSUE the label of the nearest tissue, and return uint8."""
+def _fill_from_tissue(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give each voxel marked `OPEN` the label of the nearest tissue."""
     from scipy.ndimage import distance_transform_edt
 
-    open_voxels = found == NEAREST_TISSUE
-    tissue = np.isin(found, list(TISSUE))
+    open_voxels, tissue = found == OPEN, np.isin(found, list(TISSUE))
     if not tissue.any():
         raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")
     nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
-    found = found.copy()
-    found[open_voxels] = found[tuple(nearest[:, open_voxels])]
-    return found.astype(np.uint8)
+    filled = found.copy()
+    filled[open_voxels] = found[tuple(nearest[:, open_voxels])]
+    return filled
 
 
 def read_table(path: Path) -> dict[int, int]:

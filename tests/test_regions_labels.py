@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES
-from regions.labels import LabelError, read_table, to_scheme
+from regions.labels import OPEN, UNKNOWN, LabelError, read_table, to_scheme
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,10 @@ def test_ids_of_a_dialect(dialect: str, found: list[int], wanted: list[int]) -> 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_target_is_an_id_of_the_scheme(dialect: str) -> None:
     assert set(DIALECTS[dialect].values()) <= {0, NEAREST_TISSUE, *STRUCTURES}
+
+
+def test_the_marks_of_a_lookup_are_no_labels() -> None:
+    assert not {OPEN, UNKNOWN} & {0, *STRUCTURES}
 
 
 def test_hypointensities_outside_white_matter_take_the_nearest_tissue() -> None:
