@@ -23,9 +23,9 @@ SCANS = 12
 RULE = LabelRule(threshold=2.5)
 
 
-def cohort_folder(spacing_mm: float = 1.0) -> Path:
-    """Where the cohort of a voxel size lies."""
-    return Path("cohorts/benchmarks") / f"{spacing_mm:g}mm"
+def cohort_folder(spacing_mm: float = 1.0, scans: int = SCANS) -> Path:
+    """Where the cohort of a voxel size and a number of scans lies."""
+    return Path("cohorts/benchmarks") / (f"{spacing_mm:g}mm" if scans == SCANS else f"{spacing_mm:g}mm-{scans}")
 
 
 def store_folder() -> Path:

@@ -17,11 +17,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,6 +38,11 @@ from datamodules.headers import KnownGrids
 from datamodules.sources import Source, hash_sources, refuse_changed, sources_of, unusable_sources
 from datamodules.transforms import CODE_VERSION, ScanError, prepare_scan, study_grid
 from regions.grid import Box, Grid
+
+PAGE = 4096
+"""Bytes of a block of most file systems; a hole is as large at least."""
+FLUSHING = 2
+"""Prepared scans that wait for the disk while others are prepared; each holds its volume in memory."""
 
 
 class BrokenScansError(ScanError):
@@ -112,7 +121,7 @@ def open_store(
     Args:
         scans: The cohort's usable scans.
         folder: The store; one folder can serve many cohorts.
-        workers: Scans that are prepared at once, while one more is written.
+        workers: Scans that are prepared at once, while `FLUSHING` more wait for the disk.
         on_scan: Called with (done, to do) after each scan that was prepared.
         grid: The voxels on which the volumes lie; None takes those that most of the scans have. An external cohort is given the
             grid of the study whose models it meets.
@@ -132,15 +141,17 @@ def open_store(
     wanted = {keys[scan.name]: scan for scan in scans if scan.name in keys}
     missing = {key: scan for key, scan in wanted.items() if not _complete(folder / "volumes" / key, scan)}
 
+    preparing = BoundedSemaphore(max(workers, 1))
+
     def make(item: tuple[str, Scan]) -> Exclusion | None:
         key, scan = item
         try:
-            _make(scan, grid, folder, key, sources)
+            _make(scan, grid, folder, key, sources, preparing)
         except ScanError as error:
             return Exclusion(scan.patient, scan.session, "image cannot be used", str(error))
         return None
 
-    with ThreadPoolExecutor(max(workers, 1) + 1) as pool:  # one of them waits for the disk
+    with ThreadPoolExecutor(max(workers, 1) + FLUSHING) as pool:
         for done, result in enumerate(pool.map(make, missing.items()), start=1):
             broken += [result] if result else []
             if on_scan:
@@ -167,14 +178,17 @@ def _complete(volume: Path, scan: Scan) -> bool:
     return all((volume / name).is_file() for name in names)
 
 
-def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, Source]) -> None:
+def _make(
+    scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, Source], preparing: AbstractContextManager[Any]
+) -> None:
     target = folder / "volumes" / key
     with locked(folder / "locks" / key):
         if _complete(target, scan):
             return
         partial = target.with_name(f".{key}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        prepared = prepare_scan(scan, grid)
+        with preparing:
+            prepared = prepare_scan(scan, grid)
         refuse_changed(scan, sources)
         partial.mkdir(parents=True)
         try:
@@ -190,7 +204,7 @@ def _make(scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, 
 
 
 def save_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
-    """Write an array in C order as .npy, part by part; unlike ``np.save`` this keeps the reason of an error: a full disk.
+    """Write an array in C order as .npy, part by part, zeros as holes of the file; an error keeps its reason: a full disk.
 
     Args:
         path: The file; it appears when it is complete.
@@ -206,6 +220,26 @@ def save_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int], parts: It
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:
-            file.write(part.data)
+            write_sparsely(file, part.reshape(-1).view(np.uint8))
+        file.truncate(file.tell())
 
     write_atomically(path, write)
+
+
+def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:
+    """Write bytes (n,) and pass over whole pages of zeros, of which a volume has a quarter: they take no room on a disk.
+
+    A file that ends with such a page needs to be truncated to its length, ``file.tell()``, after the last call.
+    """
+    lead = min(-file.tell() % PAGE, content.size)
+    count = (content.size - lead) // PAGE
+    pages, rest = content[lead : lead + count * PAGE], content[lead + count * PAGE :]
+    file.write(content[:lead].data)
+    filled: npt.NDArray[np.bool_] = np.any(pages.view(np.uint64).reshape(count, PAGE // 8), axis=1)
+    bounds = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), count]
+    for start, stop in pairwise(bounds):
+        if start < stop and filled[start]:
+            file.write(pages[start * PAGE : stop * PAGE].data)
+        else:
+            file.seek((stop - start) * PAGE, os.SEEK_CUR)
+    file.write(rest.data)

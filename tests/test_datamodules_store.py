@@ -7,7 +7,7 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from datamodules import store as store_module
 from datamodules.cohort import Scan
-from datamodules.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store import BrokenScansError, PreparedCohort, open_store, save_array
 from datamodules.transforms import ScanError
 from experiments.study import Study
 from regions.grid import Box
@@ -54,6 +54,29 @@ def test_second_open_makes_and_reads_nothing(three: list[Scan], tmp_path: Path, 
     assert (second, made) == (first, 0)
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*")} == before
     open_store(three[1:], tmp_path / "store")
+
+
+@pytest.mark.parametrize("filled", [(), (0,), (3, 4, 11), range(13)], ids=["nothing", "start", "some", "all"])
+@pytest.mark.parametrize("shape", [(13, 1024), (13, 1500), (13, 3)])
+def test_an_array_with_empty_pages_is_the_file_that_numpy_writes(
+    shape: tuple[int, int], filled: Sequence[int], tmp_path: Path
+) -> None:
+    array = np.zeros(shape, np.float32)
+    array[list(filled), 1] = 1
+    save_array(tmp_path / "own.npy", array.dtype, array.shape, array)
+    save_array(tmp_path / "whole.npy", array.dtype, array.shape, [array])
+    np.save(tmp_path / "numpy.npy", array)
+    assert len({(tmp_path / f"{name}.npy").read_bytes() for name in ("own", "whole", "numpy")}) == 1
+
+
+def test_empty_pages_take_no_room_on_the_disk(tmp_path: Path) -> None:
+    array = np.zeros(2**22, np.uint8)
+    array[2**21] = 1
+    save_array(tmp_path / "x.npy", array.dtype, array.shape, [array])
+    taken = (tmp_path / "x.npy").stat().st_blocks * 512
+    if taken >= 2**22:
+        pytest.skip("this file system has no holes")
+    assert taken <= 2**16
 
 
 def test_image_and_labels_are_read_only_maps(study: Study) -> None:
