@@ -2,7 +2,9 @@
 
 Both train the same network on the same ready tensors, a few batches taken again and again, as often as an epoch of 382 scans
 has batches. The bare loop does forward, backward and optimiser step, and a forward pass over the tuning part; the other is a
-run as ``make fold`` makes it: all callbacks, checkpoints on disk, offline W&B. They take turns.
+run as ``make fold`` makes it: all callbacks, checkpoints on disk, offline W&B. Before each epoch of the run, its start included
+with its end, comes one of the bare loop, and an epoch is compared with the bare ones on both sides of it: a machine that grows
+slower or faster meanwhile does so for both.
 """
 
 from __future__ import annotations
@@ -10,17 +12,20 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from benchmarks.fitting import quiet
+from benchmarks.fitting import module, quiet
 from benchmarks.made import SCANS, made_data, made_people, make_store
 from benchmarks.scans import SCRATCH, store_folder
-from benchmarks.table import publish, spread
+from benchmarks.table import publish
 
 Batch = dict[str, Tensor]
 UNIQUE = 4
@@ -46,20 +51,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scans", type=int, default=SCANS)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--spacing", type=float, default=1.0)
-    parser.add_argument(
-        "--epochs", type=int, default=2, help="epochs of each kind in a repetition; the first of a run is not counted"
-    )
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="70 scans, one repetition; nothing is kept")
+    parser.add_argument("--epochs", type=int, default=16, help="epochs of each kind, after two that do not count")
+    parser.add_argument("--quick", action="store_true", help="70 scans, two epochs; nothing is kept")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.scans, options.repetitions, options.epochs = min(options.scans, 70), 1, 2
+        options.scans, options.epochs = min(options.scans, 70), 2
     quiet()
     rows = [measure(name, options) for name in options.inputs.split(",")]
     title = (
         f"Lightning, metrics, W&B, checkpoints and callbacks over a bare loop, {options.scans} scans at {options.spacing:g} mm"
     )
-    notes = ("seconds of an epoch, training and tuning pass; overhead: share of the bare loop's time, paired by repetition",)
+    notes = (
+        "seconds of an epoch, training and tuning pass, medians; overhead: share of the bare loop's time",
+        f"{options.epochs} epochs of each in turn, each with its neighbours: median, and the middle half of them",
+    )
     publish("overhead", title, rows, notes, save=not options.quick and options.spacing == 1, options=vars(options))
     return 0
 
@@ -67,16 +72,13 @@ def main(arguments: Sequence[str]) -> int:
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train both ways in turn; one row of the table."""
     train, tuning = ready_batches(name, options)
-    bare: list[float] = []
-    whole: list[float] = []
-    for repetition in range(options.repetitions):
-        kinds = ((bare, bare_epochs), (whole, run_epochs))
-        for kept, kind in kinds if repetition % 2 == 0 else kinds[::-1]:
-            kept.append(min(kind(name, train, tuning, options.epochs + 1)[1:]))
-    share = spread([b / a - 1 for a, b in zip(bare, whole, strict=True)])
+    turns = run_in_turn(name, train, tuning, options.epochs + 2)
+    bare, run = turns.bare[2:], turns.run[2:]
+    shares = [2 * one / (before + after) - 1 for one, (before, after) in zip(run, pairwise(bare), strict=True)]
+    low, _, high = quantiles(shares, n=4, method="inclusive")
     return {
-        "input": name, "batches": f"{len(train)}+{len(tuning)}", "bare_s": spread(bare)[0], "run_s": spread(whole)[0],
-        "overhead": share[0], "overhead_low": share[1], "overhead_high": share[2],
+        "input": name, "batches": f"{len(train)}+{len(tuning)}", "bare_s": median(bare), "run_s": median(run),
+        "overhead": median(shares), "overhead_low": low, "overhead_high": high,
     }  # fmt: skip
 
 
@@ -91,15 +93,39 @@ def ready_batches(name: str, options: argparse.Namespace) -> tuple[Repeated, Rep
     return Repeated(batches, lengths["train"]), Repeated(batches, lengths["tuning"])
 
 
-def bare_epochs(name: str, train: Repeated, tuning: Repeated, epochs: int) -> list[float]:
-    """Seconds of each epoch of a plain loop."""
-    from benchmarks.fitting import module
+class Turns(pl.Callback):
+    """Train an epoch another way before each epoch of a run, and once after the last.
 
+    ``bare`` holds the seconds of those, ``run`` the seconds of the run's own epochs, from start to start.
+    """
+
+    def __init__(self, other: Callable[[], None]) -> None:
+        self.other, self.bare, self.run = other, list[float](), list[float]()
+        self._began: float | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the run's epoch before, and let the other way have its turn."""
+        self._turn()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The other way's last turn."""
+        self._turn()
+
+    def _turn(self) -> None:
+        now = time.perf_counter()
+        if self._began is not None:
+            self.run.append(now - self._began)
+        self.other()
+        self._began = time.perf_counter()
+        self.bare.append(self._began - now)
+
+
+def bare_loop(train: Repeated, tuning: Repeated) -> Callable[[], None]:
+    """A plain loop over an epoch, with a network of its own."""
     network = module()
     optimizer = network.configure_optimizers()["optimizer"]
-    seconds = []
-    for _ in range(epochs):
-        began = time.perf_counter()
+
+    def epoch() -> None:
         network.train()
         for batch in train:
             loss = torch.nn.functional.cross_entropy(network(batch["image"]), batch["label"])
@@ -110,19 +136,21 @@ def bare_epochs(name: str, train: Repeated, tuning: Repeated, epochs: int) -> li
         with torch.no_grad():
             for batch in tuning:
                 network(batch["image"])
-        seconds.append(time.perf_counter() - began)
-    return seconds
+
+    return epoch
 
 
-def run_epochs(name: str, train: Repeated, tuning: Repeated, epochs: int) -> list[float]:
-    """Seconds of each epoch of a run with everything that ``make fold`` gives it."""
+def run_in_turn(name: str, train: Repeated, tuning: Repeated, epochs: int) -> Turns:
+    """Train a run with everything that ``make fold`` gives it, and the bare loop in turn with it."""
     from rich.console import Console
 
+    from experiments.allocation import keep_freed_memory
     from experiments.plan import Run
     from experiments.results import RunFolder
     from experiments.settings import parse_settings
     from experiments.training import assemble
 
+    keep_freed_memory()
     folder = SCRATCH / "overhead"
     shutil.rmtree(folder, ignore_errors=True)
     arguments = ["--preset", "default", "--cohort", "made", "--studies", str(folder), "--trainer.max_epochs", str(epochs)]
@@ -130,10 +158,12 @@ def run_epochs(name: str, train: Repeated, tuning: Repeated, epochs: int) -> lis
     run = Run(name, 0, 0)
     at = RunFolder(run.folder(folder / "made"))
     at.path.mkdir(parents=True)
+    turns = Turns(bare_loop(train, tuning))
     parts = assemble(settings, made_study(folder / "made"), run, at, Console(quiet=True), True)
+    parts.trainer.callbacks.insert(0, turns)  # type: ignore[attr-defined]
     parts.trainer.fit(parts.module, train_dataloaders=train, val_dataloaders=tuning)
     parts.close(True)
-    return list(parts.stopwatch.seconds)
+    return turns
 
 
 def made_study(folder: Path) -> Any:
