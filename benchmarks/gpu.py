@@ -11,8 +11,9 @@ the roofline.
 from __future__ import annotations
 
 import argparse
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ import torch
 from benchmarks.clock import EpochClock
 from benchmarks.fitting import module, quiet
 from benchmarks.made import SCANS, made_data, made_image, template_grid
-from benchmarks.roofline import Roof, count, measure_roof, synchronize
-from benchmarks.table import BenchError, publish
+from benchmarks.roofline import Roof, count, measure_roof, timed
+from benchmarks.table import BenchError, publish, shown
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store import PreparedCohort
 from regions.catalog import REGIONS
@@ -35,6 +36,8 @@ from regions.catalog import REGIONS
 UNIQUE = 8
 FOLDS = 7
 STUDY_EPOCHS = 100
+STEPS = 20
+"""Steps that are timed together, so that the host's start of one overlaps with the device's end of another."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,22 @@ def main(arguments: Sequence[str]) -> int:
     grid = template_grid(options.spacing)
     volumes = tuple(made_image(grid, seed) for seed in range(min(UNIQUE, options.scans)))
     prepared = MemoryCohort(Path("in memory"), grid, tuple(f"made-{row}" for row in range(options.scans)), volumes)
-    rows = [measure(name, prepared, device, precision, roof, options) for name in options.inputs.split(",")]
+    rows = []
+    for name in options.inputs.split(","):
+        rows.append(measure(name, prepared, device, precision, roof, options))
+        told = (f"{column} {shown(column, value)}" for column, value in rows[-1].items() if column != "input")
+        print(f"{name}: {', '.join(told)}", flush=True)  # a limit on the run's time then costs no row that is there
     hours = sum(row["run_minutes"] for row in rows) * FOLDS / 60
     notes = (
         f"{precision}; measured: {roof.flops / 1e12:.3g} TFLOP/s in a matrix product, {roof.bytes / 1e9:.4g} GB/s in a copy",
         "epoch: training and tuning pass; over bound: its time over that of the same steps on resident random tensors",
         "step over roof: a training step's time over what its arithmetic and unfused traffic need at least",
-        "busy: share of the time in which a kernel or a copy ran",
+        "busy: share of an epoch in which a kernel or a copy ran; their times are those of one more epoch, a profiled one",
         f"a study: {len(rows)} inputs, {FOLDS} folds, {options.study_epochs} epochs, one run after another: {hours:.2f} hours",
     )
     title = f"{options.device}: {options.scans} scans at {options.spacing:g} mm, batch {options.batch}, width {options.width}"
-    save = options.device == "cuda" and options.spacing == 1
+    whole = len(rows) == len(REGIONS) and options.scans == SCANS
+    save = options.device == "cuda" and options.spacing == 1 and whole
     publish("gpu", title, rows, notes, save=save, options=vars(options), study_hours=hours, roof=vars(roof))
     return 0
 
@@ -89,11 +97,12 @@ def measure(
     """One row of the table."""
     data = made_data(prepared, name, options.batch)
     network = module(options.width)
-    clock = EpochClock()
+    clock, busy = EpochClock(), BusyClock(options.epochs + 1)
     began = time.perf_counter()
-    trainer(device, precision, options.epochs + 1, clock).fit(network, datamodule=data)
+    trainer(device, precision, options.epochs + 2, clock, busy).fit(network, datamodule=data)
     whole = time.perf_counter() - began
-    epoch = float(np.median([one.wall for one in clock.epochs[1:]]))
+    epochs = clock.epochs[1:-1]
+    epoch = float(np.median([one.wall for one in epochs]))
     once = max(whole - sum(one.wall for one in clock.epochs), 0.0) + max(clock.epochs[0].wall - epoch, 0.0)
     scans = {part: len(rows) for part, rows in data.partitions.items()}
     bound, step, least = bare(data, scans, device, precision, roof, options)
@@ -104,19 +113,19 @@ def measure(
         "bound_scans_a_second": (scans["train"] + scans["tuning"]) / bound,
         "over_bound": epoch / bound,
         "step_over_roof": step / least,
-        "waiting": float(np.median([one.waiting / one.wall for one in clock.epochs[1:]])),
-        "busy": busy_share(data, device, precision, options),
+        "waiting": float(np.median([one.waiting / one.wall for one in epochs])),
+        "busy": None if busy.seconds is None else busy.seconds / epoch,
         "run_minutes": (once + options.study_epochs * epoch) / 60,
     }
 
 
-def trainer(device: torch.device, precision: str, epochs: int, clock: EpochClock, batches: int | None = None) -> pl.Trainer:
+def trainer(device: torch.device, precision: str, epochs: int, clock: EpochClock, busy: pl.Callback) -> pl.Trainer:
     """A trainer that only trains, on the device."""
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, max_epochs=epochs,
         precision=precision,  # type: ignore[arg-type]
-        limit_train_batches=batches, num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, callbacks=[clock],
+        num_sanity_val_steps=0, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, callbacks=[clock, busy],
         profiler=clock.spans,
     )  # fmt: skip
 
@@ -136,6 +145,7 @@ def bare(
     label = torch.arange(options.batch, device=device) % 2
 
     def step() -> None:
+        """Forward, backward and optimiser; the network is in training."""
         with cast(device, precision):
             loss = torch.nn.functional.cross_entropy(network(image), label)
         optimizer.zero_grad()
@@ -151,19 +161,15 @@ def bare(
             for _ in range(-(-scans["tuning"] // options.batch)):
                 network(image)
 
-    step()
+    def steps() -> None:
+        network.train()
+        for _ in range(STEPS):
+            step()
+
+    steps()
     least = roof.seconds(*count(step))
-    seconds = [float(np.median([timed(work, device) for _ in range(options.epochs)])) for work in (epoch, step)]
-    return seconds[0], seconds[1], least
-
-
-def timed(work: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one piece of work, until the device has done it."""
-    synchronize(device)
-    began = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - began
+    whole, part = (float(np.median([timed(work, device) for _ in range(options.epochs)])) for work in (epoch, steps))
+    return whole, part / STEPS, least
 
 
 def cast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -171,28 +177,42 @@ def cast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
-def busy_share(data: BrainMRIDataModule, device: torch.device, precision: str, options: argparse.Namespace) -> float | None:
-    """Share of the time between the first and the last kernel of some training batches in which a kernel or copy ran."""
-    if device.type != "cuda":
-        return None
-    clock = EpochClock()
-    few = trainer(device, precision, 2, clock, batches=16)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as profile:
-        few.fit(module(options.width), datamodule=data)
-    spans = sorted(
-        (event.time_range.start, event.time_range.end)
-        for event in profile.events() or []
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    )
-    return covered(spans[len(spans) // 2 :])
+class BusyClock(pl.Callback):
+    """Profile one epoch of a training on a GPU: ``seconds`` in which a kernel or a copy ran; None without a GPU.
+
+    Args:
+        epoch: The epoch, from 0; a profiler slows its host down, not its kernels.
+    """
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.seconds: float | None = None
+        self._profile: torch.profiler.profile | None = None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start in the chosen epoch."""
+        if trainer.current_epoch == self.epoch and pl_module.device.type == "cuda":
+            self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True)
+            self._profile.start()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop, and add up."""
+        if self._profile is None:
+            return
+        torch.cuda.synchronize()
+        self._profile.stop()
+        self.seconds = covered(
+            (event.time_range.start / 1e6, event.time_range.end / 1e6)
+            for event in self._profile.events() or []
+            if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+        )
+        self._profile = None
 
 
-def covered(spans: Sequence[tuple[float, float]]) -> float | None:
-    """Share of the time from the first start to the last end that sorted spans (start, end) cover; None without any."""
-    if not spans:
-        return None
-    total, reached = 0.0, spans[0][0]
-    for start, end in spans:
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """How much time spans (start, end) cover; where they overlap it counts once."""
+    total, reached = 0.0, -math.inf
+    for start, end in sorted(spans):
         total += max(end - max(start, reached), 0.0)
         reached = max(reached, end)
-    return total / (reached - spans[0][0]) if reached > spans[0][0] else None
+    return total

@@ -78,14 +78,16 @@ def measure_roof(device: torch.device, dtype: torch.dtype) -> Roof:
 
 def best(work: Callable[[], Any], device: torch.device, tries: int = 10) -> float:
     """Shortest of several runs in seconds, after one that does not count."""
-    times = []
-    for _ in range(tries + 1):
-        synchronize(device)
-        began = time.perf_counter()
-        work()
-        synchronize(device)
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return min([timed(work, device) for _ in range(tries + 1)][1:])
+
+
+def timed(work: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of one piece of work, until the device has done it."""
+    synchronize(device)
+    began = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - began
 
 
 def synchronize(device: torch.device) -> None:

@@ -121,7 +121,8 @@ class Augmenter:
         rows: list[int] = index.tolist()
         together = image.device.type not in ONE_AFTER_ANOTHER
         move = self._warped if self.options.interpolates else self._cropped
-        if together and not self.options.interpolates:
+        moved_together = together and not self.options.interpolates
+        if moved_together:
             out = self._cropped_together(image, rows, drawn).float()
         else:
             out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
@@ -129,14 +130,14 @@ class Augmenter:
                 target.copy_(move(volume, row, drawn))
         inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
         if self.options.gamma:
-            exponent = torch.tensor(drawn.exponent[rows], dtype=torch.float32, device=out.device)
+            exponent = _sent(drawn.exponent[rows], out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
         if self.options.noise:
             add = self._add_noise_together if together else self._add_noise
             add(out, inside, rows, epoch, drawn)
         if labels is None:
             return out, None
-        if together and not self.options.interpolates:
+        if moved_together:
             return out, self._cropped_together(labels[:, None], rows, drawn)[:, 0]
         return out, torch.cat([move(one[None], row, drawn) for one, row in zip(labels, rows, strict=True)])
 
@@ -172,7 +173,7 @@ class Augmenter:
         return part.flip(-3) if drawn.flip[row] else part
 
     def _cropped_together(self, image: Tensor, rows: list[int], drawn: Parameters) -> Tensor:
-        """``_cropped`` of a whole batch (B, C, *read.shape) as one kernel: (B, C, *box.shape), channels-last in memory."""
+        """``_cropped`` of a whole batch (B, C, *read.shape) as one kernel: (B, C, *box.shape)."""
         side, *sides = self.box.shape
         corners = np.array([self._first(row, drawn) for row in rows]) - self.read.start
         order = np.where(drawn.flip[rows][:, None], np.arange(side)[::-1], np.arange(side))
@@ -191,7 +192,7 @@ class Augmenter:
             voxels = first + np.arange(side)
             voxels = voxels[::-1] if axis == 0 and drawn.flip[row] else voxels
             positions.append((voxels - centre[axis]) * spacing[axis])
-        x, y, z = (torch.tensor(position, dtype=torch.float32, device=volume.device) for position in positions)
+        x, y, z = (_sent(position, volume.device) for position in positions)
         places = []
         for axis, (a, b, c) in enumerate((backward / spacing[:, None]).tolist()):
             voxel = a * x[:, None, None] + b * y[None, :, None] + c * z[None, None, :] + (centre[axis] - self.read.start[axis])
@@ -233,6 +234,11 @@ class Augmenter:
             self._noise = epoch, image.device, numbers.mul_(self.options.noise)
         _, j, k = self.grid.shape
         return self._noise[2].as_strided((offsets, image.shape[1], *self.grid.shape), (1, count // image.shape[1], j * k, k, 1))
+
+
+def _sent(numbers: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Numbers as float32 on a device; the host does not wait until it has them."""
+    return torch.from_numpy(numbers.astype(np.float32)).to(device, non_blocking=True)
 
 
 def _whole(share: npt.NDArray[np.float64], most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

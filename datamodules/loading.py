@@ -12,6 +12,8 @@ way to a GPU batches go through pinned memory and over a stream of their own.
 
 from __future__ import annotations
 
+import gc
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,8 +38,12 @@ PACKED_BYTES = 512 << 20
 """Most that ``auto`` packs: the brainstem of a thousand scans at 1 mm."""
 DEVICE_SHARE = 0.5
 """Share of a GPU's free memory that ``auto`` fills with volumes; the rest is the training's."""
+RUNS_PER_GPU = "REGIONWISE_RUNS_PER_GPU"
+"""Environment variable: runs that start side by side on one GPU, each of which would find all of it free."""
 AHEAD = 2
 """Batches that are read ahead."""
+READERS = 4
+"""Threads that read for a GPU, which needs more than one can read."""
 
 
 class EpochBatches(Sampler[list[int]]):
@@ -76,8 +82,16 @@ class EpochBatches(Sampler[list[int]]):
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a GPU now; None where the device is none."""
-    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+    """Bytes that a run may count on, on a GPU: what is free now, its share of the whole at most; None where the device is none.
+
+    What a run before this one has left to the garbage collector and to torch's cache is given back first.
+    """
+    if device.type != "cuda":
+        return None
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, whole = torch.cuda.mem_get_info(device)
+    return min(free, whole // int(os.environ.get(RUNS_PER_GPU, "1")))
 
 
 def choose_place(memory: Memory, needed: int, free: int | None, packable: bool) -> Place:
@@ -147,31 +161,41 @@ class BoxDataset:
             self._maps[kind, row] = self.prepared.image(row) if kind == "image" else self.prepared.labels(row)
         return self._maps[kind, row]
 
-    def _read(self, kind: str, rows: Sequence[int]) -> Tensor:
-        lead, number = ((len(rows), 2), np.float16) if kind == "image" else ((len(rows),), np.uint8)
-        out = np.zeros((*lead, *self.box.shape), dtype=number)
-        for target, row in zip(out, rows, strict=True):
+    def _read(self, kind: str, rows: Sequence[int], pin: bool = False) -> Tensor:
+        lead, number = ((len(rows), 2), torch.float16) if kind == "image" else ((len(rows),), torch.uint8)
+        out = torch.zeros((*lead, *self.box.shape), dtype=number, pin_memory=pin)
+        for target, row in zip(out.numpy(), rows, strict=True):
             crop_to_box(self._map(kind, row), self._within, target)
-        return torch.from_numpy(out)
+        return out
 
     def _keep(self, device: torch.device) -> Batch:
-        kept = {}
-        for kind in self.kinds:
-            first = self._read(kind, self.rows[:1])
-            kept[kind] = torch.empty((len(self.rows), *first.shape[1:]), dtype=first.dtype, device=device)
-            for number, row in enumerate(self.rows):
-                kept[kind][number] = self._read(kind, [row])[0]
+        first, pin = self.read(self.rows[:1]), device.type == "cuda"
+        kept = {
+            kind: torch.empty((len(self.rows), *first[kind].shape[1:]), dtype=first[kind].dtype, device=device)
+            for kind in self.kinds
+        }
+        one_by_one = ([row] for row in self.rows)
+        for number, one in enumerate(read_ahead(lambda rows: self.read(rows, pin), one_by_one, READERS, READERS)):
+            for kind, whole in kept.items():
+                whole[number].copy_(one[kind][0], non_blocking=True)
+        if pin:
+            torch.cuda.synchronize(device)
         self._maps.clear()
         return kept
 
-    def __getitem__(self, rows: list[int]) -> Batch:
+    def read(self, rows: Sequence[int], pin: bool = False) -> Batch:
+        """The boxes of some scans from their files; in pinned memory, if asked for: a GPU copies from it while it computes."""
+        return {kind: self._read(kind, rows, pin) for kind in self.kinds}
+
+    def batch(self, rows: list[int], pin: bool = False) -> Batch:
+        """The boxes of some scans, with their labels and rows."""
         if self._kept is None:
-            batch = {kind: self._read(kind, rows) for kind in self.kinds}
-        else:
-            places = torch.tensor([self._place[row] for row in rows])
-            batch = {kind: whole.index_select(0, places.to(whole.device)) for kind, whole in self._kept.items()}
+            boxes = self.read(rows, pin)
+        else:  # no index is sent to the device: it would have to wait for the step under way
+            boxes = {kind: torch.stack([whole[self._place[row]] for row in rows]) for kind, whole in self._kept.items()}
         index = torch.tensor(rows)
-        return batch | {"index": index, "label": self.label[index]}
+        label = self.label[index]
+        return boxes | {"index": index, "label": label.pin_memory() if pin else label}
 
 
 class BoxLoader:
@@ -204,15 +228,18 @@ class BoxLoader:
 
     def _batches(self) -> Iterator[Batch]:
         if not self.ahead:
-            return (self.dataset[rows] for rows in self.sampler)
+            return (self.dataset.batch(rows) for rows in self.sampler)
         if self.device is None:
-            return read_ahead(self.dataset.__getitem__, self.sampler)
-        return sent_ahead(read_ahead(lambda rows: pinned(self.dataset[rows]), self.sampler), self.device)
+            return read_ahead(self.dataset.batch, self.sampler)
+        coming = read_ahead(lambda rows: self.dataset.batch(rows, pin=True), self.sampler, READERS, READERS)
+        return sent_ahead(coming, self.device)
 
 
-def read_ahead(read: Callable[[list[int]], Batch], order: Iterable[list[int]], ahead: int = AHEAD) -> Iterator[Batch]:
-    """Read batches in a thread, a few ahead of the one that is worked on; an error comes where its batch would have come."""
-    with ThreadPoolExecutor(1) as pool:
+def read_ahead(
+    read: Callable[[list[int]], Batch], order: Iterable[list[int]], ahead: int = AHEAD, threads: int = 1
+) -> Iterator[Batch]:
+    """Read batches in threads, a few ahead of the one that is worked on; an error comes where its batch would have come."""
+    with ThreadPoolExecutor(threads) as pool:
         coming: deque[Future[Batch]] = deque()
         for rows in order:
             coming.append(pool.submit(read, rows))
@@ -220,11 +247,6 @@ def read_ahead(read: Callable[[list[int]], Batch], order: Iterable[list[int]], a
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
-
-
-def pinned(batch: Batch) -> Batch:
-    """The batch in pinned memory, from which a GPU copies while it computes."""
-    return {name: value.pin_memory() for name, value in batch.items()}
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
@@ -246,11 +268,11 @@ def sent_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
                 value.record_stream(own)
         return batch
 
-    for batch in batches:
+    for number, batch in enumerate(batches):
         with torch.cuda.stream(stream):
             sent = moved(batch, device)
             coming.append((sent, stream.record_event()))
-        if len(coming) > 1:
+        if number != 1:  # the first goes out at once, from the second on one is under way
             yield arrived()
     while coming:
         yield arrived()

@@ -165,7 +165,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
             image, own = self.augmenter(image, batch["index"], epoch, own)
         image = image.float()
         if own is not None:
-            image = image * self.region_labels.to(own.device)[own.long()][:, None]
+            self.region_labels = self.region_labels.to(own.device)
+            image = image * self.region_labels[own.long()][:, None]
         elif self.mask is not None:
             self.mask = self.mask.to(image.device)
             image = image * self.mask  # a product is several times faster than a choice

@@ -153,12 +153,14 @@ def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
     import torch
 
     slabs = [slice(start, start + SLAB) for start in range(0, values.size, SLAB)]
-    mean = sum(float(values[slab].sum(dtype=np.float64)) for slab in slabs) / values.size
-    squares = 0.0
+    near = float(values[:SLAB].mean(dtype=np.float64))  # sums of what is near zero lose nothing
+    total = squares = 0.0
     for slab in slabs:
-        apart = values[slab] - np.float64(mean)
+        apart = values[slab] - np.float64(near)
+        total += float(apart.sum())
         squares += float(np.multiply(apart, apart, out=apart).sum())
-    deviation = np.float32(np.sqrt(squares / (values.size - 1)))
+    mean = near + total / values.size
+    deviation = np.float32(np.sqrt((squares - total**2 / values.size) / (values.size - 1)))
     stored = np.empty(values.size, np.float16)
     half = torch.from_numpy(stored)  # numpy's own conversion takes ten times as long
     for slab in slabs:

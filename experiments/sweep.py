@@ -80,6 +80,8 @@ def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str,
     """
     import torch
 
+    from datamodules.loading import RUNS_PER_GPU
+
     names = [text.strip() for text in gpus.split(",") if text.strip()]
     if any(not name.isdecimal() for name in names):
         raise SweepError(f"GPUS={gpus} is not a list of numbers; write for example GPUS=0,1")
@@ -87,14 +89,27 @@ def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str,
         if text and (not text.isdecimal() or int(text) < 1):
             raise SweepError(f"{option}={text} is not a number from 1")
     if not names and not jobs and torch.cuda.is_available():
-        names = [str(number) for number in range(torch.cuda.device_count())]
+        names = visible_gpus(torch.cuda.device_count())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if names:
-        return [{"CUDA_VISIBLE_DEVICES": name} for _ in range(int(per_device or 1)) for name in names]
+        names *= int(per_device or 1)
+        threads = str(max(1, cores // len(names)))
+        return [
+            {"CUDA_VISIBLE_DEVICES": name, RUNS_PER_GPU: str(names.count(name)), "OMP_NUM_THREADS": threads} for name in names
+        ]
     if per_device:
         raise SweepError(f"PER_DEVICE={per_device} is for GPUs, and there is none here; JOBS={per_device} sets the CPU workers")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = int(jobs) if jobs else min(4, cores)
     return [{"OMP_NUM_THREADS": str(max(1, cores // count))}] * count
+
+
+def visible_gpus(count: int) -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` must say to mean each of the GPUs that this process sees.
+
+    A scheduler or a user may have chosen some already, by number or as a name such as ``MIG-...``; they keep that.
+    """
+    chosen = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return chosen[:count] or [str(number) for number in range(count)]
 
 
 @dataclass

@@ -58,6 +58,8 @@ class Parts:
 def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, console: Console, quiet: bool) -> Parts:
     """Build network, data and trainer of one run. All inputs of a fold and seed start from the same random state."""
     pl.seed_everything(np.random.SeedSequence([run.seed, run.fold]).generate_state(1)[0].item(), verbose=False)
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
     values = settings.parser.instantiate(settings.values)
     network: nn.Module = values.network
     data = _data(settings, values, study, run, multiple_of(network))
@@ -169,7 +171,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "volumes": parts.data.place,
         "scans_per_second": sum(samples) / sum(seconds),
         "peak_memory_mb": _peak_memory_mb(),
-        "device": str(parts.module.device.type),
+        "device": parts.trainer.strategy.root_device.type,
         "precision": str(parts.trainer.precision),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -68,18 +68,19 @@ class StratificationModule(pl.LightningModule):
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]
 
-    def _global_loss(self, loss: Tensor, label: Tensor) -> tuple[Tensor, int]:
+    def _global_loss(self, loss: Tensor, label: Tensor) -> tuple[Tensor, int | Tensor]:
         """A loss whose mean over all processes is that of the global batch, and the global batch's number of scans."""
         if self.trainer.world_size == 1:
             return loss, len(label)
         weight = self.class_weights[label].sum()  # type: ignore[index]
-        total = torch.stack([weight, weight.new_tensor(len(label))])
+        total = torch.stack([weight, weight.new_full((), len(label))])
         torch.distributed.all_reduce(total)
-        return loss * weight * self.trainer.world_size / total[0], int(total[1])
+        return loss * weight * self.trainer.world_size / total[0], total[1]
 
     def on_train_epoch_start(self) -> None:
         """Begin the mean of an epoch's losses."""
-        self._losses, self._scans = torch.zeros((), device=self.device), 0
+        self._losses: Tensor = torch.zeros((), device=self.device)
+        self._scans: int | Tensor = 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step on a training batch; returns its loss, and logs the mean over the epoch's scans with the last batch.
@@ -123,20 +124,25 @@ class StratificationModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam or AdamW with an exponential schedule, stepped once per epoch.
 
-        The fused form is one kernel for all weights. In 16-mixed it would undo the loss's scale itself, and Lightning would
-        refuse to clip gradients; there the plain form is taken.
+        The fused form is one kernel for all weights. In 16-mixed it would undo the loss's scale itself, and in both mixed
+        precisions Lightning refuses to clip its gradients; there the plain form is taken.
         """
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.hparams["optimizer"]]
-        scaled = self._trainer is not None and self._trainer.precision == "16-mixed"
         optimizer = kind(
             self.parameters(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             weight_decay=self.hparams["weight_decay"],
-            fused=self.device.type in ("cpu", "cuda") and not scaled,
+            fused=self.device.type in ("cpu", "cuda") and not self._needs_plain_optimizer(),
         )
         schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["lr_decay"])
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _needs_plain_optimizer(self) -> bool:
+        trainer = self._trainer
+        if trainer is None:
+            return False
+        return trainer.precision == "16-mixed" or (trainer.precision == "bf16-mixed" and bool(trainer.gradient_clip_val))
 
 
 def positive_probability(logits: Tensor) -> Tensor:

@@ -37,9 +37,9 @@ def test_without_a_gpu_it_says_what_to_do() -> None:
         main([])
 
 
-def test_busy_share_counts_overlapping_spans_once() -> None:
-    assert covered([(0, 2), (1, 3), (5, 10)]) == pytest.approx(0.8)
-    assert covered([]) is None
+def test_busy_time_counts_overlapping_spans_once() -> None:
+    assert covered([(5, 10), (0, 2), (1, 3)]) == 8
+    assert covered([]) == 0
 
 
 def test_arithmetic_and_traffic_of_a_matrix_product() -> None:

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from datamodules.loading import AHEAD, PACKED_BYTES, BoxLoader, EpochBatches, Memory, choose_place, read_ahead
+from datamodules.loading import (
+    AHEAD,
+    PACKED_BYTES,
+    RUNS_PER_GPU,
+    BoxLoader,
+    EpochBatches,
+    Memory,
+    choose_place,
+    free_memory,
+    read_ahead,
+)
 
 GB = 10**9
 
@@ -30,6 +40,18 @@ GB = 10**9
 )
 def test_volumes_lie_where_they_fit(memory: Memory, needed: int, free: int | None, expected: str) -> None:
     assert choose_place(memory, needed, free, packable=True) == expected
+
+
+@pytest.mark.parametrize(("runs", "expected"), [(None, 30), ("1", 30), ("4", 20)])
+def test_runs_that_start_on_one_gpu_count_on_their_share_of_it(
+    runs: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30, 80))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    if runs:
+        monkeypatch.setenv(RUNS_PER_GPU, runs)
+    assert free_memory(torch.device("cuda")) == expected
+    assert free_memory(torch.device("cpu")) is None
 
 
 def test_small_boxes_are_mapped_where_the_store_cannot_be_written() -> None:
@@ -82,7 +104,7 @@ def test_an_error_while_reading_ahead_reaches_the_training() -> None:
 class Slow:
     """A dataset that takes 20 ms a batch."""
 
-    def __getitem__(self, rows: list[int]) -> dict[str, torch.Tensor]:
+    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
         time.sleep(0.02)
         return numbered(rows)
 

@@ -189,6 +189,17 @@ def test_training_batches_from_packed_and_from_mapped_files_are_equal(labelled: 
     assert all(torch.equal(packed[row], mapped[row]) for row in packed)
 
 
+def test_batches_that_are_kept_on_a_device_are_those_of_the_files(labelled: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"mask_mode": "subject", "augmentation": EVERYTHING}
+    mapped = made(labelled, "ventricles", memory="mapped", **options)
+    monkeypatch.setattr("datamodules.mri.free_memory", lambda device: 2**40)
+    kept = made(labelled, "ventricles", memory="auto", **options)
+    both = [training(one) + [one.finish(batch, None) for batch in one.val_dataloader()] for one in (kept, mapped)]
+    assert kept.place == "device"
+    for first, second in zip(*both, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in ("image", "label", "index"))
+
+
 def test_tuning_batches_from_packed_and_from_mapped_files_are_equal(labelled: Study) -> None:
     options: dict[str, Any] = {"mask_mode": "subject", "augmentation": EVERYTHING}
     found = []

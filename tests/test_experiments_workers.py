@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from datamodules.loading import RUNS_PER_GPU
 from experiments import work
 from experiments.allocation import keep_freed_memory
 from experiments.plan import Run
-from experiments.sweep import SweepError, worker_devices
+from experiments.sweep import SweepError, visible_gpus, worker_devices
 
 
 def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() -> None:
@@ -20,7 +21,22 @@ def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() 
 
 
 def test_one_worker_a_gpu_without_asking() -> None:
-    assert worker_devices("1", "") == [{"CUDA_VISIBLE_DEVICES": "1"}]
+    assert [one["CUDA_VISIBLE_DEVICES"] for one in worker_devices("1", "")] == ["1"]
+
+
+def test_workers_of_a_gpu_know_how_many_they_are_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(9)), raising=False)
+    found = worker_devices("0,0,1", "")
+    assert [one[RUNS_PER_GPU] for one in found] == ["2", "2", "1"]
+    assert {one["OMP_NUM_THREADS"] for one in found} == {"3"}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("", ["0", "1"]), ("2,3", ["2", "3"]), ("MIG-a, MIG-b", ["MIG-a", "MIG-b"])])
+def test_gpus_that_were_chosen_already_stay_chosen(chosen: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert visible_gpus(2) == expected
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert visible_gpus(3) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("text", ["0", "two", "-1"])

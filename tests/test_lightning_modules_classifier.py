@@ -96,6 +96,14 @@ def test_the_training_loss_is_the_mean_over_the_epochs_scans() -> None:
     assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(expected_loss(batches(0)), abs=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_can_be_clipped_in_every_precision_a_cpu_has(precision: str) -> None:
+    module = StratificationModule(Linear(), optimizer="adamw", learning_rate=0.1)
+    before = module.network.layer.weight.detach().clone()  # type: ignore[union-attr, operator]
+    fit(module, batches(7), precision=precision, gradient_clip_val=0.5)
+    assert not torch.equal(module.network.layer.weight, before)  # type: ignore[union-attr, arg-type]
+
+
 def test_metrics_and_threshold_are_those_of_the_whole_tuning_part() -> None:
     tune = batches(7)
     module = still()
