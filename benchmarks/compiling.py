@@ -22,6 +22,7 @@ from benchmarks.made import SCANS, made_people, template_grid
 from benchmarks.roofline import timed
 from benchmarks.table import publish
 from datamodules.boxes import region_step
+from experiments.allocation import keep_freed_memory
 from regions.catalog import REGIONS
 
 MULTIPLE = 8
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.quick:
         options.inputs, options.steps = "brainstem", 3
     quiet()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as kept:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept
         rows = [measure(name, options) for name in options.inputs.split(",")]

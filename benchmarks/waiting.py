@@ -16,6 +16,7 @@ from benchmarks.fitting import fit, quiet
 from benchmarks.made import SCANS, made_data, make_store
 from benchmarks.scans import store_folder
 from benchmarks.table import publish
+from experiments.allocation import keep_freed_memory
 
 LEAST_BATCHES = 3
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="three batches of each input; nothing is kept")
     options = parser.parse_args(arguments)
     quiet()
+    keep_freed_memory()
     rows = [measure(name, options) for name in options.inputs.split(",")]
     title = f"Waiting for data: shares of an epoch, {options.scans} scans at {options.spacing:g} mm, batch {options.batch}"
     notes = (

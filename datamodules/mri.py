@@ -109,21 +109,23 @@ class BrainMRIDataModule(pl.LightningDataModule):
             for name, rows in self.partitions.items()
         )
 
-    def _loader(self, *partitions: str) -> BoxLoader:
+    def _loader(self, *partitions: str, once: bool = False) -> BoxLoader:
+        """The batches of some parts; what is read ``once`` takes no place on the device, which would save it nothing."""
         train = partitions == ("train",)
         rows = [int(row) for name in partitions for row in self.partitions[name]]
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if self.place is None:
             self.place = choose_place(self.memory, self._bytes(), free_memory(device), can_pack(self.prepared.folder))
+        place: Place = "mapped" if once and self.place == "device" else self.place
         box = self.augmenter.read if train else self.box
-        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, self.place, device, self.augmenter.read)
+        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, place, device, self.augmenter.read)
         if train:
             rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
             sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)
         else:
             sampler = EpochBatches(rows, self.batch_size)
-        to_gpu = device.type == "cuda" and self.place != "device"
-        return BoxLoader(dataset, sampler, to_gpu or self.place == "mapped", device if to_gpu else None)
+        to_gpu = device.type == "cuda" and place != "device"
+        return BoxLoader(dataset, sampler, to_gpu or place == "mapped", device if to_gpu else None)
 
     def train_dataloader(self) -> BoxLoader:
         """Training scans in a new order each epoch."""
@@ -135,11 +137,11 @@ class BrainMRIDataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> BoxLoader:
         """Internal test scans in cohort order."""
-        return self._loader("internal_test")
+        return self._loader("internal_test", once=True)
 
     def predict_dataloader(self) -> BoxLoader:
         """Tuning scans, then internal test scans."""
-        return self._loader("tuning", "internal_test")
+        return self._loader("tuning", "internal_test", once=True)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Bring a batch to the device, all but its rows' numbers."""

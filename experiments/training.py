@@ -34,6 +34,8 @@ from lightning_modules.networks import multiple_of
 from regions.catalog import get_region, load_regions
 
 MONITOR = "tuning/loss"
+TENSOR_CORES = (7, 0)
+"""Compute capability from which GPUs (V100, T4, ...) multiply matrices in fp16 several times as fast as in float32."""
 
 
 class DivergedError(RuntimeError):
@@ -119,9 +121,14 @@ def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list
 
 
 def best_precision(accelerator: str) -> str:
-    """bf16 where the hardware computes in it, else float32; ``trainer.precision`` overrules."""
+    """bf16 where the hardware computes in it, fp16 with a scaled loss on older GPUs with tensor cores, else float32.
+
+    ``trainer.precision`` overrules.
+    """
     if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16-mixed"
+        return "16-mixed" if torch.cuda.get_device_capability() >= TENSOR_CORES else "32-true"
     return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 

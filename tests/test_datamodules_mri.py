@@ -196,6 +196,8 @@ def test_batches_that_are_kept_on_a_device_are_those_of_the_files(labelled: Stud
     kept = made(labelled, "ventricles", memory="auto", **options)
     both = [training(one) + [one.finish(batch, None) for batch in one.val_dataloader()] for one in (kept, mapped)]
     assert kept.place == "device"
+    assert kept.train_dataloader().dataset._kept is not None
+    assert kept.predict_dataloader().dataset._kept is None
     for first, second in zip(*both, strict=True):
         assert all(torch.equal(first[name], second[name]) for name in ("image", "label", "index"))
 

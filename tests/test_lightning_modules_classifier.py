@@ -104,6 +104,20 @@ def test_gradients_can_be_clipped_in_every_precision_a_cpu_has(precision: str) -
     assert not torch.equal(module.network.layer.weight, before)  # type: ignore[union-attr, arg-type]
 
 
+@pytest.mark.parametrize(
+    ("bf16", "capability", "expected"),
+    [(True, (9, 0), "bf16-mixed"), (False, (7, 5), "16-mixed"), (False, (7, 0), "16-mixed"), (False, (6, 1), "32-true")],
+)
+def test_a_gpu_computes_in_what_it_is_made_for(
+    bf16: bool, capability: tuple[int, int], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert training.best_precision("auto") == expected
+    assert training.best_precision("cpu") in ("bf16-mixed", "32-true")
+
+
 def test_metrics_and_threshold_are_those_of_the_whole_tuning_part() -> None:
     tune = batches(7)
     module = still()
