@@ -4,10 +4,11 @@ A part's boxes lie in one of three places:
 
 - ``device``: in the GPU's own memory, where half of what is free there holds them. A batch is then one gather on the GPU.
 - ``packed``: side by side in one file of the store, where they are small (``datamodules.packing``).
-- ``mapped``: in the store's volumes. A thread reads the next batches while the network works on one.
+- ``mapped``: in the store's volumes.
 
-Both kinds of files are mapped into memory, and all runs of a machine share one copy of them, the system's page cache. On their
-way to a GPU batches go through pinned memory and over a stream of their own.
+Both kinds of files are mapped into memory, and all runs of a machine share one copy of them, the system's page cache. A thread
+reads the next batches while the network works on one: a file's first use waits for the disk. On their way to a GPU batches go
+through pinned memory and over a stream of their own.
 """
 
 from __future__ import annotations
@@ -163,8 +164,10 @@ class BoxDataset:
 
     def _read(self, kind: str, rows: Sequence[int], pin: bool = False) -> Tensor:
         lead, number = ((len(rows), 2), torch.float16) if kind == "image" else ((len(rows),), torch.uint8)
-        out = torch.zeros((*lead, *self.box.shape), dtype=number, pin_memory=pin)
-        for target, row in zip(out.numpy(), rows, strict=True):
+        out = torch.empty((*lead, *self.box.shape), dtype=number, pin_memory=pin)
+        array = out.numpy()  # torch's own operations would wake threads, which take the cores from the step under way
+        array.fill(0)
+        for target, row in zip(array, rows, strict=True):
             crop_to_box(self._map(kind, row), self._within, target)
         return out
 

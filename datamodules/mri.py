@@ -125,7 +125,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         else:
             sampler = EpochBatches(rows, self.batch_size)
         to_gpu = device.type == "cuda" and place != "device"
-        return BoxLoader(dataset, sampler, to_gpu or place == "mapped", device if to_gpu else None)
+        return BoxLoader(dataset, sampler, place != "device", device if to_gpu else None)
 
     def train_dataloader(self) -> BoxLoader:
         """Training scans in a new order each epoch."""
