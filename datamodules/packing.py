@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import locked
-from datamodules.store import PreparedCohort, save_array
+from datamodules.atomic import locked, write_atomically
+from datamodules.store import PreparedCohort, write_array
 from datamodules.transforms import CHANNELS, ScanError
 from regions.grid import Box
 
@@ -64,7 +64,7 @@ def _open(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> npt.NDAr
             if not path.is_file():
                 boxes = (prepared.crop(row, box, kind) for row in range(len(prepared.keys)))
                 try:
-                    save_array(path, dtype, shape, boxes)
+                    write_atomically(path, lambda file: write_array(file, dtype, shape, boxes))
                 except OSError as error:
                     told = f"{error.strerror}; mend that, or add --data.memory mapped"
                     raise OSError(error.errno, told, str(path)) from None

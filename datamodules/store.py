@@ -18,11 +18,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import BoundedSemaphore
@@ -31,7 +31,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import locked, write_atomically, write_text
+from datamodules.atomic import locked, write_folder
 from datamodules.boxes import crop_to_box
 from datamodules.cohort import Exclusion, Scan
 from datamodules.headers import KnownGrids
@@ -185,45 +185,36 @@ def _make(
     with locked(folder / "locks" / key):
         if _complete(target, scan):
             return
-        partial = target.with_name(f".{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
         with preparing:
             prepared = prepare_scan(scan, grid)
         refuse_changed(scan, sources)
-        partial.mkdir(parents=True)
-        try:
-            save_array(partial / "image.npy", prepared.image.dtype, prepared.image.shape, [prepared.image])
-            if prepared.labels is not None:
-                save_array(partial / "labels.npy", prepared.labels.dtype, prepared.labels.shape, [prepared.labels])
-            facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-            write_text(partial / "scan.json", json.dumps(facts) + "\n")
-            shutil.rmtree(target, ignore_errors=True)
-            partial.rename(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
+        arrays = {"image": prepared.image, "labels": prepared.labels}
+        files = {f"{name}.npy": partial(_write_whole, array) for name, array in arrays.items() if array is not None}
+        write_folder(target, files | {"scan.json": lambda file: file.write((json.dumps(facts) + "\n").encode())})
 
 
-def save_array(path: Path, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
+def _write_whole(array: npt.NDArray[Any], file: BinaryIO) -> None:
+    write_array(file, array.dtype, array.shape, [array])
+
+
+def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
     """Write an array in C order as .npy, part by part, zeros as holes of the file; an error keeps its reason: a full disk.
 
     Args:
-        path: The file; it appears when it is complete.
+        file: An empty file.
         dtype: Type of the voxels.
         shape: Shape of the whole.
         parts: Arrays in C order of that type, which follow each other in memory.
 
     Raises:
-        OSError: naming the file, if it cannot be written.
+        OSError: if the file cannot be written.
     """
-
-    def write(file: BinaryIO) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for part in parts:
-            write_sparsely(file, part.reshape(-1).view(np.uint8))
-        file.truncate(file.tell())
-
-    write_atomically(path, write)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in parts:
+        write_sparsely(file, part.reshape(-1).view(np.uint8))
+    file.truncate(file.tell())
 
 
 def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:

@@ -55,7 +55,7 @@ def test_they_are_written_once_and_for_each_box_and_cohort(prepared: PreparedCoh
     open_packed(prepared, BOX, ("image",))
     (first,) = files(prepared.folder)
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "save_array", lambda *_: pytest.fail("packed again"))
+        patch.setattr(packing, "write_array", lambda *_: pytest.fail("packed again"))
         open_packed(prepared, BOX, ("image",))
     open_packed(prepared, Box((0, 0, 0), (2, 2, 2)), ("image",))
     open_packed(replace(prepared, keys=("b", "a", "c")), BOX, ("image",))

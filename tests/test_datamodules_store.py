@@ -17,7 +17,7 @@ import pytest
 
 from datamodules import store as store_module
 from datamodules.cohort import Scan
-from datamodules.store import BrokenScansError, PreparedCohort, open_store, save_array
+from datamodules.store import BrokenScansError, PreparedCohort, open_store, write_array
 from datamodules.transforms import ScanError
 from experiments.study import Study
 from regions.grid import Box
@@ -63,8 +63,9 @@ def test_an_array_with_empty_pages_is_the_file_that_numpy_writes(
 ) -> None:
     array = np.zeros(shape, np.float32)
     array[list(filled), 1] = 1
-    save_array(tmp_path / "own.npy", array.dtype, array.shape, array)
-    save_array(tmp_path / "whole.npy", array.dtype, array.shape, [array])
+    for name, parts in (("own", array), ("whole", [array])):
+        with (tmp_path / f"{name}.npy").open("xb") as file:
+            write_array(file, array.dtype, array.shape, parts)
     np.save(tmp_path / "numpy.npy", array)
     assert len({(tmp_path / f"{name}.npy").read_bytes() for name in ("own", "whole", "numpy")}) == 1
 
@@ -72,7 +73,8 @@ def test_an_array_with_empty_pages_is_the_file_that_numpy_writes(
 def test_empty_pages_take_no_room_on_the_disk(tmp_path: Path) -> None:
     array = np.zeros(2**22, np.uint8)
     array[2**21] = 1
-    save_array(tmp_path / "x.npy", array.dtype, array.shape, [array])
+    with (tmp_path / "x.npy").open("xb") as file:
+        write_array(file, array.dtype, array.shape, [array])
     taken = (tmp_path / "x.npy").stat().st_blocks * 512
     if taken >= 2**22:
         pytest.skip("this file system has no holes")
