@@ -14,6 +14,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any, Literal
 
 import matplotlib as mpl
@@ -62,6 +63,8 @@ BASELINE_LABELS = {
 }
 OWN_COLORS, OWN_MARKERS = (SKY, BROWN, GRAY), ("X", "<", ">")
 WIDE_INCHES, NARROW_INCHES = 7.0, 3.6
+NARROW_TITLE = 16
+"""Letters that fit above a panel of a narrow figure, also in the widest font that a page may find."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "regionwise",
@@ -130,7 +133,8 @@ class Canvas:
         """
         across = min(number, columns[1] if self.narrow else columns[0])
         down = -(-number // across)
-        right, gap_x, gap_y, top, bottom = 0.12, 0.28, 0.42, 0.28, 0.45
+        right, gap_x, bottom = 0.12, 0.28, 0.45
+        gap_y, top = (0.52, 0.42) if self.narrow else (0.42, 0.28)  # titles of two lines where panels are narrow
         side = (self.width - left - right - gap_x * (across - 1)) / across
         side = min(side, 2.3)
         height = top + bottom + down * side * aspect + gap_y * (down - 1)
@@ -147,6 +151,10 @@ class Canvas:
             if place + across < number:
                 axes[-1].tick_params(labelbottom=False)
         return axes
+
+    def title(self, words: str) -> str:
+        """A panel's title, in two lines where panels are narrow and it is long."""
+        return fill(words, NARROW_TITLE) if self.narrow else words
 
 
 @dataclass(frozen=True)
