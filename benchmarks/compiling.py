@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fitting import module, quiet
+from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_people, template_grid
 from benchmarks.roofline import timed
 from benchmarks.table import publish
@@ -86,10 +86,7 @@ class Training:
     def step(self, scans: int | None = None) -> None:
         """A training step, on some of the scans if so many are given."""
         self.network.train()
-        loss = torch.nn.functional.cross_entropy(self.network(self.image[:scans]), self.label[:scans])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        train_step(self.network, self.optimizer, self.image[:scans], self.label[:scans])
 
     @torch.no_grad()
     def look(self, scans: int | None = None) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
 from benchmarks.clock import Epoch, EpochClock
 from benchmarks.plain import PlainCNN
@@ -32,6 +36,21 @@ def module(width: int = 8, plain: bool = False, compile: bool = False) -> Strati
     return StratificationModule(
         network, optimizer="adamw", betas=(0.9, 0.999), weight_decay=0.01, channels_last=not plain, compile=compile
     )
+
+
+def train_step(
+    network: StratificationModule,
+    optimizer: torch.optim.Optimizer,
+    image: Tensor,
+    label: Tensor,
+    cast: AbstractContextManager[Any] | None = None,
+) -> None:
+    """A bare training step: forward and loss, in the precision of ``cast`` where one is given, backward, optimiser."""
+    with cast or nullcontext():
+        loss = torch.nn.functional.cross_entropy(network(image), label)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def fit(data: pl.LightningDataModule, width: int, epochs: int, batches: int | None = None, plain: bool = False) -> list[Epoch]:

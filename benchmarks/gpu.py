@@ -25,7 +25,7 @@ import pytorch_lightning as pl
 import torch
 
 from benchmarks.clock import EpochClock
-from benchmarks.fitting import module, quiet
+from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_data, made_image, template_grid
 from benchmarks.roofline import Roof, count, measure_roof, timed
 from benchmarks.table import BenchError, publish, shown
@@ -145,12 +145,7 @@ def bare(
     label = torch.arange(options.batch, device=device) % 2
 
     def step() -> None:
-        """Forward, backward and optimiser; the network is in training."""
-        with cast(device, precision):
-            loss = torch.nn.functional.cross_entropy(network(image), label)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        train_step(network, optimizer, image, label, cast(device, precision))
 
     def epoch() -> None:
         network.train()

@@ -22,7 +22,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from benchmarks.fitting import module, quiet
+from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_data, made_people, make_store
 from benchmarks.scans import SCRATCH, store_folder
 from benchmarks.table import publish
@@ -128,10 +128,7 @@ def bare_loop(train: Repeated, tuning: Repeated) -> Callable[[], None]:
     def epoch() -> None:
         network.train()
         for batch in train:
-            loss = torch.nn.functional.cross_entropy(network(batch["image"]), batch["label"])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            train_step(network, optimizer, batch["image"], batch["label"])
         network.eval()
         with torch.no_grad():
             for batch in tuning:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.reporting.look import GRAY, SOFT, Canvas, color_of, label_of, marker_of, quiet_grid
+from experiments.reporting.look import GRAY, SOFT, Canvas, color_of, marker_of, quiet_grid
 from experiments.reporting.roc import RocBand
 from experiments.reporting.sources import RunRecord
 
@@ -33,7 +33,7 @@ def draw_roc(
     names = list(bands)
     for axes, name in zip(canvas.panels(len(names)), names, strict=True):
         color, band = color_of(name, names), bands[name]
-        _square(axes, canvas.title(label_of(name)))
+        _square(axes, canvas.title(name))
         axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=(0, (3, 3)))
         axes.fill_between(band.false_positive_rate, band.low, band.high, color=color, alpha=0.16, linewidth=0)
         axes.plot(band.false_positive_rate, band.sensitivity, color=color)
@@ -74,7 +74,7 @@ def draw_reliability(canvas: Canvas, found: Mapping[str, Content], told: Corners
     names = list(found)
     for axes, name in zip(canvas.panels(len(names)), names, strict=True):
         color, own = color_of(name, names), found[name]
-        _square(axes, canvas.title(label_of(name)))
+        _square(axes, canvas.title(name))
         axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=(0, (3, 3)))
         for part, width, style in (("before", 0.9, (0, (2, 2))), ("after", 1.4, "solid")):
             smooth = own[part]["smooth"]
@@ -103,7 +103,7 @@ def draw_decision(canvas: Canvas, utility: Content, names: Sequence[str], others
     last = max([t for name in names for t, value in zip(x, curves[name], strict=True) if value > 0.02 * top] + [0.5])
     styles = [(0, (1, 1.5)), (0, (4, 1.5, 1, 1.5))]
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
-        axes.set_title(canvas.title(label_of(name)))
+        axes.set_title(canvas.title(name))
         axes.axhline(0, color=SOFT, linewidth=0.9)
         axes.plot(x, treat_all, color=GRAY, linewidth=1, linestyle=(0, (3, 3)))
         for other, style in zip(others, styles, strict=False):
@@ -121,7 +121,7 @@ def draw_learning(canvas: Canvas, records: Sequence[RunRecord], names: Sequence[
     losses = [value for one in records for column in ("tuning/loss", "train/loss") for _, value in one.history.get(column, ())]
     low, high = np.quantile(losses, [0, 0.995])
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
-        axes.set_title(canvas.title(label_of(name)))
+        axes.set_title(canvas.title(name))
         color = color_of(name, names)
         for one in records:
             if one.run.input != name:
@@ -151,7 +151,7 @@ def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], 
         color = color_of(name, names)
         known = [(one["threshold"], one["inputs"].get(name, {}).get("auc") or {}) for one in steps]
         known = [(x, auc) for x, auc in known if auc.get("value") is not None]
-        axes.set_title(canvas.title(label_of(name)))
+        axes.set_title(canvas.title(name))
         axes.axvline(own, color=SOFT, linewidth=0.8)
         axes.axhline(0.5, color=GRAY, linewidth=0.8, linestyle=(0, (3, 3)))
         for x, auc in known:

@@ -137,7 +137,7 @@ def _draw_sites(canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequ
     left = label_inches(labels)
     for place, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
         one = inputs[place]
-        axes.set_title(canvas.title(label_of(one["input"])))
+        axes.set_title(canvas.title(one["input"]))
         color, marker = color_of(one["input"], names), marker_of(one["input"], names)
         for number_, site in enumerate(one["sites"]):
             draw_bar(axes, Bar.of(site.get("balanced_accuracy")), number_, Row("", (), color, marker))

@@ -152,9 +152,9 @@ class Canvas:
                 axes[-1].tick_params(labelbottom=False)
         return axes
 
-    def title(self, words: str) -> str:
-        """A panel's title, in two lines where panels are narrow and it is long."""
-        return fill(words, NARROW_TITLE) if self.narrow else words
+    def title(self, name: str) -> str:
+        """A panel's title: an input's name as words, in two lines where panels are narrow and it is long."""
+        return fill(label_of(name), NARROW_TITLE) if self.narrow else label_of(name)
 
 
 @dataclass(frozen=True)
