@@ -6,7 +6,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Write) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
-        with _naming(path):
+        with naming(path):
             with temporary.open("xb") as file:
                 write(file)
                 file.flush()
@@ -33,23 +33,22 @@ def write_atomically(path: Path, write: Write) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_folder(folder: Path, files: Mapping[str, Write]) -> None:
-    """Let ``files`` fill the files of a new folder, and put it in the place of ``folder`` in one step.
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to be filled, which takes the place of ``folder`` in one step when all its files have reached the disk.
 
     All are written before any is flushed, so that the disk takes them together. Only one process may do this at a time.
 
     Raises:
-        OSError: naming the file, if one cannot be written; the old folder, if any, is untouched then.
+        OSError: naming the file, if one cannot be flushed; as when the block raises, the old folder, if any, is untouched then.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        for name, write in files.items():
-            with _naming(partial / name), (partial / name).open("xb") as file:
-                write(file)
-        for name in files:
-            with _naming(partial / name), (partial / name).open("rb") as file:
+        yield partial
+        for path in partial.iterdir():
+            with naming(path), path.open("rb") as file:
                 os.fsync(file.fileno())
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -58,7 +57,7 @@ def write_folder(folder: Path, files: Mapping[str, Write]) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Let an error of writing say which file, and why."""
     try:
         yield

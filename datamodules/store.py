@@ -22,8 +22,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, BinaryIO
@@ -31,7 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import locked, write_folder
+from datamodules.atomic import locked, naming, new_folder
 from datamodules.boxes import crop_to_box
 from datamodules.cohort import Exclusion, Scan
 from datamodules.headers import KnownGrids
@@ -40,9 +38,11 @@ from datamodules.transforms import CODE_VERSION, ScanError, prepare_scan, study_
 from regions.grid import Box, Grid
 
 PAGE = 4096
-"""Bytes of a block of most file systems; a hole is as large at least."""
+"""Bytes of a block of most file systems, to which holes are aligned."""
+LEAST_HOLE = 4
+"""Pages; a file of many small holes takes longer to write than one without."""
 FLUSHING = 2
-"""Prepared scans that wait for the disk while others are prepared; each holds its volume in memory."""
+"""Volumes that wait for the disk while others are prepared and written."""
 
 
 class BrokenScansError(ScanError):
@@ -141,12 +141,12 @@ def open_store(
     wanted = {keys[scan.name]: scan for scan in scans if scan.name in keys}
     missing = {key: scan for key, scan in wanted.items() if not _complete(folder / "volumes" / key, scan)}
 
-    preparing = BoundedSemaphore(max(workers, 1))
+    working = BoundedSemaphore(max(workers, 1))
 
     def make(item: tuple[str, Scan]) -> Exclusion | None:
         key, scan = item
         try:
-            _make(scan, grid, folder, key, sources, preparing)
+            _make(scan, grid, folder, key, sources, working)
         except ScanError as error:
             return Exclusion(scan.patient, scan.session, "image cannot be used", str(error))
         return None
@@ -179,23 +179,29 @@ def _complete(volume: Path, scan: Scan) -> bool:
 
 
 def _make(
-    scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, Source], preparing: AbstractContextManager[Any]
+    scan: Scan, grid: Grid, folder: Path, key: str, sources: Mapping[str, Source], working: AbstractContextManager[Any]
 ) -> None:
     target = folder / "volumes" / key
     with locked(folder / "locks" / key):
         if _complete(target, scan):
             return
-        with preparing:
-            prepared = prepare_scan(scan, grid)
-        refuse_changed(scan, sources)
-        facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-        arrays = {"image": prepared.image, "labels": prepared.labels}
-        files = {f"{name}.npy": partial(_write_whole, array) for name, array in arrays.items() if array is not None}
-        write_folder(target, files | {"scan.json": lambda file: file.write((json.dumps(facts) + "\n").encode())})
+        with new_folder(target) as new, working:
+            _fill(new, scan, grid, sources)
 
 
-def _write_whole(array: npt.NDArray[Any], file: BinaryIO) -> None:
-    write_array(file, array.dtype, array.shape, [array])
+def _fill(folder: Path, scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> None:
+    prepared = prepare_scan(scan, grid)
+    refuse_changed(scan, sources)
+    arrays = {"image": prepared.image, "labels": prepared.labels}
+    for name, array in arrays.items():
+        if array is not None:
+            path = folder / f"{name}.npy"
+            with naming(path), path.open("xb") as file:
+                write_array(file, array.dtype, array.shape, [array])
+    facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
+    path = folder / "scan.json"
+    with naming(path):
+        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
 
 
 def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
@@ -218,19 +224,20 @@ def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], part
 
 
 def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:
-    """Write bytes (n,) and pass over whole pages of zeros, of which a volume has a quarter: they take no room on a disk.
+    """Write bytes (n,) and pass over runs of zeros, of which a volume has a fifth: they take no room on a disk.
 
-    A file that ends with such a page needs to be truncated to its length, ``file.tell()``, after the last call.
+    A file that ends with such a run needs to be truncated to its length, ``file.tell()``, after the last call.
     """
     lead = min(-file.tell() % PAGE, content.size)
     count = (content.size - lead) // PAGE
-    pages, rest = content[lead : lead + count * PAGE], content[lead + count * PAGE :]
+    pages, rest = content[lead : lead + count * PAGE].view(np.uint64).reshape(count, PAGE // 8), content[lead + count * PAGE :]
     file.write(content[:lead].data)
-    filled: npt.NDArray[np.bool_] = np.any(pages.view(np.uint64).reshape(count, PAGE // 8), axis=1)
-    bounds = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), count]
-    for start, stop in pairwise(bounds):
-        if start < stop and filled[start]:
-            file.write(pages[start * PAGE : stop * PAGE].data)
-        else:
-            file.seek((stop - start) * PAGE, os.SEEK_CUR)
+    empty = np.bitwise_or.reduce(pages, axis=1) == 0
+    runs = np.flatnonzero(np.diff(empty, prepend=False, append=False)).reshape(-1, 2)
+    done = 0
+    for start, stop in runs[runs[:, 1] - runs[:, 0] >= LEAST_HOLE].tolist():
+        file.write(pages[done:start].data)
+        file.seek((stop - start) * PAGE, os.SEEK_CUR)
+        done = stop
+    file.write(pages[done:].data)
     file.write(rest.data)
