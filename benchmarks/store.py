@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from mmap import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, mmap
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,13 @@ from typing import Any
 from benchmarks.scans import SCRATCH, cohort_folder, ensure_cohort
 from benchmarks.table import publish, spread
 from datamodules.cohort import Scan
+from experiments.allocation import keep_freed_memory
 
 SCANS = 48
 """Enough that the start and the last flush, which a cohort has once, weigh little."""
+BUILT = SCRATCH / "building"
+FETCHED = 2 << 30
+"""Bytes taken before each turn."""
 WHAT = {
     "peer": "nibabel reads the files",
     "read": "regionwise reads and checks them",
@@ -41,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--spacing", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true", help="one repetition; nothing is kept")
     options = parser.parse_args(arguments)
+    keep_freed_memory()  # as the commands do, before any thread has memory of its own
     if options.quick:
         options.repetitions = 1
     scans = ensure_cohort(cohort_folder(options.spacing, SCANS), SCANS, options.spacing)
@@ -52,10 +58,13 @@ def main(arguments: Sequence[str]) -> int:
             "build": lambda: building(scans, options.workers),
         }
         peer_reading(pool, scans[: options.workers])  # starts the processes and puts the imports behind
+        shutil.rmtree(BUILT, ignore_errors=True)
         for way in ways.values():
             way()  # files into the page cache, imports, and what is kept of the template
         for repetition in range(options.repetitions):
             for kind in list(ways)[:: 1 if repetition % 2 == 0 else -1]:
+                shutil.rmtree(BUILT, ignore_errors=True)
+                fetch_memory()
                 measured[kind].append(ways[kind]())
     rows = [row(what, measured[kind], measured["peer"], len(scans)) for kind, what in WHAT.items()]
     title = f"Building the store, {len(scans)} scans at {options.spacing:g} mm, {options.workers} workers"
@@ -76,6 +85,16 @@ def row(what: str, costs: Sequence[Cost], peer: Sequence[Cost], scans: int) -> d
         "speed_share_wall": spread([one.wall / cost.wall for one, cost in zip(peer, costs, strict=True)])[0],
         "speed_share_cpu": spread([one.cpu / cost.cpu for one, cost in zip(peer, costs, strict=True)])[0],
     }
+
+
+def fetch_memory() -> None:
+    """Take memory and leave it to the system again, as much as the system's cache needs for a store and more.
+
+    A virtual machine may give memory that lies idle back to its host; where fetching a page again took 20 us, whoever wrote
+    files first paid for it, and more than all that is measured here. Where memory is not lent this changes nothing.
+    """
+    with mmap(-1, FETCHED, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE):
+        pass
 
 
 def peer_reading(pool: ProcessPoolExecutor, scans: Sequence[Scan]) -> Cost:
@@ -116,17 +135,9 @@ def own_reading(scans: Sequence[Scan], workers: int) -> Cost:
 
 
 def building(scans: Sequence[Scan], workers: int) -> Cost:
-    """What it costs to build the store in an empty folder, in this process as ``make fold`` does.
-
-    The store of the turn before goes right before this one comes: a virtual machine may give memory that lies idle back to its
-    host, and fetching it again takes longer than all that is measured here.
-    """
+    """What it costs to build the store in an empty folder, in this process as ``make fold`` does."""
     from datamodules.store import open_store
-    from experiments.allocation import keep_freed_memory
 
-    keep_freed_memory()
-    folder = SCRATCH / "building"
-    shutil.rmtree(folder, ignore_errors=True)
     wall, cpu = time.perf_counter(), time.process_time()
-    open_store(scans, folder, workers)
+    open_store(scans, BUILT, workers)
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
