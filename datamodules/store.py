@@ -38,9 +38,7 @@ from datamodules.transforms import CODE_VERSION, ScanError, prepare_scan, study_
 from regions.grid import Box, Grid
 
 PAGE = 4096
-"""Bytes of a block of most file systems, to which holes are aligned."""
-LEAST_HOLE = 4
-"""Pages; a file of many small holes takes longer to write than one without."""
+"""Bytes of a block of most file systems; a hole is as large at least."""
 FLUSHING = 2
 """Volumes that wait for the disk while others are prepared and written."""
 
@@ -224,18 +222,18 @@ def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], part
 
 
 def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:
-    """Write bytes (n,) and pass over runs of zeros, of which a volume has a fifth: they take no room on a disk.
+    """Write bytes (n,) and pass over whole pages of zeros, of which a volume has a quarter: they take no room on a disk.
 
-    A file that ends with such a run needs to be truncated to its length, ``file.tell()``, after the last call.
+    A file that ends with such a page needs to be truncated to its length, ``file.tell()``, after the last call.
     """
     lead = min(-file.tell() % PAGE, content.size)
     count = (content.size - lead) // PAGE
     pages, rest = content[lead : lead + count * PAGE].view(np.uint64).reshape(count, PAGE // 8), content[lead + count * PAGE :]
     file.write(content[:lead].data)
     empty = np.bitwise_or.reduce(pages, axis=1) == 0
-    runs = np.flatnonzero(np.diff(empty, prepend=False, append=False)).reshape(-1, 2)
+    holes = np.flatnonzero(np.diff(empty, prepend=False, append=False)).reshape(-1, 2)
     done = 0
-    for start, stop in runs[runs[:, 1] - runs[:, 0] >= LEAST_HOLE].tolist():
+    for start, stop in holes.tolist():
         file.write(pages[done:start].data)
         file.seek((stop - start) * PAGE, os.SEEK_CUR)
         done = stop
