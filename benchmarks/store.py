@@ -71,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     notes = (
         f"{options.repetitions} repetitions in turn; medians; a share is the peer's seconds divided by the row's, of one turn",
         "all read T1w, FLAIR, brain mask and label map; nibabel in processes, regionwise in threads of one process",
+        "before each turn 2 GB of memory are taken and left again, so that none is fetched from a virtual machine's host",
     )
     publish("store", title, rows, notes, save=not options.quick and options.spacing == 1, options=vars(options))
     return 0
