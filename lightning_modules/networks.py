@@ -39,8 +39,20 @@ class ResidualBlock(nn.Module):
         kernel = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
         if self.pool and pooling.applies(image, self.norm):
             return F.leaky_relu(pooling.conv_norm_pool(image, kernel, self.norm), inplace=True)
-        features = self.norm(F.conv3d(image, kernel, padding=1))
+        features = self.norm(convolved(image, kernel))
         return F.leaky_relu(F.max_pool3d(features, 2) if self.pool else features, inplace=True)
+
+
+def convolved(image: Tensor, kernel: Tensor) -> Tensor:
+    """Map (B, C, I, J, K) by a kernel (D, C, 3, 3, 3) to (B, D, I, J, K), zero-padded.
+
+    Volumes with a side shorter than the kernel are computed in float32 on a CPU: in bfloat16 oneDNN leaves the gradient of
+    kernel taps that only ever meet padding unwritten there, whatever the memory held before. They are tiny.
+    """
+    if image.device.type == "cpu" and min(image.shape[2:]) < kernel.shape[-1]:
+        with torch.autocast("cpu", enabled=False):
+            return F.conv3d(image.float(), kernel.float(), padding=1).to(image.dtype)
+    return F.conv3d(image, kernel, padding=1)
 
 
 class ResidualCNN(nn.Module):

@@ -104,3 +104,23 @@ def test_channels_last_gives_the_same_logits() -> None:
     plain = network(image)
     last = network.to(memory_format=torch.channels_last_3d)(image.contiguous(memory_format=torch.channels_last_3d))  # type: ignore[call-overload]
     assert torch.allclose(plain, last, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_gradients_in_bfloat16_are_those_of_float32_however_small_the_volume(side: int) -> None:
+    torch.manual_seed(0)
+    block, image = ResidualBlock(8, 16, pool=False), torch.randn(4, 8, 4, 3, side)
+    found = []
+    for enabled in (False, True, True, True):
+        freed = [torch.full((size,), float("nan")) for size in (10, 100, 1000, 4000, 10_000, 100_000) for _ in range(6)]
+        del freed  # memory that is handed out next is not zero
+        block.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = block(image).float()
+        (out * torch.linspace(0, 1, out.numel()).view_as(out)).sum().backward()
+        found.append(torch.cat([block.wide.weight.grad.flatten(), block.point.weight.grad.flatten()]))  # type: ignore[union-attr]
+    exact, *rounded = found
+    assert exact.isfinite().all()
+    for one in rounded:
+        assert torch.equal(one, rounded[0])
+        assert (one - exact).norm() < 0.15 * exact.norm()  # a leaky ReLU bends where rounding may take a value
