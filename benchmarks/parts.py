@@ -18,6 +18,7 @@ from benchmarks.fitting import module
 from benchmarks.made import made_data, make_store
 from benchmarks.scans import store_folder
 from datamodules.store import PreparedCohort
+from experiments.allocation import keep_freed_memory
 
 PARTS = ("read", "augment", "forward", "backward", "step", "total")
 
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--memory", choices=("packed", "mapped"), default="packed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     prepared = make_store(store_folder(), options.batch * 2 * 7 // 5 + 7, spacing_mm=options.spacing)
     told = f"{options.precision}, {options.clock} time, {options.threads} threads"
     print(f"ms a scan, batch {options.batch}, width {options.width}, {told}")

@@ -121,15 +121,16 @@ def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list
 
 
 def best_precision(accelerator: str) -> str:
-    """bf16 where the hardware computes in it, fp16 with a scaled loss on older GPUs with tensor cores, else float32.
+    """bf16 on a GPU that computes in it, fp16 with a scaled loss on older GPUs with tensor cores, else float32.
 
-    ``trainer.precision`` overrules.
+    A CPU computes in float32 also where it has bf16 instructions: the steps of ``lightning_modules.pooling`` are faster than
+    bf16 there. ``trainer.precision`` overrules.
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16-mixed"
         return "16-mixed" if torch.cuda.get_device_capability() >= TENSOR_CORES else "32-true"
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    return "32-true"
 
 
 def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
