@@ -31,7 +31,7 @@ class StratificationModule(pl.LightningModule):
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
-        cuda_graphs: Launch a pass over the network as one CUDA graph, where it is ``recordable`` and one process trains on a GPU.
+        cuda_graphs: Launch a pass over the network as one CUDA graph, if it is ``recordable`` and one process trains on a GPU.
         compile: Let ``torch.compile`` rewrite the network: a minute or more for the first batches, and a C++ compiler on a CPU.
     """
 

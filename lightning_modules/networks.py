@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
         if self.pool and pooling.applies(image, self.norm):
             return F.leaky_relu(pooling.conv_norm_pool(image, kernel, self.norm), inplace=True)
         if self.pool and cells.applies(image):
-            return F.leaky_relu(cells.conv_norm_pool(image, kernel, self.norm), inplace=True)
+            return F.leaky_relu(cells.conv_norm_pool(image, kernel, self.norm))
         features = self.norm(convolved(image, kernel))
         return F.leaky_relu(F.max_pool3d(features, 2) if self.pool else features, inplace=True)
 

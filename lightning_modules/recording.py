@@ -42,9 +42,10 @@ class Recorder:
             self._recordings[key] = self._recorded(image, cast)
         recording = self._recordings[key]
         if recording is None:
-            return self.network(image)  # type: ignore[no-any-return]
+            out: Tensor = self.network(image)
+            return out
         if recording.parameters:
-            out: Tensor = Replay.apply(recording, image, *recording.parameters)
+            out = Replay.apply(recording, image, *recording.parameters)
             return out
         return recording.forward(image)
 

@@ -33,6 +33,18 @@ def test_values_gradients_and_statistics_are_the_usual_ones(shape: tuple[int, ..
         torch.testing.assert_close(own, expected)
 
 
+def test_a_block_that_folds_trains_as_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    block, image = ResidualBlock(2, 8, pool=True).double(), torch.randn(2, 2, 8, 4, 12, dtype=torch.float64)
+    found = []
+    for folds in (False, True):
+        monkeypatch.setattr(cells, "applies", lambda _, folds=folds: folds)
+        out = block(image)
+        found.append([out, *torch.autograd.grad(out.square().sum(), list(block.parameters()))])
+    for expected, own in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected)
+
+
 def test_it_is_meant_for_gpus() -> None:
     assert not cells.applies(torch.zeros(1, 2, 4, 4, 4))
 
