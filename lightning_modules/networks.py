@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules import cells, pooling
+from lightning_modules import pooling
 from lightning_modules.normalisation import SharedBatchNorm3d, frozen_statistics
 
 
@@ -39,8 +39,6 @@ class ResidualBlock(nn.Module):
         kernel = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
         if self.pool and pooling.applies(image, self.norm):
             return F.leaky_relu(pooling.conv_norm_pool(image, kernel, self.norm), inplace=True)
-        if self.pool and cells.applies(image):
-            return F.leaky_relu(cells.conv_norm_pool(image, kernel, self.norm))
         features = self.norm(convolved(image, kernel))
         return F.leaky_relu(F.max_pool3d(features, 2) if self.pool else features, inplace=True)
 
@@ -99,8 +97,7 @@ class ResidualCNN(nn.Module):
         """Whether the first stage brings (B, C, I, J, K) into a layout of its own, so that channels-last would be lost work."""
         first: ResidualBlock = self.stages[0]  # type: ignore[assignment]
         channels = first.wide.in_channels, first.wide.out_channels
-        on_cpu = pooling.applies(image, first.norm) and pooling.folds(*channels)
-        return first.pool and (on_cpu or cells.applies(image))
+        return first.pool and pooling.applies(image, first.norm) and pooling.folds(*channels)
 
     @property
     def recordable(self) -> bool:

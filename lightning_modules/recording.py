@@ -51,9 +51,13 @@ class Recorder:
 
     def _recorded(self, image: Tensor, cast: torch.dtype | None) -> Recording | None:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
+        own = torch.cuda.current_stream(image.device)
         try:
             return Recording(self.network, image, cast, self._pool)
         except RuntimeError as error:
+            torch.cuda.set_stream(own)  # a recording that fails leaves its own stream in place
+            torch.cuda.synchronize(image.device)
+            self._pool = None
             shape, reason = "x".join(map(str, image.shape)), str(error).partition("\n")[0]
             warnings.warn(
                 f"batches of {shape} are trained without a CUDA graph, slower where they are small: {reason}", stacklevel=2
