@@ -23,7 +23,7 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def module(width: int = 8, plain: bool = False, compile: bool = False, cuda_graphs: bool = True) -> StratificationModule:
+def module(width: int = 8, plain: bool = False, compile: bool = False, cuda_graphs: bool = False) -> StratificationModule:
     """The default preset's network and optimiser, from the same random state each time.
 
     Args:

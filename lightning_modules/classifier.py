@@ -45,7 +45,7 @@ class StratificationModule(pl.LightningModule):
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
         channels_last: bool = True,
-        cuda_graphs: bool = True,
+        cuda_graphs: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()

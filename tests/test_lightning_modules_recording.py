@@ -90,7 +90,7 @@ def test_what_cannot_be_recorded_is_computed_all_the_same_and_said() -> None:
             mean = image.mean((2, 3, 4))
             return self.layer(mean * float(mean.abs().max()))
 
-    module = StratificationModule(Looking()).cuda()
+    module = StratificationModule(Looking(), cuda_graphs=True).cuda()
     image = torch.randn(2, 2, 4, 4, 4, device="cuda")
     with pytest.warns(UserWarning, match=r"^batches of 2x2x4x4x4 are trained without a CUDA graph"):
         logits = module(image)
