@@ -140,7 +140,7 @@ def bare(
     options: argparse.Namespace,
 ) -> tuple[float, float, float]:
     """Seconds on resident random tensors: of an epoch, of a training step, and of a step by the roofline."""
-    network = module(options.width, cuda_graphs=options.cuda_graphs).to(device)
+    network = module(options.width).to(device)
     optimizer = network.configure_optimizers()["optimizer"]
     image = torch.randn(options.batch, 2, *data.box.shape, device=device)
     label = torch.arange(options.batch, device=device) % 2
@@ -162,10 +162,9 @@ def bare(
         for _ in range(STEPS):
             step()
 
-    steps()
-    network.hparams["cuda_graphs"] = False  # a replay hides what it computes from those who count
     least = roof.seconds(*count(step))
-    network.hparams["cuda_graphs"] = options.cuda_graphs
+    network.hparams["cuda_graphs"] = options.cuda_graphs  # only now: a replay hides what it computes from those who count
+    steps()
     whole, part = (float(np.median([timed(work, device) for _ in range(options.epochs)])) for work in (epoch, steps))
     return whole, part / STEPS, least
 
