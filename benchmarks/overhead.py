@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scans", type=int, default=SCANS)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--spacing", type=float, default=1.0)
-    parser.add_argument("--epochs", type=int, default=16, help="epochs of each kind, after two that do not count")
+    parser.add_argument("--epochs", type=int, default=32, help="epochs of each kind, after two that do not count")
     parser.add_argument("--quick", action="store_true", help="70 scans, two epochs; nothing is kept")
     options = parser.parse_args(arguments)
     if options.quick:

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     """Command line of ``store``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks store", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--repetitions", type=int, default=11)
     parser.add_argument("--spacing", type=float, default=1.0)
     parser.add_argument("--quick", action="store_true", help="one repetition; nothing is kept")
     options = parser.parse_args(arguments)
