@@ -21,7 +21,7 @@ from benchmarks.clock import Epoch
 from benchmarks.contenders import CONTENDERS, OWN_STEP
 from benchmarks.fitting import fit, quiet
 from benchmarks.scans import open_bench
-from experiments.allocation import keep_freed_memory
+from experiments.runtime.allocation import keep_freed_memory
 
 MOST_EPOCHS = 20
 

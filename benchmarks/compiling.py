@@ -21,8 +21,8 @@ from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_people, template_grid
 from benchmarks.roofline import timed
 from benchmarks.table import publish
-from datamodules.boxes import region_step
-from experiments.allocation import keep_freed_memory
+from datamodules.store.boxes import region_step
+from experiments.runtime.allocation import keep_freed_memory
 from regions.catalog import REGIONS
 
 MULTIPLE = 8

@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytorch_lightning as pl
 import torch
@@ -27,9 +28,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.scans import SCRATCH, Bench
-from datamodules.augmentation import Augmentation, grown
-from datamodules.boxes import crop_to_box, region_step
+from datamodules.batches.augmentation import Augmentation, grown
 from datamodules.mri import BrainMRIDataModule
+from datamodules.store.boxes import crop_to_box, region_step
 from regions.atlas import region_mask
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -107,7 +108,6 @@ def _collate_dicts(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
 def _monai_transforms(bench: Bench, name: str, affine: bool) -> tuple[Any, np.ndarray[Any, Any] | None]:
     """MONAI's own steps: those before the first random one are cached. Returns them and the region's mask in its box."""
     import monai.transforms as mt
-    import nibabel as nib
 
     image = nib.Nifti1Image.from_filename(bench.training[0].t1w)
     grid = Grid.of(image.shape, image.affine)

@@ -30,7 +30,7 @@ from benchmarks.made import SCANS, made_data, made_image, template_grid
 from benchmarks.roofline import Roof, count, measure_roof, timed
 from benchmarks.table import BenchError, publish, shown
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store import PreparedCohort
+from datamodules.store.store import PreparedCohort
 from regions.catalog import REGIONS
 
 UNIQUE = 8

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.augmentation import Augmentation
+from datamodules.batches.augmentation import Augmentation
+from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
-from datamodules.splits import FOLDS, Splits
-from datamodules.store import PreparedCohort
+from datamodules.store.store import PreparedCohort
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
 from regions.grid import Grid

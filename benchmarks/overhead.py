@@ -20,12 +20,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_data, made_people, make_store
 from benchmarks.scans import SCRATCH, store_folder
 from benchmarks.table import publish
+from datamodules.cohort.records import Cohort, LabelRule, Scan
+from experiments.runtime.allocation import keep_freed_memory
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+from experiments.study.settings import parse_settings
+from experiments.study.study import Study
+from experiments.training.assemble import assemble
 
 Batch = dict[str, Tensor]
 UNIQUE = 4
@@ -139,14 +147,6 @@ def bare_loop(train: Repeated, tuning: Repeated) -> Callable[[], None]:
 
 def run_in_turn(name: str, train: Repeated, tuning: Repeated, epochs: int) -> Turns:
     """Train a run with everything that ``make fold`` gives it, and the bare loop in turn with it."""
-    from rich.console import Console
-
-    from experiments.allocation import keep_freed_memory
-    from experiments.plan import Run
-    from experiments.results import RunFolder
-    from experiments.settings import parse_settings
-    from experiments.training import assemble
-
     keep_freed_memory()
     folder = SCRATCH / "overhead"
     shutil.rmtree(folder, ignore_errors=True)
@@ -165,9 +165,6 @@ def run_in_turn(name: str, train: Repeated, tuning: Repeated, epochs: int) -> Tu
 
 def made_study(folder: Path) -> Any:
     """A study of a few made scans, so that a run can be assembled; its data is not used."""
-    from datamodules.cohort import Cohort, LabelRule, Scan
-    from experiments.study import Study
-
     patients, labels, splits = made_people(14)
     scans = tuple(Scan(p, "", Path("t1w"), Path("flair"), 3.0, 0, label) for p, label in zip(patients, labels, strict=True))
     return Study(

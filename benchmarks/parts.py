@@ -17,8 +17,8 @@ import torch
 from benchmarks.fitting import module
 from benchmarks.made import made_data, make_store
 from benchmarks.scans import store_folder
-from datamodules.store import PreparedCohort
-from experiments.allocation import keep_freed_memory
+from datamodules.store.store import PreparedCohort
+from experiments.runtime.allocation import keep_freed_memory
 
 PARTS = ("read", "augment", "forward", "backward", "step", "total")
 

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from datamodules.cohort import LabelRule, Scan, read_cohort
-from datamodules.phantoms import PhantomOptions, write_phantom_cohort
-from datamodules.splits import Splits
-from datamodules.store import PreparedCohort, open_store
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.splits import Splits
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from datamodules.store.store import PreparedCohort, open_store
 
 SCRATCH = Path("studies/benchmarks")
 SCANS = 12

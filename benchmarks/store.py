@@ -13,10 +13,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+
 from benchmarks.scans import SCRATCH, cohort_folder, ensure_cohort
 from benchmarks.table import publish, spread
-from datamodules.cohort import Scan
-from experiments.allocation import keep_freed_memory
+from datamodules.cohort.records import Scan
+from datamodules.files.volumes import read_stored
+from datamodules.store.store import open_store
+from experiments.runtime.allocation import keep_freed_memory
 
 SCANS = 48
 """Enough that the start and the last flush, which a cohort has once, weigh little."""
@@ -107,9 +112,6 @@ def peer_reading(pool: ProcessPoolExecutor, scans: Sequence[Scan]) -> Cost:
 
 def read_scan(scan: Scan) -> float:
     """Read a scan's files as arrays with nibabel and return the CPU seconds that it took."""
-    import nibabel as nib
-    import numpy as np
-
     began = time.process_time()
     for path in files(scan):
         np.asanyarray(nib.Nifti1Image.from_filename(path).dataobj)
@@ -123,7 +125,6 @@ def files(scan: Scan) -> list[Path]:
 
 def own_reading(scans: Sequence[Scan], workers: int) -> Cost:
     """What it costs regionwise to read the same files in threads, to their checksums, and to look for values that are none."""
-    from datamodules.volumes import read_stored
 
     def read(scan: Scan) -> None:
         for path in files(scan):
@@ -137,8 +138,6 @@ def own_reading(scans: Sequence[Scan], workers: int) -> Cost:
 
 def building(scans: Sequence[Scan], workers: int) -> Cost:
     """What it costs to build the store in an empty folder, in this process as ``make fold`` does."""
-    from datamodules.store import open_store
-
     wall, cpu = time.perf_counter(), time.process_time()
     open_store(scans, BUILT, workers)
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)

@@ -16,7 +16,7 @@ from benchmarks.fitting import fit, quiet
 from benchmarks.made import SCANS, made_data, make_store
 from benchmarks.scans import store_folder
 from benchmarks.table import publish
-from experiments.allocation import keep_freed_memory
+from experiments.runtime.allocation import keep_freed_memory
 
 LEAST_BATCHES = 3
 

@@ -14,13 +14,23 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 
-from datamodules.augmentation import Augmentation, Augmenter
-from datamodules.boxes import crop_to_box, region_step
-from datamodules.contents import Content, control_content
-from datamodules.loading import Batch, BoxDataset, BoxLoader, EpochBatches, Memory, Place, choose_place, free_memory, moved
-from datamodules.packing import can_pack
-from datamodules.splits import Splits
-from datamodules.store import PreparedCohort
+from datamodules.batches.augmentation import Augmentation, Augmenter
+from datamodules.batches.control_inputs import Content, control_content
+from datamodules.batches.loading import (
+    Batch,
+    BoxDataset,
+    BoxLoader,
+    EpochBatches,
+    Memory,
+    Place,
+    choose_place,
+    free_memory,
+    moved,
+)
+from datamodules.cohort.splits import Splits
+from datamodules.store.boxes import crop_to_box, region_step
+from datamodules.store.packing import can_pack
+from datamodules.store.store import PreparedCohort
 from regions.catalog import Region
 from regions.grid import EmptyRegionError, region_box
 
@@ -41,7 +51,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
             by ``dilate_mm``; ``subject``: each scan's own label map.
         dilate_mm: How far ``template-dilated`` grows.
         augmentation: Random changes of training scans.
-        memory: Where the boxes of the run's scans lie: ``device``, ``packed`` or ``mapped`` (see ``datamodules.loading``);
+        memory: Where the boxes of the run's scans lie: ``device``, ``packed`` or ``mapped`` (``datamodules.batches.loading``);
             ``auto`` decides by their size and by what is free on the GPU.
         seed: Seed of order and augmentation.
         mask: (I, J, K) bool on the study's grid, shown in the place of the template's region; for control experiments.

@@ -10,6 +10,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from experiments.study.settings import build_parser
+
 WORDS = {
     "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
     "phantoms": "write a synthetic cohort with a known effect",
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])
-    module = importlib.import_module(f"experiments.{words[0]}")
+    module = importlib.import_module(f"experiments.commands.{words[0]}")
     try:
         status: int = module.main(words[1:])
     except KeyboardInterrupt:
@@ -99,12 +101,10 @@ def usage() -> str:
 
 def help_of(word: str) -> int:
     """Help of one command: what it does, and for trainings every setting."""
-    module = importlib.import_module(f"experiments.{word}")
+    module = importlib.import_module(f"experiments.commands.{word}")
     print((module.__doc__ or "").strip(), "\n")
     print((module.main.__doc__ or "").strip(), "\n")
     if word in ("fold", "sweep", "submit", "work", "demo", "controls", "baselines"):
-        from experiments.settings import build_parser
-
         build_parser(described=True).print_help()
     return 0
 

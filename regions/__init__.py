@@ -1,11 +1,8 @@
 """Regions of the brain: what they are, where they lie, how much of them there is."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regions.catalog import REGIONS, Region, get_region, load_regions
-
-if TYPE_CHECKING:
-    from regions.masking import KeepRegion
 
 __all__ = ["REGIONS", "KeepRegion", "Region", "get_region", "load_regions"]
 

@@ -20,16 +20,14 @@ import math
 import struct
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import distance_transform_edt
 
+from regions.catalog import Region
 from regions.grid import Box, EmptyRegionError, Grid, SpaceError, extent, region_box, space_gap_mm, tight_slices
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from regions.catalog import Region
 
 __all__ = [
     "TEMPLATE_PATH",
@@ -238,7 +236,6 @@ def dilated(mask: NDArray[np.bool_], spacing: tuple[float, float, float], distan
         raise ValueError(f"A region is grown by 0 mm or more, not {distance_mm:g} mm.")
     if distance_mm == 0 or not mask.any():
         return mask
-    from scipy.ndimage import distance_transform_edt
 
     reach = [int(np.ceil(distance_mm / side)) for side in spacing]
     near = tuple(

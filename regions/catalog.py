@@ -22,14 +22,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import yaml
+from numpy.typing import NDArray
 
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -127,8 +127,6 @@ def get_region(name: str, own: Mapping[str, Region] | None = None) -> Region:
     Raises:
         UnknownRegionError: with the nearest name and all names.
     """
-    from difflib import get_close_matches
-
     known = {**REGIONS, **(own or {})}
     if name in known:
         return known[name]
@@ -157,8 +155,6 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         FileNotFoundError: there is no such file.
         RegionFileError: an entry that cannot be understood, with its name and the reason.
     """
-    import yaml
-
     path = Path(path)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))

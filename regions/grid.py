@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from nibabel.orientations import aff2axcodes
+from numpy.typing import ArrayLike, NDArray
 
 TOLERANCE_MM = 0.1
 """Two affines that move no corner of the volume further apart than this are taken as equal."""
@@ -116,8 +114,6 @@ class Grid:
 
 def _orientation_message(matrix: NDArray[np.float64], gap: float, tolerance_mm: float) -> str:
     """Say what is wrong with an affine that is not axis-aligned RAS+."""
-    from nibabel.orientations import aff2axcodes
-
     code = "".join(str(letter or "?") for letter in aff2axcodes(matrix))
     if code != "RAS":
         return f"The image is stored as {code}, not RAS. Apply torchio.ToCanonical() first."

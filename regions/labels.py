@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 __all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
 
@@ -63,7 +63,6 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
         return DIALECTS[str(dialect)]
     if str(dialect).endswith(".tsv"):
         return read_table(Path(dialect))
-    from difflib import get_close_matches
 
     near = get_close_matches(str(dialect).lower(), DIALECTS, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -96,8 +95,6 @@ def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.u
 
 def _fill_from_tissue(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give each voxel marked `OPEN` the label of the nearest tissue."""
-    from scipy.ndimage import distance_transform_edt
-
     open_voxels, tissue = found == OPEN, np.isin(found, list(TISSUE))
     if not tissue.any():
         raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")

@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.phantoms import PhantomOptions, write_phantom_cohort
-from experiments.study import Study, StudyOptions, open_study
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
 from regions.grid import Grid
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from made_study import Made, write_study
 
+from datamodules.files.atomic import write_json
 from experiments.__main__ import main
-from experiments.results import RunFolder, write_json
+from experiments.study.run_folder import RunFolder
 
 SCRIPT = '<script>alert("x")</script>'
 """Stands in a field that comes from a user's table; a report must show it as text."""

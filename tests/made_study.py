@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from datamodules.cohort import Scan
-from datamodules.splits import make_splits, write_splits
-from experiments.baselines_files import baseline_folder
-from experiments.results import Rows, RunFolder, write_predictions
-from experiments.study import cohort_table
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import make_splits, write_splits
+from experiments.analysis.baseline_files import baseline_folder
+from experiments.study.run_folder import Rows, RunFolder, write_predictions
+from experiments.study.study import cohort_table
 from regions.catalog import REGIONS
 
 PRINTS = {"config": "c", "split": "s", "cohort": "h", "data": "d"}
@@ -60,7 +60,7 @@ def write_study(folder: Path, made: Made, seed: int = 0) -> list[Scan]:
 
 
 def cohort_of(scans: Sequence[Scan]) -> Any:
-    from datamodules.cohort import Cohort, LabelRule
+    from datamodules.cohort.records import Cohort, LabelRule
 
     return Cohort(Path("cohort"), LabelRule(), tuple(scans))
 

@@ -10,10 +10,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from datamodules import phantom_scan
-from datamodules.phantom_anatomy import Anatomy, build_anatomy
-from datamodules.phantom_patients import PhantomOptions, draw_patients, generator
-from datamodules.phantom_scan import render_scan
+from datamodules.phantoms import scan as phantom_scan
+from datamodules.phantoms.anatomy import Anatomy, build_anatomy
+from datamodules.phantoms.patients import PhantomOptions, draw_patients, generator
+from datamodules.phantoms.scan import render_scan
 
 
 def rigid(degrees: tuple[float, float, float], shift_mm: tuple[float, float, float]) -> np.ndarray[Any, Any]:

@@ -10,8 +10,8 @@ import torch
 from benchmarks import contenders, scans
 from benchmarks.fitting import fit, module
 from benchmarks.scans import Bench, own_splits
-from datamodules.augmentation import Augmentation
-from experiments.study import Study
+from datamodules.batches.augmentation import Augmentation
+from experiments.study.study import Study
 
 TRAINING = 3
 

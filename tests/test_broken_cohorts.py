@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort import NO_SCAN, Cohort, CohortError, LabelRule, read_cohort
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import NO_SCAN, Cohort, LabelRule
+from datamodules.files.tables import CohortError
 from experiments.__main__ import main
 
 SPACE = "space-MNI152NLin2009aSym_desc-preproc"

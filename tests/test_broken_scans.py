@@ -14,13 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules import contrast as contrast_module
-from datamodules import sources as sources_module
-from datamodules.cohort import LabelRule, Scan, read_cohort
-from datamodules.contrast import contrast_order
-from datamodules.store import BrokenScansError, open_store
-from datamodules.volumes import ScanError, read_volume
-from experiments.study import Study
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule, Scan
+from datamodules.files.volumes import ScanError, read_volume
+from datamodules.quality import contrast as contrast_module
+from datamodules.quality.contrast import contrast_order
+from datamodules.store import sources as sources_module
+from datamodules.store.store import BrokenScansError, open_store
+from experiments.study.study import Study
 
 Array = np.ndarray[Any, Any]
 Write = Callable[..., Path]
@@ -267,7 +268,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(good: Scan, tmp_path: Path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("datamodules.atomic.os.fsync", full)
+        patch.setattr("datamodules.files.atomic.os.fsync", full)
         with pytest.raises(OSError, match=r"cannot be written: No space left on device"):
             open_store([good], tmp_path / "store")
     assert not [path for path in (tmp_path / "store").rglob("*") if path.suffix in (".npy", ".json", ".partial")]

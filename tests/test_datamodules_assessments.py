@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.assessments import Assessment, assigned_score, read_assessments
-from datamodules.cohort import Candidate, Cohort, CohortError, LabelRule, Score
-from datamodules.judgement import judge
+from datamodules.cohort.assessments import Assessment, assigned_score, read_assessments
+from datamodules.cohort.eligibility import judge
+from datamodules.cohort.records import Candidate, Cohort, LabelRule, Score
+from datamodules.files.tables import CohortError
 
 SCANNED = date(2020, 1, 10)
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules import augmentation
-from datamodules.augmentation import NOISE_OFFSETS, Augmentation, Augmenter, mirror_of, rotation
+from datamodules.batches import augmentation
+from datamodules.batches.augmentation import NOISE_OFFSETS, Augmentation, Augmenter, mirror_of, rotation
 from regions.grid import Box, Grid
 
 SHAPE = (20, 22, 24)

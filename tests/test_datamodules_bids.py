@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.bids import read_bids
-from datamodules.cohort import NO_SCAN, Candidate, Cohort, CohortError, LabelRule, read_cohort
+from datamodules.cohort.bids import read_bids
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, LabelRule
+from datamodules.files.tables import CohortError
 
 RULE = LabelRule()
 SPACE = "space-MNI152NLin6Asym"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datamodules.boxes import SUBJECT_ROOM_MM, crop_to_box, region_step
+from datamodules.store.boxes import SUBJECT_ROOM_MM, crop_to_box, region_step
 from regions.catalog import REGIONS, get_region
 from regions.grid import Box, Grid
 

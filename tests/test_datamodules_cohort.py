@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort import NO_SCAN, Candidate, Cohort, CohortError, LabelRule, Score, read_cohort
-from datamodules.judgement import EDSS_SCALE, judge, parse_edss
+from datamodules.cohort.eligibility import EDSS_SCALE, judge, parse_edss
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, LabelRule, Score
+from datamodules.files.tables import CohortError
 
 Judge = Callable[..., Cohort]
 

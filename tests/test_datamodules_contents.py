@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.augmentation import Augmentation
-from datamodules.coarse import averaged, coarse_grid, coarsened, commonest
-from datamodules.contents import control_content
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.control_inputs import control_content
 from datamodules.mri import BrainMRIDataModule
-from experiments.study import Study
+from datamodules.store.coarse import averaged, coarse_grid, coarsened, commonest
+from experiments.study.study import Study
 from regions.catalog import get_region
 from regions.grid import Grid
 

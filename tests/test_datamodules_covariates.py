@@ -7,9 +7,11 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from datamodules.cohort import CohortError, LabelRule, Score, read_cohort
-from datamodules.cohort_table import read_table, write_table
-from datamodules.covariates import clean_covariates
+from datamodules.cohort.covariates import clean_covariates
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule, Score
+from datamodules.cohort.table import read_table, write_table
+from datamodules.files.tables import CohortError
 
 PATH = Path("participants.tsv")
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from datamodules.halves import PIECE, to_half, to_single
+from datamodules.files.float16 import PIECE, to_half, to_single
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 7])

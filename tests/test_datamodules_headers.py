@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import headers
-from datamodules.headers import KnownGrids
-from datamodules.sources import Source
-from datamodules.volumes import ScanError, canonical_grid
+from datamodules.files.volumes import ScanError, canonical_grid
+from datamodules.store import headers
+from datamodules.store.headers import KnownGrids
+from datamodules.store.sources import Source
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from datamodules.cohort import NO_SCAN, Candidate, CohortError, LabelRule, read_cohort
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import NO_SCAN, Candidate, LabelRule
+from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.public import find_dataset
 from datamodules.intake.raw import read_raw

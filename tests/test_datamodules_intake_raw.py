@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort import CohortError
+from datamodules.files.tables import CohortError
 from datamodules.intake.raw import RawDataset, parse_name, read_raw
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "raw"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from datamodules.loading import (
+from datamodules.batches.loading import (
     AHEAD,
     PACKED_BYTES,
     RUNS_PER_GPU,

@@ -13,12 +13,12 @@ import torchio as tio
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
-from datamodules.augmentation import Augmentation
-from datamodules.boxes import crop_to_box
+from datamodules.batches.augmentation import Augmentation
+from datamodules.cohort.splits import SplitError
 from datamodules.mri import Batch, BrainMRIDataModule, EpochBatches
-from datamodules.splits import SplitError
-from datamodules.store import PreparedCohort
-from experiments.study import Study
+from datamodules.store.boxes import crop_to_box
+from datamodules.store.store import PreparedCohort
+from experiments.study.study import Study
 from regions.atlas import region_mask, template_on
 from regions.catalog import REGIONS, Region, get_region
 from regions.grid import EmptyRegionError

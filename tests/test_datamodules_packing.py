@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules import packing
-from datamodules.boxes import within
-from datamodules.packing import can_pack, open_packed
-from datamodules.store import PreparedCohort
-from datamodules.transforms import ScanError
+from datamodules.store import packing
+from datamodules.store.boxes import within
+from datamodules.store.packing import can_pack, open_packed
+from datamodules.store.prepare import ScanError
+from datamodules.store.store import PreparedCohort
 from regions.grid import Box, Grid
 
 SHAPE = (6, 7, 5)

@@ -12,14 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules import phantoms
-from datamodules.phantom_anatomy import TISSUES, build_anatomy, phantom_grid
-from datamodules.phantom_effects import EDSS_SHARES, best_distance, change, class_distance
-from datamodules.phantom_levels import signed_distance
-from datamodules.phantom_patients import draw_patients, generator
-from datamodules.phantom_presets import STRUCTURES, PhantomPreset
-from datamodules.phantom_scan import render_scan
-from datamodules.phantoms import PRESETS, PhantomError, PhantomOptions, get_preset, write_phantom_cohort
+from datamodules.phantoms import write as phantoms
+from datamodules.phantoms.anatomy import TISSUES, build_anatomy, phantom_grid
+from datamodules.phantoms.effects import EDSS_SHARES, best_distance, change, class_distance
+from datamodules.phantoms.levels import signed_distance
+from datamodules.phantoms.patients import draw_patients, generator
+from datamodules.phantoms.presets import STRUCTURES, PhantomPreset
+from datamodules.phantoms.scan import render_scan
+from datamodules.phantoms.write import PRESETS, PhantomError, PhantomOptions, get_preset, write_phantom_cohort
 from regions.catalog import get_region
 
 SMALL = PhantomOptions("literature", patients=4, scans=5, spacing_mm=6.0, seed=0)
@@ -317,7 +317,7 @@ def test_the_grid_is_centred_on_the_midline_with_unequal_sides(spacing: float) -
 
 
 def test_the_undeformed_phantom_has_the_volumes_of_the_template() -> None:
-    from datamodules.phantom_levels import memberships
+    from datamodules.phantoms.levels import memberships
     from regions.atlas import load_template
 
     anatomy = build_anatomy(5.0)

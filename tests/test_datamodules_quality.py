@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from datamodules.quality import (
+from datamodules.quality.header import header_numbers
+from datamodules.quality.measure import (
     cover,
     cut_shares,
     measure,
@@ -18,7 +19,6 @@ from datamodules.quality import (
     template_image,
     tissue_contrast,
 )
-from datamodules.quality_header import header_numbers
 from regions.atlas import template_on
 from regions.grid import Grid
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.cohort import CohortError, LabelRule, read_cohort
-from datamodules.quality_limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, judge_scans, limit_of, robust_z
-from datamodules.quality_verdicts import ACCEPTED, HELD, VERDICTS, quality_folder, read_held, write_verdicts
+from datamodules.cohort.held_scans import ACCEPTED, HELD, VERDICTS, quality_folder, read_held, write_verdicts
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.files.tables import CohortError
+from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, judge_scans, limit_of, robust_z
 
 
 def test_robust_z_of_iglewicz_and_hoaglin() -> None:

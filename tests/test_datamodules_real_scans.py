@@ -8,9 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.boxes import region_step
-from datamodules.cohort import LabelRule, read_cohort
-from datamodules.store import open_store
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.store.boxes import region_step
+from datamodules.store.store import open_store
 from regions.atlas import template_on
 from regions.catalog import REGIONS
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.cohort import CohortError, Scan
-from datamodules.splits import PARTITIONS, SplitError, Splits, load_splits, make_splits, write_splits
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import PARTITIONS, SplitError, Splits, load_splits, make_splits, write_splits
+from datamodules.files.tables import CohortError
 
 
 def scans_of(patients: int, positive: int, seed: int = 0) -> list[Scan]:

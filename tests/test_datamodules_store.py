@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules import store as store_module
-from datamodules.cohort import Scan
-from datamodules.store import BrokenScansError, PreparedCohort, open_store, write_array
-from datamodules.transforms import ScanError
-from experiments.study import Study
+from datamodules.cohort.records import Scan
+from datamodules.store import store as store_module
+from datamodules.store.prepare import ScanError
+from datamodules.store.store import BrokenScansError, PreparedCohort, open_store, write_array
+from experiments.study.study import Study
 from regions.grid import Box
 
 Make = Callable[..., Any]

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules import store
-from datamodules.cohort import LabelRule, read_cohort
-from datamodules.store import open_store
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.store import store
+from datamodules.store.store import open_store
 
 OPEN = """
 import sys

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort import CohortError
-from datamodules.cohort_table import read_table
-from datamodules.tables import parse_days, read_rows, require_columns
+from datamodules.cohort.table import read_table
+from datamodules.files.tables import CohortError, parse_days, read_rows, require_columns
 
 
 def table(tmp_path: Path, content: str | bytes, name: str = "cohort.csv") -> Path:

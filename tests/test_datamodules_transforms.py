@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.cohort import Scan
-from datamodules.transforms import CHANNELS, TINY, Prepared, ScanError, normalised, placement, prepare_scan, study_grid
-from datamodules.volumes import read_stored
+from datamodules.cohort.records import Scan
+from datamodules.files.volumes import read_stored
+from datamodules.store.prepare import CHANNELS, TINY, Prepared, ScanError, normalised, placement, prepare_scan, study_grid
 from regions.atlas import template_on
 from regions.grid import Grid
 

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.volumes import ScanError, Volume, canonical_grid, check_same_space, read_stored, read_volume
+from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, read_stored, read_volume
 from regions.grid import SpaceError
 
 SHAPE = (5, 6, 7)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.results import read_predictions
+from experiments.study.run_folder import read_predictions
 
 STEPS = 5
 

@@ -18,13 +18,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from experiments import progress
-from experiments.fold import fold
-from experiments.interruption import RESUME, Interrupted
-from experiments.plan import Run
-from experiments.results import RunFolder
-from experiments.settings import Settings, parse_settings
-from experiments.study import Study, StudyOptions
+from experiments.runtime.interruption import RESUME, Interrupted
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+from experiments.study.settings import Settings, parse_settings
+from experiments.study.study import Study, StudyOptions
+from experiments.training import progress
+from experiments.training.run import fold
 
 RUN = Run("brainstem", 1, 0)
 OPTIONS = {
@@ -178,7 +178,7 @@ def test_a_run_goes_on_from_a_folder_that_was_moved(
 def test_a_run_that_was_killed_between_training_and_tables_ends_like_an_unbroken_one(
     settings: Settings, study: Study, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments import training
+    from experiments.training import assemble as training
 
     def fail(*_: object) -> None:
         raise Interrupted("test")

@@ -13,15 +13,15 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from experiments.baseline_features import FEATURES, MEANS, measured_features
-from experiments.baseline_models import PENALTIES, Design, fit_baseline
-from experiments.baselines import design_of, make_baselines
-from experiments.baselines_files import BASELINES, baseline_folder, read_features
-from experiments.pooling import pool
-from experiments.results import RunFolder, read_predictions
-from experiments.scan_table import read_scans
+from experiments.analysis.baseline_features import FEATURES, MEANS, measured_features
+from experiments.analysis.baseline_files import BASELINES, baseline_folder, read_features
+from experiments.analysis.baseline_models import PENALTIES, Design, fit_baseline
+from experiments.analysis.pooling import pool
+from experiments.commands.baselines import design_of, make_baselines
 from experiments.statistics.scores import point_values
-from experiments.study import Study
+from experiments.study.run_folder import RunFolder, read_predictions
+from experiments.study.scan_table import read_scans
+from experiments.study.study import Study
 from regions.atlas import template_on
 from regions.catalog import get_region
 from regions.measure import region_means, region_volumes

@@ -13,8 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.cohort import CohortError
-from datamodules.tables import read_rows
+from datamodules.files.tables import CohortError, read_rows
 from experiments.__main__ import main
 from experiments.checking.prepared import write_prepared_quality
 

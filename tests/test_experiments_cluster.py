@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cluster import Place, array_script, compare_script, read_runs_table, runs_table
-from experiments.interruption import forget_scheduler
-from experiments.plan import grid
-from experiments.resources import ClusterError, Resources, seconds_of
+from experiments.cluster.resources import ClusterError, Resources, seconds_of
+from experiments.cluster.scripts import Place, array_script, compare_script, read_runs_table, runs_table
+from experiments.runtime.interruption import forget_scheduler
+from experiments.study.runs import grid
 
 RUNS = grid(["global", "brainstem"], [0], 3)
 PLACE = Place("regionwise-tiny-1", Path("/data/my studies/tiny/cluster/1"), Path("/home/me/it's here"), "/opt/venv/bin/python")

@@ -14,13 +14,14 @@ from made_study import Made, write_study
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from experiments.__main__ import main
-from experiments.baselines_files import BASELINES, baseline_folder
-from experiments.compare import compared, wanted_seeds
-from experiments.comparison import METRICS, StudyComparison, read_comparison, write_comparison
-from experiments.plan import PlanError
-from experiments.pooling import pooled_predictions
-from experiments.results import ResultsError, RunFolder
+from experiments.analysis.baseline_files import BASELINES, baseline_folder
+from experiments.analysis.compare import compared
+from experiments.analysis.comparison import METRICS, StudyComparison, read_comparison, write_comparison
+from experiments.analysis.pooling import pooled_predictions
 from experiments.statistics.scores import point_values
+from experiments.study.grid import wanted_seeds
+from experiments.study.run_folder import ResultsError, RunFolder
+from experiments.study.runs import PlanError
 
 INPUTS = ["global", "ventricles", "brainstem"]
 MADE = Made(inputs=INPUTS, seeds=(0, 1, 2), baselines=("prevalence", "age_sex"), skill={"brainstem": 0.0, "global": 2.5})
@@ -82,7 +83,7 @@ def test_a_planted_difference_is_called_different(found: StudyComparison) -> Non
 
 
 def test_the_pooled_auc_stands_beside_the_one_within_folds(study: Path, found: StudyComparison) -> None:
-    from experiments.plan import Run
+    from experiments.study.runs import Run
 
     tables = [pooled_predictions(study, [Run("global", fold, seed) for fold in range(7)]) for seed in (0, 1, 2)]
     auc = found.details["auc"]["global"]

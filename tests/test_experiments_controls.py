@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.cohort import Scan
-from datamodules.splits import Splits
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import Splits
 from experiments import controls
 from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted_labels, repeated_patients, sex_of
+from experiments.controls.control_masks import complement_mask, overlap, random_mask, shown_mask
 from experiments.controls.headers import header_columns, header_predictions
 from experiments.controls.networks import VoxelMemory
-from experiments.controls.places import complement_mask, overlap, random_mask, shown_mask
 from experiments.controls.plan import TITLES, ControlRun, choose, plan
 from experiments.controls.rules import RULES, verdict
 from experiments.controls.scores import permuted_row, ranked
 from experiments.controls.setup import with_recorded
-from experiments.plan import PlanError
-from experiments.results import Rows, RunFolder, write_predictions
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.scores import fold_stratified_auc, pooled_auc
 from experiments.statistics.significance import Estimate
-from experiments.study import Study
+from experiments.study.run_folder import Rows, RunFolder, write_predictions
+from experiments.study.runs import PlanError
+from experiments.study.study import Study
 from regions.catalog import get_region
 
 ABOVE, CHANCE, UNDEFINED = Estimate(0.7, 0.6, 0.8), Estimate(0.5, 0.4, 0.6), Estimate(None, None, None)

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from datamodules.tables import read_rows
-from experiments import external
+from datamodules.files.tables import read_rows
+from experiments.analysis.pooling import pooled_predictions
+from experiments.commands import external
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import label_files, touched
 from experiments.externals.log import broken_line, events, latest, note
-from experiments.plan import Run, grid
-from experiments.pooling import pooled_predictions
-from experiments.results import ResultsError
-from experiments.settings import parse_settings
 from experiments.statistics.scores import point_values
-from experiments.study import open_study
-from experiments.work import work
+from experiments.study.run_folder import ResultsError
+from experiments.study.runs import Run, grid
+from experiments.study.settings import parse_settings
+from experiments.study.study import open_study
+from experiments.training.worker import work
 
 INPUTS = ("global", "brainstem")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.plan import PlanError, Run, grid, parse_run, study_name
+from experiments.study.runs import PlanError, Run, grid, parse_run, study_name
 from regions.catalog import REGIONS, UnknownRegionError
 
 

@@ -131,7 +131,9 @@ def test_no_more_processes_than_scans() -> None:
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    modules = "experiments.prepare, datamodules.preparation.pool, datamodules.preparation.options, datamodules.intake.raw"
+    modules = (
+        "experiments.commands.prepare, datamodules.preparation.pool, datamodules.preparation.options, datamodules.intake.raw"
+    )
     code = f"import sys, {modules}; print(sorted(set(sys.modules) & set(sys.argv[1].split(','))))"
     done = subprocess.run([sys.executable, "-c", code, ",".join(HEAVY)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.privacy import PrivacyError, load_or_make_key, plain_config, pseudonym
+from experiments.tracking.privacy import PrivacyError, load_or_make_key, plain_config, pseudonym
 
 KEY = bytes(range(32))
 

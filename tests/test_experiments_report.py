@@ -13,13 +13,13 @@ from made_report import SCRIPT, write_controls, write_external, write_reportable
 from made_study import Made
 from PIL import Image
 
-from datamodules.tables import read_rows
+from datamodules.files.tables import read_rows
 from experiments.__main__ import main
-from experiments.privacy import load_or_make_key, pseudonym
 from experiments.reporting.build import as_tsv, chapters, lead
 from experiments.reporting.look import Chart, render
 from experiments.reporting.sources import read_sources
-from experiments.results import RunFolder
+from experiments.study.run_folder import RunFolder
+from experiments.tracking.privacy import load_or_make_key, pseudonym
 
 CHARTS = {
     "scores",

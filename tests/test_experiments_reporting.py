@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from experiments.rendering.page import Html, PageError, Section, figure, page, table
 from experiments.reporting import look
 from experiments.reporting.chapter import interval, joined, number, p_value, plural
 from experiments.reporting.checklist_chapter import CLAIM_ITEMS, ENTRIES, TRIPOD_ITEMS, _runs
 from experiments.reporting.failure_chapter import _picture, decade
 from experiments.reporting.look import Canvas, Chart, label_of, render
-from experiments.reporting.page import Html, PageError, Section, figure, page, table
 from experiments.reporting.results_chapters import sentence, summary
 from experiments.reporting.roc import roc_band
 from experiments.statistics.predictions import Predictions

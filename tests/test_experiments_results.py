@@ -5,17 +5,17 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.plan import Run, grid
-from experiments.results import (
+from datamodules.files.atomic import write_json
+from experiments.study.run_folder import (
     Fingerprint,
     ResultsError,
     Rows,
     RunFolder,
     read_predictions,
     require_complete,
-    write_json,
     write_predictions,
 )
+from experiments.study.runs import Run, grid
 
 PRINT = Fingerprint("config", "split", "cohort", "data")
 HASHES = {"config": "config", "split": "split", "cohort": "cohort", "data": "data"}
@@ -74,7 +74,7 @@ def test_the_lock_of_another_process_is_seen_and_falls_with_it(tmp_path) -> None
     folder = RunFolder(tmp_path)
     folder.write_facts({"state": "running", "fingerprint": HASHES})
     hold = (
-        "import sys, pathlib\nfrom experiments.results import RunFolder\n"
+        "import sys, pathlib\nfrom experiments.study.run_folder import RunFolder\n"
         "with RunFolder(pathlib.Path(sys.argv[1])).lock() as ours:\n    print(ours, flush=True)\n    sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -9,9 +9,9 @@ import signal
 import pytest
 from rich.console import Console
 
-from experiments.interruption import Interrupted
-from experiments.staging import stage
-from experiments.study import Study
+from experiments.runtime.interruption import Interrupted
+from experiments.runtime.staging import stage
+from experiments.study.study import Study
 
 
 class TestStaging:
@@ -45,15 +45,15 @@ class TestStaging:
 
     def test_waiting_for_another_process_ends_with_a_signal(self, study: Study, tmp_path, told, monkeypatch) -> None:
         (tmp_path / "disk").mkdir()
-        monkeypatch.setattr("experiments.interruption._received", [])
+        monkeypatch.setattr("experiments.runtime.interruption._received", [])
         with (tmp_path / "disk" / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            monkeypatch.setattr("experiments.staging.time.sleep", lambda seconds: _signalled())
+            monkeypatch.setattr("experiments.runtime.staging.time.sleep", lambda seconds: _signalled())
             with pytest.raises(Interrupted):
                 stage(study.prepared, tmp_path / "disk", told)
 
 
 def _signalled() -> None:
-    from experiments import interruption
+    from experiments.runtime import interruption
 
     interruption._received.append(signal.SIGUSR1)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort import CohortError, LabelRule, read_cohort
-from datamodules.splits import SplitError
-from datamodules.store import BrokenScansError
-from datamodules.tables import read_rows
-from experiments.study import Study, StudyOptions, cohort_hash, cohort_table, open_study
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.cohort.splits import SplitError
+from datamodules.files.tables import CohortError, read_rows
+from datamodules.store.store import BrokenScansError
+from experiments.study.study import Study, StudyOptions, cohort_hash, cohort_table, open_study
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ def test_interrupted_making_is_finished_by_the_next_open(own: StudyOptions, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.study.write_splits", stop)
+        patch.setattr("experiments.study.study.write_splits", stop)
         with pytest.raises(KeyboardInterrupt):
             open_study(own)
     assert not (own.folder / "splits.tsv").exists()

@@ -11,13 +11,13 @@ import pytest
 from made_study import Made, write_study
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from experiments.compare import compared
-from experiments.pooling import Pooled
-from experiments.results import ResultsError
-from experiments.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
-from experiments.scan_table import read_scans, rows_in
+from experiments.analysis.compare import compared
+from experiments.analysis.pooling import Pooled
+from experiments.analysis.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
+from experiments.analysis.subgroups import FEWEST, subgroup_levels, write_subgroups
 from experiments.statistics.predictions import Predictions
-from experiments.subgroups import FEWEST, subgroup_levels, write_subgroups
+from experiments.study.run_folder import ResultsError
+from experiments.study.scan_table import read_scans, rows_in
 
 INPUTS = ["global", "ventricles"]
 
@@ -67,8 +67,8 @@ def test_a_subgroups_score_is_that_of_its_rows(study: Path, tables: dict[str, li
 
 
 def test_few_patients_have_no_interval_and_one_class_no_score(tables: dict[str, list[Pooled]], study: Path) -> None:
+    from experiments.analysis.subgroups import part
     from experiments.statistics.significance import draw_patient_weights
-    from experiments.subgroups import part
 
     test = tables["global"][0].test
     weights = draw_patient_weights(test, 50, np.random.default_rng(0))

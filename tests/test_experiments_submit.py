@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import main
-from experiments.plan import Run, grid
-from experiments.results import RunFolder
-from experiments.submissions import ask_queue, read_submissions
+from experiments.cluster.submissions import ask_queue, read_submissions
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run, grid
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ class TestSubmit:
         assert f"{sys.executable} -m experiments compare --study tiny" in (made.folder / "compare.sh").read_text()
 
     def test_the_written_settings_make_the_same_fingerprint(self, tools, words, call, tmp_path) -> None:
-        from experiments.settings import parse_settings
+        from experiments.study.settings import parse_settings
 
         tools("sbatch", "echo 11")
         call(*words, "--trainer.max_epochs", "3")
@@ -149,7 +149,7 @@ class TestSubmit:
         assert call(*words, "--restart")[1].startswith("array 11: 7 of 7 runs")
 
     def test_a_study_that_cannot_be_written_is_one_line(self, words, call, phantom_cohort, store_folder, monkeypatch) -> None:
-        monkeypatch.setattr("experiments.submit.require", lambda name: None)
+        monkeypatch.setattr("experiments.commands.submit.require", lambda name: None)
         with readable_by_all(phantom_cohort, store_folder) as (cohort, store, studies):
             given = [*words, "--cohort", str(cohort), "--store", str(store), "--studies", str(studies)]
             call(*given, "--dry_run")

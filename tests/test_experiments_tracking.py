@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import tracking
-from experiments.privacy import PrivacyError
-from experiments.sync import read_records, read_run
-from experiments.tracked_values import as_html, roc_points
-from experiments.tracking import RunIdentity, TrackingError, TrackingOptions
+from experiments.commands.sync import read_records, read_run
+from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.privacy import PrivacyError
+from experiments.tracking.values import as_html, roc_points
+from experiments.tracking.wandb_runs import RunIdentity, TrackingError, TrackingOptions
 
 KEY = bytes(range(32))
 OFFLINE = TrackingOptions(mode="offline", project="test")
@@ -118,7 +118,7 @@ def test_run_ids_of_odd_studies_are_valid_and_different(study):
 
 def test_import_and_disabled_mode_do_not_import_wandb(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from experiments.tracking import *\n"
+        "import sys; from pathlib import Path; from experiments.tracking.wandb_runs import *\n"
         "logger = open_run(TrackingOptions('disabled'), RunIdentity('s', 'global', 0, 0), Path(sys.argv[1]), {})\n"
         "close_run(logger, completed=True); print(logger, sorted({'wandb', 'torch'} & set(sys.modules)))"
     )

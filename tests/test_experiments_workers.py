@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.loading import RUNS_PER_GPU
-from experiments import work
-from experiments.allocation import keep_freed_memory
-from experiments.plan import Run
-from experiments.sweep import SweepError, visible_gpus, worker_devices
+from datamodules.batches.loading import RUNS_PER_GPU
+from experiments.commands import work
+from experiments.commands.sweep import SweepError, visible_gpus, worker_devices
+from experiments.runtime.allocation import keep_freed_memory
+from experiments.study.runs import Run
 
 
 def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() -> None:

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.mri import BrainMRIDataModule
-from experiments import training
-from experiments.fold import fold
-from experiments.plan import Run
-from experiments.results import RunFolder
-from experiments.settings import parse_settings
-from experiments.study import Study, StudyOptions
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+from experiments.study.settings import parse_settings
+from experiments.study.study import Study, StudyOptions
+from experiments.training import assemble as training
+from experiments.training.run import fold
 from lightning_modules.classifier import Batch, StratificationModule, positive_probability
 from lightning_modules.metrics import best_threshold, evaluate
 from lightning_modules.networks import ResidualCNN, multiple_of

@@ -11,12 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.cohort import LabelRule, Scan, read_cohort
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule, Scan
 from datamodules.intake.adopt import combine
-from datamodules.store import BrokenScansError, open_store
-from datamodules.transforms import study_grid
+from datamodules.store.prepare import study_grid
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.__main__ import main
-from experiments.results import RunFolder, read_predictions
+from experiments.study.run_folder import RunFolder, read_predictions
 
 Write = Callable[..., Path]
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "mni"
@@ -103,7 +104,7 @@ def test_fold_trains_on_a_mixed_cohort(
 @pytest.mark.long
 @pytest.mark.skipif(not REAL.is_dir(), reason="the two real patients are not on this machine")
 def test_fold_trains_on_real_scans_and_phantoms_at_one_millimetre(tmp_path: Path) -> None:
-    from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+    from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 
     write_phantom_cohort(tmp_path / "phantoms", PhantomOptions(patients=8, scans=8, spacing_mm=1.0, seed=4), processes=2)
     lines = ["patient\tt1w\tflair\tedss\tdays\tage\tsex"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments import controls
 
 pytestmark = pytest.mark.long

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.phantoms import PhantomOptions, write_phantom_cohort
-from experiments.compare import StudyComparison, compare
-from experiments.plan import grid
-from experiments.settings import parse_settings
-from experiments.study import open_study
-from experiments.work import work
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from experiments.analysis.compare import compare
+from experiments.commands.compare import StudyComparison
+from experiments.study.runs import grid
+from experiments.study.settings import parse_settings
+from experiments.study.study import open_study
+from experiments.training.worker import work
 from regions.catalog import REGIONS
 
 INPUTS = ("global", "ventricles", "brainstem")

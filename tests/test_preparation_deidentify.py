@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.cohort import CohortError
+from datamodules.files.tables import CohortError
 from datamodules.preparation.deidentify import (
     COLUMNS,
     HEADER_TEXTS,

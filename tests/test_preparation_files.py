@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from raw_fixtures import rigid
 
-from datamodules.cohort import CohortError
+from datamodules.files.tables import CohortError
+from datamodules.files.volumes import ScanError, Volume
 from datamodules.intake.raw import RawDataset, RawSession
 from datamodules.preparation import brain as brains
 from datamodules.preparation.bias import correct_bias
@@ -23,7 +24,6 @@ from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.registration import Transform
 from datamodules.preparation.samseg import check_samseg, run_samseg, samseg_command
 from datamodules.preparation.tables import write_tables
-from datamodules.volumes import ScanError, Volume
 from regions.atlas import template_on
 from regions.grid import Grid
 from regions.labels import read_table

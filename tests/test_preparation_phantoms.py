@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from raw_fixtures import MovedPhantom, write_moved_phantom
 
-from datamodules.cohort import LabelRule, read_cohort
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
 from datamodules.preparation.agreement import rotation_degrees
 from datamodules.preparation.images import PREPARED_GRID
 from datamodules.preparation.registration import moved_mm
-from datamodules.transforms import prepare_scan, study_grid
+from datamodules.store.prepare import prepare_scan, study_grid
 from experiments.__main__ import main
 
 STRUCTURES = {

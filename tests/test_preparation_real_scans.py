@@ -61,7 +61,7 @@ def test_all_real_sessions(prepared: Path) -> None:
 @pytest.mark.long
 @needs_scans
 def test_real_sessions_and_phantoms_train_as_one_cohort(prepared: Path, tmp_path: Path) -> None:
-    from datamodules.phantoms import PhantomOptions, write_phantom_cohort
+    from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 
     real = Path(shutil.copytree(prepared, tmp_path / "real"))
     rows = ["participant_id\tsession_id\tedss\tdays_since_scan", "sub-01\tses-1\t2.0\t12", "sub-01\tses-2\t2.5\t30"]
@@ -144,9 +144,9 @@ def test_a_swapped_pair_is_held_back(tmp_path: Path, capsys: pytest.CaptureFixtu
 @needs_scans
 @pytest.mark.parametrize("name", ["sub-01/ses-1", "sub-03/ses-2"])
 def test_the_mask_by_registration_is_near_deepbets(name: str) -> None:
+    from datamodules.files.volumes import read_volume
     from datamodules.preparation.brain import deepbet_mask
     from datamodules.preparation.template_brain import registered_mask
-    from datamodules.volumes import read_volume
 
     t1w = read_volume(RAW / name / "anat" / f"{name.replace('/', '_')}_T1w.nii.gz")
     first, second = deepbet_mask(t1w), registered_mask(t1w)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from raw_fixtures import rigid
 
+from datamodules.files.volumes import ScanError, Volume
 from datamodules.preparation.agreement import mutual_information, placement, rigid_gap, scaling
 from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, to_ants
 from datamodules.preparation.registration import Transform, best_start, centred, read_matrix, resample, write_matrix
-from datamodules.quality import template_image
-from datamodules.volumes import ScanError, Volume
+from datamodules.quality.measure import template_image
 from regions.atlas import template_on
 from regions.grid import Grid
 

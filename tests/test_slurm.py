@@ -16,9 +16,9 @@ import pytest
 from held_network import HOLD
 from slurm_lab import MISSING, Lab, experiments, running_lab, wait_until
 
-from experiments.plan import Run, grid
-from experiments.results import RunFolder
-from experiments.submissions import Submission, read_submissions
+from experiments.cluster.submissions import Submission, read_submissions
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run, grid
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from experiments.__main__ import main
-from experiments.plan import grid
-from experiments.results import RunFolder, read_predictions
+from experiments.study.run_folder import RunFolder, read_predictions
+from experiments.study.runs import grid
 from regions.catalog import REGIONS
 
 TINY = ["--preset", "demo", "--trainer.max_epochs", "2", "--network.init_args.width", "2", "--network.init_args.stages", "3"]
@@ -381,14 +381,14 @@ class TestMistakes:
 
     @pytest.mark.parametrize("preset", ["demo", "default", "coll_like"])
     def test_presets_hold_known_settings_only(self, preset) -> None:
-        from experiments.settings import PRESETS, parse_settings
+        from experiments.study.settings import PRESETS, parse_settings
 
         settings = parse_settings(["--preset", preset])
         wanted = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())
         assert settings.plain()["trainer"]["max_epochs"] == wanted["trainer"]["max_epochs"]
 
     def test_paths_and_devices_do_not_change_the_settings_hash(self) -> None:
-        from experiments.settings import parse_settings
+        from experiments.study.settings import parse_settings
 
         same = parse_settings(["--preset", "demo"]).hash()
         assert (

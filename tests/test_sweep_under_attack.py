@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import grid
-from experiments.results import RunFolder, read_predictions
+from experiments.study.run_folder import RunFolder, read_predictions
+from experiments.study.runs import grid
 
 INPUTS = ["brainstem"]
 

@@ -27,9 +27,9 @@ from tracking_server import (
 )
 from wandb_stub import API_KEY, WandbStub
 
-from experiments import tracking
-from experiments.sync import sync_study
-from experiments.tracking import RunIdentity, TrackingError
+from experiments.commands.sync import sync_study
+from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.wandb_runs import RunIdentity, TrackingError
 
 pytest_plugins = ["tracking_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -198,7 +198,7 @@ def test_terminal_without_a_key_is_never_asked(stub, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     controller, terminal = pty.openpty()
     code = (
-        "import sys; from pathlib import Path; from experiments.tracking import *\n"
+        "import sys; from pathlib import Path; from experiments.tracking.wandb_runs import *\n"
         "log_comparison(TrackingOptions(), 's', Path(sys.argv[1]), [{'input': 'global', 'auroc': 0.7}])"
     )
     with start(code, tmp_path, stdin=terminal, stdout=terminal, stderr=terminal) as process:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from tracking_server import FIRST, ONLINE, ROOT, log_epochs
 
-from experiments import tracking
-from experiments.tracking import RunIdentity
+from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.wandb_runs import RunIdentity
 
 pytest_plugins = ["tracking_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -76,7 +76,7 @@ def test_two_agents_share_a_sweep(stub, tmp_path):
     sweep["parameters"] = {"ROI": {"values": ["global", "brainstem"]}, "FOLD": {"values": [0, 1]}}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     (tmp_path / "fold.py").write_text(
-        "import sys; from pathlib import Path; from experiments.tracking import *\n"
+        "import sys; from pathlib import Path; from experiments.tracking.wandb_runs import *\n"
         "identity = RunIdentity('study', sys.argv[1], int(sys.argv[2]), 0)\n"
         "logger = open_run(TrackingOptions(project='test'), identity, Path('-'.join(sys.argv[1:])), {})\n"
         "logger.log_metrics({'epoch': 0}); close_run(logger, completed=True)\n"

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from wandb_stub_records import Run
 
-from experiments import tracking
-from experiments.tracking import RunIdentity, TrackingOptions
+from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.wandb_runs import RunIdentity, TrackingOptions
 
 ROOT = Path(__file__).parent.parent
 ONLINE = TrackingOptions(mode="online", project="test")

@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.bids import read_bids
-from datamodules.cohort import Candidate, CohortError, LabelRule
-from datamodules.cohort_table import read_table, write_table
-from datamodules.covariates import clean_cells
-from datamodules.intake.public import PublicDataset
-from datamodules.quality_verdicts import join_verdicts
+from datamodules.cohort.bids import read_bids
+from datamodules.cohort.covariates import clean_cells
+from datamodules.cohort.held_scans import join_verdicts
+from datamodules.cohort.records import Candidate, LabelRule
+from datamodules.cohort.table import read_table, write_table
+from datamodules.files.tables import CohortError
+from datamodules.intake.dataset import PublicDataset
 
 
 def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
@@ -48,7 +49,7 @@ def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
 def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candidate]:
     """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
 
-    What is held back in one of them (see ``datamodules.quality_verdicts``) is held back here too.
+    What is held back in one of them (see ``datamodules.cohort.held_scans``) is held back here too.
 
     Raises:
         CohortError: if a patient's name stands in two of them, or ``out`` is taken.

@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from datamodules.cohort import Candidate, CohortError, Score
-from datamodules.intake.public import PublicDataset, only_file, unmatched
-from datamodules.tables import read_rows, require_columns
+from datamodules.cohort.records import Candidate, Score
+from datamodules.files.tables import CohortError, read_rows, require_columns
+from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
 FOLDER = re.compile(r"patient[-_ ]?([0-9]+)", re.IGNORECASE)
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from datamodules.cohort import Candidate, CohortError, Score
-from datamodules.intake.public import PublicDataset, only_file, unmatched
-from datamodules.tables import read_cells, require_columns
+from datamodules.cohort.records import Candidate, Score
+from datamodules.files.tables import CohortError, read_cells, require_columns
+from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
 NAME = re.compile(r"(P[0-9]+)(?:_(T[0-9]+))?_FLAIR\.nii(?:\.gz)?")
 COVARIATES = {

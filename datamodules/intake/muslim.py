@@ -15,9 +15,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from datamodules.cohort import Candidate, CohortError, Score
-from datamodules.intake.public import PublicDataset, only_file, unmatched
-from datamodules.tables import read_cells
+from datamodules.cohort.records import Candidate, Score
+from datamodules.files.tables import CohortError, read_cells
+from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
 FOLDER = re.compile(r"patient[- _]?([0-9]+)", re.IGNORECASE)
 COLUMNS = {

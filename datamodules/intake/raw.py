@@ -4,7 +4,7 @@ Read are::
 
     participants.tsv                                    only for participants that have no folder
     sub-X/[ses-Y/]anat/sub-X[_ses-Y][_...]_T1w.nii[.gz], ..._FLAIR.nii[.gz], and their .json, also inherited from folders above
-    dates                                               see ``datamodules.dates``
+    dates                                               see ``datamodules.cohort.dates``
     label maps of other programs                        see ``datamodules.intake.segmentations``
 
 Where a session has several images of one kind, the first in this order is taken and the others are named: without contrast
@@ -22,9 +22,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from datamodules.cohort import CohortError, scan_name
-from datamodules.dates import ScanDates
-from datamodules.tables import bids_id, read_rows
+from datamodules.cohort.dates import ScanDates
+from datamodules.cohort.records import scan_name
+from datamodules.files.tables import CohortError, bids_id, read_rows
+from datamodules.intake.segmentations import find_label_map
 
 KINDS = {"t1w": "T1w", "flair": "FLAIR"}
 NOT_RAW = {"part": "phase", "space": "", "desc": ""}
@@ -70,8 +71,6 @@ def read_raw(folder: Path, segmentation: str = "") -> RawDataset:
     Raises:
         CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.
     """
-    from datamodules.intake.segmentations import find_label_map
-
     if not folder.is_dir():
         raise CohortError(f"{folder} is no folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
     sessions: list[RawSession] = []

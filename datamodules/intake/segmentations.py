@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datamodules.cohort import CohortError, scan_name
+from datamodules.cohort.records import scan_name
+from datamodules.files.tables import CohortError
 
 FILES = {
     "freesurfer": ("mri/aparc+aseg.mgz", "mri/aseg.mgz"),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from regions.atlas import template_on
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from regions.grid import Grid
+from regions.grid import Grid
 
 BINS = 32
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes, label
 
-from datamodules.volumes import ScanError, Volume
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from datamodules.files.volumes import ScanError, Volume
+from datamodules.preparation.template_brain import registered_mask
 
 Method = Literal["deepbet", "registration"]
 
@@ -75,7 +76,6 @@ def extract_brain(t1w: Volume, method: Method = "deepbet") -> BrainMask:
             remark = implausible(mask, t1w, "deepbet")
             if not remark:
                 return BrainMask(mask, "deepbet")
-    from datamodules.preparation.template_brain import registered_mask
 
     mask = registered_mask(t1w)
     wrong = implausible(mask, t1w, "registration to the template")
@@ -98,8 +98,6 @@ def without_skull(t1w: Volume) -> NDArray[np.bool_] | None:
     A head whose background was set to 0 is told from a brain by its volume, and by its outline: a brain is one part, ends
     before the volume does on both sides and in front and behind, and does not reach down to a neck.
     """
-    from scipy.ndimage import binary_fill_holes, label
-
     filled = t1w.array != 0
     if filled.mean() > EXTRACTED_SHARE or implausible(filled, t1w, ""):
         return None
@@ -121,7 +119,6 @@ def deepbet_mask(t1w: Volume) -> NDArray[np.bool_]:
         AssertionError: by deepbet, if it sees no brain.
         RuntimeError: by torch.
     """
-    import nibabel as nib
     import torch
 
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ that a scanner fills, not a person, are kept; every other is dropped, and the ta
 (``SeriesDescription``, ``ProtocolName``, ``ImageComments``) is dropped as well: operators type names into it.
 
 Patient ids, scan dates and ages stay, since labels are found by them. A prepared folder is therefore pseudonymous at best and
-belongs on the machine; what may leave it is said in ``experiments.privacy``.
+belongs on the machine; what may leave it is said in ``experiments.tracking.privacy``.
 
 References:
     DICOM PS3.15 Annex E, Attribute Confidentiality Profiles (which attributes identify).
@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.atomic import write_text
-from datamodules.cohort import CohortError
-from datamodules.tables import read_rows
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import CohortError, read_rows
 
 HEADER_TEXTS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 """Every field of a NIfTI header that holds text of one's own."""

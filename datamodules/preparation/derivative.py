@@ -26,18 +26,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.atomic import write_atomically, write_text
+from datamodules.files.atomic import write_atomically, write_text
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.images import SPACE
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from regions.grid import Grid
+from regions.grid import Grid
 
 PIPELINE = "regionwise"
 MNI = 4
@@ -148,8 +146,6 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
         array: (I, J, K) on the grid.
         grid: RAS+, MNI152 millimetres.
     """
-    import nibabel as nib
-
     image = nib.Nifti1Image(array, grid.matrix)
     image.header.set_xyzt_units("mm")
     image.set_sform(grid.matrix, code=MNI)

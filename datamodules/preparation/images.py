@@ -6,15 +6,14 @@ the back instead; the two functions here are the only place that turns the signs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import affine_transform, gaussian_filter1d
 
-from datamodules.volumes import ScanError, Volume
+from datamodules.files.volumes import ScanError, Volume
 from regions.grid import Grid
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 SPACE = "MNI152NLin2009aSym"
 PREPARED_GRID = Grid(
@@ -76,8 +75,6 @@ def isotropic(
     Returns:
         (i, j, k) float32, and its affine; the volume's outer faces stay where they are, to within a voxel.
     """
-    from scipy.ndimage import affine_transform, gaussian_filter1d
-
     own = np.linalg.norm(affine[:3, :3], axis=0)
     steps = side_mm / own
     values = np.asarray(array, dtype=np.float32)

@@ -8,20 +8,17 @@ never converted twice.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 
-from datamodules.cohort import CohortError
+from datamodules.files.tables import CohortError
+from datamodules.files.volumes import ScanError, Volume, read_volume
 from datamodules.intake.segmentations import FILES
 from datamodules.preparation.registration import Transform, moved_mm, resample
-from datamodules.volumes import ScanError, Volume, read_volume
+from regions.grid import Grid
 from regions.labels import DIALECTS, STRUCTURES, to_scheme
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from regions.grid import Grid
 
 LEAST_OVERLAP = 0.6
 """Dice of the label map's brain with the brain mask; a map of another scan, or of a moved copy, is below."""
@@ -83,8 +80,6 @@ def prepare_labels(path: Path, dialect: str, brain: Volume, transform: Transform
 
 def _overlap(labelled: NDArray[np.bool_], affine: NDArray[np.float64], brain: Volume) -> float:
     """Dice of two masks on different voxels, counted on every third voxel of the labels."""
-    from scipy.ndimage import map_coordinates
-
     step = (slice(None, None, 3),) * 3
     places = np.indices(labelled.shape)[(slice(None), *step)].reshape(3, -1).T.astype(float)
     there = moved_mm(np.linalg.inv(brain.affine) @ affine, places)

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from datamodules.preparation import bias, brain, images, registration
+
 CODE_VERSION = 1
 """Raised whenever prepared files change, so that older ones are made anew."""
 PACKAGES = ("antspyx", "deepbet", "torch", "nilearn", "nibabel", "numpy", "scipy")
@@ -31,8 +33,6 @@ class PrepareOptions:
 
     def parameters(self) -> dict[str, Any]:
         """All numbers that decide what is written, for sidecars and for the key of a scan."""
-        from datamodules.preparation import bias, brain, images, registration
-
         chosen = asdict(self) | {"samseg": self.samseg is not None}
         return {
             **chosen,

@@ -23,6 +23,7 @@ from typing import Any
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.derivative import inputs_of, is_finished, key_of, place_of
 from datamodules.preparation.options import PrepareOptions, versions
+from datamodules.preparation.scan import prepare_session
 
 SCAN_GB = 2.0
 """Memory of one scan's process, 1.3 GB for 3 mm slices, more for 0.5 mm voxels."""
@@ -155,7 +156,6 @@ def work(job: Job, writer: Connection) -> None:
         with place.log.open("w", encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            from datamodules.preparation.scan import prepare_session
 
             prepare_session(job.session, job.out, job.options, key, inputs)
         writer.send(("prepared", ""))

@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import center_of_mass, map_coordinates
 
 from datamodules.preparation.images import LPS, from_ants, isotropic, to_ants
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from datamodules.quality.measure import normalised_mutual_information
 
 SIDE_MM = 2.0
 SEED = 1
@@ -187,8 +187,6 @@ def moved_mm(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArra
 
 def centred(fixed: Image, moving: Image) -> NDArray[np.float64]:
     """The shift that puts the centres of mass of two images on each other, (4, 4)."""
-    from scipy.ndimage import center_of_mass
-
     matrix = np.eye(4)
     for sign, (array, affine) in ((-1, fixed), (1, moving)):
         centre = np.array([center_of_mass(np.maximum(array, 0))], dtype=float)
@@ -205,10 +203,6 @@ def best_start(fixed: Image, moving: Image, mask: NDArray[np.bool_], starts: Seq
         mask: (I, J, K) bool on the fixed image.
         starts: (4, 4) each, fixed mm to moving mm.
     """
-    from scipy.ndimage import map_coordinates
-
-    from datamodules.quality import normalised_mutual_information
-
     where = np.argwhere(mask)[::5].astype(float)
     values = fixed[0][mask][::5]
     points = moved_mm(fixed[1], where)

@@ -11,10 +11,11 @@ References:
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
-from datamodules.volumes import ScanError
+from datamodules.files.volumes import ScanError
 
 
 def samseg_command(program: Path, t1w: Path, flair: Path, output: Path, lesion: bool, threads: int = 1) -> list[str]:
@@ -32,8 +33,6 @@ def check_samseg(program: Path) -> None:
     Raises:
         ScanError: naming it.
     """
-    import os
-
     if not program.is_file() or not os.access(program, os.X_OK):
         raise ScanError(f"--samseg {program} is no program; give the path of run_samseg in SAMSEG's environment")
 

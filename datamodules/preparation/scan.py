@@ -10,25 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
+from datamodules.files.atomic import write_text
+from datamodules.files.volumes import ScanError, Volume, load_header, read_volume
 from datamodules.intake.raw import RawSession
 from datamodules.preparation import derivative, registration
 from datamodules.preparation.agreement import placement, rigid_gap, scaling
 from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
+from datamodules.preparation.deidentify import clean_sidecar
 from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
 from datamodules.preparation.label_maps import label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.registration import Transform, resample
 from datamodules.preparation.samseg import run_samseg
 from datamodules.preparation.template_brain import template_images
-from datamodules.volumes import ScanError, Volume, load_header, read_volume
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from datamodules.quality.header import header_numbers
+from datamodules.quality.measure import measure, template_image
+from regions.atlas import template_on
+from regions.grid import tight_slices
 
 GRID = PREPARED_GRID
 LEAST_OVERLAP = 0.6
@@ -136,8 +142,6 @@ def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> ND
 
     It starts where the headers say, or with the centres of mass on each other, whichever makes the two more alike.
     """
-    from scipy.ndimage import binary_dilation
-
     fixed = registration.coarse(t1w.array, t1w.affine)
     moving = registration.coarse(flair.array, flair.affine)
     inside = registration.coarse(brain.mask, t1w.affine)[0] > 0.5
@@ -163,9 +167,6 @@ def on_grid(found: Registered, work: Path) -> Images:
     Raises:
         ScanError: if the brain then lies elsewhere than the template's.
     """
-    from regions.atlas import template_on
-    from regions.grid import tight_slices
-
     whole = resample(found.brain.mask, found.t1w.affine, found.to_t1w, GRID.shape, GRID.matrix, work, "linear") > 0.5
     seen = [
         resample(np.ones_like(one.array), one.affine, way, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
@@ -196,8 +197,6 @@ def own_labels(
     """The session's label map on the grid, and which program it is from; SAMSEG makes one where it was asked for."""
     path, dialect = session.labels, session.dialect
     if options.samseg is not None:
-        import nibabel as nib
-
         files = [work / "t1w.nii", work / "flair.nii"]
         t1w = found.t1w
         beside = resample(
@@ -216,9 +215,6 @@ def quality_numbers(
     session: RawSession, found: Registered, images: Images, labels: NDArray[np.uint8] | None
 ) -> dict[str, float]:
     """Every number that tells whether the scan may be used."""
-    from datamodules.quality import measure, template_image
-    from datamodules.quality_header import header_numbers
-
     heads = [header_numbers(load_header(path)) for path in (session.t1w, session.flair)]
     known = {
         "left_right_known": min(one["left_right_known"] for one in heads),
@@ -237,9 +233,6 @@ def write_outputs(
     options: PrepareOptions,
 ) -> None:
     """Write the images, each with its sidecar, the T1w last."""
-    from datamodules.atomic import write_text
-    from datamodules.preparation.deidentify import clean_sidecar
-
     made: dict[str, Any] = {
         "SpatialReference": SPACE,
         "Resolution": "1 mm",

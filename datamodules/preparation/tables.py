@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datamodules.atomic import write_text
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import bids_id, read_rows
 from datamodules.intake.raw import RawDataset
+from datamodules.preparation.deidentify import copy_clean_table
 from datamodules.preparation.derivative import PIPELINE, write_json
 from datamodules.preparation.options import PrepareOptions, versions
-from datamodules.tables import bids_id, read_rows
 
 BIDS_VERSION = "1.10.0"
 
@@ -54,7 +55,6 @@ def _describe(folder: Path, kind: str, options: PrepareOptions) -> None:
 
 
 def _copied(source: Path, target: Path) -> list[str]:
-    from datamodules.preparation.deidentify import copy_clean_table
 
     done = copy_clean_table(source, target)
     return [f"{source.name}: not copied, as they may identify: {', '.join(done.dropped)}"] if done.dropped else []

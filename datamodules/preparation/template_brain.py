@@ -9,18 +9,16 @@ from __future__ import annotations
 import tempfile
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
+from datamodules.files.volumes import Volume
 from datamodules.preparation.images import PREPARED_GRID, to_ants
 from datamodules.preparation.registration import Image, best_start, coarse, deformable, linear, moved_mm, write_matrix
+from datamodules.quality.measure import template_image
 from regions.atlas import template_on
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from datamodules.volumes import Volume
 
 HEIGHT_MM = 160
 """The part of a head, counted from its top, whose middle tells where the brain is."""
@@ -34,8 +32,6 @@ SCALES = (0.9, 1.0)
 
 def template_images() -> tuple[Image, NDArray[np.bool_]]:
     """The template's T1w at 2 mm, without skull, and its brain mask on the same voxels."""
-    from datamodules.quality import template_image
-
     picture = coarse(template_image(PREPARED_GRID), PREPARED_GRID.matrix)
     outline, _ = coarse(template_on(PREPARED_GRID) > 0, PREPARED_GRID.matrix)
     return picture, outline > 0.5
@@ -48,7 +44,6 @@ def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
         RuntimeError: by ANTs.
     """
     import ants
-    from scipy.ndimage import binary_dilation
 
     template, brain = template_images()
     head = coarse(t1w.array, t1w.affine)

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.atomic import write_text
-from datamodules.cohort import CohortError, Scan
-from datamodules.volumes import load_header
+from datamodules.cohort.records import Scan
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import CohortError
+from datamodules.files.volumes import load_header
 
 FIELDS = (
     "Manufacturer", "ManufacturersModelName", "MagneticFieldStrength", "MRAcquisitionType", "RepetitionTime", "EchoTime",

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from datamodules.atomic import write_text
+from datamodules.files.atomic import write_text
+from experiments.analysis.table1 import table1_lines
 from experiments.checking.acquisition import HEADING
 from experiments.checking.days import days_svg
 from experiments.checking.flow import flow_sentence, flow_svg
-from experiments.checking.table1 import table1_lines
+from experiments.checking.gather import Findings, Subject
 from experiments.checking.view import costs_text, days_text, duplicates_text, precision_text
-from experiments.reporting.page import Cell, Html, Section, figure, note, page, paragraph, table
-
-if TYPE_CHECKING:
-    from experiments.checking.gather import Findings, Subject
+from experiments.rendering.page import Cell, Html, Section, figure, note, page, paragraph, table
 
 LOCAL = "This page names scans by their ids and belongs on this machine; report.html is the page to share."
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from experiments.plan import Run
-from experiments.results import RunFolder
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
 
 if TYPE_CHECKING:
     from torch import nn

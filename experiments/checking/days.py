@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from datamodules.cohort import LabelRule, Scan
+from datamodules.cohort.records import LabelRule, Scan
 
 BINS = 12
 BLOCKS = " ▏▎▍▌▋▊▉█"

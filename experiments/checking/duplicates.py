@@ -13,17 +13,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.cohort import Scan
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from datamodules.sources import Source
-    from regions.grid import Grid
+from datamodules.cohort.records import Scan
+from datamodules.store.sources import Source
+from regions.atlas import template_on
+from regions.grid import Grid
 
 BLOCK_MM = 8.0
 NEAR = 0.9
@@ -49,8 +46,6 @@ def fingerprint(image: NDArray[np.float16], grid: Grid) -> NDArray[np.float32]:
         image: (2, I, J, K) stored volume.
         grid: Where its voxels lie.
     """
-    from regions.atlas import template_on
-
     sides = [max(round(BLOCK_MM / side), 1) for side in grid.spacing]
     brain = _blocks((template_on(grid) > 0).astype(np.float32), sides) > 0.5
     return np.stack([_blocks(channel.astype(np.float32), sides)[brain] for channel in image])
@@ -73,7 +68,7 @@ def find_duplicates(
 
     Args:
         scans: The cohort's scans.
-        sources: Hash of each source file by path, see ``datamodules.sources``.
+        sources: Hash of each source file by path, see ``datamodules.store.sources``.
         voxels: Hash of each scan's two stored images, brain only.
         prints: Each scan's ``fingerprint``.
     """

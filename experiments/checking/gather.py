@@ -6,28 +6,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from datamodules.cohort import Cohort, Scan
-from datamodules.quality_limits import Judged
-from datamodules.sources import hash_sources
-from datamodules.splits import Splits
-from datamodules.store import PreparedCohort
+from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.splits import Splits
+from datamodules.quality.limits import Judged
+from datamodules.store.boxes import region_step
+from datamodules.store.sources import hash_sources
+from datamodules.store.store import PreparedCohort
+from experiments.analysis.table1 import groups_of, table1, variables_of
 from experiments.checking.acquisition import acquisition_rows
 from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step
 from experiments.checking.days import Days, days_of
 from experiments.checking.duplicates import Duplicate, find_duplicates
 from experiments.checking.quality import ScanQuality
-from experiments.checking.table1 import groups_of, table1, variables_of
-from experiments.scan_table import read_scans
+from experiments.runtime.precision import best_precision
 from experiments.statistics.precision import Precision, StudySize, expected_precision
-
-if TYPE_CHECKING:
-    from experiments.settings import Settings
-    from regions.grid import Box
-
+from experiments.study.grid import planned_runs
+from experiments.study.scan_table import read_scans
+from experiments.study.settings import Settings
+from lightning_modules.networks import multiple_of
+from regions.catalog import REGIONS, load_regions
+from regions.grid import Box
 
 MEASURED_VOXELS = 2_000_000
 """Voxels of a training step that is short enough to be measured by the way: the largest input that fits is taken."""
@@ -159,10 +161,6 @@ def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:
 
 def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
     """Box and volume of every input, the user's own included."""
-    from datamodules.boxes import region_step
-    from lightning_modules.networks import multiple_of
-    from regions.catalog import REGIONS, load_regions
-
     own = load_regions(settings.values.regions) if settings.values.regions else {}
     grid, options = study.prepared.grid, settings.values.data
     sides = multiple_of(settings.parser.instantiate(settings.values).network)
@@ -184,8 +182,6 @@ def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
 
 def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> Costs:
     """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
-    from experiments.grid import planned_runs
-
     part = len(study.cohort.scans) / settings.values.folds
     work = Work(
         voxels={one.name: one.voxels for one in inputs},
@@ -199,7 +195,6 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
     found = from_runs(work, volumes, study.folder)
     if found is not None:
         return found
-    from experiments.training import best_precision
 
     small = [one for one in inputs if one.voxels * work.batch <= MEASURED_VOXELS]
     chosen = max(small, key=lambda one: one.voxels) if small else min(inputs, key=lambda one: one.voxels)

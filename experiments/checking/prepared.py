@@ -3,7 +3,7 @@
 ::
 
     <out>/qc/index.html  sub-X[_ses-Y].png      images of patients: for this machine only
-    <out>/qc.tsv                                who is held back, see ``datamodules.quality_verdicts``
+    <out>/qc.tsv                                who is held back, see ``datamodules.cohort.held_scans``
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.atomic import write_atomically
-from datamodules.cohort import CohortError
-from datamodules.quality_limits import Judged
-from datamodules.quality_verdicts import read_accepted, write_verdicts
-from datamodules.volumes import read_volume
-from experiments.checking.overlay import overlay_png
+from datamodules.cohort.held_scans import read_accepted, write_verdicts
+from datamodules.files.atomic import write_atomically
+from datamodules.files.tables import CohortError
+from datamodules.files.volumes import read_volume
+from datamodules.quality.limits import Judged
 from experiments.checking.quality import OnScan, ScanQuality, known_numbers
 from experiments.checking.quality_page import write_quality_page
+from experiments.rendering.overlay import overlay_png
 from regions.grid import Grid
 from regions.labels import to_scheme
 

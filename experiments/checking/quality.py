@@ -16,20 +16,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.atomic import write_atomically
-from datamodules.cohort import CohortError, Scan, scan_name
-from datamodules.quality import measure
+from datamodules.cohort.records import Scan, scan_name
+from datamodules.files.atomic import write_atomically, write_json
+from datamodules.files.tables import CohortError
+from datamodules.quality.measure import measure
+from datamodules.store.store import PreparedCohort
 from experiments.checking.duplicates import fingerprint
-from experiments.checking.overlay import overlay_png
-from experiments.results import write_json
-
-if TYPE_CHECKING:
-    from datamodules.store import PreparedCohort
+from experiments.rendering.overlay import overlay_png
 
 QUALITY_VERSION = 1
 """Raised whenever numbers or pictures change, so that older ones are made anew."""

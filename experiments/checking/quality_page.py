@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.atomic import write_text
-from datamodules.quality_limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
-from datamodules.quality_verdicts import ACCEPTED, VERDICTS
-from experiments.checking.overlay import COLOURS
+from datamodules.cohort.held_scans import ACCEPTED, VERDICTS
+from datamodules.files.atomic import write_text
+from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
 from experiments.checking.quality import ScanQuality
-from experiments.reporting.page import POLICY, Cell, Html, Section, note, page, paragraph, table
+from experiments.rendering.overlay import COLOURS
+from experiments.rendering.page import POLICY, Cell, Html, Section, note, page, paragraph, table
 
 STAYS = (
     "This page shows images of patients under their ids. It is meant for this machine: do not send or publish it. "

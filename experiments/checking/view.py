@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import Splits
+from datamodules.quality.limits import Judged
+from experiments.analysis.table1 import table1_lines
 from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
 from experiments.checking.duplicates import LEAST_SCANS
-from experiments.checking.table1 import table1_lines
-
-if TYPE_CHECKING:
-    from datamodules.cohort import Scan
-    from datamodules.quality_limits import Judged
-    from datamodules.splits import Splits
-    from experiments.checking.gather import Findings, Subject
-    from experiments.checking.quality import ScanQuality
+from experiments.checking.gather import Findings, Subject
+from experiments.checking.quality import ScanQuality
 
 NAME_WIDTH = 24
 """Characters of a name that are not broken over lines, where it has so many."""

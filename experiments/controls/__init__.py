@@ -6,19 +6,3 @@ show (sex, field strength), and a split that leaks on purpose. A small network o
 what can be learned, not how well. Results: ``controls.json`` and ``controls.tsv`` in the study's folder, with a verdict for
 each by the rules of ``experiments.controls.rules``.
 """
-
-from __future__ import annotations
-
-from collections.abc import Sequence
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``controls``.
-
-    --inputs A,B (default: the six), --controls A,B (default: all), --permutations N (3), --spacing MM (3), --draws N, --quiet,
-    and every setting of ``fold``; the cohort, the label rule, the split, the regions and the mask mode are by default those of
-    the study's trainings. Run it again to go on; run it twice at once to share the work.
-    """
-    from experiments.controls.command import main as command
-
-    return command(arguments)

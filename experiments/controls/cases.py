@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort import Scan
-from datamodules.contents import Content
-from datamodules.splits import SplitError, Splits, make_splits
-from datamodules.store import PreparedCohort
-from experiments.controls.places import complement_mask, random_mask
+from datamodules.batches.control_inputs import Content
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import SplitError, Splits, make_splits
+from datamodules.store.store import PreparedCohort
+from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
-from experiments.study import Study
+from experiments.study.study import Study
 from regions.catalog import Region
 
 SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.cohort import MISSING, Scan
-from datamodules.splits import Splits
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import Splits
+from datamodules.files.tables import MISSING
 from experiments.controls.cases import NotRunError
 from experiments.statistics.predictions import FloatArray, Predictions
 from lightning_modules.metrics import best_threshold

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.atomic import write_text
+from datamodules.files.atomic import write_json, write_text
 from experiments.controls.cases import NotRunError, repeated_patients
+from experiments.controls.control_masks import overlap, random_mask
 from experiments.controls.headers import header_columns, header_predictions
-from experiments.controls.places import overlap, random_mask
 from experiments.controls.plan import ControlRun
 from experiments.controls.rules import METRIC, RULES
 from experiments.controls.scores import (
@@ -27,7 +27,6 @@ from experiments.controls.scores import (
     unscored_row,
 )
 from experiments.controls.setup import Controls
-from experiments.results import write_json
 from experiments.statistics.predictions import Predictions, PredictionsError
 from experiments.statistics.significance import bootstrap_interval, draw_patient_weights
 

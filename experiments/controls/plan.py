@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.plan import PlanError
+from experiments.study.runs import PlanError
 
 TITLES = {
     "image": "the image itself",

@@ -12,7 +12,6 @@ from scipy.stats import rankdata
 
 from experiments.controls.plan import TITLES, ControlRun
 from experiments.controls.rules import METRIC, verdict
-from experiments.results import RunFolder, read_predictions
 from experiments.statistics.paired import paired_differences
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
@@ -25,6 +24,7 @@ from experiments.statistics.significance import (
     percentile_interval,
     point_values,
 )
+from experiments.study.run_folder import RunFolder, read_predictions
 
 Scores = Mapping[str, Estimate]
 

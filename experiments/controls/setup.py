@@ -5,19 +5,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
+import yaml
+from rich.console import Console
 
-    from experiments.controls.plan import ControlRun
-    from experiments.settings import Settings
-    from experiments.study import Study
-    from regions.catalog import Region
+from datamodules.store.coarse import coarsened
+from experiments.controls.plan import ControlRun
+from experiments.runtime.console import bar
+from experiments.study.demo_cohort import ensure_demo_cohort
+from experiments.study.grid import planned_runs
+from experiments.study.opening import open_with_progress
+from experiments.study.settings import Settings, parse_settings
+from experiments.study.study import Study
+from regions.catalog import Region, get_region, load_regions
 
 VERSION = 1
 """Raised whenever a control's training changes, so that older ones are made anew."""
@@ -82,13 +86,6 @@ def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Conso
     Raises:
         ValueError: if a study, a setting or an input does not exist.
     """
-    from datamodules.coarse import coarsened
-    from experiments.demo import ensure_demo_cohort
-    from experiments.fold import open_with_progress
-    from experiments.grid import planned_runs
-    from experiments.settings import parse_settings
-    from regions.catalog import get_region, load_regions
-
     settings = parse_settings(with_recorded(words))
     names = list(dict.fromkeys(run.input for run in planned_runs(settings, inputs)))
     ensure_demo_cohort(settings.values.cohort, console)
@@ -117,7 +114,6 @@ def with_recorded(words: Sequence[str]) -> list[str]:
 
 
 def _recorded_words(path: Path) -> list[str]:
-    import yaml
 
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     values: dict[str, Any] = {
@@ -126,17 +122,3 @@ def _recorded_words(path: Path) -> list[str]:
     values |= {f"label.{name}": value for name, value in (content.get("label") or {}).items()}
     values |= {f"data.{name}": (content.get("data") or {}).get(name) for name in ("mask_mode", "dilate_mm")}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
-
-
-@contextmanager
-def bar(console: Console, told: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar with the time left; yields what moves it to (done, to do). Silent where there is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task(told, total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

@@ -16,14 +16,16 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
-from datamodules.augmentation import Augmentation
+from datamodules.batches.augmentation import Augmentation
 from datamodules.mri import BrainMRIDataModule
 from experiments.controls.cases import Case
 from experiments.controls.networks import VoxelMemory
-from experiments.interruption import stop_if_interrupted
-from experiments.results import Rows
-from experiments.settings import Settings
-from experiments.training import MONITOR, DivergedError, best_precision
+from experiments.runtime.interruption import stop_if_interrupted
+from experiments.runtime.precision import best_precision
+from experiments.study.run_folder import Rows
+from experiments.study.settings import Settings
+from experiments.training.assemble import MONITOR
+from experiments.training.fit import DivergedError
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of
 

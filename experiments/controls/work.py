@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from rich.console import Console
+
+from experiments.controls.cases import NotRunError, case_of
 from experiments.controls.plan import ControlRun
-from experiments.interruption import Interrupted, stop_if_interrupted
-from experiments.results import RunFolder, write_predictions
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from experiments.controls.setup import Controls
+from experiments.controls.setup import Controls
+from experiments.controls.training import train
+from experiments.runtime.console import bar
+from experiments.runtime.interruption import Interrupted, stop_if_interrupted
+from experiments.runtime.quiet import quiet_libraries
+from experiments.study.run_folder import RunFolder, write_predictions
 
 WAIT_SECONDS = 2.0
 State = Literal["missing", "complete", "stale"]
@@ -36,10 +38,6 @@ def train_missing(controls: Controls, runs: Sequence[ControlRun], console: Conso
     Raises:
         Interrupted: if a signal came.
     """
-    from experiments.controls.cases import NotRunError
-    from experiments.controls.setup import bar
-    from experiments.fold import quiet_libraries
-
     quiet_libraries()
     states = {run: state(controls, run) for run in runs}
     stale = sum(value == "stale" for value in states.values())
@@ -78,9 +76,6 @@ def train_one(controls: Controls, run: ControlRun) -> bool:
         NotRunError: if the cohort cannot answer it.
         Interrupted: if a signal came.
     """
-    from experiments.controls.cases import case_of
-    from experiments.controls.training import train
-
     region = controls.regions[run.input]
     case = case_of(controls.study, run, region, controls.mask_mode, controls.dilate_mm, controls.seed)
     folder = RunFolder(run.folder(controls.folder))

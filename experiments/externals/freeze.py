@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from scipy.special import expit
 
-from datamodules.transforms import CODE_VERSION, study_grid
+from datamodules.files.atomic import write_json
+from datamodules.files.tables import read_rows
+from datamodules.store.prepare import CODE_VERSION, study_grid
+from experiments.analysis.pooling import pool
 from experiments.externals.errors import ExternalError
 from experiments.externals.log import broken_line, events, hash_file, latest
-from experiments.plan import Run
-from experiments.pooling import pool
-from experiments.provenance import provenance
-from experiments.results import RunFolder, require_complete, write_json
+from experiments.runtime.provenance import provenance
 from experiments.statistics.calibration import clipped_logit, fit_temperature
+from experiments.study.run_folder import RunFolder, require_complete
+from experiments.study.runs import Run
 from regions.catalog import get_region, load_regions
 
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their tuning thresholds on the calibrated scale"
@@ -43,8 +47,6 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         ResultsError: if a run is not complete, or runs do not belong together.
         PredictionsError: if a tuning part holds one class only.
     """
-    import yaml
-
     runs = require_complete(study, [Run(name, fold, seed) for name in inputs for fold in range(folds)])
     first = RunFolder(runs[0].folder(study))
     config = yaml.safe_load((first.path / "config.yaml").read_text(encoding="utf-8"))
@@ -71,9 +73,6 @@ def _grid(study: Path) -> Any:
     path = study / "grid.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
-    from dataclasses import asdict
-
-    from datamodules.tables import read_rows
 
     return asdict(study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")]))
 

@@ -17,17 +17,17 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 
+from datamodules.cohort.splits import Splits
+from datamodules.files.atomic import write_json
 from datamodules.mri import BrainMRIDataModule
-from datamodules.splits import Splits
-from experiments.controls.setup import bar
 from experiments.externals.errors import ExternalError
 from experiments.externals.log import hash_file
 from experiments.externals.scans import ExternalCohort
-from experiments.interruption import stop_if_interrupted
-from experiments.results import write_json
-from experiments.settings import Settings, parse_settings
+from experiments.runtime.console import bar
+from experiments.runtime.interruption import stop_if_interrupted
+from experiments.runtime.precision import best_precision
 from experiments.statistics.predictions import FloatArray
-from experiments.training import best_precision
+from experiments.study.settings import Settings, parse_settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of
 from regions.catalog import Region

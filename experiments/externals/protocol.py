@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datamodules.atomic import write_text
-from datamodules.splits import read_facts
-from experiments.compare import inputs_of
+from datamodules.cohort.splits import read_facts
+from datamodules.files.atomic import write_text
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import freeze, hash_labels, read_frozen, touched, write_frozen
 from experiments.externals.log import events, hash_file, latest, note
 from experiments.externals.scans import ExternalCohort
 from experiments.externals.score import Known, Scored
 from experiments.statistics.predictions import FloatArray
+from experiments.study.grid import inputs_of
 
 RESULTS = ("frozen.json", "predictions.tsv", "external.json", "parts")
 

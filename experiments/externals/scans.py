@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.cohort import Cohort, LabelRule, Scan, read_cohort
-from datamodules.sources import Source, hash_sources
-from datamodules.store import BrokenScansError, PreparedCohort, open_store
-from datamodules.tables import read_rows
-from datamodules.transforms import study_grid
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import Cohort, LabelRule, Scan
+from datamodules.files.tables import read_rows
+from datamodules.store.prepare import study_grid
+from datamodules.store.sources import Source, hash_sources
+from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from experiments.externals.errors import ExternalError
-from experiments.results import RunFolder
-from experiments.study import OnScan
+from experiments.study.run_folder import RunFolder
+from experiments.study.study import OnScan
 from regions.grid import Grid
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort import Scan
+from datamodules.cohort.records import Scan
+from experiments.analysis.pooling import pooled_predictions
 from experiments.externals.freeze import calibrated
-from experiments.plan import Run
-from experiments.pooling import pooled_predictions
 from experiments.statistics.calibration import calibration_line, calibration_scores, reliability_curve
 from experiments.statistics.paired import Comparison, compare_family
 from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError
@@ -33,6 +32,7 @@ from experiments.statistics.significance import (
     point_values,
 )
 from experiments.statistics.unclustered import delong, mcnemar
+from experiments.study.runs import Run
 
 REFERENCE = "global"
 

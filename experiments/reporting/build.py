@@ -15,7 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datamodules.atomic import write_atomically, write_text
+from datamodules.files.atomic import write_atomically, write_text
+from experiments.rendering.page import Html, Section, figure, page
 from experiments.reporting.chapter import Chapter, Sheet, plural
 from experiments.reporting.checklist_chapter import checklists
 from experiments.reporting.data_chapter import data
@@ -24,7 +25,6 @@ from experiments.reporting.external_chapter import external
 from experiments.reporting.failure_chapter import failures
 from experiments.reporting.look import Chart, render
 from experiments.reporting.method_chapters import methods, model_card
-from experiments.reporting.page import Html, Section, figure, page
 from experiments.reporting.probability_chapters import calibration, utility
 from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card

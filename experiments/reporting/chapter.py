@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.rendering.page import Html
 from experiments.reporting.look import VARIABLES, Chart, color_of, label_of
-from experiments.reporting.page import Html
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from experiments.rendering.page import Html, blank, note, paragraph, table, text
 from experiments.reporting.chapter import Chapter, Sheet, joined, wordy
 from experiments.reporting.data_chapter import reference_standard, sample_size
-from experiments.reporting.page import Html, blank, note, paragraph, table, text
 from experiments.reporting.sources import Sources
 
 CLAIM_ITEMS, TRIPOD_ITEMS = 44, 27

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.rendering.page import missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, plural
 from experiments.reporting.look import ACCENT, GRAY, INK, RULE, SOFT, Canvas, Chart, quiet_grid
-from experiments.reporting.page import missing, note, paragraph, table
 from experiments.reporting.sources import Sources
 from experiments.reporting.table_one import acquisition_blocks, table_one_blocks
 from experiments.statistics.precision import StudySize, expected_precision
@@ -148,7 +149,6 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str,
 
 
 def _wrapped(words: str, width: int) -> list[str]:
-    from textwrap import wrap
 
     return wrap(words, width, subsequent_indent="  ")
 

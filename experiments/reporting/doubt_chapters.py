@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table, text
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, stacked, triple, wordy
 from experiments.reporting.curves import draw_ladder
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
 from experiments.reporting.look import INK, Chart, color_of, label_of, marker_of
-from experiments.reporting.page import Html, fold_away, items, missing, note, paragraph, table, text
 from experiments.reporting.sources import Sources
 
 REFERENCE = "global"

@@ -9,10 +9,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from experiments.externals.errors import ExternalError
+from experiments.externals.freeze import touched
+from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, plural, triple, verdict
 from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
 from experiments.reporting.look import RULE, SOFT, Canvas, Chart, color_of, label_of, marker_of, quiet_grid
-from experiments.reporting.page import fold_away, items, missing, note, paragraph, table
 from experiments.reporting.sources import Sources
 
 MOST_WARNINGS = 4
@@ -84,9 +86,6 @@ def _warnings(told: Sequence[str]) -> list[str]:
 
 def changed(study: Path, name: str) -> list[str]:
     """What was changed after the models were frozen, one sentence each; empty when nothing was."""
-    from experiments.externals.errors import ExternalError
-    from experiments.externals.freeze import touched
-
     try:
         told = touched(study / "external" / name)
     except ExternalError as error:  # that the log cannot be read is what there is to tell

@@ -10,10 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.privacy import load_or_make_key, pseudonym
+import nibabel as nib
+import numpy as np
+
+from datamodules.files.volumes import load_header
+from experiments.rendering.overlay import overlay_png
+from experiments.rendering.page import Html, figure, missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, keyed, number
-from experiments.reporting.page import Html, figure, missing, note, paragraph, table
 from experiments.reporting.sources import Sources
+from experiments.tracking.privacy import load_or_make_key, pseudonym
+from regions.grid import Grid
+from regions.labels import to_scheme
 
 SHOWN_TABLE, SHOWN_IMAGES = 5, 6
 KINDS = {0: "called positive", 1: "missed"}
@@ -107,10 +114,6 @@ def _gallery(
 
 def _picture(row: Mapping[str, str], own: bool) -> bytes:
     """Slices of a scan with region outlines, as the quality page shows them."""
-    from experiments.checking.overlay import overlay_png
-    from regions.grid import Grid
-    from regions.labels import to_scheme
-
     t1w, affine = _canonical(row["t1w"])
     flair, _ = _canonical(row["flair"])
     brain = _canonical(row["mask"])[0] > 0 if row.get("mask") else t1w != 0
@@ -120,10 +123,5 @@ def _picture(row: Mapping[str, str], own: bool) -> bytes:
 
 def _canonical(path: str) -> tuple[Any, Any]:
     """An image in RAS+ order, (I, J, K), and its affine."""
-    import nibabel as nib
-    import numpy as np
-
-    from datamodules.volumes import load_header
-
     image = nib.as_closest_canonical(load_header(Path(path)))
     return np.asarray(image.dataobj).reshape(image.shape[:3]), image.affine

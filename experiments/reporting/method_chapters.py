@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number, plural
 from experiments.reporting.data_chapter import reference_standard
 from experiments.reporting.look import label_of
-from experiments.reporting.page import Html, definitions, note, paragraph
 from experiments.reporting.sources import Sources
 from regions.catalog import REGIONS
 

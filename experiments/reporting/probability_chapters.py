@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.rendering.page import Html, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number
 from experiments.reporting.curves import draw_decision, draw_reliability
 from experiments.reporting.look import Chart, label_of
-from experiments.reporting.page import Html, note, paragraph, table
 from experiments.reporting.sources import Sources
 
 SHOWN_BASELINES = ("age_sex", "age_sex_volumes")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.baselines_files import BASELINES
+from experiments.analysis.baseline_files import BASELINES
+from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, plural, verdict
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
 from experiments.reporting.look import SOFT, Chart, color_of, label_of, marker_of
-from experiments.reporting.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.reporting.sources import Sources
 from experiments.statistics.paired import MARGIN
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.pooling import Pooled
+from experiments.analysis.pooling import Pooled
 from experiments.statistics.predictions import FloatArray, Predictions
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 

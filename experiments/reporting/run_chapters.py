@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.rendering.page import definitions, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, joined, keyed, number, plural
 from experiments.reporting.curves import draw_learning
 from experiments.reporting.look import Chart
-from experiments.reporting.page import definitions, note, paragraph, table
 from experiments.reporting.sources import RunRecord, Sources
 
 WATTS = {"cuda": 400.0, "cpu": 100.0}

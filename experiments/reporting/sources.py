@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from datamodules.tables import read_rows
-from experiments.plan import PlanError, Run
-from experiments.pooling import Pooled, pool_inputs
-from experiments.results import ResultsError, RunFolder
+from datamodules.files.tables import read_rows
+from experiments.analysis.pooling import Pooled, pool_inputs
+from experiments.study.run_folder import ResultsError, RunFolder
+from experiments.study.runs import PlanError, Run
 
 Content = Mapping[str, Any]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from experiments.rendering.page import missing, note, table
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, percent
 from experiments.reporting.curves import draw_roc
 from experiments.reporting.intervals import Bar, Panel, draw_dots
 from experiments.reporting.look import Chart, label_of
-from experiments.reporting.page import missing, note, table
 from experiments.reporting.results_chapters import part, row_of
 from experiments.reporting.roc import RocBand, roc_bands
 from experiments.reporting.sources import Sources

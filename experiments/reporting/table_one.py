@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from experiments.checking.table1 import table1_lines
+from experiments.analysis.table1 import table1_lines
+from experiments.rendering.page import fold_away, missing, note, table
 from experiments.reporting.chapter import Sheet
-from experiments.reporting.page import fold_away, missing, note, table
 from experiments.reporting.sources import Sources
 
 FACTS = ("site", "scanner", "vendor", "field_strength")

@@ -28,7 +28,11 @@ import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
+from nibabel.funcs import as_closest_canonical
+from numpy.typing import NDArray
+from scipy.ndimage import label
 
 from regions.atlas import TEMPLATE_PATH
 from regions.catalog import REGIONS, Region
@@ -39,7 +43,6 @@ from regions.measure import region_volumes
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image
-    from numpy.typing import NDArray
 
 REQUIREMENTS = ("samseg==0.4a0", "numpy<2")
 MARGIN = 2
@@ -97,9 +100,6 @@ def label_image(segmentation: Path) -> Nifti1Image:
     Returns:
         uint8, RAS+, 1 mm, in MNI152 space.
     """
-    import nibabel as nib
-    from nibabel.funcs import as_closest_canonical
-
     source = as_closest_canonical(nib.load(segmentation))
     labels = connected_brain(to_scheme(np.asarray(source.dataobj), "samseg"))
     axes = [extent((labels > 0).any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
@@ -115,8 +115,6 @@ def label_image(segmentation: Path) -> Nifti1Image:
 
 def connected_brain(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Keep the largest part of a label map whose voxels hang together by their faces."""
-    from scipy.ndimage import label
-
     parts, _ = label(labels > 0)
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0

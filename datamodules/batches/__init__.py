@@ -1,0 +1,1 @@
+"""From stored volumes to training batches: reading, augmentation, control inputs."""

@@ -1,0 +1,224 @@
+"""Which EDSS assessment belongs to which scan.
+
+A score belongs to a scan by date, not by session name: the assessment nearest to the scan among those in the label window wins,
+the earlier of two equally near. Only where there are no dates does the session's name decide. Assessments stand in the first of
+
+::
+
+    phenotype/edss.tsv          participant_id, edss; edss_date or days_since_scan; session_id, edss_source, relapse_date
+    sub-X/sub-X_sessions.tsv    session_id, edss; the others as above
+    participants.tsv            participant_id, edss; the others as above, for one scan each
+
+and onsets of relapses in ``phenotype/relapses.tsv`` or ``relapses.tsv`` (participant_id, relapse_date).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from datamodules.cohort.dates import parse_date
+from datamodules.cohort.eligibility import parse_edss
+from datamodules.cohort.records import LabelRule, Score, scan_name
+from datamodules.files.tables import MISSING, CohortError, bids_id, parse_days, read_rows, require_columns
+
+RELAPSE_TABLES = ("phenotype/relapses.tsv", "relapses.tsv")
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One row that gives an EDSS; ``days`` counts from the scan it belongs to, ``relapses`` are onsets known of the patient."""
+
+    patient: str
+    session: str
+    edss: str
+    assessed: date | None
+    days: int | None
+    source: str
+    where: str
+    relapses: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assessments:
+    """All EDSS rows of a dataset by patient, in the order of the table."""
+
+    by_patient: Mapping[str, Sequence[Assessment]]
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def count(self) -> int:
+        """Number of assessments that have a score."""
+        return sum(len(rows) for rows in self.by_patient.values())
+
+
+def read_assessments(root: Path) -> Assessments:
+    """Every EDSS of a dataset; rows without a score are left out.
+
+    Raises:
+        CohortError: if no table gives scores, one lacks a column, a row lacks its patient, or a cell cannot be understood.
+    """
+    path, rows = _score_rows(root)
+    relapses = _read_relapses(root)
+    by_patient: dict[str, list[Assessment]] = {}
+    repeated: list[str] = []
+    for row in rows:
+        one = _assessment(row, relapses)
+        if one.edss.lower() in MISSING:
+            continue
+        twins = [other for other in by_patient.get(one.patient, []) if _alike(other, one)]
+        repeated += [f"{twins[0].where} and {one.where}"] if twins else []
+        if not twins:
+            by_patient.setdefault(one.patient, []).append(one)
+    remarks = [f"the same assessment twice, counted once: {', '.join(repeated)}"] if repeated else []
+    also = _also_scored(root, path)
+    remarks += [f"{also} has EDSS too; those of {path.name} are taken"] if also else []
+    return Assessments(by_patient, tuple(remarks))
+
+
+def _score_rows(root: Path) -> tuple[Path, list[dict[str, str]]]:
+    """The rows of the first place that gives scores, with ``participant_id`` and ``where`` set."""
+    path = root / "phenotype" / "edss.tsv"
+    if path.is_file():
+        rows = read_rows(path)
+        require_columns(path, rows, ("participant_id", "edss"))
+        _check_dictionary(path.with_suffix(".json"))
+        return path, [row | {"where": f"{path.name} line {row['#']}"} for row in rows]
+    found: list[dict[str, str]] = []
+    for sessions in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
+        rows = read_rows(sessions)
+        if rows and "edss" in rows[0]:
+            require_columns(sessions, rows, ("session_id",))
+            patient = sessions.parent.name
+            found += [row | {"participant_id": patient, "where": f"{sessions.name} line {row['#']}"} for row in rows]
+    if found:
+        return root / "sub-*_sessions.tsv", found
+    people = root / "participants.tsv"
+    rows = read_rows(people) if people.is_file() else []
+    if rows and "edss" in rows[0]:
+        return people, [row | {"where": f"{people.name} line {row['#']}", "session_id": ""} for row in rows]
+    raise CohortError(f"{path} is missing; it needs participant_id, edss and edss_date or days_since_scan")
+
+
+def _also_scored(root: Path, taken: Path) -> str:
+    """Name of a table with scores that were not read because a better place gives them."""
+    people = root / "participants.tsv"
+    rows = read_rows(people) if taken != people and people.is_file() else []
+    return people.name if rows and "edss" in rows[0] else ""
+
+
+def _check_dictionary(path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
+    if not isinstance(content, dict):
+        raise CohortError(f"{path} holds no JSON object; mend or remove it")
+
+
+def _assessment(row: Mapping[str, str], relapses: Mapping[str, Sequence[date]]) -> Assessment:
+    patient, where = bids_id(row, "participant_id", "sub-"), row["where"]
+    if not patient:
+        raise CohortError(f"{where}: no participant_id; give one or remove the row")
+    onset = parse_date(row.get("relapse_date", ""), f"{where}, column 'relapse_date'")
+    source = row.get("edss_source", "").casefold()
+    return Assessment(
+        patient,
+        bids_id(row, "session_id", "ses-"),
+        row["edss"],
+        parse_date(row.get("edss_date", ""), f"{where}, column 'edss_date'"),
+        parse_days(row.get("days_since_scan", ""), where),
+        "" if source in MISSING else source,
+        where,
+        (*relapses.get(patient, ()), *([onset] if onset else [])),
+    )
+
+
+def _alike(one: Assessment, other: Assessment) -> bool:
+    def content(row: Assessment) -> tuple[object, ...]:
+        return row.session, _value(row), row.assessed, row.days, row.source
+
+    return content(one) == content(other) and (one.assessed is not None or one.days is not None)
+
+
+def _read_relapses(root: Path) -> dict[str, list[date]]:
+    """Onsets of relapses by patient; a row without a date says nothing."""
+    found: dict[str, list[date]] = {}
+    for path in (root / name for name in RELAPSE_TABLES if (root / name).is_file()):
+        rows = read_rows(path)
+        require_columns(path, rows, ("participant_id", "relapse_date"))
+        for row in rows:
+            onset = parse_date(row["relapse_date"], f"{path.name} line {row['#']}, column 'relapse_date'")
+            if onset is not None:
+                found.setdefault(bids_id(row, "participant_id", "sub-"), []).append(onset)
+    return found
+
+
+def assigned_score(
+    rows: Sequence[Assessment], name: tuple[str, str], scanned: date | None, single: bool, rule: LabelRule
+) -> tuple[Score | None, str]:
+    """The assessment that belongs to a scan, and where it stands.
+
+    One of the wanted source goes before others, then one in the window, then one without a relapse before it, then the nearest.
+
+    Args:
+        rows: The patient's assessments.
+        name: Patient and session of the scan; the session is empty where it has none.
+        scanned: Day of the scan.
+        single: Whether this is the patient's only scan; ``days_since_scan`` then needs no session.
+        rule: The label rule.
+
+    Raises:
+        CohortError: if the rows leave open which score it is.
+    """
+    session, told = name[1], scan_name(*name)
+    dated = [(days, row) for row in rows if (days := _days(row, session, scanned, single)) is not None]
+    if dated:
+        scored = [(Score(row.edss, days, row.source, _since_relapse(row, days, scanned)), row) for days, row in dated]
+        best = min(_distance(score, rule) for score, _ in scored)
+        nearest = [(score, row) for score, row in scored if _distance(score, rule) == best]
+        _refuse_contradiction([row for _, row in nearest], told, "on the same day")
+        return nearest[0][0], nearest[0][1].where
+    same = [row for row in rows if row.session in (session, "")]
+    same = [row for row in same if row.source == rule.source] or same
+    _refuse_contradiction(same, told, "and no dates to choose by; add acq_time and edss_date")
+    return (Score(same[0].edss, None, same[0].source), same[0].where) if same else (None, "")
+
+
+def _distance(score: Score, rule: LabelRule) -> tuple[bool, bool, bool, int, int]:
+    assert score.days is not None
+    outside = not rule.min_days <= score.days <= rule.max_days
+    return not rule.takes_source(score.source), outside, rule.after_relapse(score.since_relapse), abs(score.days), score.days
+
+
+def _days(row: Assessment, session: str, scanned: date | None, single: bool) -> int | None:
+    """Days from this scan to an assessment, None where they cannot be told."""
+    if row.days is not None and not row.session and not single:
+        raise CohortError(f"{row.where}: days_since_scan, but the patient has several scans; add session_id")
+    if row.days is not None and row.session in (session, ""):
+        return row.days
+    return None if row.assessed is None or scanned is None else (row.assessed - scanned).days
+
+
+def _since_relapse(row: Assessment, days: int, scanned: date | None) -> int | None:
+    """Days from the last known onset of a relapse to the assessment, None where there is none or a date is missing."""
+    assessed = row.assessed or (scanned + timedelta(days) if scanned else None)
+    before = [(assessed - onset).days for onset in row.relapses if onset <= assessed] if assessed else []
+    return min(before, default=None)
+
+
+def _refuse_contradiction(rows: Sequence[Assessment], name: str, how: str) -> None:
+    other = next((row for row in rows if _value(row) != _value(rows[0])), None)
+    if other is not None:
+        both = f"{rows[0].where} (EDSS {rows[0].edss}) and {other.where} (EDSS {other.edss})"
+        raise CohortError(f"{name} has two scores {how}: {both}; keep one")
+
+
+def _value(row: Assessment) -> float | str:
+    value = parse_edss(row.edss)
+    return row.edss if value is None else value

@@ -1,0 +1,226 @@
+"""Candidates from a BIDS-like folder with derivatives in MNI152 space.
+
+Read are::
+
+    participants.tsv                            participant_id, then covariates (age, sex, site, ...)
+    days of the scans                           see ``datamodules.cohort.dates``
+    EDSS                                        see ``datamodules.cohort.assessments``
+    derivatives/<one>/sub-X/[ses-Y/]anat/       sub-X[_ses-Y]_space-MNI152*_T1w.nii.gz, _FLAIR.nii.gz, and where there are any
+                                                ..._desc-brain_mask.nii.gz, ..._seg-<dialect>_dseg.nii.gz (+ .tsv)
+
+A cohort is one derivative; a score of a patient who has no scan is counted with the exclusions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from datamodules.cohort.assessments import Assessments, assigned_score, read_assessments
+from datamodules.cohort.covariates import clean_covariates
+from datamodules.cohort.dates import ScanDates
+from datamodules.cohort.records import Candidate, LabelRule, Score
+from datamodules.cohort.table import TABLE_COLUMNS
+from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns
+
+ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
+IMAGES = "sub-*/**/*_space-MNI152*_T1w.nii*"
+SIDECAR_COVARIATES = {"MagneticFieldStrength": "field_strength", "Manufacturer": "vendor"}
+
+
+def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str, ...]]:
+    """All T1w images in MNI152 space under a folder, each with its FLAIR, masks, label map, score and covariates.
+
+    A participant without such an image is a candidate without files, so that the exclusions count it; so is a patient who has a
+    score and nothing else.
+
+    Returns:
+        The candidates, and remarks on the tables.
+
+    Raises:
+        CohortError: if images are missing or in several derivatives, or a table contradicts itself.
+    """
+    images = _derivative(folder)
+    root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
+    participants, scores, dates = _participants(root), read_assessments(root), ScanDates(root)
+    names = [_entities(t1w) for t1w in images]
+    scans_of = Counter(patient for patient, _ in names)
+    _refuse_lost_zeros(scores, {*participants, *scans_of})
+    found: list[Candidate] = []
+    used = set()
+    for t1w, (patient, session) in zip(images, names, strict=True):
+        if patient not in participants:
+            raise CohortError(f"{t1w.name}: {patient} has no row in {root / 'participants.tsv'}; add it or remove the scan")
+        scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
+        score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
+        used |= {(patient, where)} if score else set()
+        one = _candidate(t1w, (patient, session), score, where)
+        found.append(replace(one, covariates={**participants[patient], **one.covariates}))
+    scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
+    found += [Candidate(patient, "", None, None, None, _without_scan(patient, scores)) for patient in scanless]
+    return found, (*scores.remarks, *_unused(len(used), scans_of, scores))
+
+
+def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str) -> Candidate:
+    beside = _nifti(t1w.parent.iterdir())
+    labels, dialect = _label_map(t1w, beside)
+    provenance = {"edss_source": score.source, "days_since_relapse": score.since_relapse} if score else {}
+    return Candidate(
+        patient=name[0],
+        session=name[1],
+        t1w=t1w,
+        flair=_only(beside, f"{_stem(t1w)}_FLAIR", "_FLAIR", "FLAIR images"),
+        score=score,
+        where=f"{t1w.name}, {where}" if where else t1w.name,
+        mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),
+        labels=labels,
+        dialect=dialect,
+        covariates=_sidecar(t1w) | {key: str(value) for key, value in provenance.items() if value not in (None, "")},
+    )
+
+
+def _without_scan(patient: str, scores: Assessments) -> str:
+    rows = scores.by_patient.get(patient, [])
+    return f"EDSS without a scan: {', '.join(row.where for row in rows)}" if rows else "participants.tsv"
+
+
+def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str]:
+    """What became of the assessments, where some belong to no scan."""
+    alone = sorted(patient for patient in scores.by_patient if patient not in scanned)
+    lost = sum(len(scores.by_patient[patient]) for patient in alone)
+    if used == scores.count:
+        return []
+    told = [f"EDSS assessments: {scores.count}", f"belonging to a scan: {used}", f"of other days: {scores.count - used - lost}"]
+    names = f" ({', '.join(alone[:10])}{', ...' if len(alone) > 10 else ''})" if alone else ""
+    return ["; ".join([*told, f"of patients without a scan: {lost}{names}"])]
+
+
+def _refuse_lost_zeros(scores: Assessments, patients: Iterable[str]) -> None:
+    """Refuse a score whose patient is unknown but for zeros, which spreadsheets drop."""
+    bare = {_bare(patient): patient for patient in patients}
+    for patient, rows in scores.by_patient.items():
+        meant = bare.get(_bare(patient), patient)
+        if meant != patient and meant not in scores.by_patient and patient not in bare.values():
+            raise CohortError(f"{rows[0].where}: {patient} is no participant, {meant} is; write {meant} (were zeros dropped?)")
+
+
+def _bare(patient: str) -> str:
+    return patient[4:].casefold().removesuffix(".0").lstrip("0")
+
+
+def _derivative(folder: Path) -> list[Path]:
+    places = [folder, *(place for place in sorted(folder.glob("derivatives/*")) if place.is_dir())]
+    for patient in (patient for place in places for patient in place.glob("sub-*") if patient.is_dir()):
+        _refuse_locked(patient)
+    found = {place: images for place in places if (images := _nifti(place.glob(IMAGES)))}
+    if folder in found:
+        return found[folder]
+    if not found:
+        raise CohortError(f"{folder} holds no {IMAGES[:-1]}.gz, also not under derivatives/; prepare the scans first")
+    if len(found) > 1:
+        names = ", ".join(str(place.relative_to(folder)) for place in found)
+        raise CohortError(f"{folder} has scans in several derivatives ({names}); give the folder of one of them as the cohort")
+    return next(iter(found.values()))
+
+
+def _nifti(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.name.endswith((".nii", ".nii.gz")))
+
+
+def _refuse_locked(patient: Path) -> None:
+    """Refuse a folder that may not be read, which a search passes over as if it were empty."""
+
+    def refuse(error: OSError) -> NoReturn:
+        told = f"{error.filename} cannot be read ({error.strerror})"
+        raise CohortError(f"{told}; mend its permissions, or take the patient out of the tables") from None
+
+    for _ in os.walk(patient, onerror=refuse):
+        pass
+
+
+def _bids_root(folder: Path) -> Path:
+    for parent in folder.resolve().parents[:2]:
+        if (parent / "participants.tsv").is_file():
+            return parent
+    raise CohortError(f"no participants.tsv in {folder} or the two folders above it; it must list the participant_id of all")
+
+
+def _participants(root: Path) -> dict[str, dict[str, str]]:
+    """Covariates of each participant; columns that mean something else in a study's own table are left out."""
+    path = root / "participants.tsv"
+    rows = read_rows(path)
+    require_columns(path, rows, ("participant_id",))
+    other = {"participant_id", "#", *TABLE_COLUMNS}
+    cleaned = clean_covariates(path, rows, [name for name in rows[0] if name not in other])
+    table: dict[str, dict[str, str]] = {}
+    lines: dict[str, str] = {}
+    for row, covariates in zip(rows, cleaned, strict=True):
+        patient, line = bids_id(row, "participant_id", "sub-"), row["#"]
+        if not patient:
+            raise CohortError(f"{path} line {line}: no participant_id; give one or remove the row")
+        if patient in table:
+            both = f"{path} line {line}: patient {patient} occurs twice"
+            raise CohortError(f"{both}, also in line {lines[patient]}; keep one row for each patient")
+        table[patient], lines[patient] = covariates, line
+    return table
+
+
+def _entities(t1w: Path) -> tuple[str, str]:
+    """Patient and session of an image by its name, which must agree with its folders."""
+    match = ENTITIES.match(t1w.name)
+    if match is None:
+        raise CohortError(f"{t1w} does not start with sub-X_ or sub-X_ses-Y_; rename it")
+    patient, session = match[1], match[2] or ""
+    strange = [name for name in (patient, session) if name and name not in t1w.parts]
+    if strange:
+        raise CohortError(f"{t1w} does not lie in a folder {strange[0]}; move or rename it")
+    return patient, session
+
+
+def _stem(t1w: Path) -> str:
+    return t1w.name.split("_T1w.nii")[0]
+
+
+def _space(t1w: Path) -> str:
+    match = re.match(r".*_space-[A-Za-z0-9]+", t1w.name)
+    assert match is not None  # the glob asked for it
+    return match[0]
+
+
+def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
+    path = _only(beside, _space(t1w), "_dseg", "label maps")
+    if path is None:
+        return None, "freesurfer"
+    table = path.with_name(path.name.split(".nii")[0] + ".tsv")
+    if table.is_file():
+        return path, str(table)
+    match = re.search(r"_seg-([A-Za-z0-9]+)", path.name)
+    return path, match[1].lower() if match else "bids-generic"
+
+
+def _only(beside: Sequence[Path], start: str, end: str, what: str) -> Path | None:
+    """The one image in the T1w's folder whose name starts and ends so."""
+    found = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise CohortError(f"{found[0].parent} has {len(found)} {what} for one scan: {names}; keep one")
+    return found[0] if found else None
+
+
+def _sidecar(t1w: Path) -> dict[str, str]:
+    path = t1w.with_name(f"{_stem(t1w)}_T1w.json")
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
+    if not isinstance(content, dict):
+        raise CohortError(f"{path} holds no JSON object; mend or remove it")
+    return {ours: " ".join(str(content[key]).split()) for key, ours in SIDECAR_COVARIATES.items() if key in content}

@@ -1,0 +1,83 @@
+"""Covariates of patients as people write them: decimal commas, ages, sexes. What can be two things is refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datamodules.files.tables import MISSING, CohortError
+
+OLDEST = 120
+"""Years; more is a slip of the pen, and so is less than 0."""
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+NAMED = 10
+"""Faults that one message lists."""
+
+Row = Mapping[str, str]
+
+
+def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
+    """The covariates of each row, with decimal points, ages that can be, and sexes as F and M; missing cells are left out.
+
+    Args:
+        path: The table, for messages.
+        rows: Rows from ``read_rows``.
+        names: Columns that are covariates.
+
+    Raises:
+        CohortError: naming rows and columns of all ages that cannot be, and of numbers that a comma makes ambiguous.
+    """
+    columns = {name: _points([row.get(name, "") for row in rows], _place(path, rows, name)) for name in names}
+    faults = [fault for name in names if name.lower() == "age" for fault in _odd_ages(columns[name], _place(path, rows, name))]
+    if faults:
+        more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+        raise CohortError("\n  ".join(faults[:NAMED]) + more)
+    sexes = {name: [SEXES.get(cell.lower(), cell) for cell in columns[name]] for name in names if name.lower() == "sex"}
+    columns |= sexes
+    return [{name: columns[name][at] for name in names if columns[name][at].lower() not in MISSING} for at in range(len(rows))]
+
+
+def _place(path: Path, rows: Sequence[Row], name: str) -> list[str]:
+    return [f"{path.name} line {row['#']}, column {name!r}" for row in rows]
+
+
+def _points(cells: list[str], where: Sequence[str]) -> list[str]:
+    """Decimal commas as points; three digits after a comma may also be thousands, which other cells of the column decide."""
+    numbers = [re.fullmatch(r"[+-]?([0-9]+),([0-9]+)", cell) for cell in cells]
+    if not any(numbers):
+        return cells
+    open_cells = [at for at, number in enumerate(numbers) if number and len(number[2]) == 3 and number[1] not in ("0", "00")]
+    sure = any(number and at not in open_cells for at, number in enumerate(numbers))
+    pointed = any(re.fullmatch(r"[+-]?[0-9]+\.[0-9]+", cell) for cell in cells)
+    if open_cells and (pointed or not sure):
+        cell = cells[open_cells[0]]
+        both = f"{cell.replace(',', '.')} or {cell.replace(',', '')}"
+        raise CohortError(f"{where[open_cells[0]]}: {cell!r} can be {both}; write it with a point")
+    return [cell.replace(",", ".") if number else cell for cell, number in zip(cells, numbers, strict=True)]
+
+
+def _odd_ages(cells: Sequence[str], where: Sequence[str]) -> list[str]:
+    faults = []
+    for cell, place in zip(cells, where, strict=True):
+        if cell.lower() in MISSING:
+            continue
+        number = re.fullmatch(r"[+-]?[0-9]{1,4}(\.[0-9]*)?", cell)
+        if number is None or not 0 <= float(cell) <= OLDEST or cell.startswith("-"):
+            faults.append(f"{place}: {cell!r} is no age in years (0 to {OLDEST}); mend it or leave it empty")
+    return faults
+
+
+def clean_cells(cells: Mapping[str, str], where: str) -> dict[str, str]:
+    """The covariates of one patient, whose decimal commas are known to be none; see ``clean_covariates``.
+
+    Raises:
+        CohortError: naming an age that cannot be.
+    """
+    faults = [
+        fault for name in cells if name.lower() == "age" for fault in _odd_ages([cells[name]], [f"{where}, column {name!r}"])
+    ]
+    if faults:
+        raise CohortError(faults[0])
+    given = {name: cell for name, cell in cells.items() if cell.lower() not in MISSING}
+    return given | {"sex": SEXES.get(given["sex"].lower(), given["sex"])} if "sex" in given else given

@@ -1,0 +1,138 @@
+"""Dates as people write them, and the day of a scan.
+
+The day of a scan is told, from the most exact place to the least, by::
+
+    sub-X/[ses-Y/]sub-X[_ses-Y]_scans.tsv     filename, acq_time
+    sub-X/sub-X_sessions.tsv                  session_id, acq_time
+    sessions.tsv                              participant_id, session_id, acq_time
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import Path
+
+from datamodules.cohort.records import scan_name
+from datamodules.files.tables import MISSING, CohortError, bids_id, read_rows, require_columns
+
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def parse_date(text: str, where: str) -> date | None:
+    """A date, or None where it is missing.
+
+    Read are ISO 8601 (2020-03-14, also with a time), 14.03.2020, 14-Mar-2020, 2020/03/14, and 14/03/2020 or 03/14/2020 where
+    only one of the two readings is a date.
+
+    Args:
+        text: What stands there.
+        where: File, row and column, for the message.
+
+    Raises:
+        CohortError: if the text is no date, or can be two.
+    """
+    if text.lower() in MISSING:
+        return None
+    try:
+        return datetime.fromisoformat(text).date()
+    except ValueError:
+        pass
+    day = re.split(r"[T ](?=[0-9]{1,2}:)", text)[0]
+    found = _readings(day)
+    if len(found) > 1:
+        both = " or ".join(one.isoformat() for one in found)
+        raise CohortError(f"{where}: {text!r} can be {both}; write YYYY-MM-DD")
+    if not found:
+        hint = ", a spreadsheet's day number" if re.fullmatch(r"[0-9]{5}(\.0*)?", text) else ""
+        raise CohortError(f"{where}: {text!r} is not a date{hint}; write YYYY-MM-DD")
+    return found[0]
+
+
+def _readings(text: str) -> list[date]:
+    """Every date that a text can mean, sorted."""
+    if match := re.fullmatch(r"([0-9]{4})[/.]([0-9]{1,2})[/.]([0-9]{1,2})", text):
+        wanted = [(int(match[1]), int(match[2]), int(match[3]))]
+    elif match := re.fullmatch(r"([0-9]{1,2})\.([0-9]{1,2})\.([0-9]{4})", text):
+        wanted = [(int(match[3]), int(match[2]), int(match[1]))]
+    elif match := re.fullmatch(r"([0-9]{1,2})[/-]([0-9]{1,2})[/-]([0-9]{4})", text):
+        year, first, second = int(match[3]), int(match[1]), int(match[2])
+        wanted = [(year, first, second), (year, second, first)]
+    elif (match := re.fullmatch(r"([0-9]{1,2})[ .-]+([A-Za-z]{3,9})[ .,-]+([0-9]{4})", text)) and match[2][
+        :3
+    ].lower() in MONTHS:
+        wanted = [(int(match[3]), MONTHS.index(match[2][:3].lower()) + 1, int(match[1]))]
+    else:
+        return []
+    found = set()
+    for year, month, day in wanted:
+        try:
+            found.add(date(year, month, day))
+        except ValueError:
+            continue
+    return sorted(found)
+
+
+class ScanDates:
+    """The day of every scan of a BIDS dataset; the table of all sessions is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        path = root / "sessions.tsv"
+        self.all_sessions: list[dict[str, str]] = []
+        if path.is_file():
+            self.all_sessions = read_rows(path)
+            require_columns(path, self.all_sessions, ("participant_id", "session_id"))
+
+    def of(self, patient: str, session: str, image: Path | None = None) -> date | None:
+        """The day of a scan, None where it is not told.
+
+        Args:
+            patient: ``sub-X``.
+            session: ``ses-Y``, or empty.
+            image: The T1w, where the row of another one in scans.tsv would do harm.
+
+        Raises:
+            CohortError: if a session has two rows, a text is no date, or two places differ by more than a day.
+        """
+        told = {"scans.tsv": self._from_scans(patient, session, image), "sessions.tsv": self._from_sessions(patient, session)}
+        days = {name: day for name, day in told.items() if day is not None}
+        if len(days) > 1 and abs((days["scans.tsv"] - days["sessions.tsv"]).days) > 1:
+            both = " and ".join(f"{day} in its {name}" for name, day in days.items())
+            raise CohortError(f"{scan_name(patient, session)} was scanned on {both}; mend the wrong one")
+        return next(iter(days.values()), None)
+
+    def _from_sessions(self, patient: str, session: str) -> date | None:
+        path = self.root / patient / f"{patient}_sessions.tsv"
+        if session and path.is_file():
+            rows = read_rows(path)
+            require_columns(path, rows, ("session_id",))
+        else:
+            path = self.root / "sessions.tsv"
+            rows = [row for row in self.all_sessions if bids_id(row, "participant_id", "sub-") == patient]
+        own = [row for row in rows if bids_id(row, "session_id", "ses-") == session]
+        if len(own) > 1 and len({row.get("acq_time", "") for row in own}) > 1:
+            lines = f"lines {own[0]['#']} and {own[1]['#']}"
+            raise CohortError(f"{path} {lines}: {session or patient} occurs twice; keep one row for each session")
+        return _acquired(own[0], path) if own else None
+
+    def _from_scans(self, patient: str, session: str, image: Path | None) -> date | None:
+        stem = f"{patient}_{session}" if session else patient
+        path = self.root / patient / session / f"{stem}_scans.tsv"
+        if not path.is_file():
+            return None
+        rows = read_rows(path)
+        require_columns(path, rows, ("filename",))
+        images = [row for row in rows if re.search(r"_T1w\.nii(\.gz)?$", row["filename"])]
+        own = [row for row in images if image is not None and Path(row["filename"]).name == image.name] or images
+        days = {day for row in own if (day := _acquired(row, path)) is not None}
+        if len(days) > 1:
+            raise CohortError(
+                f"{path} gives the T1w of {stem} {len(days)} dates ({', '.join(map(str, sorted(days)))}); keep one"
+            )
+        return next(iter(days), None)
+
+
+def _acquired(row: Mapping[str, str], path: Path) -> date | None:
+    return parse_date(row.get("acq_time", ""), f"{path.name} line {row['#']}, column 'acq_time'")

@@ -1,0 +1,141 @@
+"""Scans that are held back: ``qc.tsv`` says which, ``qc_accept.tsv`` which of them the user has looked at and accepted.
+
+Both stand in the cohort's folder, beside participants.tsv, or beside the cohort's table::
+
+    qc.tsv          patient session verdict reason detail ...     written by ``prepare``, and by ``check --hold``
+    qc_accept.tsv   patient session reason                        written by hand
+
+The first is made anew whenever scans are; the second is kept. Cohorts that ``adopt`` joins bring both along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datamodules.cohort.records import Cohort, Exclusion, scan_name
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns
+from datamodules.quality.limits import Judged
+
+VERDICTS = "qc.tsv"
+ACCEPTED = "qc_accept.tsv"
+ACCEPTED_COLUMNS = ("patient", "session", "reason")
+HELD = "held back by QC: "
+
+Key = tuple[str, str]
+
+
+def quality_folder(source: Path) -> Path:
+    """Where the two files of a cohort stand: its folder, the BIDS folder above a derivative, or a table's folder."""
+    if not source.is_dir():
+        return source.parent
+    above = (source, *source.resolve().parents[:2])
+    return next((place for place in above if (place / "participants.tsv").is_file()), source)
+
+
+def write_verdicts(folder: Path, keys: Sequence[Key], judged: Sequence[Judged], numbers: Sequence[Mapping[str, float]]) -> Path:
+    """Write qc.tsv, atomically.
+
+    Args:
+        folder: See ``quality_folder``.
+        keys: Patient and session of each scan.
+        judged: Their verdicts.
+        numbers: Their quality numbers, which become columns.
+    """
+    names = list(dict.fromkeys(name for one in numbers for name in one))
+    lines = ["\t".join(["patient", "session", "verdict", "reason", "detail", *names])]
+    for (patient, session), verdict, own in zip(keys, judged, numbers, strict=True):
+        cells = [f"{own[name]:.6g}" if own.get(name) == own.get(name) and name in own else "n/a" for name in names]
+        lines.append("\t".join([patient, session, verdict.verdict, verdict.reason, verdict.detail, *cells]))
+    path = folder / VERDICTS
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def read_held(folder: Path) -> dict[Key, tuple[str, str]]:
+    """Reason and detail of every scan that qc.tsv holds back; empty where there is no such file.
+
+    Raises:
+        CohortError: if the file cannot be read.
+    """
+    path = folder / VERDICTS
+    if not path.is_file():
+        return {}
+    rows = read_rows(path)
+    require_columns(path, rows, ("patient", "session", "verdict", "reason"))
+    return {_key(row): (row["reason"], row.get("detail", "")) for row in rows if row["verdict"] == "held"}
+
+
+def read_accepted(folder: Path) -> dict[Key, str]:
+    """The user's reason for every scan that qc_accept.tsv accepts; empty where there is no such file.
+
+    Raises:
+        CohortError: if the file cannot be read, or a row gives no reason.
+    """
+    path = folder / ACCEPTED
+    if not path.is_file():
+        return {}
+    rows = read_rows(path)
+    if not rows:
+        return {}
+    require_columns(path, rows, ("patient", "reason"))
+    for row in rows:
+        if not row["patient"] or not row["reason"]:
+            wanted = "a patient and a reason, for example: looked at, cut outside of the brain"
+            raise CohortError(f"{path} line {row['#']}: each row needs {wanted}")
+    return {_key(row): row["reason"] for row in rows}
+
+
+def join_verdicts(sources: Sequence[Path], folder: Path) -> None:
+    """Write the verdicts and acceptances of several cohorts as those of one; no file that none of them has.
+
+    Raises:
+        CohortError: if a file cannot be read.
+    """
+    places = [quality_folder(source) for source in sources]
+    for name, columns in ((VERDICTS, ("patient", "session", "verdict", "reason", "detail")), (ACCEPTED, ACCEPTED_COLUMNS)):
+        rows = [row for place in places if (place / name).is_file() for row in read_rows(place / name)]
+        if rows:
+            lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
+            write_text(folder / name, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def without_held(cohort: Cohort) -> Cohort:
+    """The cohort without the scans that are held back; what was accepted, and what was accepted in vain, becomes a remark.
+
+    Raises:
+        CohortError: if a file cannot be read, or no scan is left.
+    """
+    folder = quality_folder(cohort.source)
+    held, accepted = read_held(folder), read_accepted(folder)
+    if not held and not accepted:
+        return cohort
+    names = {_bare((scan.patient, scan.session)): scan for scan in cohort.scans}
+    taken = {_bare(key) for key in accepted}
+    out = [
+        Exclusion(scan.patient, scan.session, f"{HELD}{reason}", detail)
+        for key, (reason, detail) in held.items()
+        if (scan := names.get(_bare(key))) is not None and _bare(key) not in taken
+    ]
+    left = cohort.without(out) if out else cohort
+    if not left.scans:
+        raise CohortError(f"{folder / VERDICTS} holds back every usable scan; look at them, then accept them in {ACCEPTED}")
+    remarks = []
+    known = {_bare(key) for key in held}
+    if used := sorted(scan_name(*key) for key in held if _bare(key) in taken):
+        remarks.append(f"accepted in {ACCEPTED} although beyond a limit: {', '.join(used)}")
+    if vain := sorted(scan_name(*key) for key in accepted if _bare(key) not in known):
+        remarks.append(f"{ACCEPTED} names scans that are not held back: {', '.join(vain)}")
+    return replace(left, remarks=(*left.remarks, *remarks))
+
+
+def _key(row: Mapping[str, str]) -> Key:
+    return row["patient"], row.get("session", "")
+
+
+def _bare(key: Key) -> Key:
+    """Patient and session without prefixes, so that files written by hand may leave them out."""
+    patient, session = key
+    return bids_id({"id": patient}, "id", "sub-"), bids_id({"id": session}, "id", "ses-")

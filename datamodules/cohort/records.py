@@ -1,0 +1,200 @@
+"""Which scans are there, which can be used, and with which label.
+
+A cohort is a BIDS-like folder or one plain table. Scans that cannot be used are excluded with a reason and counted by scan and
+by patient (``datamodules.cohort.eligibility``); every exclusion is counted.
+Dates: ``days`` counts from the scan to the EDSS assessment, so 0 ... 183 means assessed within six months after the scan
+(Coll et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from datamodules.files.tables import CohortError
+
+NO_SCAN = "no T1w in MNI152 space"
+"""Reason for a patient of whom no scan was found; counted as a patient, not as a scan."""
+
+
+def scan_name(patient: str, session: str) -> str:
+    """``patient`` or ``patient/session``."""
+    return f"{patient}/{session}" if session else patient
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How an EDSS score becomes a class."""
+
+    threshold: float = 3.0
+    """A scan is positive when its EDSS is at least this."""
+    min_days: int = 0
+    """Earliest assessment, in days after the scan; negative allows one before the scan."""
+    max_days: int = 183
+    """Latest assessment, in days after the scan."""
+    undated: Literal["exclude", "keep"] = "exclude"
+    """What happens to a scan whose time to the assessment is unknown."""
+    source: str = ""
+    """Which edss_source counts, for example clinician; 'any' allows several in one study, empty refuses a mixture."""
+    relapse_days: int = 0
+    """An EDSS within so many days after the onset of a relapse does not count; 0: relapses are not looked at."""
+
+    def __post_init__(self) -> None:
+        if self.undated not in ("exclude", "keep"):
+            raise CohortError(f"label.undated is {self.undated!r}; it can be 'exclude' or 'keep'")
+        if not 0 < self.threshold <= 10:
+            raise CohortError(f"label.threshold is {self.threshold}; an EDSS threshold lies in (0, 10], for example 3.0")
+        if self.min_days > self.max_days:
+            raise CohortError(f"label.min_days {self.min_days} is later than label.max_days {self.max_days}")
+        if self.relapse_days < 0:
+            raise CohortError(f"label.relapse_days is {self.relapse_days}; give a number of days, or 0 for no such rule")
+        object.__setattr__(self, "source", self.source.strip().casefold())
+
+    def positive(self, edss: float) -> int:
+        """1 where the score is at or above the threshold, else 0."""
+        return int(edss >= self.threshold)
+
+    def takes_source(self, source: str) -> bool:
+        """Whether an assessment of this source can count."""
+        return self.source in ("", "any", source)
+
+    def after_relapse(self, since: int | None) -> bool:
+        """Whether an assessment so many days after the onset of a relapse is too close to it; an unknown time is not."""
+        return self.relapse_days > 0 and since is not None and 0 <= since <= self.relapse_days
+
+
+@dataclass(frozen=True)
+class Score:
+    """One EDSS assessment of a patient; ``days`` counts from the scan, None where a date is missing.
+
+    ``source`` says who gave it (clinician, patient, ...), ``since_relapse`` counts days from the last known onset of a relapse.
+    """
+
+    edss: str
+    days: int | None
+    source: str = ""
+    since_relapse: int | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One T1w + FLAIR pair of one patient at one session, with its label."""
+
+    patient: str
+    session: str
+    t1w: Path
+    flair: Path
+    edss: float
+    days: int | None
+    label: int
+    mask: Path | None = None
+    labels: Path | None = None
+    dialect: str = "freesurfer"
+    covariates: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+    @property
+    def site(self) -> str:
+        """The site, or an empty text where it is unknown."""
+        return self.covariates.get("site", "")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scan as it was found, before its files and its score are judged. ``where`` names file and row for messages."""
+
+    patient: str
+    session: str
+    t1w: Path | None
+    flair: Path | None
+    score: Score | None
+    where: str
+    mask: Path | None = None
+    labels: Path | None = None
+    dialect: str = "freesurfer"
+    covariates: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """A scan that is not used, and why; ``detail`` holds the value at fault, ``label`` the class where it is known."""
+
+    patient: str
+    session: str
+    reason: str
+    detail: str = ""
+    label: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The scans that are used, those that are not, and remarks that a user should read."""
+
+    source: Path
+    rule: LabelRule
+    scans: tuple[Scan, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Names of the patients with a usable scan, sorted."""
+        return tuple(sorted({scan.patient for scan in self.scans}))
+
+    def without(self, broken: Iterable[Exclusion]) -> Cohort:
+        """The cohort with further scans excluded."""
+        labels = {(scan.patient, scan.session): scan.label for scan in self.scans}
+        broken = tuple(replace(one, label=labels.get((one.patient, one.session), one.label)) for one in broken)
+        gone = {(one.patient, one.session) for one in broken}
+        kept = tuple(scan for scan in self.scans if (scan.patient, scan.session) not in gone)
+        return replace(self, scans=kept, exclusions=(*self.exclusions, *broken))
+
+    def flow(self) -> dict[str, object]:
+        """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
+        seen: tuple[Scan | Exclusion, ...] = (*self.scans, *self.exclusions)
+        reasons: dict[str, list[Exclusion]] = {}
+        for one in self.exclusions:
+            reasons.setdefault(one.reason, []).append(one)
+        return {
+            "found": {
+                "scans": sum(not _scanless(one) for one in seen),
+                "patients": len({one.patient for one in seen}),
+                "positive_scans": sum(one.label == 1 for one in seen),
+            },
+            "excluded": [
+                {
+                    "reason": reason,
+                    "scans": sum(not _scanless(one) for one in ones),
+                    "patients": len({one.patient for one in ones}),
+                    "positive_scans": sum(one.label == 1 for one in ones),
+                    "who": [{"patient": o.patient, "session": o.session, "detail": o.detail} for o in ones],
+                }
+                for reason, ones in reasons.items()
+            ],
+            "used": {
+                "scans": len(self.scans),
+                "patients": len(self.patients),
+                "positive_scans": sum(scan.label for scan in self.scans),
+            },
+            "remarks": list(self.remarks),
+        }
+
+
+def _scanless(one: Scan | Exclusion) -> bool:
+    return isinstance(one, Exclusion) and one.reason == NO_SCAN

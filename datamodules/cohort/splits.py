@@ -1,0 +1,197 @@
+"""Patients are split once, into a file with a hash; every load checks it.
+
+Fold k tests part k, tunes on part (k + 1) mod K and trains on the rest. Parts are balanced by the patient's label and, within
+it, by the number of scans. A patient's label, for this purpose, is that of the last session by name (ses-2 before ses-10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.cohort.records import Scan, scan_name
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import read_rows, require_columns
+
+FOLDS = 7
+LEAST_FOLDS = 3
+PARTITIONS = ("train", "tuning", "internal_test")
+
+
+class SplitError(ValueError):
+    """A split that would let a patient leak, or that does not belong to the cohort."""
+
+
+class TooFewPatientsError(SplitError):
+    """A cohort in which a class has fewer patients than there are folds."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which part each patient belongs to."""
+
+    part: dict[str, int]
+    folds: int
+    seed: int
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the number of folds and of every patient's part."""
+        text = f"{self.folds}\n" + "".join(f"{patient}\t{part}\n" for patient, part in sorted(self.part.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def partitions(self, fold: int, patients: Sequence[str]) -> dict[str, np.ndarray]:
+        """Rows of the scans of each partition.
+
+        Args:
+            fold: The test part, 0 ... folds - 1.
+            patients: The patient of each scan, in cohort order.
+
+        Returns:
+            Rows (int64, ascending) for ``train``, ``tuning`` and ``internal_test``.
+
+        Raises:
+            SplitError: if the fold does not exist, or a patient stands in no part.
+        """
+        if not 0 <= fold < self.folds:
+            raise SplitError(f"fold {fold} does not exist; folds are 0 to {self.folds - 1}")
+        strangers = sorted(set(patients) - set(self.part))
+        if strangers:
+            raise SplitError(f"patient {strangers[0]} stands in no part of the split ({len(strangers)} such patients)")
+        part = np.array([self.part[patient] for patient in patients])
+        test, tuning = part == fold, part == (fold + 1) % self.folds
+        chosen = {"train": ~test & ~tuning, "tuning": tuning, "internal_test": test}
+        return {name: np.flatnonzero(chosen[name]) for name in PARTITIONS}
+
+
+def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS) -> Splits:
+    """Deal patients out to the parts: shuffled by seed, label by label, those with more scans first.
+
+    Raises:
+        TooFewPatientsError: if a class has fewer patients than there are folds.
+        SplitError: if folds or seed make no split.
+    """
+    if folds < LEAST_FOLDS:
+        raise SplitError(f"{folds} folds make no split; {LEAST_FOLDS} or more leave a part each for training, tuning and test")
+    if seed < 0:
+        raise SplitError(f"split_seed is {seed}; give 0 or more")
+    label, count = _patient_labels(scans)
+    _check_classes(Counter("positive" if value else "negative" for value in label.values()), folds)
+    rng = np.random.default_rng(seed)
+    order = [sorted(label)[i] for i in rng.permutation(len(label))]
+    order.sort(key=lambda patient: (label[patient], -count[patient]))
+    shuffled_parts = rng.permutation(folds)
+    return Splits({patient: int(shuffled_parts[i % folds]) for i, patient in enumerate(order)}, folds, seed)
+
+
+def _check_classes(patients: Counter[str], folds: int) -> None:
+    short = [f"{patients[name]} {name}" for name in ("negative", "positive") if patients[name] < folds]
+    if not short:
+        return
+    told = f"{' and '.join(short)} patients cannot fill {folds} folds, each needs one"
+    least = min(patients["negative"], patients["positive"])
+    if least < LEAST_FOLDS:
+        raise TooFewPatientsError(
+            f"{told}; {folds} of each class are needed, or {LEAST_FOLDS} of each with --folds {LEAST_FOLDS}"
+        )
+    raise TooFewPatientsError(f"{told}; use fewer --folds or more patients: --folds {least} is possible")
+
+
+def _patient_labels(scans: Sequence[Scan]) -> tuple[dict[str, int], Counter[str]]:
+    latest = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
+    return latest, Counter(scan.patient for scan in scans)
+
+
+def write_splits(path: Path, splits: Splits, scans: Sequence[Scan], cohort_hash: str) -> None:
+    """Write ``splits.tsv`` (one row a scan) and, beside it, ``splits.json`` (seed, folds, hashes)."""
+    rows = "".join(f"{s.patient}\t{s.session}\t{s.label}\t{splits.part[s.patient]}\n" for s in scans)
+    facts = {"folds": splits.folds, "seed": splits.seed, "cohort_hash": cohort_hash, "split_hash": splits.hash}
+    write_text(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
+    write_text(path, "patient\tsession\tlabel\tpart\n" + rows)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What stands beside ``splits.tsv``: folds, seed, cohort_hash, split_hash.
+
+    Raises:
+        SplitError: if the file is missing or damaged.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        facts = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SplitError(f"{beside} is missing; restore it, or use another STUDY") from None
+    except ValueError as error:
+        raise SplitError(f"{beside} is damaged ({error}); restore it, or use another STUDY") from None
+    kinds = {"folds": int, "seed": int, "cohort_hash": str, "split_hash": str}
+    wrong = [name for name, kind in kinds.items() if not isinstance(facts, dict) or not isinstance(facts.get(name), kind)]
+    if wrong:
+        raise SplitError(f"{beside} has no valid {wrong[0]!r}; restore it, or use another STUDY")
+    return dict(facts)
+
+
+def load_splits(path: Path, scans: Sequence[Scan]) -> Splits:
+    """Read a split and check all that must hold.
+
+    Each patient stands in one part only, each scan of the cohort stands in the table with its label and no other does, each
+    part holds both classes, and the hash is the one that was written.
+
+    Raises:
+        SplitError: naming the patient, scan or part at fault.
+    """
+    rows = read_rows(path)
+    require_columns(path, rows, ("patient", "session", "label", "part"))
+    facts = read_facts(path)
+    parts: dict[str, set[int]] = defaultdict(set)
+    for row in rows:
+        parts[row["patient"]].add(_part(path, row, facts["folds"]))
+    for patient, where in parts.items():
+        if len(where) > 1:
+            told = " and ".join(map(str, sorted(where)))
+            raise SplitError(f"{path}: patient {patient} stands in parts {told}: a leak; restore the file")
+    _check_scans(path, rows, scans)
+    splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"])
+    _check_parts(path, splits, scans)
+    if splits.hash != facts["split_hash"]:
+        told = f"hash {splits.hash[:12]}, made {facts['split_hash'][:12]}"
+        raise SplitError(f"{path} is not the split that was made ({told}); restore it, or use another STUDY")
+    return splits
+
+
+def _part(path: Path, row: Mapping[str, str], folds: int) -> int:
+    if not (row["part"].isascii() and row["part"].isdigit() and int(row["part"]) < folds):
+        raise SplitError(f"{path} line {row['#']}: part {row['part']!r} does not exist; parts are 0 to {folds - 1}")
+    return int(row["part"])
+
+
+def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[Scan]) -> None:
+    listed = Counter((row["patient"], row["session"]) for row in rows)
+    twice = [key for key, count in listed.items() if count > 1]
+    if twice:
+        raise SplitError(f"{path}: scan {scan_name(*twice[0])} stands there twice; restore the file")
+    ours = {(scan.patient, scan.session): scan.label for scan in scans}
+    gone, new = set(listed) - set(ours), set(ours) - set(listed)
+    for keys, told in ((new, "is in the cohort but not in"), (gone, "is not in the cohort but in")):
+        if keys:
+            count = f" ({len(keys)} such scans)" if len(keys) > 1 else ""
+            raise SplitError(f"scan {scan_name(*min(keys))} {told} {path}{count}; the cohort changed: use another STUDY")
+    for row in rows:
+        label = ours[row["patient"], row["session"]]
+        if row["label"] != str(label):
+            name = scan_name(row["patient"], row["session"])
+            raise SplitError(f"{path}: scan {name} has label {row['label']}, in the cohort {label}; use another STUDY")
+
+
+def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan]) -> None:
+    label, _ = _patient_labels(scans)
+    for part in range(splits.folds):
+        classes = {label[patient] for patient, where in splits.part.items() if where == part}
+        if classes != {0, 1}:
+            raise SplitError(f"{path}: part {part} holds {len(classes)} of the 2 classes of patients; restore the file")

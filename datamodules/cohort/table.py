@@ -1,0 +1,109 @@
+"""A cohort as one plain table, read and written.
+
+Columns: ``patient``, ``t1w``, ``flair``, ``edss``; optional are
+
+- ``session``, for repeated scans;
+- ``days`` from scan to EDSS, or ``scan_date`` and ``edss_date``;
+- ``mask`` (brain mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``);
+- ``edss_source`` (clinician, patient, ...), ``relapse_date`` or ``days_since_relapse`` (last onset before the EDSS);
+- any covariates (``age``, ``sex``, ``site``, ...).
+
+Paths are relative to the table. ``label`` follows from ``edss`` and is not read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+
+from datamodules.cohort.covariates import clean_covariates
+from datamodules.cohort.dates import parse_date
+from datamodules.cohort.records import Candidate, Score
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns
+
+PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
+DATE_COLUMNS = ("scan_date", "edss_date", "relapse_date")
+TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH_COLUMNS, *DATE_COLUMNS)
+"""Columns with a meaning of their own; any other is a covariate."""
+
+
+def read_table(path: Path) -> list[Candidate]:
+    """Candidates from one plain table.
+
+    Raises:
+        CohortError: if a column or a patient's name is missing, or if a number or a date cannot be understood.
+    """
+    rows = read_rows(path)
+    require_columns(path, rows, ("patient", "t1w", "flair", "edss"))
+    names = [name for name in rows[0] if name not in (*TABLE_COLUMNS, "#")]
+    covariates = clean_covariates(path, rows, names)
+    return [_candidate(path, row, own) for row, own in zip(rows, covariates, strict=True)]
+
+
+def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]) -> Candidate:
+    where = f"{path.name} line {row['#']}"
+    if row["patient"].lower() in MISSING:
+        raise CohortError(f"{path} line {row['#']}: no patient; each row needs one, repeated scans repeat the name")
+    given = {name: value for name, value in row.items() if value.lower() not in MISSING}
+    files = {name: path.parent / given[name] if name in given else None for name in PATH_COLUMNS}
+    dialect = given.get("dialect", "freesurfer")
+    return Candidate(
+        patient=row["patient"],
+        session=given.get("session", ""),
+        t1w=files["t1w"],
+        flair=files["flair"],
+        score=_score(row, where),
+        where=where,
+        mask=files["mask"],
+        labels=files["labels"],
+        dialect=str(path.parent / dialect) if dialect.endswith(".tsv") else dialect.lower(),
+        covariates=covariates,
+    )
+
+
+def _score(row: Mapping[str, str], where: str) -> Score:
+    days = parse_days(row.get("days", ""), where)
+    told: dict[str, date | None] = {}
+    for name in DATE_COLUMNS:
+        told[name] = parse_date(row.get(name, ""), f"{where}, column {name!r}")
+    scanned, assessed, onset = (told[name] for name in DATE_COLUMNS)
+    if scanned and assessed:
+        counted = (assessed - scanned).days
+        if days is not None and days != counted:
+            raise CohortError(f"{where}: days is {days}, but {assessed} is {counted} days after {scanned}; mend one")
+        days = counted
+    source = row.get("edss_source", "").casefold()
+    since = parse_days(row.get("days_since_relapse", ""), f"{where}, column 'days_since_relapse'")
+    if onset and assessed and onset <= assessed:
+        since = (assessed - onset).days
+    return Score(row["edss"], days, "" if source in MISSING else source, since)
+
+
+def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates as a table that ``read_table`` reads; paths are absolute, images stay where they are.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    names = sorted({name for one in candidates for name in one.covariates})
+    header = ["patient", "session", "edss", "days", *PATH_COLUMNS, "dialect", *names]
+    rows = [header, *(_cells(one, names) for one in candidates)]
+    write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+
+
+def _cells(one: Candidate, names: Sequence[str]) -> list[str]:
+    files = [os.path.abspath(path) if path else "" for path in (one.t1w, one.flair, one.mask, one.labels)]  # noqa: PTH100
+    days = "" if one.score is None or one.score.days is None else str(one.score.days)
+    own = [one.covariates.get(name, "") for name in names]
+    return [
+        one.patient,
+        one.session,
+        one.score.edss if one.score else "",
+        days,
+        *files,
+        one.dialect if one.labels else "",
+        *own,
+    ]

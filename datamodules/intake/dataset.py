@@ -1,0 +1,45 @@
+"""What a public dataset is, and what all readers of one need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from datamodules.cohort.records import Candidate
+from datamodules.files.tables import CohortError
+
+
+@dataclass(frozen=True)
+class PublicDataset:
+    """One dataset: its words, and the function that lists its scans."""
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    prepared: bool
+    """Whether the scans lie in MNI152 space; otherwise they are raw."""
+    note: str
+    """What a user must know of the dates."""
+    read: Callable[[Path], list[Candidate]]
+
+
+def only_file(folder: Path, pattern: str, what: str) -> Path:
+    """The one file below a folder whose name fits; links to folders are not followed.
+
+    Raises:
+        CohortError: if there is none, or more than one.
+    """
+    found = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    if len(found) != 1:
+        listed = f"{len(found)}: {', '.join(str(path.relative_to(folder)) for path in found[:4])}" if found else "none"
+        raise CohortError(f"{folder} should hold one {what} ({pattern}), found {listed}; give the dataset's unpacked folder")
+    return found[0]
+
+
+def unmatched(scans: Sequence[Candidate], rows: Mapping[tuple[str, str], str]) -> list[Candidate]:
+    """Rows of a clinical table that have no scan, as candidates without files; ``rows`` says where each stands."""
+    there = {(one.patient, one.session) for one in scans}
+    lost = {name: where for name, where in rows.items() if name not in there}
+    return [Candidate(patient, session, None, None, None, where) for (patient, session), where in lost.items()]

@@ -1,0 +1,1 @@
+"""A prepared scan's quality: measures and limits."""

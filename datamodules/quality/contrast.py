@@ -1,0 +1,101 @@
+"""Is a T1w a T1w? White matter is brighter than cortex in T1w; in FLAIR it is not, or less so."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+
+from datamodules.files.float16 import to_single
+from regions.atlas import template_on
+from regions.catalog import CORTEX, VENTRICLES, WHITE_MATTER, Region
+from regions.grid import Grid
+
+LEAST_VOXELS = 50
+"""Fewer voxels of a tissue than this say nothing."""
+ENOUGH_VOXELS = 30_000
+"""Of more tissue or fluid than this every n-th voxel is looked at; medians of so many are known to 0.01 standard deviations."""
+FLUID_PERCENTILE = 20
+LOOKS_SWAPPED = -0.25
+"""Below this the two images look swapped. Chosen on two real scans and about 150 phantoms, which had 0.3 and 0.6 and more;
+three real scans looked at afterwards had 0.3 and more too. A pair of weak contrast can pass unnoticed."""
+
+
+def contrast_order(t1w: NDArray[Any], flair: NDArray[Any], brain: NDArray[np.bool_], grid: Grid) -> float:
+    """White minus gray matter in T1w, less the same in FLAIR, each in standard deviations of both tissues.
+
+    The tissues are those of the template. Voxels of either that are as dark as the ventricles in one of the images are left
+    out: sulci that are wide for the template would otherwise darken the cortex of both images alike. Swapping the images
+    changes the sign and nothing else.
+
+    Args:
+        t1w: (I, J, K), any unit.
+        flair: (I, J, K), the same voxels.
+        brain: (I, J, K) bool.
+        grid: Where the voxels lie, MNI152 space.
+
+    Returns:
+        Positive for a pair that is what it is called, nan where a tissue has too few voxels or one value only.
+    """
+    tissue, is_white, fluid = _tissues(grid)
+    inside = brain.reshape(-1)
+    kept, fluid = inside.take(tissue), fluid[inside.take(fluid)]
+    if min(_sizes(is_white, kept)) < LEAST_VOXELS or fluid.size < LEAST_VOXELS:
+        return float("nan")
+    flat = t1w.reshape(-1), flair.reshape(-1)
+    images = [_float32(image.take(tissue)) for image in flat]
+    for image, whole in zip(images, flat, strict=True):
+        kept &= image > np.percentile(_float32(whole.take(fluid)), FLUID_PERCENTILE)
+    if min(_sizes(is_white, kept)) < LEAST_VOXELS:
+        return float("nan")
+    is_white = is_white[kept]
+    images = [image[kept] for image in images]
+    spreads = [float(image.std(dtype=np.float64)) for image in images]
+    if min(spreads) == 0:
+        return float("nan")
+    first, second = (
+        float(_median(image[is_white]) - _median(image[~is_white])) / spread
+        for image, spread in zip(images, spreads, strict=True)
+    )
+    return first - second
+
+
+def _sizes(is_white: NDArray[np.bool_], kept: NDArray[np.bool_]) -> tuple[int, int]:
+    """How many of the voxels that are kept are white, and how many are not."""
+    white = int(np.count_nonzero(is_white & kept))
+    return white, int(np.count_nonzero(kept)) - white
+
+
+def _median(values: NDArray[np.float32]) -> np.float32:
+    """The median of (n,) values, n > 0, as ``numpy.median`` gives it, which takes several times as long."""
+    half = values.size // 2
+    ordered = np.partition(values, half)
+    upper: np.float32 = ordered[half]
+    return upper if values.size % 2 else (ordered[:half].max() + upper) / np.float32(2)
+
+
+def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    return to_single(values) if values.dtype == np.float16 else values.astype(np.float32)
+
+
+@lru_cache(maxsize=2)
+def _tissues(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[np.intp]]:
+    """Flat indices into a volume: of deep white matter and cortex together, which of them are white, and of the ventricles.
+
+    White matter is the template's without its outermost 3 mm (at least one voxel).
+    """
+    labels = template_on(grid)
+    white = Region("white", WHITE_MATTER, "", "").select(labels)
+    deep = np.asarray(binary_erosion(white, iterations=max(int(3 / min(grid.spacing)), 1)))
+    fluid = Region("fluid", VENTRICLES, "", "").select(labels)
+    tissue, fluid_at = (_enough(one) for one in (deep | Region("gray", CORTEX, "", "").select(labels), fluid))
+    return tissue, deep.reshape(-1)[tissue], fluid_at
+
+
+def _enough(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Flat indices of a mask's voxels, of every n-th where they are many."""
+    places = np.flatnonzero(mask)
+    return places[:: max(places.size // ENOUGH_VOXELS, 1)]

@@ -1,0 +1,1 @@
+"""Prepared volumes on disk: made once, found by content, shared by all."""

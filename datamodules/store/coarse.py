@@ -1,0 +1,121 @@
+"""Prepared volumes on larger voxels, by averaging: what a cheap control experiment trains on.
+
+Beside a store's ``volumes/`` lie ``averaged-<factor>/volumes/<key>/image.npy`` (+ ``labels.npy``), made once.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.files.atomic import locked, write_atomically
+from datamodules.store.prepare import TINY
+from datamodules.store.store import PreparedCohort
+from regions.grid import Grid
+
+
+def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[int, int], None] | None = None) -> PreparedCohort:
+    """The same scans on voxels of about ``spacing_mm``; the cohort itself where its voxels are as large already.
+
+    Args:
+        prepared: Volumes of a cohort.
+        spacing_mm: Wanted side of a voxel; whole numbers of voxels are put together, so the side comes as near as it can.
+        on_scan: Called with (done, to do) after each scan.
+
+    Raises:
+        ValueError: if ``spacing_mm`` is not positive.
+        OSError: if the store cannot be written.
+    """
+    if spacing_mm <= 0:
+        raise ValueError(f"spacing is {spacing_mm:g} mm; give a positive size, for example 3")
+    factor = round(spacing_mm / float(np.mean(prepared.grid.spacing)))
+    if factor < 2:
+        return prepared
+    folder = prepared.folder / f"averaged-{factor}"
+    todo = [row for row, key in enumerate(prepared.keys) if not (folder / "volumes" / key / "image.npy").is_file()]
+    for done, row in enumerate(todo, start=1):
+        _make(prepared, row, factor, folder)
+        if on_scan:
+            on_scan(done, len(todo))
+    return PreparedCohort(folder, coarse_grid(prepared.grid, factor), prepared.keys)
+
+
+def coarse_grid(grid: Grid, factor: int) -> Grid:
+    """The grid whose voxels are ``factor`` voxels of another wide; the last ones may reach beyond it."""
+    shape = tuple(-(-side // factor) for side in grid.shape)
+    affine = np.diag([*(np.array(grid.spacing) * factor), 1.0])
+    affine[:3, 3] = np.array(grid.origin) + (factor - 1) / 2 * np.array(grid.spacing)
+    return Grid.of(shape, affine)
+
+
+def _make(prepared: PreparedCohort, row: int, factor: int, folder: Path) -> None:
+    key = prepared.keys[row]
+    target = folder / "volumes" / key
+    with locked(folder / "locks" / key):
+        if (target / "image.npy").is_file():
+            return
+        partial = target.with_name(f".{key}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        fine = prepared.folder / "volumes" / key
+        arrays: dict[str, npt.NDArray[Any]] = {"image": averaged(np.asarray(prepared.image(row)), factor)}
+        if (fine / "labels.npy").is_file():
+            arrays["labels"] = commonest(np.asarray(prepared.labels(row)), factor)
+        for name, array in arrays.items():
+            _save(partial / f"{name}.npy", array)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    write_atomically(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
+    """The voxels of every coarse voxel as a last axis: (..., I, J, K) -> (..., I', J', K', factor**3), zero-padded."""
+    sides = volume.shape[-3:]
+    pad = [(0, 0)] * (volume.ndim - 3) + [(0, -side % factor) for side in sides]
+    whole = np.pad(volume, pad)
+    lead = whole.shape[:-3]
+    i, j, k = (side // factor for side in whole.shape[-3:])
+    split = whole.reshape(*lead, i, factor, j, factor, k, factor)
+    n = len(lead)
+    order = (*range(n), n, n + 2, n + 4, n + 1, n + 3, n + 5)
+    return split.transpose(order).reshape(*lead, i, j, k, factor**3)
+
+
+def averaged(image: npt.NDArray[np.float16], factor: int) -> npt.NDArray[np.float16]:
+    """Mean over the brain voxels of each block; a block of which less than half is brain is outside, exactly zero.
+
+    Args:
+        image: (C, I, J, K) float16, exactly zero outside the brain and nowhere else.
+        factor: Voxels a side that are put together.
+
+    Returns:
+        (C, I', J', K') float16 with the same promise.
+    """
+    blocks = _blocks(image, factor)
+    inside = (blocks != 0).any(axis=0)
+    count = inside.sum(axis=-1)
+    total = blocks.sum(axis=-1, dtype=np.float32)
+    mean = np.where(count * 2 >= factor**3, total / np.maximum(count, 1), 0).astype(np.float16)
+    brain = count * 2 >= factor**3
+    mean[(mean == 0) & brain] = TINY
+    return np.asarray(mean, dtype=np.float16)
+
+
+def commonest(labels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
+    """The commonest label of each block, the one found first among equals: (I, J, K) uint8 -> (I', J', K') uint8."""
+    blocks = np.moveaxis(_blocks(labels, factor), -1, 0)
+    most = np.zeros(blocks.shape[1:], dtype=np.int16)
+    best = blocks[0].copy()
+    for candidate in blocks:
+        count = (blocks == candidate).sum(axis=0, dtype=np.int16)
+        better = count > most
+        best[better], most[better] = candidate[better], count[better]
+    return best

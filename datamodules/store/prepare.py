@@ -1,0 +1,302 @@
+"""From the files of one scan to a prepared volume: the deterministic steps, in one place.
+
+The order of steps, for every scan and every input alike::
+
+    read as stored -> same space? -> RAS+ -> the study's grid (crop or pad, never interpolate) -> float32 z-score within the
+    brain -> zero outside the brain -> float16
+
+Turning, cropping and padding are those of TorchIO's ``ToCanonical``, ``Crop`` and ``Pad``, made in one copy.
+
+What comes after this, per batch, stands in ``datamodules.batches.augmentation``: random changes for training data only,
+then the region step. Inside the brain a prepared voxel is never exactly zero, outside it always is, so the brain mask needs no second array.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import apply_orientation
+
+from datamodules.cohort.records import Scan
+from datamodules.files.float16 import to_half
+from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, read_stored, turned_grid
+from datamodules.quality.contrast import LOOKS_SWAPPED, contrast_order
+from regions.atlas import load_template, template_dice
+from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
+from regions.labels import DIALECTS, to_scheme
+
+CODE_VERSION = 2
+"""Raised whenever prepared volumes change, so that older ones are made anew."""
+
+CHANNELS = ("t1w", "flair")
+TINY = np.float16(6e-8)
+SLAB = 2**17
+"""Voxels normalised at once."""
+BLOCK = (6, 96)
+"""Rows, and voxels of each, that are turned at once; of a dozen sizes the one that took least time."""
+LEAST_OVERLAP = 0.5
+CHECKED_CONTRAST = ("contrast", "checked")
+"""A covariate, of a patient or a scan, that says: somebody looked, T1w and FLAIR are what they are called."""
+LARGEST_ML = 2500
+"""The template's brain has 1857 ml; a head that still has its skull and skin is twice as large."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One scan on the study's grid: image (2, I, J, K) float16, labels (I, J, K) uint8 or None.
+
+    Beside them the brain's volume in ml, and the Dice overlap of the brain with the template's. A brain that was registered
+    without scaling overlaps by 0.7 to 0.8, an affinely registered one by more than 0.9, one outside MNI152 space by far less.
+    """
+
+    image: npt.NDArray[np.float16]
+    labels: npt.NDArray[np.uint8] | None
+    brain_ml: float
+    template_dice: float
+
+
+def study_grid(paths: Sequence[Path], margin_mm: float = 6.0, grid_of: Callable[[Path], Grid] = canonical_grid) -> Grid:
+    """The grid on which a study's volumes are stored: the voxels that most scans have, cut or extended to the template brain.
+
+    Args:
+        paths: One image of each scan; only headers are read, and those that cannot be used have no say.
+        margin_mm: Room around the template brain.
+        grid_of: The RAS+ grid of an image.
+
+    Returns:
+        The commonest grid, the first of equally common ones. Scans of other shapes whose voxels lie on its lattice, such as
+        those of several cohorts at 1 mm, are cropped and padded to it (``to_grid``); others are refused there by name.
+
+    Raises:
+        ScanError: if no header can be used; the error is that of the first.
+    """
+    found: Counter[Grid] = Counter()
+    errors: list[ScanError] = []
+    for path in paths:
+        try:
+            grid = _around_template(grid_of(path), margin_mm)
+            found[next((one for one in found if _coincide(one, grid)), grid)] += 1
+        except SpaceError as error:
+            errors.append(ScanError(f"{path}: {error}"))
+        except ScanError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0] if errors else ScanError("no scan to take a grid from")
+    return found.most_common(1)[0][0]
+
+
+def _coincide(one: Grid, other: Grid) -> bool:
+    return one.shape == other.shape and space_gap_mm(one.shape, one.affine, other.affine) <= TOLERANCE_MM
+
+
+def _around_template(own: Grid, margin_mm: float) -> Grid:
+    """The voxels of a scan's lattice that reach around the template's brain; the same for all scans on one lattice."""
+    _, template = load_template()
+    shape, origin = [], []
+    for axis in range(3):
+        spacing = own.spacing[axis]
+        low = template.origin[axis] - margin_mm + TOLERANCE_MM
+        high = template.origin[axis] + (template.shape[axis] - 1) * template.spacing[axis] + margin_mm - TOLERANCE_MM
+        first = int(np.floor((low - own.origin[axis]) / spacing))
+        shape.append(int(np.ceil((high - own.origin[axis]) / spacing)) - first + 1)
+        origin.append(own.origin[axis] + first * spacing)
+    affine = np.diag([*own.spacing, 1.0])
+    affine[:3, 3] = origin
+    return Grid.of((shape[0], shape[1], shape[2]), affine)
+
+
+def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
+    """Read a scan's files and bring them to the study's grid.
+
+    Args:
+        scan: Its T1w, FLAIR and, where given, brain mask and label map.
+        grid: The study's grid in MNI152 space.
+
+    Raises:
+        ScanError: naming the file and what is wrong with it.
+    """
+    t1w, flair = read_stored(scan.t1w), read_stored(scan.flair)
+    check_same_space(t1w, flair)
+    mask = _brain(scan, t1w)
+    own_labels = _labels(scan, t1w) if scan.labels is not None else None
+    place = placement(t1w, grid, scan)
+    inside = np.flatnonzero(place.kept(mask).ravel("F"))
+    brain_ml = inside.size * grid.voxel_mm3 / 1000
+    if not inside.size:
+        _refuse_misplaced(scan, 0.0, brain_ml)
+    image, scores = np.empty((len(CHANNELS), *grid.shape), np.float16), np.zeros(mask.shape, np.float16, order="F")
+    for channel, volume in zip(image, (t1w, flair), strict=True):
+        values = volume.array.ravel("F").take(inside)
+        if values.min() == values.max():
+            raise ScanError(f"{volume.path} has one value only inside the brain; export it again or mend the brain mask")
+        scores.ravel("F")[inside] = normalised(values)
+        place(scores, channel)
+    brain = image[0].view(np.uint16) != 0  # numpy compares float16 twenty times as slowly
+    overlap = template_dice(brain, grid)
+    _refuse_misplaced(scan, overlap, brain_ml)
+    _refuse_swapped(image, brain, grid, scan)
+    return Prepared(image, place(own_labels) if own_labels is not None else None, brain_ml, overlap)
+
+
+def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+    """Z-scores of a brain's voxels: mean 0, standard deviation 1, never exactly zero, which is kept for what is outside.
+
+    Sums are float64, scores float32 before they are stored. It goes in slabs, whose copies stay in the processor's cache.
+
+    Args:
+        values: (n,) of one image's brain, of a type of which float32 holds every value.
+
+    Returns:
+        (n,) float16; a zero becomes `TINY`.
+    """
+    slabs = [slice(start, start + SLAB) for start in range(0, values.size, SLAB)]
+    near = float(values[:SLAB].mean(dtype=np.float64))  # sums of what is near zero lose nothing
+    total = squares = 0.0
+    for slab in slabs:
+        apart = values[slab] - np.float64(near)
+        total += float(apart.sum())
+        squares += float(np.multiply(apart, apart, out=apart).sum())
+    mean = near + total / values.size
+    deviation = np.float32(np.sqrt((squares - total**2 / values.size) / (values.size - 1)))
+    stored = np.empty(values.size, np.float16)
+    for slab in slabs:
+        scores = values[slab].astype(np.float32)
+        scores -= np.float32(mean)
+        scores /= deviation
+        to_half(scores, stored[slab])
+    stored[stored.view(np.uint16) << 1 == 0] = TINY  # plus and minus zero
+    return stored
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the voxels of a scan come to lie on the study's grid: turned to RAS+, then cropped and padded."""
+
+    turns: npt.NDArray[np.float64]
+    source: tuple[slice, ...]
+    target: tuple[slice, ...]
+    shape: tuple[int, int, int]
+
+    def __call__(self, array: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Copy an array (I, J, K) of the scan into the grid's shape, in the same type and C order, 0 where nothing is.
+
+        Args:
+            array: In any order in memory.
+            out: Takes the copy; a new array without it.
+        """
+        own = self._seen(array)
+        out = np.empty(self.shape, array.dtype) if out is None else out
+        if own.shape != self.shape:
+            out[...] = 0
+        _copy(out[self.target], own)
+        return out
+
+    def kept(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """A mask (I, J, K) of the scan without the voxels that the grid has no place for, in Fortran order."""
+        kept = np.zeros(mask.shape, np.bool_, order="F")
+        self._seen(kept)[...] = self._seen(mask)
+        return kept
+
+    def _seen(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The part of an array of the scan that lies on the grid, turned to RAS+; a view."""
+        seen: npt.NDArray[Any] = apply_orientation(array, self.turns)[self.source]
+        return seen
+
+
+def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy a volume into one in C order, in blocks that stay in the processor's cache where the order in memory changes."""
+    across = 1 - int(np.argmin(np.abs(source.strides)))
+    if across < 0:
+        target[...] = source
+        return
+    target, source = np.moveaxis(target, across, 0), np.moveaxis(source, across, 0)
+    rows, length = BLOCK
+    for start in range(0, len(source), rows):
+        for along in range(0, source.shape[2], length):
+            block = slice(start, start + rows), slice(None), slice(along, along + length)
+            target[block] = source[block]
+
+
+def placement(reference: Volume, grid: Grid, scan: Scan) -> Placement:
+    """How a scan's voxels are turned, cropped and padded to be those of the grid; nothing is interpolated.
+
+    Raises:
+        ScanError: if voxel size or voxel position differ, so that an interpolation would be needed.
+    """
+    try:
+        turns, own = turned_grid(reference.array.shape, reference.affine)
+    except SpaceError as error:
+        raise ScanError(f"{scan.t1w}: {error}") from None
+    if not np.allclose(own.spacing, grid.spacing, rtol=1e-3):
+        sizes = f"voxels of {_mm(own.spacing)}, the study {_mm(grid.spacing)}"
+        raise ScanError(f"{scan.t1w} has {sizes}; prepare all scans at one size")
+    first = np.rint((np.array(grid.origin) - np.array(own.origin)) / np.array(grid.spacing)).astype(int)
+    if (first >= own.shape).any() or (first + grid.shape <= 0).any():
+        raise ScanError(f"{scan.t1w} lies wholly outside the MNI152 template's brain; register it to MNI152")
+    shifted = own.matrix
+    shifted[:3, 3] += first * own.spacing
+    beside = space_gap_mm(grid.shape, grid.matrix, shifted)
+    if beside > TOLERANCE_MM:
+        raise ScanError(
+            f"{scan.t1w} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
+        )
+    low, high = np.maximum(first, 0), np.minimum(first + grid.shape, own.shape)
+    source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    target = tuple(slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True))
+    return Placement(turns, source, target, grid.shape)
+
+
+def _mm(spacing: tuple[float, ...]) -> str:
+    return " x ".join(f"{side:g}" for side in np.round(spacing, 3)) + " mm"
+
+
+def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
+    """The brain mask on the scan's own grid: its file, or all voxels that are not zero in a brain-extracted image."""
+    if scan.mask is not None:
+        mask = read_stored(scan.mask)
+        check_same_space(reference, mask)
+        return np.asarray(mask.array > (0 if mask.array.dtype.kind in "iu" else 0.5))
+    brain = np.asarray(reference.array != 0)
+    if brain.mean() > 0.9:
+        filled = f"{brain.mean():.0%} of the image is not zero"
+        raise ScanError(f"{scan.t1w}: no brain mask, and {filled}; give a mask or extract the brain")
+    return brain
+
+
+def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
+
+    assert scan.labels is not None
+    volume = read_stored(scan.labels)
+    check_same_space(reference, volume)
+    dialect = scan.dialect if scan.dialect in DIALECTS else Path(scan.dialect)
+    try:
+        return to_scheme(volume.array, dialect)
+    except ValueError as error:
+        raise ScanError(f"{scan.labels}: {error}") from None
+
+
+def _refuse_misplaced(scan: Scan, overlap: float, brain_ml: float) -> None:
+    """Refuse a brain that cannot be one in MNI152 space."""
+    if overlap < LEAST_OVERLAP:
+        told = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
+        raise ScanError(f"{scan.t1w}: {told}; register it to MNI152")
+    if brain_ml > LARGEST_ML:
+        told = f"its brain has {brain_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
+        raise ScanError(f"{scan.t1w}: {told}; give a brain mask or extract the brain")
+
+
+def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:
+    """Refuse a pair whose contrasts are clearly those of a swapped one, unless somebody looked."""
+    column, checked = CHECKED_CONTRAST
+    if scan.covariates.get(column, "").lower() == checked:
+        return
+    order = contrast_order(image[0], image[1], brain, grid)
+    if order < LOOKS_SWAPPED:
+        told = f"white matter is brighter than cortex in {scan.flair.name} rather than here (by {-order:.1f} SD)"
+        raise ScanError(f"{scan.t1w}: {told}; swap the two, or write {checked!r} into a column {column!r} of the table")

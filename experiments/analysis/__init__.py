@@ -1,0 +1,1 @@
+"""From predictions to numbers: pooling, comparison, subgroups, robustness, table 1, baselines."""

@@ -1,0 +1,150 @@
+"""What a baseline is given of each scan: volumes of the regions from its label map, mean intensities from the store.
+
+Measured once a volume of the store and kept in ``<study>/baselines/features.tsv``; the key in each row says of which volume.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort.records import Scan
+from datamodules.files.atomic import write_text
+from datamodules.files.tables import read_rows
+from datamodules.store.store import PreparedCohort
+from regions.atlas import template_on
+from regions.catalog import LESIONS, REGIONS, Region
+
+PARTS = tuple(region for region in REGIONS.values() if region.labels)
+CHANNELS = ("t1w", "flair")
+VOLUMES = ("brain_ml", *(f"{region.name}_ml" for region in PARTS), "lesion_ml")
+MEANS = tuple(f"{region.name}_{channel}" for region in PARTS for channel in CHANNELS)
+FEATURES = (*VOLUMES, *MEANS)
+_LESION = Region("lesions", LESIONS, "lesions of a label map", "label map")
+
+
+def measured_features(
+    scans: Sequence[Scan], prepared: PreparedCohort, path: Path, workers: int, on_scan: Callable[[int, int], None] | None = None
+) -> npt.NDArray[np.float64]:
+    """The features of every scan, read from the table where its volume was measured before.
+
+    Args:
+        scans: The study's scans.
+        prepared: Their volumes.
+        path: The table, written anew when something was measured.
+        workers: Threads.
+        on_scan: Called with (done, to do) after each scan that was measured.
+
+    Returns:
+        (scans, features) float64 in the order of ``FEATURES``; volumes are NaN where a scan has no label map.
+    """
+    known = _read(path)
+    missing = [row for row, key in enumerate(prepared.keys) if key not in known]
+    measure = partial(scan_features, prepared, template_parts(prepared))
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        for done, (row, values) in enumerate(zip(missing, pool.map(measure, missing), strict=True), start=1):
+            known[prepared.keys[row]] = values
+            if on_scan:
+                on_scan(done, len(missing))
+    if missing or not path.is_file():
+        _write(path, scans, prepared.keys, known)
+    return np.array([known[key] for key in prepared.keys], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class TemplateParts:
+    """The template's brain on the study's grid, label by label.
+
+    Attributes:
+        voxels: Flat indices, all of one label after all of the other.
+        labels: The labels, in this order.
+        bounds: Where each label starts in `voxels`, and the end.
+    """
+
+    voxels: npt.NDArray[np.intp]
+    labels: npt.NDArray[np.uint8]
+    bounds: npt.NDArray[np.intp]
+
+
+def template_parts(prepared: PreparedCohort) -> TemplateParts:
+    """Sort the template's voxels by label, once for all scans."""
+    labels = template_on(prepared.grid).ravel()
+    inside = np.flatnonzero(labels)
+    voxels = inside[np.argsort(labels[inside], kind="stable")]
+    names, starts = np.unique(labels[voxels], return_index=True)
+    return TemplateParts(voxels, names, np.append(starts, voxels.size))
+
+
+def scan_features(prepared: PreparedCohort, template: TemplateParts, row: int) -> list[float]:
+    """The features of one scan.
+
+    Args:
+        prepared: Volumes of the study.
+        template: Where the regions lie.
+        row: Which scan.
+
+    Returns:
+        Values in the order of ``FEATURES``: volumes in millilitres, means in units of the normalised image.
+    """
+    volume = prepared.folder / "volumes" / prepared.keys[row]
+    brain = float(json.loads((volume / "scan.json").read_text(encoding="utf-8"))["brain_ml"])
+    sizes = [float("nan")] * (len(PARTS) + 1)
+    if (volume / "labels.npy").is_file():
+        counts = _histogram(prepared.labels(row))
+        sizes = [_sum(region, counts) * prepared.grid.voxel_mm3 / 1000 for region in (*PARTS, _LESION)]
+    voxels = _by_label(template, np.diff(template.bounds))
+    image = np.asarray(prepared.image(row)).reshape(len(CHANNELS), -1)
+    sums = [_by_label(template, _sums(channel[template.voxels], template.bounds)) for channel in image]
+    means = [_sum(region, part) / max(_sum(region, voxels), 1) for region in PARTS for part in sums]
+    return [brain, *sizes, *means]
+
+
+def _histogram(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """(256,) voxels of each label, counted two voxels at a time."""
+    flat = np.ascontiguousarray(labels).ravel()
+    pairs = np.bincount(flat[: flat.size // 2 * 2].view(np.uint16), minlength=65536).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts[flat[flat.size // 2 * 2 :]] += 1
+    return np.asarray(counts, dtype=np.int64)
+
+
+def _sums(values: npt.NDArray[np.float16], bounds: npt.NDArray[np.intp]) -> list[float]:
+    """Sum of each stretch between bounds, in double precision."""
+    single = values.astype(np.float32)
+    return [float(single[a:b].sum(dtype=np.float64)) for a, b in pairwise(bounds.tolist())]
+
+
+def _by_label(template: TemplateParts, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """(256,) one value for each label of the template, 0 for the others."""
+    out = np.zeros(256)
+    out[template.labels] = values
+    return out
+
+
+def _sum(region: Region, by_label: npt.NDArray[Any]) -> float:
+    return float(by_label[region.select(np.arange(256))].sum())
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    rows = read_rows(path) if path.is_file() else []
+    if not rows or any(name not in rows[0] for name in ("key", *FEATURES)):
+        return {}
+    return {row["key"]: [float(row[name]) if row[name] else float("nan") for name in FEATURES] for row in rows}
+
+
+def _write(path: Path, scans: Sequence[Scan], keys: Sequence[str], known: dict[str, list[float]]) -> None:
+    lines = ["\t".join(("patient", "session", *FEATURES, "key"))]
+    for scan, key in zip(scans, keys, strict=True):
+        cells = ["" if np.isnan(value) else f"{value:.6g}" for value in known[key]]
+        lines.append("\t".join((scan.patient, scan.session, *cells, key)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(lines) + "\n")

@@ -1,0 +1,73 @@
+"""Where the baselines of a study lie, and how a comparison reads them; nothing heavy is imported.
+
+::
+
+    <study>/baselines.json                              what was fitted on what, missing values, coefficients
+    <study>/baselines/features.tsv                      volumes and mean intensities of each scan
+    <study>/baselines/<name>/fold-<k>/predictions.tsv   as a run's
+    <study>/baselines/<name>/fold-<k>/run.json          state, threshold, fingerprint
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from datamodules.files.tables import read_rows
+from experiments.analysis.pooling import Pooled, pool
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+
+BASELINES: Mapping[str, str] = MappingProxyType(
+    {
+        "prevalence": "share of positive scans in the training part",
+        "age_sex": "logistic regression on age and sex",
+        "age_sex_volumes": "logistic regression on age, sex, regional volumes, brain volume and lesion volume",
+        "region_means": "logistic regression on the mean T1w and FLAIR intensity of each region",
+    }
+)
+"""Name -> what it is; the order of every table."""
+
+
+def baseline_folder(study: Path, name: str, fold: int) -> Path:
+    """Folder of one baseline and fold."""
+    return study / "baselines" / name / f"fold-{fold}"
+
+
+def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled], list[str]]:
+    """The baselines that were fitted on the same split and cohort as the runs, and what to tell about the others.
+
+    Args:
+        study: The study's folder.
+        runs: The runs of one input that are compared; the baselines are cut to their folds.
+    """
+    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
+    found: dict[str, Pooled] = {}
+    absent, stale = [], []
+    for name in BASELINES:
+        folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
+        facts = [RunFolder(path).facts() for path in folders.values()]
+        if not all(one.get("state") == "complete" for one in facts):
+            absent.append(name)
+        elif any(one["fingerprint"][part] != made[part] for one in facts for part in ("split", "cohort")):
+            stale.append(name)
+        else:
+            found[name] = pool(folders)
+    again = f"make baselines STUDY={study.name}"
+    notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
+    notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []
+    return found, notes
+
+
+def read_features(study: Path) -> dict[tuple[str, str], dict[str, float]]:
+    """(patient, session) -> measured features of each scan; empty where none were measured yet."""
+    path = study / "baselines" / "features.tsv"
+    if not path.is_file():
+        return {}
+    rows = read_rows(path)
+    names = [name for name in rows[0] if name not in ("patient", "session", "key", "#")] if rows else []
+    return {
+        (row["patient"], row["session"]): {name: float(row[name]) if row[name] else float("nan") for name in names}
+        for row in rows
+    }

@@ -1,0 +1,135 @@
+"""Score all inputs of a study, and each region and each baseline against global, on the same patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.analysis.baseline_files import read_baselines
+from experiments.analysis.comparison import StudyComparison
+from experiments.analysis.details import details
+from experiments.analysis.pooling import Pooled, pool_inputs, shared_folds
+from experiments.analysis.robustness import write_robustness
+from experiments.analysis.subgroups import write_subgroups
+from experiments.statistics.paired import Comparison as Paired
+from experiments.statistics.paired import compare_family
+from experiments.statistics.predictions import Predictions, check_same_scans
+from experiments.statistics.resampling import WeightArray
+from experiments.statistics.significance import Values, draw_patient_weights, family_values, summarise
+from experiments.study.run_folder import require_complete
+from experiments.study.runs import FOLDS, Run
+
+REFERENCE = "global"
+
+
+DRAWS = 10_000
+
+
+Tables = Mapping[str, Sequence[Pooled]]
+
+
+Members = dict[str, list[Predictions]]
+
+
+def compare(
+    folder: Path, inputs: Sequence[str], seed: int = 0, folds: int = FOLDS, draws: int = DRAWS, partial: bool = False
+) -> StudyComparison:
+    """Score all inputs of a study with one seed; see ``compared``."""
+    return compared(folder, inputs, [seed], folds, draws, partial)[1]
+
+
+def compared(
+    folder: Path,
+    inputs: Sequence[str],
+    seeds: Sequence[int],
+    folds: int = FOLDS,
+    draws: int = DRAWS,
+    partial: bool = False,
+    notes: Sequence[str] = (),
+) -> tuple[dict[str, list[Pooled]], StudyComparison]:
+    """Score all inputs of a study, and each region and each baseline against global.
+
+    Args:
+        folder: The study.
+        inputs: Names of the inputs.
+        seeds: Which runs; with several, every value is the mean over seeds.
+        folds: Number of folds.
+        draws: Bootstrap draws and permutations; their own seed is fixed, so that the table repeats.
+        partial: Score what is complete; the inputs are then cut to the folds that all of them have.
+        notes: What to tell beside the table.
+
+    Returns:
+        The rows behind the table (inputs and baselines), and what was found.
+
+    Raises:
+        ResultsError: if runs are missing, stale or mixed.
+        PredictionsError: if two inputs did not score the same scans.
+    """
+    wanted = [Run(name, fold, seed) for seed in seeds for name in inputs for fold in range(folds)]
+    used = shared_folds(require_complete(folder, wanted, partial), folder)
+    networks = pool_inputs(folder, used)
+    first = next(iter(networks.values()))[0].test
+    baselines, told = read_baselines(folder, next(iter(used.values())))
+    tables = networks | {name: [one] for name, one in baselines.items()}
+    check_same_scans({name: own[0].test for name, own in tables.items()})
+    rng = np.random.default_rng(0)
+    weights = draw_patient_weights(first, draws, rng)
+    members, beside = _members(networks, baselines)
+    values = family_values(members | beside, weights)
+    families = _families(members, beside, values, weights, rng)
+    kept = {run for runs in used.values() for run in runs}
+    estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
+    found = StudyComparison(
+        study=folder.name,
+        seed=seeds[0],
+        seeds=list(seeds),
+        folds=folds,
+        draws=draws,
+        scans=len(first.y),
+        patients=len(np.unique(first.patient)),
+        positives=int(first.y.sum()),
+        estimates={name: estimates[name] for name in members},
+        baselines={name: estimates[name] for name in beside},
+        runs={name: [run.name for run in runs] for name, runs in used.items()},
+        missing=[run.name for run in wanted if run not in kept],
+        notes=[*notes, *told],
+        details=details(tables, weights, families["paired"], folds, estimates),
+        **families,
+    )
+    return tables, found
+
+
+def _members(networks: Tables, baselines: Mapping[str, Pooled]) -> tuple[Members, Members]:
+    """Test rows of inputs and of baselines; a baseline has no seed and stands beside each of the networks' seeds."""
+    seeds = len(next(iter(networks.values())))
+    inputs = {name: [one.test for one in own] for name, own in networks.items()}
+    return inputs, {name: [one.test] * seeds for name, one in baselines.items()}
+
+
+def _families(
+    inputs: Members, beside: Members, values: Mapping[str, Values], weights: WeightArray, rng: np.random.Generator
+) -> dict[str, list[Paired]]:
+    """Primary, secondary and exploratory families, each with its own Holm adjustment; empty without global or a partner."""
+
+    def family(members: Members, reference: str | None, metric: str) -> list[Paired]:
+        if len(members) < 2 or (reference is not None and reference not in members):
+            return []
+        draws = weights.shape[0]
+        return compare_family(members, weights, rng, reference=reference, metric=metric, permutations=draws, values=values)
+
+    against = {name: tests for name, tests in inputs.items() if name == REFERENCE} | beside
+    return {
+        "paired": family(inputs, REFERENCE, "balanced_accuracy"),
+        "paired_auc": family(inputs, REFERENCE, "auc"),
+        "paired_all": family(inputs, None, "balanced_accuracy"),
+        "paired_baselines": family(against, REFERENCE, "balanced_accuracy"),
+        "paired_baselines_auc": family(against, REFERENCE, "auc"),
+    }
+
+
+def write_further(folder: Path, tables: Tables, draws: int) -> None:
+    """Write subgroups.json and robustness.json."""
+    write_subgroups(folder, tables, draws)
+    write_robustness(folder, tables, draws)

@@ -1,0 +1,137 @@
+"""What ``compare`` found: the record, comparison.json and comparison.tsv, and reading them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.files.atomic import write_json, write_text
+from experiments.statistics.paired import Comparison as Paired
+from experiments.statistics.significance import Estimate
+from experiments.study.runs import PlanError
+
+METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
+INTERVAL = "95 % patient-cluster bootstrap, percentile"
+FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc")
+
+
+@dataclass(frozen=True)
+class StudyComparison:
+    """What ``compare`` found for one study, and the runs it was found in.
+
+    Attributes:
+        study: Name.
+        seed: The first seed.
+        folds: Folds of the study.
+        draws: Bootstrap draws and permutations.
+        scans: Internal test scans.
+        patients: Their patients.
+        positives: Positive scans.
+        estimates: Input -> metric -> value, interval, mean and SD over folds; averaged over seeds.
+        paired: Primary family: each region against global, balanced accuracy, Holm over the regions.
+        runs: Input -> names of the run folders.
+        missing: Runs that were wanted and are not there.
+        seeds: All seeds.
+        paired_auc: The same family on the AUC; secondary.
+        paired_all: All pairs of inputs, balanced accuracy; exploratory, a Holm family of its own.
+        baselines: Baseline -> metric -> estimate.
+        paired_baselines: Each baseline against global, balanced accuracy; a Holm family of its own.
+        paired_baselines_auc: The same on the AUC.
+        notes: What a reader must know, one sentence each: seeds and baselines that are not there.
+        details: See ``experiments.analysis.details``; plain values.
+    """
+
+    study: str
+    seed: int
+    folds: int
+    draws: int
+    scans: int
+    patients: int
+    positives: int
+    estimates: Mapping[str, Mapping[str, Estimate]]
+    paired: Sequence[Paired]
+    runs: Mapping[str, Sequence[str]]
+    missing: Sequence[str]
+    seeds: Sequence[int] = (0,)
+    paired_auc: Sequence[Paired] = ()
+    paired_all: Sequence[Paired] = ()
+    baselines: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    paired_baselines: Sequence[Paired] = ()
+    paired_baselines_auc: Sequence[Paired] = ()
+    notes: Sequence[str] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def rows_of(found: StudyComparison) -> list[dict[str, Any]]:
+    """One row an input: each metric with its interval, mean and SD over folds, and the paired difference to global."""
+    return [_row(name, metrics, found.paired) for name, metrics in found.estimates.items()]
+
+
+def baseline_rows(found: StudyComparison) -> list[dict[str, Any]]:
+    """One row a baseline, in the form of ``rows_of``."""
+    return [_row(name, metrics, found.paired_baselines) for name, metrics in found.baselines.items()]
+
+
+def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
+    row: dict[str, Any] = {"input": name, "folds": metrics["balanced_accuracy"].folds}
+    for metric in METRICS:
+        one = metrics[metric]
+        row |= {metric: one.value, f"{metric}_low": one.low, f"{metric}_high": one.high}
+        row |= {f"{metric}_fold_mean": one.fold_mean, f"{metric}_fold_sd": one.fold_sd}
+    pair = next((one for one in paired if one.first == name), None)
+    return row | {
+        "difference_to_global": pair.difference.value if pair else None,
+        "difference_low": pair.difference.low if pair else None,
+        "difference_high": pair.difference.high if pair else None,
+        "p_holm": pair.p_holm if pair else None,
+        "verdict": pair.verdict if pair else None,
+    }
+
+
+def write_comparison(folder: Path, found: StudyComparison) -> None:
+    """Write comparison.tsv (inputs, then baselines) and comparison.json into the study's folder."""
+    rows = [{"kind": "network"} | row for row in rows_of(found)] + [{"kind": "baseline"} | row for row in baseline_rows(found)]
+    order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
+    lines = ["\t".join(order)]
+    lines += ["\t".join("" if row[name] is None else str(row[name]) for name in order) for row in rows]
+    write_text(folder / "comparison.tsv", "\n".join(lines) + "\n")
+    content = {name: value for name, value in vars(found).items() if name not in ("estimates", "baselines", *FAMILIES)}
+    content |= {"interval": INTERVAL, "inputs": rows_of(found), "baselines": baseline_rows(found)}
+    content |= {name: [asdict(one) for one in getattr(found, name)] for name in FAMILIES}
+    write_json(folder / "comparison.json", content)
+
+
+def read_comparison(folder: Path) -> StudyComparison:
+    """Read comparison.json.
+
+    Raises:
+        PlanError: if there is none, or it was written by an earlier version.
+    """
+    path = folder / "comparison.json"
+    if not path.is_file():
+        raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    lacking = [name for name in ("inputs", "details", *FAMILIES) if name not in facts]
+    if lacking:
+        raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
+    facts.pop("interval")
+    estimates, baselines = _estimates(facts.pop("inputs")), _estimates(facts.pop("baselines"))
+    families: dict[str, Any] = {name: [_paired(one) for one in facts.pop(name)] for name in FAMILIES}
+    return StudyComparison(**{**facts, **families, "estimates": estimates, "baselines": baselines})
+
+
+def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:
+    return {
+        row["input"]: {
+            m: Estimate(row[m], row[f"{m}_low"], row[f"{m}_high"], row[f"{m}_fold_mean"], row[f"{m}_fold_sd"], row["folds"])
+            for m in METRICS
+        }
+        for row in rows
+    }
+
+
+def _paired(one: Mapping[str, Any]) -> Paired:
+    return Paired(**{**one, "difference": Estimate(**one["difference"])})

@@ -1,0 +1,216 @@
+"""What a comparison says beyond its headline: pooled AUC, thresholds, calibration, utility, seeds.
+
+Every part is a plain mapping that goes into comparison.json as it is. Several seeds enter as their mean (scores) or with their
+rows below each other (calibration, utility; the patient stays the cluster).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments.analysis.pooling import Pooled
+from experiments.statistics.calibration import (
+    apply_temperature,
+    calibration_line,
+    calibration_scores,
+    expected_calibration_error,
+    fit_temperature,
+    reliability_curve,
+)
+from experiments.statistics.chance import against_chance, widened
+from experiments.statistics.influence import cv_auc_interval
+from experiments.statistics.paired import Comparison as Paired
+from experiments.statistics.paired import corrected_t
+from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError
+from experiments.statistics.resampling import WeightArray
+from experiments.statistics.scores import fold_stratified_auc, fold_summary, mean_or_none, point_values, pooled_auc
+from experiments.statistics.seeds import seed_report
+from experiments.statistics.significance import METRICS, Estimate, family_values, summarise
+from experiments.statistics.smooth import integrated_calibration_index, smooth_calibration
+from experiments.statistics.utility import decision_curve
+
+Tables = Mapping[str, Sequence[Pooled]]
+ACTS = np.round(np.arange(0.05, 0.951, 0.05), 2)
+"""Threshold probabilities of the decision curve."""
+SMOOTH_AT = 41
+
+
+def details(
+    tables: Tables,
+    weights: WeightArray,
+    paired: Sequence[Paired],
+    folds: int,
+    estimates: Mapping[str, Mapping[str, Estimate]],
+) -> dict[str, Any]:
+    """All parts for all inputs and baselines.
+
+    Args:
+        tables: Input or baseline -> one table for each seed.
+        weights: (draws, patients), those of the headline.
+        paired: The primary family, whose pairs get the corrected t test.
+        folds: Folds of the study.
+        estimates: Input or baseline -> metric -> estimate of the headline.
+    """
+    return {
+        "chance": {name: chance_details(metrics["auc"]) for name, metrics in estimates.items()},
+        "fold_values": {name: _fold_values([one.test for one in own]) for name, own in tables.items()},
+        "auc": {name: auc_details([one.test for one in own]) for name, own in tables.items()},
+        "thresholds": threshold_details(tables, weights),
+        "corrected_t": [row for pair in paired if (row := corrected_row(tables, pair, folds)) is not None],
+        "calibration": {name: calibration_details(own, weights) for name, own in tables.items()},
+        "utility": utility_details(tables),
+        "seeds": seed_details(tables),
+    }
+
+
+def _fold_values(tests: Sequence[Predictions]) -> dict[str, list[float | None]]:
+    return {metric: list(one.values.values()) for metric, one in fold_summary(*tests).items()}
+
+
+def chance_details(auc: Estimate) -> dict[str, Any]:
+    """The AUC's interval widened for overlapping training parts, and what it says of chance."""
+    found = widened(auc)
+    return {"auc_low": found.low, "auc_high": found.high, "words": against_chance(auc)}
+
+
+def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:
+    """Fold-stratified and pooled AUC, their gap, and the influence-curve interval of the mean fold AUC as a check.
+
+    With several seeds all values are means; the mean of the standard errors is an upper bound of the mean's own.
+    """
+    within = mean_or_none([fold_stratified_auc(one) for one in tests])
+    pooled = mean_or_none([pooled_auc(one) for one in tests])
+    out = {
+        "auc": within,
+        "pooled_auc": pooled,
+        "gap": None if within is None or pooled is None else pooled - within,
+        **dict.fromkeys(("cv_auc", "cv_auc_low", "cv_auc_high", "cv_auc_error")),
+    }
+    if any(len(set(tests[0].y[tests[0].fold == fold])) < 2 for fold in np.unique(tests[0].fold)):
+        return out
+    checks = [cv_auc_interval(one) for one in tests]
+    value, error = (float(np.mean(part)) for part in zip(*((found.value, error) for found, error in checks), strict=True))
+    low, high = max(0.0, value - 1.959963984540054 * error), min(1.0, value + 1.959963984540054 * error)
+    return out | {"cv_auc": value, "cv_auc_low": low, "cv_auc_high": high, "cv_auc_error": error}
+
+
+def threshold_details(tables: Tables, weights: WeightArray) -> dict[str, Any]:
+    """For each input: thresholds of the folds and their spread, and what deciding at 0.5 gives."""
+    halves = {name: [one.at_half() for one in own] for name, own in tables.items()}
+    drawn = family_values(halves, weights)
+    return {
+        name: _spread(own) | {"at_half": _rates(summarise(halves[name], weights, values=drawn[name]))}
+        for name, own in tables.items()
+    }
+
+
+def _rates(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {metric: asdict(found[metric]) for metric in METRICS if metric != "auc"}
+
+
+def _spread(own: Sequence[Pooled]) -> dict[str, Any]:
+    values = np.array([list(one.thresholds.values()) for one in own])
+    return {
+        "values": {str(fold): values[:, place].tolist() for place, fold in enumerate(own[0].thresholds)},
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=1)) if values.size > 1 else None,
+        "lowest": float(values.min()),
+        "highest": float(values.max()),
+    }
+
+
+def corrected_row(tables: Tables, pair: Paired, folds: int) -> dict[str, Any] | None:
+    """The corrected t test of a pair on its fold differences, or None where it is undefined.
+
+    Fold k of K trains on K - 2 parts and tests one, so n_test / n_train is 1 / (K - 2).
+    """
+    a, b = (fold_summary(*(one.test for one in tables[name]))[pair.metric].values for name in (pair.first, pair.second))
+    gaps = [x - y for x, y in zip(a.values(), b.values(), strict=True) if x is not None and y is not None]
+    if len(gaps) < 2 or np.ptp(gaps) == 0:
+        return None
+    found = corrected_t(gaps, 1 / (folds - 2))
+    return {"first": pair.first, "second": pair.second, "metric": pair.metric, **asdict(found)}
+
+
+def temperatures(one: Pooled) -> dict[int, float | None]:
+    """Fold -> temperature from its tuning rows; None where these hold one class only."""
+    return {fold: fit_temperature(y, p) if np.unique(y).size == 2 else None for fold, (y, p) in one.tuning.items()}
+
+
+def calibrated(one: Pooled, found: Mapping[int, float | None]) -> Predictions:
+    """The test rows with each fold's temperature; a fold without one stays as it is."""
+    return apply_temperature(one.test, {fold: value or 1.0 for fold, value in found.items()})
+
+
+def calibration_details(own: Sequence[Pooled], weights: WeightArray) -> dict[str, Any]:
+    """Temperatures, and the calibration of the test probabilities before and after them."""
+    found = [temperatures(one) for one in own]
+    after = [calibrated(one, values) for one, values in zip(own, found, strict=True)]
+    return {
+        "temperatures": {str(fold): [values[fold] for values in found] for fold in found[0]},
+        "before": _calibration(stacked([one.test for one in own]), weights),
+        "after": _calibration(stacked(after), weights),
+    }
+
+
+def stacked(tests: Sequence[Predictions]) -> Predictions:
+    """Rows of several seeds below each other."""
+    if len(tests) == 1:
+        return tests[0]
+    names = ("patient", "fold", "y", "p", "decision")
+    return Predictions(**{name: np.concatenate([getattr(one, name) for one in tests]) for name in names})
+
+
+def _calibration(pred: Predictions, weights: WeightArray) -> dict[str, Any]:
+    curve = reliability_curve(pred)
+    scores = calibration_scores(pred, weights)
+    line, why = _line(pred)
+    varied = np.ptp(pred.p) > 0
+    at: FloatArray = np.asarray(np.quantile(pred.p, np.linspace(0, 1, SMOOTH_AT)), dtype=np.float64)
+    return {
+        "brier": asdict(scores["brier"]),
+        "log_loss": asdict(scores["log_loss"]),
+        "line": line,
+        "line_undefined": why,
+        "ece": expected_calibration_error(curve),
+        "ici": integrated_calibration_index(pred) if varied else None,
+        "reliability": [asdict(one) for one in curve],
+        "smooth": {"p": at.tolist(), "observed": smooth_calibration(pred, at).tolist()} if varied else None,
+    }
+
+
+def _line(pred: Predictions) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return asdict(calibration_line(pred)), ""
+    except PredictionsError as error:  # a constant or perfectly separating score has no line, which is a result
+        return None, str(error)
+
+
+def utility_details(tables: Tables) -> dict[str, Any]:
+    """Net benefit of acting on the calibrated probabilities."""
+    thresholds = [float(value) for value in ACTS]
+    curves = {
+        name: decision_curve(stacked([calibrated(one, temperatures(one)) for one in own]), thresholds)
+        for name, own in tables.items()
+    }
+    treat_all = [point.treat_all for point in next(iter(curves.values()))]
+    inputs = {name: [point.model for point in curve] for name, curve in curves.items()}
+    return {"thresholds": thresholds, "treat_all": treat_all, "treat_none": [0.0] * len(thresholds), "inputs": inputs}
+
+
+def seed_details(tables: Tables) -> dict[str, Any] | None:
+    """Spread and rank order over seeds of the networks; None with one seed. Baselines have no seed and stay out."""
+    own = {name: tests for name, tests in tables.items() if len(tests) > 1}
+    if not own:
+        return None
+    out: dict[str, Any] = {}
+    for metric in ("balanced_accuracy", "auc"):
+        values = {name: [point_values(one.test)[metric] for one in tests] for name, tests in own.items()}
+        defined = {name: [value for value in row if value is not None] for name, row in values.items()}
+        if all(len(row) == len(values[name]) for name, row in defined.items()):
+            out[metric] = asdict(seed_report(defined)) | {"values": values}
+    return out

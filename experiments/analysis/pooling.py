@@ -1,0 +1,102 @@
+"""Rows of complete runs, pooled over folds: what every comparison starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.statistics.predictions import FloatArray, IntArray, Predictions
+from experiments.study.run_folder import ResultsError, Rows, RunFolder, read_predictions
+from experiments.study.runs import PlanError, Run
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One input and one seed, all folds.
+
+    Attributes:
+        test: Internal test rows, decided at each fold's own tuning threshold.
+        tuning: Fold -> labels and probabilities of its tuning rows.
+        thresholds: Fold -> threshold chosen on its tuning rows.
+    """
+
+    test: Predictions
+    tuning: Mapping[int, tuple[IntArray, FloatArray]]
+    thresholds: Mapping[int, float]
+
+    def at_half(self) -> Predictions:
+        """The same test rows decided at 0.5."""
+        return replace(self.test, decision=(self.test.p >= HALF).astype(np.int64))
+
+
+def pool(folders: Mapping[int, Path]) -> Pooled:
+    """Read the tuning and internal test rows of one run folder for each fold.
+
+    Args:
+        folders: Fold -> folder with predictions.tsv and run.json.
+
+    Raises:
+        ResultsError: if a folder lacks its predictions or its threshold.
+    """
+    tuning: dict[int, tuple[IntArray, FloatArray]] = {}
+    thresholds: dict[int, float] = {}
+    columns: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for fold, path in folders.items():
+        rows = read_predictions(path / "predictions.tsv")
+        threshold = RunFolder(path).facts().get("threshold")
+        if threshold is None:
+            raise ResultsError(f"{path}/run.json names no threshold; run it again")
+        tuned = rows.of("tuning")
+        tuning[fold], thresholds[fold] = (tuned.y, tuned.p), float(threshold)
+        for name, values in _test_columns(rows, fold, float(threshold)).items():
+            columns.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
+    return Pooled(Predictions(**{name: column[order] for name, column in joined.items()}), tuning, thresholds)
+
+
+def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarray[Any, Any]]:
+    test = rows.of("internal_test")
+    decision = (test.p >= threshold).astype(np.int64)
+    marks = np.full(len(test.y), fold)
+    return {"patient": test.patient, "session": test.session, "fold": marks, "y": test.y, "p": test.p, "decision": decision}
+
+
+def pooled_predictions(folder: Path, runs: Sequence[Run]) -> Predictions:
+    """Internal test rows of all folds of one input, decided at each fold's own tuning threshold."""
+    return pool({run.fold: run.folder(folder) for run in runs}).test
+
+
+def shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]:
+    """The complete runs of each input, cut to the folds that every input has in every seed.
+
+    Raises:
+        PlanError: if there is no such fold.
+    """
+    by_input: dict[str, dict[int, dict[int, Run]]] = {}
+    for run in complete:
+        by_input.setdefault(run.input, {}).setdefault(run.seed, {})[run.fold] = run
+    seeds = set.union(*(set(runs) for runs in by_input.values()))
+    shared = set.intersection(*(set(runs.get(seed, {})) for runs in by_input.values() for seed in seeds))
+    if not shared:
+        raise PlanError(
+            f"no fold of {folder} is complete for every input that was begun; make sweep, or name inputs: --inputs global"
+        )
+    return {name: [runs[seed][fold] for seed in sorted(seeds) for fold in sorted(shared)] for name, runs in by_input.items()}
+
+
+def pool_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Pooled]]:
+    """Input -> one table for each seed, in the order of the seeds."""
+    return {
+        name: [
+            pool({run.fold: run.folder(folder) for run in own if run.seed == seed})
+            for seed in dict.fromkeys(run.seed for run in own)
+        ]
+        for name, own in runs.items()
+    }

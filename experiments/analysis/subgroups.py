@@ -1,0 +1,130 @@
+"""Where the results hold: every input within sex, age, field strength, scanner, site, lesion load and time to assessment.
+
+The draws of patients are those of the whole study, cut to the subgroup. Nothing is tested: a subgroup was not chosen before,
+and its interval is wide. Written as subgroups.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.files.atomic import write_json
+from experiments.analysis.baseline_files import read_features
+from experiments.analysis.pooling import Pooled
+from experiments.statistics.predictions import Predictions
+from experiments.statistics.resampling import WeightArray, draw_patient_weights
+from experiments.statistics.significance import bootstrap_interval, family_values
+from experiments.study.scan_table import UNKNOWN, ScanTable, read_scans, rows_in
+
+Tables = Mapping[str, Sequence[Pooled]]
+BoolArray = npt.NDArray[np.bool_]
+
+CLASSES = ("sex", "field_strength", "scanner", "site")
+FEWEST = 5
+"""Patients that each class needs before an interval is given."""
+ABOUT = (
+    "Scores within subgroups of the internal test scans, with the models, thresholds and draws of the whole study. "
+    "No subgroup is tested against another."
+)
+
+
+def write_subgroups(study: Path, tables: Tables, draws: int) -> None:
+    """Write subgroups.json.
+
+    Args:
+        study: The study's folder.
+        tables: Input or baseline -> one table for each seed.
+        draws: Bootstrap draws.
+    """
+    first = next(iter(tables.values()))[0].test
+    scans = read_scans(study)
+    place = rows_in(scans, first)
+    weights = draw_patient_weights(first, draws, np.random.default_rng(0))
+    levels = list(subgroup_levels(scans, lesion_volumes(study, scans), place))
+    present = {variable for variable, _, _ in levels}
+    wanted = (*CLASSES, "age", "days", "lesion_ml")
+    groups = [{"variable": variable, "level": level, **part(tables, chosen, weights)} for variable, level, chosen in levels]
+    absent = [variable for variable in wanted if variable not in present]
+    write_json(study / "subgroups.json", {"draws": draws, "about": ABOUT, "groups": groups, "absent": absent})
+
+
+def lesion_volumes(study: Path, scans: ScanTable) -> npt.NDArray[np.float64]:
+    """(n,) lesion volume in millilitres of each scan, NaN where it is unknown."""
+    known = read_features(study)
+    keys = zip(scans.patient.tolist(), scans.session.tolist(), strict=True)
+    return np.array([known.get(key, {}).get("lesion_ml", np.nan) for key in keys], dtype=np.float64)
+
+
+def subgroup_levels(
+    scans: ScanTable, lesion_ml: npt.NDArray[np.float64], place: npt.NDArray[np.int64]
+) -> Iterator[tuple[str, str, BoolArray]]:
+    """Variable, level and the predictions in it, for every covariate that has at least two levels.
+
+    Args:
+        scans: The study's scans.
+        lesion_ml: (scans,) lesion volumes.
+        place: (n,) row of each prediction in `scans`.
+    """
+    for variable in CLASSES:
+        values = scans.text(variable)[place]
+        names = sorted(set(values.tolist()) - {UNKNOWN})
+        if len(names) > 1:
+            yield from ((variable, name, values == name) for name in names)
+            if np.any(values == UNKNOWN):
+                yield variable, "unknown", values == UNKNOWN
+    for variable, numbers in (("age", scans.number("age")), ("days", scans.days), ("lesion_ml", lesion_ml)):
+        yield from _tertiles(variable, numbers[place])
+
+
+def _tertiles(variable: str, values: npt.NDArray[np.float64]) -> Iterator[tuple[str, str, BoolArray]]:
+    known = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(known, [1 / 3, 2 / 3])) if known.size else np.empty(0)
+    if np.unique(known).size < 3 or edges.size < 2:
+        return
+    low, high = edges
+    yield variable, f"up to {low:.3g}", values <= low
+    yield variable, f"above {low:.3g} to {high:.3g}", (values > low) & (values <= high)
+    yield variable, f"above {high:.3g}", values > high
+    if known.size < values.size:
+        yield variable, "unknown", np.isnan(values)
+
+
+def part(tables: Tables, chosen: BoolArray, weights: WeightArray) -> dict[str, Any]:
+    """Counts and the scores of every input on some of the test scans.
+
+    Args:
+        tables: Input or baseline -> one table for each seed.
+        chosen: (n,) which rows.
+        weights: (draws, patients) of the whole study.
+
+    Returns:
+        ``scans``, ``patients``, ``events`` (positive scans), ``note`` and ``inputs``: name -> metric -> estimate. Without both
+        classes there are no scores; with few patients of a class there are no intervals.
+    """
+    first = next(iter(tables.values()))[0].test
+    y = first.y[chosen]
+    inside = np.unique(first.patient_index[chosen])
+    facts = {"scans": int(chosen.sum()), "patients": int(inside.size), "events": int(y.sum()), "note": "", "inputs": {}}
+    if np.unique(y).size < 2:
+        return facts | {"note": "one class only, no score"}
+    fewest = min(np.unique(first.patient_index[chosen & (first.y == label)]).size for label in (0, 1))
+    drawn = weights[:, inside] if fewest >= FEWEST else weights[:0, inside]
+    note = "" if fewest >= FEWEST else f"fewer than {FEWEST} patients of a class, no interval"
+    members = {name: [subset(one.test, chosen) for one in own] for name, own in tables.items()}
+    inputs = {
+        name: {metric: asdict(one) for metric, one in bootstrap_interval(members[name], drawn, values=values).items()}
+        for name, values in family_values(members, drawn).items()
+    }
+    return facts | {"note": note, "inputs": inputs}
+
+
+def subset(pred: Predictions, chosen: BoolArray) -> Predictions:
+    """Some rows of a table."""
+    columns = {name: getattr(pred, name)[chosen] for name in ("patient", "fold", "y", "p", "decision")}
+    return Predictions(**columns, session=None if pred.session is None else pred.session[chosen])

@@ -1,0 +1,230 @@
+"""Table 1: who the patients are, by class, by test part and against external cohorts, what is missing, how they differ.
+
+Unit: the patient, with the values of the first scan in the group. A patient whose class changes stands in both class columns,
+once in each; in all others once. ``table1.tsv`` is for reading, ``table1.json`` has every number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort.splits import Splits
+from datamodules.files.atomic import write_json, write_text
+from datamodules.preparation.deidentify import is_allowed_column
+from experiments.analysis.differences import difference_of_classes, difference_of_numbers
+from experiments.study.scan_table import ALIASES, ScanTable
+
+NUMBERS = {"age": "age, years", "edss": "EDSS", "days": "days from scan to EDSS", "scans": "scans of the patient"}
+CLASSES = {"sex": "sex", "site": "site", "vendor": "vendor", "scanner": "scanner", "field_strength": "field strength, T"}
+NOT_COVARIATES = {"patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect"}
+MOST_CLASSES = 12
+"""A column of more different texts than this is no class."""
+ENOUGH = 0.1
+"""Standardised difference above which groups are called unlike (Austin 2009, see ``differences``)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of a scan table: one scan of each patient, and how many scans the patients have in the group."""
+
+    id: str
+    title: str
+    table: ScanTable
+    rows: npt.NDArray[np.int64]
+    scans: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of the table."""
+
+    name: str
+    title: str
+    is_number: bool
+
+
+def groups_of(scans: ScanTable, splits: Splits | None, external: Mapping[str, ScanTable] | None = None) -> list[Group]:
+    """All patients, the two classes, the patients of each test part, and external cohorts.
+
+    Args:
+        scans: The study's scans.
+        splits: Part of each patient; None where there is no split, and then no test parts.
+        external: Scans of external cohorts by name.
+    """
+    part = np.array([splits.part[patient] if splits else 0 for patient in scans.patient.tolist()])
+    groups = [
+        _group("all", "all", scans, np.ones(part.size, dtype=bool)),
+        _group("negative", "negative", scans, scans.label == 0),
+        _group("positive", "positive", scans, scans.label == 1),
+        *(_group(f"fold-{fold}", f"test {fold}", scans, part == fold) for fold in range(splits.folds if splits else 0)),
+    ]
+    others = [
+        _group(f"external-{name}", f"external: {name}", table, np.ones(table.patient.size, dtype=bool))
+        for name, table in (external or {}).items()
+    ]
+    return groups + others
+
+
+def _group(name: str, title: str, table: ScanTable, chosen: npt.NDArray[np.bool_]) -> Group:
+    rows = np.flatnonzero(chosen)
+    _, first, counts = np.unique(table.patient[rows], return_index=True, return_counts=True)
+    return Group(name, title, table, rows[first], counts)
+
+
+def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
+    """The variables that any scan has, and the columns that are left out.
+
+    Table 1 is made to be shown, so that only columns with a name that ``deidentify`` allows enter it: a column of names or of
+    birth places would otherwise stand in it level by level. What is neither a number nor a class is left out as well.
+    """
+    found = [Variable(name, title, True) for name, title in NUMBERS.items() if name in ("edss", "scans") or _any(scans, name)]
+    same = scans.has("vendor") and bool((scans.text("scanner") == scans.text("vendor")).all())
+    classes = [name for name in CLASSES if scans.has(name) and not (name == "scanner" and same)]
+    found += [Variable(name, CLASSES[name], False) for name in classes]
+    taken = NOT_COVARIATES | {alias for aliases in ALIASES.values() for alias in aliases}
+    odd = []
+    for name in scans.columns:
+        if name.lower() in taken:
+            continue
+        texts = [text for text in scans.text(name).tolist() if text]
+        if not texts:
+            continue
+        numbers = np.isfinite(scans.number(name))
+        if not is_allowed_column(name):
+            odd.append(name)
+        elif numbers.sum() >= 0.9 * len(texts) and len(set(texts)) > 2:
+            found.append(Variable(name, name.replace("_", " "), True))
+        elif len(set(texts)) <= MOST_CLASSES:
+            found.append(Variable(name, name.replace("_", " "), False))
+        else:
+            odd.append(name)
+    return found, odd
+
+
+def _any(scans: ScanTable, name: str) -> bool:
+    values = scans.days if name == "days" else scans.number(name)
+    return bool(np.isfinite(values).any())
+
+
+def numbers_in(group: Group, name: str) -> npt.NDArray[np.float64]:
+    """(patients,) values of a number, nan where missing."""
+    if name == "scans":
+        return group.scans.astype(np.float64)
+    own = {"edss": group.table.edss, "days": group.table.days}
+    return np.asarray(own[name] if name in own else group.table.number(name))[group.rows]
+
+
+def classes_in(group: Group, name: str) -> list[str]:
+    """(patients,) classes, an empty text where missing."""
+    values: list[str] = group.table.text(name)[group.rows].tolist()
+    return values
+
+
+def table1(groups: Sequence[Group], variables: Sequence[Variable]) -> dict[str, Any]:
+    """Every cell and every difference.
+
+    Returns:
+        ``groups``: id, title, patients, scans. ``rows``: variable, title, level (None for a number), missing by group, cells by
+        group (a number's n, mean, sd, median, q1, q3; a class's n and share of those known), and on a variable's first row the
+        standardised differences: ``classes`` positive against negative, ``folds`` the largest of a test part against all
+        others, ``external`` by cohort against all internal patients.
+    """
+    rows: list[dict[str, Any]] = []
+    for one in variables:
+        rows += _number_rows(groups, one) if one.is_number else _class_rows(groups, one)
+    facts = [{"id": g.id, "title": g.title, "patients": int(g.rows.size), "scans": int(g.scans.sum())} for g in groups]
+    return {"groups": facts, "rows": rows}
+
+
+def _number_rows(groups: Sequence[Group], one: Variable) -> list[dict[str, Any]]:
+    cells, missing = {}, {}
+    for group in groups:
+        values = numbers_in(group, one.name)
+        known = values[np.isfinite(values)]
+        missing[group.id] = int(values.size - known.size)
+        cells[group.id] = _described(known)
+    differences = _differences(groups, lambda a, b: difference_of_numbers(numbers_in(a, one.name), numbers_in(b, one.name)))
+    return [{"variable": one.name, "title": one.title, "level": None, "missing": missing, "cells": cells,
+             "differences": differences}]  # fmt: skip
+
+
+def _described(known: npt.NDArray[np.float64]) -> dict[str, float | int | None]:
+    if not known.size:
+        return dict.fromkeys(("mean", "sd", "median", "q1", "q3"), None) | {"n": 0}
+    q1, median, q3 = (float(value) for value in np.percentile(known, [25, 50, 75]))
+    sd = float(known.std(ddof=1)) if known.size > 1 else None
+    return {"n": int(known.size), "mean": float(known.mean()), "sd": sd, "median": median, "q1": q1, "q3": q3}
+
+
+def _class_rows(groups: Sequence[Group], one: Variable) -> list[dict[str, Any]]:
+    values = {group.id: classes_in(group, one.name) for group in groups}
+    levels = sorted({value for own in values.values() for value in own if value})
+    missing = {name: own.count("") for name, own in values.items()}
+    differences = _differences(groups, lambda a, b: difference_of_classes(classes_in(a, one.name), classes_in(b, one.name)))
+    rows = []
+    for number, level in enumerate(levels):
+        cells = {}
+        for name, own in values.items():
+            known = len(own) - missing[name]
+            cells[name] = {"n": own.count(level), "share": own.count(level) / known if known else None}
+        rows.append({"variable": one.name, "title": one.title, "level": level, "missing": missing, "cells": cells,
+                     "differences": differences if number == 0 else None})  # fmt: skip
+    return rows
+
+
+def _differences(groups: Sequence[Group], compare: Any) -> dict[str, Any]:
+    by_id = {group.id: group for group in groups}
+    every = by_id["all"]
+    folds = [abs(compare(group, _rest(every, group))) for group in groups if group.id.startswith("fold-")]
+    known = [value for value in folds if not np.isnan(value)]
+    return {
+        "classes": compare(by_id["positive"], by_id["negative"]),
+        "folds": max(known) if known else None,
+        "external": {g.id.removeprefix("external-"): compare(g, every) for g in groups if g.id.startswith("external-")},
+    }
+
+
+def _rest(every: Group, part: Group) -> Group:
+    keep = ~np.isin(every.rows, part.rows)
+    return Group("rest", "rest", every.table, every.rows[keep], every.scans[keep])
+
+
+def write_table1(study: Path, content: Mapping[str, Any]) -> None:
+    """Write table1.json and table1.tsv into the study's folder, atomically."""
+    write_json(study / "table1.json", content)
+    write_text(study / "table1.tsv", "\n".join("\t".join(line) for line in table1_lines(content)) + "\n")
+
+
+def table1_lines(content: Mapping[str, Any]) -> list[list[str]]:
+    """The table as texts, the heading first: numbers as median (quartiles), classes as n (percent), missing ones beside."""
+    groups = content["groups"]
+    others = [group["id"].removeprefix("external-") for group in groups if group["id"].startswith("external-")]
+    heading = ["variable", *(f"{g['title']} (n={g['patients']})" for g in groups), "SMD classes", "SMD test parts, largest"]
+    lines = [[*heading, *(f"SMD {name}" for name in others)]]
+    for row in content["rows"]:
+        title = row["title"] + (f": {row['level']}" if row["level"] is not None else "")
+        cells = [_cell(row["cells"][group["id"]], row["missing"][group["id"]]) for group in groups]
+        gaps = row["differences"]
+        told = [_smd(gaps["classes"]), _smd(gaps["folds"]), *(_smd(gaps["external"][name]) for name in others)] if gaps else []
+        lines.append([title, *cells, *(told or [""] * (2 + len(others)))])
+    return lines
+
+
+def _cell(cell: Mapping[str, Any], missing: int) -> str:
+    beside = f", {missing} missing" if missing else ""
+    if "share" in cell:
+        share = "" if cell["share"] is None else f" ({100 * cell['share']:.0f} %)"
+        return f"{cell['n']}{share}{beside}"
+    if not cell["n"]:
+        return f"none{beside}"
+    return f"{cell['median']:.4g} ({cell['q1']:.4g} to {cell['q3']:.4g}){beside}"
+
+
+def _smd(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""Slurm: resources, scripts as pure text, submissions."""

@@ -1,0 +1,30 @@
+"""``cancel``: take the study's jobs out of Slurm's queue; what is finished stays, and interrupted runs can go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.cluster.resources import ClusterError
+from experiments.cluster.submissions import ask_queue, one_line, read_submissions, slurm
+from experiments.study.arguments import parse, study_parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``cancel``: --study, --studies, --cohort.
+
+    Raises:
+        ClusterError: if Slurm does not answer or refuses.
+    """
+    _, folder = parse(study_parser("cancel"), arguments)
+    queue = ask_queue(read_submissions(folder))
+    ids = [*queue.arrays, *(job.id for job in queue.compares)]
+    if not ids:
+        print(f"no job of {folder} is queued or running")
+        return 0
+    done = slurm(["scancel", *ids])
+    if done.returncode:
+        raise ClusterError(f"scancel refused: {one_line(done.stderr)}")
+    running = sum(job.running for job in queue.runs.values())
+    waiting = len(queue.runs) - running
+    print(f"cancelled {running} running and {waiting} queued runs of {folder} (jobs {', '.join(ids)}); go on: make submit")
+    return 0

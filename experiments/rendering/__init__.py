@@ -1,0 +1,1 @@
+"""Pages, pictures and the colours of the inputs."""

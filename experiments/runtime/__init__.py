@@ -1,0 +1,1 @@
+"""What every command runs on: signals, console, memory, versions, staging."""

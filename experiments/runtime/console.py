@@ -1,0 +1,21 @@
+"""What long work shows in a terminal: a bar with the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@contextmanager
+def bar(console: Console, told: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left; yields what moves it to (done, to do). Silent where there is no terminal."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task(told, total=None, visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

@@ -1,0 +1,1 @@
+"""A study on disk: its runs, its folders, its settings, its scans."""

@@ -1,0 +1,96 @@
+"""The grid of a study as settings describe it: which runs there are, and what state each is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.cohort.splits import read_facts
+from experiments.study.run_folder import Fingerprint, RunFolder, State
+from experiments.study.runs import FOLDS, PlanError, Run, grid
+from experiments.study.settings import Settings
+from experiments.study.study import Study
+from regions.catalog import REGIONS, get_region, load_regions
+
+
+def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[Run]:
+    """All runs of a study.
+
+    Args:
+        settings: All settings.
+        inputs: Names separated by commas; empty means the six inputs and the user's own regions.
+        seeds: Numbers separated by commas; empty means the setting ``seed``.
+
+    Raises:
+        PlanError: if a seed is no number.
+        UnknownRegionError: if an input does not exist.
+    """
+    own = load_regions(settings.values.regions) if settings.values.regions else {}
+    names = [name.strip() for name in inputs.split(",") if name.strip()] or [*REGIONS, *own]
+    for name in names:
+        get_region(name, own=own)
+    numbers = [text.strip() for text in seeds.split(",") if text.strip()] or [str(settings.values.seed)]
+    wrong = [text for text in numbers if not text.isdecimal()]
+    if wrong:
+        raise PlanError(f"SEEDS={seeds}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
+    return grid(names, [int(text) for text in numbers], settings.values.folds)
+
+
+def states(study: Study, fingerprint: Fingerprint, runs: Sequence[Run]) -> dict[Run, State]:
+    """The state of each run."""
+    return {run: RunFolder(run.folder(study.folder)).state(fingerprint) for run in runs}
+
+
+def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) -> str:
+    """What to tell when runs of other settings are in the way."""
+    differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
+    return (
+        f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
+        "choose another STUDY, or add --restart to set them aside"
+    )
+
+
+def inputs_of(folder: Path) -> list[str]:
+    """The six inputs, and any further region that the study holds runs of."""
+    own = sorted(
+        path.name for path in folder.iterdir() if next(path.glob("fold-*/seed-*/run.json"), None) and path.name not in REGIONS
+    )
+    return [*REGIONS, *own]
+
+
+def folds_of(folder: Path) -> int:
+    """Folds of the study's split; the usual number where there is no split."""
+    path = folder / "splits.tsv"
+    return int(read_facts(path)["folds"]) if path.is_file() else FOLDS
+
+
+def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> tuple[list[int], list[str]]:
+    """The seeds to compare, and what to tell about those left out.
+
+    Args:
+        folder: The study.
+        inputs: Names of the inputs.
+        folds: Number of folds.
+        text: Seeds separated by commas; empty means all that are complete, or the first one begun where none is.
+
+    Raises:
+        PlanError: if a seed is no number.
+    """
+    given = [one.strip() for one in text.split(",") if one.strip()]
+    wrong = [one for one in given if not one.isdecimal()]
+    if wrong:
+        raise PlanError(f"SEEDS={text}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
+    if given:
+        return sorted({int(one) for one in given}), []
+    begun: dict[int, int] = {}
+    for name in inputs:
+        for path in folder.glob(f"{name}/fold-*/seed-*/run.json"):
+            seed = path.parent.name.removeprefix("seed-")
+            if seed.isdecimal() and RunFolder(path.parent).facts().get("state") == "complete":
+                begun[int(seed)] = begun.get(int(seed), 0) + 1
+    whole = len(inputs) * folds
+    complete = sorted(seed for seed, count in begun.items() if count >= whole)
+    if not complete:
+        return [max(begun, key=lambda seed: (begun[seed], -seed)) if begun else 0], []
+    rest = sorted(set(begun) - set(complete))
+    return complete, [f"seed {seed} is left out: {begun[seed]} of {whole} runs are complete" for seed in rest]

@@ -1,0 +1,40 @@
+"""Open a study in front of a person: a bar while scans are prepared, and the fingerprint that its results depend on."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import Progress
+
+from experiments.runtime.allocation import keep_freed_memory
+from experiments.study.run_folder import Fingerprint, RunFolder
+from experiments.study.settings import Settings
+from experiments.study.study import Study, open_study
+
+
+def open_with_progress(settings: Settings, console: Console) -> Study:
+    """Open the study; show a bar while scans are prepared."""
+    keep_freed_memory()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("preparing scans", total=None, visible=False)
+        study = open_study(
+            settings.study_options(), lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        )
+    return study
+
+
+def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
+    """What the study's results depend on."""
+    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash)
+
+
+def set_aside(folder: RunFolder) -> None:
+    """Move a run's files to ``<run>.aside-<time>``; the folder and its lock stay."""
+    if not folder.facts():
+        return
+    aside = folder.path.with_name(f"{folder.path.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}")
+    aside.mkdir()
+    for path in folder.path.iterdir():
+        if path.name != ".lock":
+            path.rename(aside / path.name)

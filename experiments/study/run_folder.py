@@ -1,0 +1,193 @@
+"""The run folder's contract: what a run leaves, how it is written, and what state it is in.
+
+::
+
+    config.yaml  run.json  checkpoints/best.ckpt  checkpoints/last.ckpt  predictions.tsv  metrics.json  history.tsv
+
+Everything is written atomically, run.json with state ``complete`` last, so a folder that says complete is complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from datamodules.files.atomic import write_json, write_text
+from datamodules.files.tables import read_rows, require_columns
+from experiments.study.runs import Run
+
+State = Literal["missing", "interrupted", "running", "complete", "failed", "stale"]
+COLUMNS = ("partition", "patient", "session", "site", "y", "p")
+
+
+class ResultsError(ValueError):
+    """Results that are incomplete, mixed or damaged."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a run's result depends on. Two results may be compared only when split and data are the same."""
+
+    config: str
+    split: str
+    cohort: str
+    data: str
+
+    def differences(self, facts: Mapping[str, Any]) -> list[str]:
+        """Names of the parts in which a run.json differs."""
+        theirs = facts.get("fingerprint", {})
+        return [name for name, value in asdict(self).items() if theirs.get(name) != value]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run's files."""
+
+    path: Path
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to go on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint with the lowest tuning loss."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def facts(self) -> dict[str, Any]:
+        """Content of run.json, empty where there is none.
+
+        Raises:
+            ResultsError: if the file is damaged.
+        """
+        path = self.path / "run.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ResultsError(f"{path} is damaged ({error}); delete {self.path} and run it again") from None
+        return content
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json."""
+        write_json(self.path / "run.json", facts)
+
+    def state(self, fingerprint: Fingerprint) -> State:
+        """What this folder holds, seen from a study as it is now."""
+        facts = self.facts()
+        if not facts:
+            return "missing"
+        if fingerprint.differences(facts):
+            return "stale"
+        state: State = facts["state"]
+        if state == "running" and not self.is_locked():
+            return "interrupted"
+        return state
+
+    def is_locked(self) -> bool:
+        """Whether a process is at work on this run; no lock file is made."""
+        try:
+            with (self.path / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Try to take the run for this process: True when it is ours, False when another process has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of predictions.tsv as columns: texts, y (n,) int64, p (n,) float64."""
+
+    partition: np.ndarray[Any, Any]
+    patient: np.ndarray[Any, Any]
+    session: np.ndarray[Any, Any]
+    site: np.ndarray[Any, Any]
+    y: np.ndarray[Any, Any]
+    p: np.ndarray[Any, Any]
+
+    def of(self, partition: str) -> Rows:
+        """The rows of one partition."""
+        chosen = self.partition == partition
+        return Rows(*(getattr(self, name)[chosen] for name in COLUMNS))
+
+
+def write_predictions(path: Path, rows: Rows) -> None:
+    """Write predictions.tsv; ``p`` is written so that it reads back equal."""
+    lines = ["\t".join(COLUMNS)]
+    for values in zip(*(getattr(rows, name) for name in COLUMNS), strict=True):
+        lines.append("\t".join([*map(str, values[:4]), str(int(values[4])), repr(float(values[5]))]))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_predictions(path: Path) -> Rows:
+    """Read predictions.tsv.
+
+    Raises:
+        ResultsError: if the file is missing, or a label or a probability is none.
+    """
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing")
+    rows = read_rows(path)
+    require_columns(path, rows, COLUMNS)
+    columns = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
+    try:
+        y, p = columns["y"].astype(np.int64), columns["p"].astype(np.float64)
+    except ValueError as error:
+        raise ResultsError(f"{path}: {error}") from None
+    if not np.isin(y, (0, 1)).all() or not ((p >= 0) & (p <= 1)).all():
+        raise ResultsError(f"{path}: y must be 0 or 1 and p lie in [0, 1]; run it again")
+    return Rows(columns["partition"], columns["patient"], columns["session"], columns["site"], y, p)
+
+
+def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) -> list[Run]:
+    """The runs that are complete and belong together.
+
+    Args:
+        study: The study's folder.
+        runs: The grid that is wanted.
+        partial: Go on with what is there.
+
+    Raises:
+        ResultsError: if a run is not complete, or runs were made on different splits, data or settings.
+    """
+    facts = {run: RunFolder(run.folder(study)).facts() for run in runs}
+    complete = [run for run in runs if facts[run].get("state") == "complete"]
+    if not complete:
+        raise ResultsError(f"{study} holds no complete run; start with: make sweep STUDY={study.name}")
+    if len(complete) < len(runs) and not partial:
+        absent = [run.name for run in runs if run not in set(complete)]
+        told = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        raise ResultsError(
+            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({told}); make sweep, or compare --partial"
+        )
+    for part in ("split", "data", "config"):
+        values = {facts[run]["fingerprint"][part] for run in complete}
+        if len(values) > 1:
+            odd = next(run for run in complete if facts[run]["fingerprint"][part] != facts[complete[0]]["fingerprint"][part])
+            raise ResultsError(
+                f"{odd.name} was made with another {part} than {complete[0].name}; they are never compared; train it again"
+            )
+    return complete

@@ -1,0 +1,116 @@
+"""Covariates of a study's scans, from its cohort.tsv: numbers and classes under one name, however the column was called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.files.tables import MISSING, read_rows, require_columns
+from experiments.statistics.predictions import Predictions
+from experiments.study.run_folder import ResultsError
+
+UNKNOWN = ""
+ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "age": ("age", "age_years", "age_at_scan"),
+        "sex": ("sex", "gender"),
+        "field_strength": ("field_strength", "magnetic_field_strength", "magneticfieldstrength"),
+        "scanner": ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname", "vendor"),
+        "vendor": ("vendor", "manufacturer"),
+        "site": ("site", "center", "centre", "hospital"),
+    }
+)
+"""Covariate -> names of its column, the first that is there counts; upper and lower case are the same."""
+SEXES: Mapping[str, str] = MappingProxyType(
+    {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
+)
+
+
+@dataclass(frozen=True)
+class ScanTable:
+    """The scans of a study in the order of cohort.tsv.
+
+    Attributes:
+        patient: (n,) names.
+        session: (n,) names, empty where there is none.
+        edss: (n,) float64.
+        days: (n,) float64 days from scan to assessment, NaN where unknown.
+        label: (n,) 0 or 1.
+        columns: Every column as text.
+    """
+
+    patient: npt.NDArray[np.str_]
+    session: npt.NDArray[np.str_]
+    edss: npt.NDArray[np.float64]
+    days: npt.NDArray[np.float64]
+    label: npt.NDArray[np.int64]
+    columns: Mapping[str, npt.NDArray[np.str_]]
+
+    def text(self, covariate: str) -> npt.NDArray[np.str_]:
+        """(n,) values of a covariate, empty where unknown; sexes as F and M."""
+        values = self._column(covariate)
+        if covariate == "sex":
+            return np.array([SEXES.get(value.lower(), UNKNOWN) for value in values.tolist()], dtype=np.str_)
+        return values
+
+    def number(self, covariate: str) -> npt.NDArray[np.float64]:
+        """(n,) float64 values of a covariate, NaN where unknown; a unit behind the number is dropped."""
+        return np.array([_number(value) for value in self._column(covariate).tolist()], dtype=np.float64)
+
+    def has(self, covariate: str) -> bool:
+        """Whether any scan has the covariate."""
+        return bool(np.any(self.text(covariate) != UNKNOWN))
+
+    def _column(self, covariate: str) -> npt.NDArray[np.str_]:
+        by_name = {name.lower(): values for name, values in self.columns.items()}
+        for name in ALIASES.get(covariate, (covariate,)):
+            if name in by_name:
+                return by_name[name]
+        return np.full(self.patient.size, UNKNOWN, dtype=np.str_)
+
+
+def _number(text: str) -> float:
+    found = re.match(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?", text)
+    return float(found[0].replace(",", ".")) if found else float("nan")
+
+
+def read_scans(study: Path) -> ScanTable:
+    """Read a study's cohort.tsv; a cell that says that it is missing is empty.
+
+    Raises:
+        ResultsError: if the file is not there.
+    """
+    path = study / "cohort.tsv"
+    if not path.is_file():
+        raise ResultsError(f"{path} is missing; restore it, or use another STUDY")
+    rows = read_rows(path)
+    require_columns(path, rows, ("patient", "session", "edss", "days", "label"))
+    columns = {
+        name: np.array(["" if row[name].lower() in MISSING else row[name] for row in rows], dtype=np.str_)
+        for name in rows[0]
+        if name != "#"
+    }
+    edss, days = (np.array([_number(text) for text in columns[name].tolist()]) for name in ("edss", "days"))
+    return ScanTable(columns["patient"], columns["session"], edss, days, columns["label"].astype(np.int64), columns)
+
+
+def rows_in(scans: ScanTable, pred: Predictions) -> npt.NDArray[np.int64]:
+    """(n,) row of each prediction in the table.
+
+    Raises:
+        ResultsError: if a prediction has no row.
+    """
+    place = {key: row for row, key in enumerate(zip(scans.patient.tolist(), scans.session.tolist(), strict=True))}
+    sessions: Sequence[str] = [""] * pred.y.size if pred.session is None else [str(one) for one in pred.session]
+    keys = list(zip([str(one) for one in pred.patient], sessions, strict=True))
+    strangers = [key for key in keys if key not in place]
+    if strangers:
+        patient, session = strangers[0]
+        raise ResultsError(f"scan {patient} {session} was predicted and is not in the study's cohort.tsv; train it again")
+    return np.array([place[key] for key in keys], dtype=np.int64)

@@ -1,0 +1,234 @@
+"""Every setting of a training, from typed signatures: one parser for presets, YAML files and the command line.
+
+``--preset demo`` is ``experiments/presets/demo.yaml``; ``--config file.yaml`` and single options such as
+``--trainer.max_epochs 5`` come after it and win. A run's own ``config.yaml`` is such a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from docstring_parser import DocstringStyle
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from datamodules.batches.augmentation import Augmentation
+from datamodules.cohort.records import LabelRule
+from datamodules.mri import BrainMRIDataModule
+from experiments.study.runs import FOLDS, PlanError, Run, study_name
+from experiments.study.study import StudyOptions
+from experiments.tracking.wandb_runs import TrackingOptions
+from lightning_modules.classifier import StratificationModule
+
+PRESETS = Path(__file__).parent / "presets"
+DEMO_COHORT = Path("cohorts/demo")
+NOT_OF_THE_RESULT = ("config", "cohort", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers", "regions")
+NOT_OF_THE_TRAINER = (
+    "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps",
+    "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "plugins", "barebones", "detect_anomaly",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When a training ends before ``trainer.max_epochs``."""
+
+    patience: int = 20
+    """Epochs without a lower tuning loss after which a training ends; the best epoch's weights are kept in any case."""
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"early_stopping.patience is {self.patience}; give 1 or more epochs")
+
+
+def presets() -> list[str]:
+    """Names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def build_parser(described: bool = False) -> ArgumentParser:
+    """The parser of every setting; imports torch and Lightning, whose signatures it reads.
+
+    Args:
+        described: Whether its help tells what each setting means; finding that in the sources takes half a second.
+    """
+    import pytorch_lightning as pl
+    from torch import nn
+
+    set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE, docstring_parse_attribute_docstrings=described)
+    parser = ArgumentParser(prog="regionwise", exit_on_error=False, description="Settings of a training.")
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with settings; may be given several times")
+    parser.add_argument("--cohort", type=Path, default=DEMO_COHORT, help="BIDS-like folder or table of the cohort")
+    parser.add_argument("--study", type=str, default="", help="name of the study; default: the cohort's name")
+    parser.add_argument("--studies", type=Path, default=Path("studies"), help="folder of all studies")
+    parser.add_argument("--store", type=Path, default=Path("store"), help="folder of prepared volumes")
+    parser.add_argument("--roi", type=str, default="", help="input of a single run")
+    parser.add_argument("--fold", type=int, default=0, help="test part of a single run")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
+    parser.add_argument("--split_seed", type=int, default=0, help="seed of the split of the patients")
+    parser.add_argument("--folds", type=int, default=FOLDS, help="parts of the patients")
+    parser.add_argument(
+        "--broken", type=Literal["refuse", "exclude"], default="refuse", help="scans whose images cannot be used"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
+    parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
+    parser.add_argument("--label", type=LabelRule, default=LabelRule())
+    parser.add_class_arguments(
+        BrainMRIDataModule,
+        "data",
+        skip={"prepared", "patients", "labels", "splits", "fold", "region", "multiple_of", "seed", "mask", "content"},
+        instantiate=False,
+    )
+    parser.add_subclass_arguments(nn.Module, "network", required=False)
+    parser.set_defaults({"network": {"class_path": "lightning_modules.networks.ResidualCNN"}})
+    parser.add_class_arguments(StratificationModule, "model", skip={"network"}, instantiate=False)
+    parser.add_class_arguments(pl.Trainer, "trainer", skip={"callbacks", "num_sanity_val_steps"}, instantiate=False)
+    parser.add_argument("--early_stopping", type=EarlyStopping, default=EarlyStopping())
+    parser.add_argument("--tracking", type=TrackingOptions, default=TrackingOptions())
+    parser.set_defaults(
+        {
+            "trainer.devices": 1,
+            "trainer.max_epochs": 100,
+            "trainer.enable_progress_bar": False,
+            "trainer.enable_model_summary": False,
+        }
+    )
+    return parser
+
+
+def preset_arguments(arguments: Sequence[str]) -> list[str]:
+    """Replace ``--preset NAME`` by the preset's file, placed first so that everything else wins.
+
+    Without ``--preset`` the demo cohort takes the preset ``demo``, any other cohort ``default``.
+
+    Raises:
+        PlanError: if there is no such preset.
+    """
+    rest, name, own_cohort, own_config = [], "", False, False
+    words = iter(arguments)
+    for word in words:
+        if word == "--preset" or word.startswith("--preset="):
+            name = word.partition("=")[2] or next(words, "")
+        else:
+            rest.append(word)
+            own_cohort |= word == "--cohort" or word.startswith("--cohort=")
+            own_config |= word == "--config" or word.startswith("--config=")
+    if not name and own_config:
+        return rest
+    name = name or ("default" if own_cohort else "demo")
+    if name not in presets():
+        raise PlanError(f"PRESET={name} does not exist; presets are {', '.join(presets())}")
+    return ["--config", str(PRESETS / f"{name}.yaml"), *rest]
+
+
+class SettingsError(ValueError):
+    """A setting that does not exist or has a value that is not allowed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Parsed settings, and the parser that made them."""
+
+    parser: ArgumentParser
+    values: Namespace
+
+    @property
+    def study(self) -> str:
+        """Name of the study: as given, or that of the cohort."""
+        name = self.values.study or self.values.cohort.resolve().name.split(".")[0]
+        return study_name(str(name))
+
+    @property
+    def study_folder(self) -> Path:
+        """Folder of the study."""
+        return Path(self.values.studies) / self.study
+
+    def study_options(self) -> StudyOptions:
+        """What the study is made of."""
+        v = self.values
+        label = LabelRule(**v.label.as_dict()) if hasattr(v.label, "as_dict") else v.label
+        return StudyOptions(v.cohort, self.study_folder, v.store, label, v.broken, v.folds, v.split_seed, v.workers)
+
+    def tracking(self) -> TrackingOptions:
+        """Where curves and tables go."""
+        v = self.values.tracking
+        return TrackingOptions(**v.as_dict()) if hasattr(v, "as_dict") else v
+
+    def augmentation(self) -> Augmentation:
+        """Random changes of training scans."""
+        v = self.values.data.augmentation
+        return Augmentation(**v.as_dict()) if hasattr(v, "as_dict") else v
+
+    def check(self) -> None:
+        """Make every record that checks its values, so that a mistake is named before any work is done.
+
+        Raises:
+            ValueError: naming the setting at fault.
+        """
+        self.study_options()
+        self.tracking()
+        self.augmentation()
+        if self.values.data.batch_size < 1:
+            raise SettingsError(f"data.batch_size is {self.values.data.batch_size}; give 1 or more")
+
+    def plain(self) -> dict[str, Any]:
+        """All settings as plain values, as they stand in YAML."""
+        content: dict[str, Any] = yaml.safe_load(self.yaml())
+        return content
+
+    def yaml(self, run: Run | None = None) -> str:
+        """The settings as YAML text, of one run if given, which ``--config`` reads again."""
+        values = self.values.clone()
+        values.config = None
+        values.study = self.study
+        if run is not None:
+            values.roi, values.fold, values.seed = run.input, run.fold, run.seed
+        text: str = self.parser.dump(values, skip_validation=True)
+        return text
+
+    def result_settings(self) -> dict[str, Any]:
+        """The settings that change a result: none of paths, devices and tracking."""
+        content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
+        content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
+        content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
+        return content
+
+    def hash(self) -> str:
+        """SHA-256 of the settings that change a result."""
+        return hashlib.sha256(json.dumps(self.result_settings(), sort_keys=True).encode()).hexdigest()
+
+
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """Settings from a command line.
+
+    Raises:
+        SettingsError: naming the setting, its value and what is allowed.
+        PlanError: if the preset or the study's name does not exist.
+    """
+    words = preset_arguments(arguments)
+    parser = build_parser(described=any(word == "-h" or word.split("=")[0].endswith("help") for word in words))
+    try:
+        settings = Settings(parser, parser.parse_args(words))
+    except ArgumentError as error:
+        raise SettingsError(readable(str(error))) from None
+    settings.check()
+    return settings
+
+
+def readable(message: str) -> str:
+    """A parser's message on one line, without the types that were tried and did not fit."""
+    noise = (
+        "Does not validate",
+        "Subtypes:",
+        "Errors:",
+        "- Expected a path",
+        "- Expected a <class 'NoneType'>",
+        "Given value type",
+    )
+    parts = [part.strip() for part in message.splitlines()]
+    return " ".join(part.removeprefix("- ") for part in parts if part and not part.startswith(noise))

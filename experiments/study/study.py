@@ -1,0 +1,132 @@
+"""A study on disk: one cohort, one split, one folder; made by the first command, checked by every later one.
+
+::
+
+    studies/<name>/  cohort.tsv  flow.json  grid.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import Cohort, LabelRule, Scan
+from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
+from datamodules.files.atomic import locked, write_json, write_text
+from datamodules.files.tables import CohortError
+from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+
+OnScan = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What a study is made of."""
+
+    cohort: Path
+    """BIDS-like folder or table (.tsv, .csv)."""
+    folder: Path
+    """The study's folder."""
+    store: Path
+    """Folder of prepared volumes; one store serves many cohorts and studies."""
+    label: LabelRule = LabelRule()
+    """How an EDSS score becomes a class."""
+    broken: Literal["refuse", "exclude"] = "refuse"
+    """What happens to scans whose images cannot be used."""
+    folds: int = FOLDS
+    """Parts of the patients."""
+    split_seed: int = 0
+    """Seed of the split."""
+    workers: int = 2
+    """Threads that prepare scans."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that was opened and checked."""
+
+    folder: Path
+    cohort: Cohort
+    prepared: PreparedCohort
+    splits: Splits
+    cohort_hash: str
+
+
+def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
+    """Open a study; make its cohort table, its volumes and its split where they are missing.
+
+    Raises:
+        CohortError: if the cohort cannot be used or is not the one the study was made with.
+        SplitError: if the split is damaged, or was made with another seed or number of folds.
+    """
+    cohort, prepared = open_cohort(options, on_scan)
+    digest = cohort_hash(cohort)
+    path = options.folder / "splits.tsv"
+    with locked(options.folder / ".lock"):
+        if not path.is_file():
+            splits = make_splits(cohort.scans, options.split_seed, options.folds)
+            write_json(options.folder / "flow.json", cohort.flow())
+            write_text(options.folder / "cohort.tsv", cohort_table(cohort))
+            write_splits(path, splits, cohort.scans, digest)
+        splits = load_splits(path, cohort.scans)
+        if not (options.folder / "grid.json").is_file():
+            write_json(options.folder / "grid.json", asdict(prepared.grid))
+    _check_made_alike(options, read_facts(path), digest)
+    return Study(options.folder, cohort, prepared, splits, digest)
+
+
+def open_cohort(options: StudyOptions, on_scan: OnScan | None = None, with_held: bool = False) -> tuple[Cohort, PreparedCohort]:
+    """Read a cohort and its volumes, which are made where they are missing; no split is needed.
+
+    Args:
+        options: What the study would be made of.
+        on_scan: Called with (done, to do) after each volume that is made.
+        with_held: Keep the scans that quality control holds back.
+
+    Raises:
+        CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
+    """
+    cohort = read_cohort(options.cohort, options.label, with_held)
+    try:
+        prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
+    except BrokenScansError as error:
+        if options.broken == "refuse":
+            raise
+        cohort = cohort.without(error.broken)
+        if not cohort.scans:
+            raise
+        prepared = open_store(cohort.scans, options.store, options.workers)
+    return cohort, prepared
+
+
+def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
+    name = options.folder.name
+    for wanted, key, flag in ((options.folds, "folds", "folds"), (options.split_seed, "seed", "split_seed")):
+        if made[key] != wanted:
+            raise SplitError(f"study {name} was split with --{flag} {made[key]}, not {wanted}; use another STUDY")
+    if made["cohort_hash"] != digest:
+        raise CohortError(f"EDSS scores in {options.cohort} are not those that study {name} was made with; use another STUDY")
+
+
+def cohort_hash(cohort: Cohort) -> str:
+    """SHA-256 over patient, session, EDSS and label of every usable scan."""
+    rows = "".join(f"{s.patient}\t{s.session}\t{s.edss}\t{s.label}\n" for s in cohort.scans)
+    return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def cohort_table(cohort: Cohort) -> str:
+    """The usable scans as a table that ``read_table`` can read again."""
+    names = sorted({name for scan in cohort.scans for name in scan.covariates})
+    header = ["patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    return "\n".join(["\t".join(header), *("\t".join(_row(scan, names)) for scan in cohort.scans)]) + "\n"
+
+
+def _row(scan: Scan, names: list[str]) -> list[str]:
+    files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
+    days = "" if scan.days is None else str(scan.days)
+    own = [scan.covariates.get(name, "") for name in names]
+    return [scan.patient, scan.session, f"{scan.edss:g}", days, str(scan.label), *files, scan.dialect, *own]

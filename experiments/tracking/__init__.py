@@ -1,0 +1,1 @@
+"""Weights & Biases: options, what may leave the machine, runs and offline runs."""

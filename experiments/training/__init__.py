@@ -1,0 +1,1 @@
+"""One run: put together, fitted, written; and the workers that train many."""

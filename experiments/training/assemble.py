@@ -1,0 +1,109 @@
+"""The parts of one training, put together from settings, and what is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from rich.console import Console
+from torch import nn
+
+from datamodules.mri import BrainMRIDataModule
+from experiments.runtime.precision import best_precision
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+from experiments.study.settings import Settings
+from experiments.study.study import Study
+from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
+from experiments.training.progress import History, RunProgress
+from lightning_modules.callbacks import ResumeRandomness, Stopwatch
+from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from lightning_modules.classifier import StratificationModule
+from lightning_modules.networks import multiple_of
+from regions.catalog import get_region, load_regions
+
+MONITOR = "tuning/loss"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training consists of."""
+
+    module: StratificationModule
+    data: BrainMRIDataModule
+    trainer: pl.Trainer
+    best: BestCheckpoint
+    stopwatch: Stopwatch
+    history: History
+    progress: RunProgress
+    logger: Any
+    close: Callable[[bool], None]
+
+
+def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, console: Console, quiet: bool) -> Parts:
+    """Build network, data and trainer of one run. All inputs of a fold and seed start from the same random state."""
+    pl.seed_everything(np.random.SeedSequence([run.seed, run.fold]).generate_state(1)[0].item(), verbose=False)
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
+    values = settings.parser.instantiate(settings.values)
+    network: nn.Module = values.network
+    data = _data(settings, values, study, run, multiple_of(network))
+    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    logger = open_run(
+        settings.tracking(),
+        RunIdentity(study=settings.study, input=run.input, fold=run.fold, seed=run.seed, folds=study.splits.folds),
+        folder.path,
+        settings.result_settings() | {"split_hash": study.splits.hash, "cohort_hash": study.cohort_hash},
+        patients=study.cohort.patients,
+    )
+    best = BestCheckpoint(folder.best, MONITOR)
+    stopwatch, history = Stopwatch(), History()
+    progress = RunProgress(run.name, folder.path / "progress.json", console, quiet)
+    patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True)
+    callbacks = [ResumeRandomness(), stopwatch, history, best, patience, LastCheckpoint(folder.last), progress]
+    trainer = _trainer(settings, values, folder, callbacks, logger)
+
+    def close(completed: bool) -> None:
+        progress.close()
+        close_run(logger, completed=completed)
+
+    return Parts(module, data, trainer, best, stopwatch, history, progress, logger, close)
+
+
+def _data(settings: Settings, values: Any, study: Study, run: Run, sides: int) -> BrainMRIDataModule:
+    options = values.data.as_dict() | {"augmentation": settings.augmentation()}
+    own = load_regions(values.regions) if values.regions else None
+    return BrainMRIDataModule(
+        study.prepared,
+        [scan.patient for scan in study.cohort.scans],
+        [scan.label for scan in study.cohort.scans],
+        study.splits,
+        run.fold,
+        get_region(run.input, own=own),
+        sides,
+        seed=run.seed,
+        **options,
+    )
+
+
+def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
+    """A trainer that writes below the run's folder only and takes no hint from a scheduler's environment."""
+    options = values.trainer.as_dict()
+    options["precision"] = options.get("precision") or best_precision(options.get("accelerator", "auto"))
+    more = options.pop("logger", None)
+    loggers = [one for one in (logger, *(more if isinstance(more, list) else [more])) if one not in (None, True, False)]
+    plugins = options.pop("plugins", None) or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
+    return pl.Trainer(
+        **options | {"default_root_dir": str(folder.path), "use_distributed_sampler": False, "log_every_n_steps": 1},
+        num_sanity_val_steps=0,
+        logger=loggers or False,
+        callbacks=callbacks,
+        plugins=[LightningEnvironment(), AtomicCheckpointIO(), *plugins],
+    )

@@ -1,0 +1,125 @@
+"""Fit one run and predict with its best epoch: history, predictions and metrics."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from datamodules.files.atomic import write_json, write_text
+from experiments.study.run_folder import Rows, RunFolder, write_predictions
+from experiments.study.runs import Run
+from experiments.study.study import Study
+from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
+from experiments.training.assemble import MONITOR, Parts
+from lightning_modules.metrics import evaluate
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
+    """Train from the last checkpoint or from the start, then write history, predictions and metrics.
+
+    Raises:
+        DivergedError: if no epoch gave a finite tuning loss.
+    """
+    began = time.perf_counter()
+    resume = str(folder.last) if folder.last.is_file() else None
+    parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
+    score = parts.best.best_model_score
+    if score is None or not math.isfinite(float(score)):
+        raise DivergedError(
+            f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})"
+        )
+    checkpoint = torch.load(folder.best, map_location="cpu", weights_only=True)
+    parts.module.load_state_dict(checkpoint["state_dict"])
+    threshold = float(checkpoint["state_dict"]["threshold"])
+    rows = predict(parts, study)
+    if not parts.trainer.is_global_zero:
+        return {}
+    metrics = _metrics(rows, threshold)
+    write_text(folder.path / "history.tsv", parts.history.table())
+    write_predictions(folder.path / "predictions.tsv", rows)
+    write_json(folder.path / "metrics.json", metrics | {"threshold": threshold})
+    best_epoch = int(checkpoint["epoch"])
+    _track(parts, study, rows, metrics, threshold, best_epoch, float(score))
+    seconds, samples = parts.stopwatch.seconds, parts.stopwatch.samples
+    return {
+        "threshold": threshold,
+        "best_checkpoint": str(folder.best.relative_to(folder.path)),
+        "best_epoch": best_epoch,
+        "epochs": len(seconds),
+        "store_keys": [
+            study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
+        ],
+        "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
+        "parameters": sum(p.numel() for p in parts.module.parameters()),
+        "seconds": {
+            "training": sum(seconds),
+            "waiting": sum(parts.stopwatch.waiting),
+            "epoch": float(np.median(seconds)),
+            "this_attempt": time.perf_counter() - began,
+        },
+        "volumes": parts.data.place,
+        "scans_per_second": sum(samples) / sum(seconds),
+        "peak_memory_mb": _peak_memory_mb(),
+        "device": parts.trainer.strategy.root_device.type,
+        "precision": str(parts.trainer.precision),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def predict(parts: Parts, study: Study) -> Rows:
+    """Probabilities of tuning and internal test scans, in cohort order within each partition."""
+    outputs: Any = parts.trainer.predict(parts.module, datamodule=parts.data, weights_only=True)
+    rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
+    probability = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs])
+    scans = [study.cohort.scans[row] for row in rows]
+    tuning = set(parts.data.partitions["tuning"].tolist())
+    return Rows(
+        np.array(["tuning" if row in tuning else "internal_test" for row in rows]),
+        np.array([scan.patient for scan in scans]),
+        np.array([scan.session for scan in scans]),
+        np.array([scan.site for scan in scans]),
+        np.array([scan.label for scan in scans]),
+        probability.astype(np.float64),
+    )
+
+
+def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:
+    """Metrics of both partitions at the tuning threshold, and at 0.5 beside it."""
+
+    def at(part: Rows, value: float) -> dict[str, float | None]:
+        return evaluate(torch.from_numpy(part.p), torch.from_numpy(part.y), value)
+
+    parts = {name: rows.of(name) for name in ("tuning", "internal_test")}
+    return {
+        name: {"scans": len(part.y), "at_threshold": at(part, threshold), "at_0.5": at(part, 0.5)}
+        for name, part in parts.items()
+    }
+
+
+def _track(
+    parts: Parts, study: Study, rows: Rows, metrics: dict[str, Any], threshold: float, best_epoch: int, best_loss: float
+) -> None:
+    if parts.logger is None:
+        return
+    key = load_or_make_key(study.folder / "pseudonyms.key")
+    test = rows.of("internal_test")
+    scalars = {"best/epoch": float(best_epoch), "best/tuning_loss": best_loss}
+    scalars |= {f"test/{name}": value for name, value in metrics["internal_test"]["at_threshold"].items()}
+    names = [pseudonym(patient, key) for patient in test.patient]
+    log_evaluation(parts.logger, threshold=threshold, metrics=scalars, y=test.y, p=test.p, pseudonyms=names)
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB, and of the device where it is a CUDA one."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return max(peak, torch.cuda.max_memory_allocated() / 1e6) if torch.cuda.is_available() else peak
