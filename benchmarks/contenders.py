@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks.scans import SCRATCH, Bench
-from datamodules.batches.augmentation import Augmentation, grown
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.augmenter import grown
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.boxes import crop_to_box, region_step
 from regions.atlas import region_mask

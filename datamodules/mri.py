@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 
-from datamodules.batches.augmentation import Augmentation, Augmenter
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.augmenter import Augmenter
 from datamodules.batches.control_inputs import Content, control_content
 from datamodules.batches.loading import (
     Batch,

@@ -10,8 +10,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from experiments.study.settings import build_parser
-
 WORDS = {
     "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
     "phantoms": "write a synthetic cohort with a known effect",
@@ -105,6 +103,8 @@ def help_of(word: str) -> int:
     print((module.__doc__ or "").strip(), "\n")
     print((module.main.__doc__ or "").strip(), "\n")
     if word in ("fold", "sweep", "submit", "work", "demo", "controls", "baselines"):
+        from experiments.study.settings import build_parser
+
         build_parser(described=True).print_help()
     return 0
 

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datamodules.batches import augmentation
-from datamodules.batches.augmentation import NOISE_OFFSETS, Augmentation, Augmenter, mirror_of, rotation
+from datamodules.batches import augmenter as augmenter_module
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.augmenter import NOISE_OFFSETS, Augmenter, mirror_of, rotation
 from regions.grid import Box, Grid
 
 SHAPE = (20, 22, 24)
@@ -300,7 +301,7 @@ def test_scans_changed_together_equal_those_changed_one_after_another(
     assert {bool(flip) for flip in made.parameters(1).flip[rows]} == ({True, False} if options.flip else {False})
     batch = cut(whole, made.read)[rows], torch.tensor(rows), 1, cut(labels, made.read)[rows]
     expected = made(*batch)
-    monkeypatch.setattr(augmentation, "ONE_AFTER_ANOTHER", ())
+    monkeypatch.setattr(augmenter_module, "ONE_AFTER_ANOTHER", ())
     found = augmenter(options, box)(*batch)
     for one, other in zip(expected, found, strict=True):
         assert one is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,6 @@ from datamodules.phantoms.levels import memberships, random_field
 from datamodules.phantoms.patients import PhantomPatient, PhantomScan
 from datamodules.phantoms.presets import PhantomPreset
 from datamodules.phantoms.scanner import measured
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
-
 
 CHUNK = 50_000
 """Voxels interpolated at a time."""

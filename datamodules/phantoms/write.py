@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -98,7 +99,6 @@ def _each_patient(part: Path, options: PhantomOptions, patients: list[PhantomPat
     if processes == 1:
         yield from map(work, patients)
         return
-    import multiprocessing
 
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap_unordered(work, patients)

@@ -172,3 +172,8 @@ def _plain(value: Any) -> Any:
 def json_beside(image: Path) -> Path:
     """The sidecar of an image."""
     return image.with_name(image.name.removesuffix(".nii.gz") + ".json")
+
+
+def usual_out(bids: Path) -> Path:
+    """Where a dataset's prepared cohort goes unless ``--out`` is given."""
+    return Path("cohorts") / f"{bids.resolve().name}_prepared"

@@ -8,7 +8,8 @@ The order of steps, for every scan and every input alike::
 Turning, cropping and padding are those of TorchIO's ``ToCanonical``, ``Crop`` and ``Pad``, made in one copy.
 
 What comes after this, per batch, stands in ``datamodules.batches.augmentation``: random changes for training data only,
-then the region step. Inside the brain a prepared voxel is never exactly zero, outside it always is, so the brain mask needs no second array.
+then the region step. Inside the brain a prepared voxel is never exactly zero, outside it always is, so the brain mask needs
+no second array.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.dataset import PublicDataset
 from datamodules.intake.public import find_dataset, public_datasets
-from experiments.commands.prepare import usual_out
+from datamodules.preparation.derivative import usual_out
 from experiments.study.arguments import PlainParser
 
 

@@ -11,7 +11,6 @@ from experiments.controls.outcome import outcome, write_outcome
 from experiments.controls.plan import choose, plan
 from experiments.controls.setup import prepare
 from experiments.controls.view import show
-from experiments.controls.work import train_missing
 from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
 from experiments.study.runs import PlanError
 
@@ -40,6 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     permutations = _number(known.permutations, "permutations", 1)
     draws = _number(known.draws, "draws", 100)
     spacing = _number(known.spacing, "spacing", 0.5)
+
+    from experiments.controls.work import train_missing
 
     console = Console(highlight=False, soft_wrap=True)
     controls = prepare(rest, known.inputs, spacing, console)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,9 +10,6 @@ from experiments.commands import baselines, compare, report, sweep
 from experiments.study.arguments import only_study, parse, study_parser
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.settings import DEMO_COHORT
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: Sequence[str]) -> int:

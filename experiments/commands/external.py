@@ -18,7 +18,6 @@ from datamodules.files.atomic import locked, write_json
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.externals.log import events, hash_file, latest, note
-from experiments.externals.predict import predict
 from experiments.externals.protocol import facts, frozen_models, labels_read, write_tables
 from experiments.externals.scans import open_external
 from experiments.externals.score import known_of, score, tables_of
@@ -113,6 +112,8 @@ def external(study: Path, folder: Path, known: Namespace, console: Console) -> d
     read = labels_read(folder, known.cohort)
     with bar(console, "preparing scans") as on_scan:
         cohort = open_external(known.cohort, frozen, study, known.store, known.broken, known.workers, on_scan)
+
+    from experiments.externals.predict import predict
 
     quiet_libraries()  # after Lightning was imported, which sets its own level of notices
     raw = predict(frozen, study, folder, cohort, console, known.accelerator)

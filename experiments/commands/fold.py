@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,10 +15,6 @@ from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
 from experiments.study.runs import parse_run
 from experiments.study.settings import parse_settings
-from experiments.training.run import fold
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     run = parse_run(known.roi, known.fold, known.seed, Path(known.regions) if known.regions else None, folds)
     for name in ("regions", "folds"):
         rest += [f"--{name}", getattr(known, name)] if getattr(known, name) else []
+
+    from experiments.training.run import fold
 
     console = Console(highlight=False, soft_wrap=True)
     settings = parse_settings(rest)

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from datamodules.files.atomic import write_text
 from datamodules.intake.raw import RawDataset, read_raw
-from datamodules.preparation.derivative import PIPELINE, place_of
+from datamodules.preparation.derivative import PIPELINE, place_of, usual_out
 from datamodules.preparation.label_maps import find_labels
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
@@ -66,11 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     dataset = read_raw(known.bids, "" if known.labels_from else known.dialect)
     dataset = _chosen(_with_labels(dataset, known.labels_from, known.dialect, console), known.only)
     return prepare(dataset, known.out or usual_out(known.bids), options, known.jobs, known.restart, console)
-
-
-def usual_out(bids: Path) -> Path:
-    """Where a dataset's prepared cohort goes unless ``--out`` is given."""
-    return Path("cohorts") / f"{bids.resolve().name}_prepared"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import torch
 from rich.console import Console
 
 from datamodules.batches.loading import RUNS_PER_GPU
@@ -75,8 +76,6 @@ def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str,
     Raises:
         SweepError: if a number is none.
     """
-    import torch
-
     names = [text.strip() for text in gpus.split(",") if text.strip()]
     if any(not name.isdecimal() for name in names):
         raise SweepError(f"GPUS={gpus} is not a list of numbers; write for example GPUS=0,1")

@@ -12,16 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from experiments.runtime.interruption import forget_scheduler, install_handlers
 from experiments.study.grid import planned_runs
 from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
 from experiments.training.worker import work
-
-if TYPE_CHECKING:
-    pass
 
 
 def main(arguments: Sequence[str]) -> int:

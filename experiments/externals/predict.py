@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
+from torch import nn
 
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_json
@@ -31,9 +32,6 @@ from experiments.study.settings import Settings, parse_settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of
 from regions.catalog import Region
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def predict(

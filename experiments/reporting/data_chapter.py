@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
 from experiments.rendering.page import missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, plural
@@ -139,7 +140,6 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, lines: Sequence[str], color: str) -> None:
-    from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((x, y), width, height, facecolor="none", edgecolor=color, linewidth=0.9))
     axes.text(x + 0.08, y + 0.18, head, fontsize=8, fontweight="bold", va="center")

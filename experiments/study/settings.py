@@ -1,6 +1,6 @@
 """Every setting of a training, from typed signatures: one parser for presets, YAML files and the command line.
 
-``--preset demo`` is ``experiments/presets/demo.yaml``; ``--config file.yaml`` and single options such as
+``--preset demo`` is ``experiments/study/presets/demo.yaml``; ``--config file.yaml`` and single options such as
 ``--trainer.max_epochs 5`` come after it and win. A run's own ``config.yaml`` is such a file.
 """
 
@@ -19,11 +19,9 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
-from datamodules.mri import BrainMRIDataModule
 from experiments.study.runs import FOLDS, PlanError, Run, study_name
 from experiments.study.study import StudyOptions
-from experiments.tracking.wandb_runs import TrackingOptions
-from lightning_modules.classifier import StratificationModule
+from experiments.tracking.options import TrackingOptions
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
@@ -59,6 +57,9 @@ def build_parser(described: bool = False) -> ArgumentParser:
     """
     import pytorch_lightning as pl
     from torch import nn
+
+    from datamodules.mri import BrainMRIDataModule
+    from lightning_modules.classifier import StratificationModule
 
     set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE, docstring_parse_attribute_docstrings=described)
     parser = ArgumentParser(prog="regionwise", exit_on_error=False, description="Settings of a training.")

@@ -17,14 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from experiments.tracking.logger import RunLogger
+import numpy as np
+
 from experiments.tracking.offline_runs import offline_run_folders, online_run_folders
 from experiments.tracking.options import RunIdentity, TrackingError, TrackingOptions, safe_id
 from experiments.tracking.privacy import PSEUDONYM, PrivacyError, load_or_make_key, plain_config, pseudonym
 from experiments.tracking.values import as_html, defined, finite, roc_points
 
 if TYPE_CHECKING:
-    import numpy as np
     from pytorch_lightning.loggers import Logger
 
 __all__ = [
@@ -72,6 +72,8 @@ def open_run(
     """
     if options.mode == "disabled":
         return None
+    from experiments.tracking.logger import RunLogger
+
     about = {"study": identity.study, "input": identity.input, "fold": identity.fold, "seed": identity.seed}
     kept = plain_config({**config, **about, "folds": identity.folds, "kind": "fold"}, patients)
 
