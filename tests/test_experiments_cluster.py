@@ -205,7 +205,8 @@ class TestWorker:
     def test_handlers_are_in_and_variables_gone_before_torch(self) -> None:
         code = """
 import os, signal, sys
-from experiments import fold, interruption
+from experiments.commands import fold
+from experiments.runtime import interruption
 
 def stop(*_):
     print("torch" in sys.modules, signal.getsignal(signal.SIGUSR1) is interruption._note, "SLURM_PROCID" in os.environ)

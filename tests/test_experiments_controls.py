@@ -13,7 +13,7 @@ import torch
 
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
-from experiments import controls
+from experiments.commands import controls
 from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted_labels, repeated_patients, sex_of
 from experiments.controls.control_masks import complement_mask, overlap, random_mask, shown_mask
 from experiments.controls.headers import header_columns, header_predictions

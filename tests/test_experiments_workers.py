@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from datamodules.batches.loading import RUNS_PER_GPU
-from experiments.commands import work
 from experiments.commands.sweep import SweepError, visible_gpus, worker_devices
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.study.runs import Run
+from experiments.training import worker
 
 
 def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() -> None:
@@ -64,10 +64,10 @@ def sweep_of(monkeypatch: pytest.MonkeyPatch, kills: int) -> tuple[int, list[str
         return not killed
 
     monkeypatch.setenv("REGIONWISE_SWEEP", "test")
-    monkeypatch.setattr(work, "_train_apart", apart)
-    monkeypatch.setattr(work, "_state", lambda settings, study, run: state[run])
+    monkeypatch.setattr(worker, "_train_apart", apart)
+    monkeypatch.setattr(worker, "_state", lambda settings, study, run: state[run])
     nothing: Any = None
-    return work.work(nothing, nothing, [first, second], ["--preset", "demo"]), tried
+    return worker.work(nothing, nothing, [first, second], ["--preset", "demo"]), tried
 
 
 def test_a_run_whose_process_is_killed_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
