@@ -32,7 +32,7 @@ from experiments.runtime.allocation import keep_freed_memory
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
-from experiments.study.study import Study
+from experiments.study.study import Study, StudyOptions, new_record
 from experiments.training.assemble import assemble
 
 Batch = dict[str, Tensor]
@@ -167,6 +167,6 @@ def made_study(folder: Path) -> Any:
     """A study of a few made scans, so that a run can be assembled; its data is not used."""
     patients, labels, splits = made_people(14)
     scans = tuple(Scan(p, "", Path("t1w"), Path("flair"), 3.0, 0, label) for p, label in zip(patients, labels, strict=True))
-    return Study(
-        folder, Cohort(Path("made"), LabelRule(), scans), make_store(store_folder(), 14, spacing_mm=8.0), splits, "made"
-    )
+    cohort, prepared = Cohort(Path("made"), LabelRule(), scans), make_store(store_folder(), 14, spacing_mm=8.0)
+    options = StudyOptions(cohort.source, folder, store_folder())
+    return Study(folder, cohort, prepared, splits, "made", new_record(options, splits, "made"))

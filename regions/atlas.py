@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import struct
 from functools import lru_cache
@@ -27,9 +28,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
 
 from regions.catalog import Region
+from regions.errors import UserError
 from regions.grid import Box, EmptyRegionError, Grid, SpaceError, extent, region_box, space_gap_mm, tight_slices
 
 __all__ = [
+    "MASK_VERSION",
     "TEMPLATE_PATH",
     "Box",
     "EmptyRegionError",
@@ -43,10 +46,19 @@ __all__ = [
     "space_gap_mm",
     "template_dice",
     "template_on",
+    "template_sha256",
 ]
 
 TEMPLATE_PATH = Path(__file__).parent / "data" / "mni152_nlin2009a_labels.nii.gz"
 """The label map of the template brain, cropped to the brain."""
+MASK_VERSION = 1
+"""Raised whenever the same labels on the same grid become another mask: runs that were trained before are then stale."""
+
+
+@lru_cache(maxsize=1)
+def template_sha256() -> str:
+    """Return the SHA-256 of the template's label map, as it lies in the package."""
+    return hashlib.sha256(TEMPLATE_PATH.read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +90,7 @@ def template_on(grid: Grid) -> NDArray[np.uint8]:
         (I, J, K) uint8, in the shape of the grid.
     """
     labels, source = load_template()
-    coarse = any(wanted > own + 1e-3 for wanted, own in zip(grid.spacing, source.spacing, strict=True))
+    coarse = any(wanted > source_side + 1e-3 for wanted, source_side in zip(grid.spacing, source.spacing, strict=True))
     result = _largest_share(labels, source, grid) if coarse else _at_centre(labels, source, grid)
     result.setflags(write=False)
     return result
@@ -124,8 +136,8 @@ def _boxes_of(labels: NDArray[np.uint8]) -> dict[int, tuple[slice, ...]]:
         for row, slab in zip(present, np.moveaxis(labels, axis, 0), strict=True):
             row[slab] = True
         seen.append(present)
-    found = np.flatnonzero(seen[0].any(axis=0))
-    return {int(label): tuple(extent(present[:, label]) for present in seen) for label in found if label}
+    present_labels = np.flatnonzero(seen[0].any(axis=0))
+    return {int(label): tuple(extent(present[:, label]) for present in seen) for label in present_labels if label}
 
 
 def _overlap(source: Grid, grid: Grid, axis: int) -> NDArray[np.float32]:
@@ -134,9 +146,9 @@ def _overlap(source: Grid, grid: Grid, axis: int) -> NDArray[np.float32]:
     def edges(of: Grid) -> NDArray[np.float64]:
         return np.asarray(of.origin[axis] + of.spacing[axis] * (np.arange(of.shape[axis] + 1) - 0.5), dtype=np.float64)
 
-    wanted, own = edges(grid), edges(source)
-    low = np.maximum(wanted[:-1, None], own[None, :-1])
-    high = np.minimum(wanted[1:, None], own[None, 1:])
+    wanted, given = edges(grid), edges(source)
+    low = np.maximum(wanted[:-1, None], given[None, :-1])
+    high = np.minimum(wanted[1:, None], given[None, 1:])
     return np.asarray(np.clip(high - low, 0, None) / grid.spacing[axis], dtype=np.float32)
 
 
@@ -233,7 +245,7 @@ def dilated(mask: NDArray[np.bool_], spacing: tuple[float, float, float], distan
         ValueError: the distance is negative.
     """
     if distance_mm < 0:
-        raise ValueError(f"A region is grown by 0 mm or more, not {distance_mm:g} mm.")
+        raise UserError(f"A region is grown by 0 mm or more, not {distance_mm:g} mm.")
     if distance_mm == 0 or not mask.any():
         return mask
 

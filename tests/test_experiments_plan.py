@@ -1,5 +1,6 @@
 import pytest
 
+from experiments.study.record import known_regions
 from experiments.study.runs import PlanError, Run, grid, parse_run, study_name
 from regions.catalog import REGIONS, UnknownRegionError
 
@@ -47,7 +48,7 @@ def test_a_wrong_seed_is_named() -> None:
 def test_own_regions_can_be_named(tmp_path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("thalamus:\n  labels: [10, 49]\n  description: both thalami\n")
-    assert parse_run("thalamus", "1", None, own) == Run("thalamus", 1, 0)
+    assert parse_run("thalamus", "1", None, known_regions(own)) == Run("thalamus", 1, 0)
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "x" * 65, "a b"])

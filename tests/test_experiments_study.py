@@ -43,6 +43,7 @@ def test_first_open_writes_the_study(study: Study) -> None:
         "grid.json",
         "splits.json",
         "splits.tsv",
+        "study.yaml",
     ]
     flow = json.loads((study.folder / "flow.json").read_text())
     assert flow["used"]["scans"] == len(study.cohort.scans) == len(study.prepared.keys) == 25

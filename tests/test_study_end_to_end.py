@@ -100,7 +100,8 @@ class TestSweep:
 
     def test_run_json_tells_how_the_result_was_made(self, swept) -> None:
         facts = RunFolder(swept[0] / "brainstem" / "fold-1" / "seed-0").facts()
-        assert set(facts["fingerprint"]) == {"config", "split", "cohort", "data"}
+        assert set(facts["fingerprint"]) == {"config", "split", "cohort", "data", "region"}
+        assert facts["fingerprint"]["region"]["labels"] == list(REGIONS["brainstem"].labels)
         assert facts["versions"]["torch"].startswith("2.13")
         assert facts["epochs"] == 2
         assert facts["peak_memory_mb"] > 0

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import write_json
@@ -22,6 +21,7 @@ from experiments.analysis.pooling import Pooled
 from experiments.analysis.subgroups import part
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
+from experiments.study.record import read_record
 from experiments.study.scan_table import ScanTable, read_scans, rows_in
 
 Tables = Mapping[str, Sequence[Pooled]]
@@ -58,11 +58,10 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
 
 
 def label_threshold(study: Path, scans: ScanTable) -> float:
-    """The study's EDSS threshold, from a run's settings; else the usual one where it fits, or the lowest positive score."""
-    config = next(iter(sorted(study.glob("*/fold-*/seed-*/config.yaml"))), None)
-    content = yaml.safe_load(config.read_text(encoding="utf-8")) if config else {}
-    if "label" in content:
-        return float(content["label"]["threshold"])
+    """The study's EDSS threshold, from its record; else the usual one where it fits, or the lowest positive score."""
+    record = read_record(study)
+    if record is not None:
+        return record.label.threshold
     usual = LabelRule().threshold
     if np.array_equal(scans.label == 1, scans.edss >= usual):
         return usual

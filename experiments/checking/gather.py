@@ -28,7 +28,6 @@ from experiments.study.grid import planned_runs
 from experiments.study.scan_table import read_scans
 from experiments.study.settings import Settings
 from lightning_modules.networks import multiple_of
-from regions.catalog import REGIONS, load_regions
 from regions.grid import Box
 
 MEASURED_VOXELS = 2_000_000
@@ -161,11 +160,10 @@ def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:
 
 def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
     """Box and volume of every input, the user's own included."""
-    own = load_regions(settings.values.regions) if settings.values.regions else {}
     grid, options = study.prepared.grid, settings.values.data
     sides = multiple_of(settings.parser.instantiate(settings.values).network)
     found = []
-    for region in (*REGIONS.values(), *own.values()):
+    for region in settings.regions.values():
         mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, sides)
         found.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
     return found

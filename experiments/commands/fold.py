@@ -13,6 +13,7 @@ from experiments.runtime.interruption import RESUME, Interrupted, forget_schedul
 from experiments.runtime.staging import stage
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
+from experiments.study.record import known_regions
 from experiments.study.runs import parse_run
 from experiments.study.settings import parse_settings
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         own = parse_settings(rest).values
         known.roi, known.fold, known.seed = own.roi, known.fold or str(own.fold), known.seed or str(own.seed)
     folds = int(known.folds) if known.folds else 7
-    run = parse_run(known.roi, known.fold, known.seed, Path(known.regions) if known.regions else None, folds)
+    run = parse_run(known.roi, known.fold, known.seed, known_regions(Path(known.regions) if known.regions else None), folds)
     for name in ("regions", "folds"):
         rest += [f"--{name}", getattr(known, name)] if getattr(known, name) else []
 

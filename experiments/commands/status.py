@@ -74,7 +74,7 @@ def look_up(submissions: Sequence[Submission]) -> tuple[Queue, str]:
 
 def look(folder: Path, submissions: Sequence[Submission], queue: Queue) -> dict[Run, Seen]:
     """Every run of the study: those that have a folder or were submitted, and the rest of their rows."""
-    prints = Fingerprint(**submissions[-1].fingerprint) if submissions else None
+    prints = Fingerprint.of(submissions[-1].fingerprint) if submissions else None
     return {run: _see(RunFolder(run.folder(folder)), prints, queue.runs.get(run)) for run in runs_of(folder, submissions)}
 
 
@@ -96,7 +96,7 @@ def runs_of(folder: Path, submissions: Sequence[Submission]) -> list[Run]:
 def _see(own: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
     facts = own.facts()
     if prints is None and facts:
-        prints = Fingerprint(**facts["fingerprint"])
+        prints = Fingerprint.of(facts["fingerprint"])
     state: str = own.state(prints) if prints else "missing"
     if state == "interrupted" and job is not None and job.state == "RUNNING" and facts.get("state") == "running":
         state = "running"  # the lock of another node is not seen on every file system

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 
@@ -196,7 +196,7 @@ def _hand_over(place: Place, words: Sequence[str], remove: bool = True) -> str:
 def _write_facts(place: Place, array: str, compare: str | None, fingerprint: Fingerprint) -> None:
 
     facts = {"job": place.job, "array": array, "compare": compare, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    write_json(place.folder / "submission.json", facts | {"fingerprint": asdict(fingerprint)})
+    write_json(place.folder / "submission.json", facts | {"fingerprint": fingerprint.hashes()})
 
 
 def _short(path: Path) -> str:

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from datamodules.store.coarse import coarsened
@@ -19,9 +18,10 @@ from experiments.runtime.console import bar
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import open_with_progress
+from experiments.study.record import StudyRecord, read_record
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
-from regions.catalog import Region, get_region, load_regions
+from regions.catalog import Region
 
 VERSION = 1
 """Raised whenever a control's training changes, so that older ones are made anew."""
@@ -93,32 +93,35 @@ def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Conso
     fine = study.prepared.grid.spacing
     with bar(console, "averaging volumes") as advance:
         study = replace(study, prepared=coarsened(study.prepared, spacing_mm, advance))
-    own = load_regions(settings.values.regions) if settings.values.regions else {}
-    return Controls(settings, study, {name: get_region(name, own=own) for name in names}, fine)
+    return Controls(settings, study, {name: settings.regions[name] for name in names}, fine)
 
 
 def with_recorded(words: Sequence[str]) -> list[str]:
     """A command line behind the preset ``controls`` and what the study's own trainings were made with.
 
-    Cohort, store, label rule, split, regions and mask mode come from the first run's config.yaml; words that are given win.
+    Cohort, store, label rule, split, regions and mask mode are those of study.yaml; words that are given win.
     """
     light = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     light.add_argument("--study", default="")
     light.add_argument("--studies", type=Path, default=Path("studies"))
     light.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
     known, _ = light.parse_known_args(words)
-    folder = known.studies / (known.study or known.cohort.resolve().name.split(".")[0])
-    recorded = next(iter(sorted(folder.glob("*/fold-*/seed-*/config.yaml"))), None)
+    record = read_record(known.studies / (known.study or known.cohort.resolve().name.split(".")[0]))
     preset = [] if any(word.split("=")[0] == "--preset" for word in words) else ["--preset", "controls"]
-    return [*preset, *(_recorded_words(recorded) if recorded else []), *words]
+    return [*preset, *(recorded_words(record) if record else []), *words]
 
 
-def _recorded_words(path: Path) -> list[str]:
-
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+def recorded_words(record: StudyRecord) -> list[str]:
+    """A study's record as settings on a command line."""
     values: dict[str, Any] = {
-        name: content.get(name) for name in ("cohort", "store", "regions", "folds", "split_seed", "broken")
+        "cohort": record.cohort,
+        "store": record.store,
+        "broken": record.broken,
+        "folds": record.folds,
+        "split_seed": record.split_seed,
+        "regions": record.regions_file,
+        "data.mask_mode": record.mask.mode,
+        "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
     }
-    values |= {f"label.{name}": value for name, value in (content.get("label") or {}).items()}
-    values |= {f"data.{name}": (content.get("data") or {}).get(name) for name in ("mask_mode", "dilate_mm")}
+    values |= {f"label.{name}": value for name, value in asdict(record.label).items()}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from scipy.special import expit
 
 from datamodules.files.atomic import write_json
@@ -24,9 +23,9 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.log import broken_line, events, hash_file, latest
 from experiments.runtime.provenance import provenance
 from experiments.statistics.calibration import clipped_logit, fit_temperature
+from experiments.study.record import RECORD, read_record
 from experiments.study.run_folder import RunFolder, require_complete
 from experiments.study.runs import Run
-from regions.catalog import get_region, load_regions
 
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their tuning thresholds on the calibrated scale"
 FROZEN = "frozen.json"
@@ -49,22 +48,20 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
     """
     runs = require_complete(study, [Run(name, fold, seed) for name in inputs for fold in range(folds)])
     first = RunFolder(runs[0].folder(study))
-    config = yaml.safe_load((first.path / "config.yaml").read_text(encoding="utf-8"))
-    own = load_regions(config["regions"]) if config.get("regions") else None
+    record = read_record(study)
+    if record is None:
+        raise ExternalError(f"{study / RECORD} is missing; open the study first: make check STUDY={study.name}")
     return {
         "study": study.name,
         "seed": seed,
         "folds": folds,
         "primary": PRIMARY,
-        "label": config["label"],
+        "label": asdict(record.label),
         "grid": _grid(study),
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
-        "inputs": [
-            _frozen_input(study, name, get_region(name, own=own).labels, [run for run in runs if run.input == name])
-            for name in inputs
-        ],
+        "inputs": [_frozen_input(study, name, [run for run in runs if run.input == name]) for name in inputs],
     }
 
 
@@ -77,7 +74,8 @@ def _grid(study: Path) -> Any:
     return asdict(study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")]))
 
 
-def _frozen_input(study: Path, name: str, labels: Sequence[int], runs: Sequence[Run]) -> dict[str, Any]:
+def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+    region = RunFolder(runs[0].folder(study)).facts()["fingerprint"]["region"]
     pooled = pool({run.fold: run.folder(study) for run in runs})
     models = []
     for run in runs:
@@ -97,7 +95,7 @@ def _frozen_input(study: Path, name: str, labels: Sequence[int], runs: Sequence[
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
-    return {"input": name, "labels": list(labels), "threshold": mean, "models": models}
+    return {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
 
 
 def calibrated(p: Any, temperature: float) -> Any:

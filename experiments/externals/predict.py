@@ -28,6 +28,7 @@ from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.runtime.precision import best_precision
 from experiments.statistics.predictions import FloatArray
+from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of
@@ -89,6 +90,9 @@ def _data(settings: Settings, one: Mapping[str, Any], external: ExternalCohort, 
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
     region = Region(one["input"], tuple(one["labels"]), "frozen input", "frozen.json")
+    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(one["region"])
+    if change:
+        raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
     options = settings.parser.instantiate(settings.values).data.as_dict() | {"augmentation": settings.augmentation()}
     return BrainMRIDataModule(external.prepared, patients, [0] * len(patients), everyone, 0, region, sides, **options)
 

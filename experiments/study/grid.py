@@ -10,7 +10,7 @@ from experiments.study.run_folder import Fingerprint, RunFolder, State
 from experiments.study.runs import FOLDS, PlanError, Run, grid
 from experiments.study.settings import Settings
 from experiments.study.study import Study
-from regions.catalog import REGIONS, get_region, load_regions
+from regions.catalog import REGIONS, get_region
 
 
 def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[Run]:
@@ -25,15 +25,15 @@ def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[
         PlanError: if a seed is no number.
         UnknownRegionError: if an input does not exist.
     """
-    own = load_regions(settings.values.regions) if settings.values.regions else {}
-    names = [name.strip() for name in inputs.split(",") if name.strip()] or [*REGIONS, *own]
+    regions = settings.regions
+    names = [name.strip() for name in inputs.split(",") if name.strip()] or list(regions)
     for name in names:
-        get_region(name, own=own)
+        get_region(name, regions)
     numbers = [text.strip() for text in seeds.split(",") if text.strip()] or [str(settings.values.seed)]
     wrong = [text for text in numbers if not text.isdecimal()]
     if wrong:
         raise PlanError(f"SEEDS={seeds}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
-    return grid(names, [int(text) for text in numbers], settings.values.folds)
+    return grid(names, [int(text) for text in numbers], settings.values.folds, regions)
 
 
 def states(study: Study, fingerprint: Fingerprint, runs: Sequence[Run]) -> dict[Run, State]:
@@ -45,7 +45,7 @@ def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) 
     """What to tell when runs of other settings are in the way."""
     differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
     return (
-        f"{len(stale)} runs of {study.folder.name} were made with another {differs} (first: {stale[0].name}); "
+        f"{len(stale)} runs of {study.folder.name} are stale: they were made with another {differs} (first: {stale[0].name}); "
         "choose another STUDY, or add --restart to set them aside"
     )
 

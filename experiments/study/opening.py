@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from experiments.runtime.allocation import keep_freed_memory
+from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.settings import Settings
 from experiments.study.study import Study, open_study
@@ -26,7 +27,8 @@ def open_with_progress(settings: Settings, console: Console) -> Study:
 
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     """What the study's results depend on."""
-    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash)
+    shown = {name: ShownRegion(name, region.labels, settings.study_options().mask) for name, region in settings.regions.items()}
+    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
 
 
 def set_aside(folder: RunFolder) -> None:

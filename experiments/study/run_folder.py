@@ -13,7 +13,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,29 +21,51 @@ import numpy as np
 
 from datamodules.files.atomic import write_json, write_text
 from datamodules.files.tables import read_rows, require_columns
+from experiments.study.record import ShownRegion, read_record
 from experiments.study.runs import Run
+from regions.errors import UserError
 
 State = Literal["missing", "interrupted", "running", "complete", "failed", "stale"]
+HASHES = ("config", "split", "cohort", "data")
 COLUMNS = ("partition", "patient", "session", "site", "y", "p")
 
 
-class ResultsError(ValueError):
+class ResultsError(UserError):
     """Results that are incomplete, mixed or damaged."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a run's result depends on. Two results may be compared only when split and data are the same."""
+    """What the results of a study's runs depend on. Two may be compared only when split and data are the same."""
 
     config: str
     split: str
     cohort: str
     data: str
+    regions: Mapping[str, ShownRegion] = field(default_factory=dict, compare=False)
+    """Input -> what it shows; empty where only the hashes are known."""
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Fingerprint:
+        """The hashes that a file holds."""
+        config, split, cohort, data = (str(recorded.get(name)) for name in HASHES)
+        return cls(config, split, cohort, data)
+
+    def hashes(self) -> dict[str, str]:
+        """What all runs of a study share."""
+        return {name: getattr(self, name) for name in HASHES}
+
+    def of_run(self, run: Run) -> dict[str, Any]:
+        """As it stands in the run's run.json."""
+        return {**self.hashes(), "region": self.regions[run.input].plain()}
 
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """Names of the parts in which a run.json differs."""
+        """The parts in which a run.json differs, in words."""
         theirs = facts.get("fingerprint", {})
-        return [name for name, value in asdict(self).items() if theirs.get(name) != value]
+        parts = [name for name, value in self.hashes().items() if theirs.get(name) != value]
+        shown = self.regions.get(facts.get("input", ""))
+        change = shown.changed_since(theirs.get("region")) if shown else ""
+        return [*parts, change] if change else parts
 
 
 @dataclass(frozen=True)
@@ -190,4 +212,18 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
             raise ResultsError(
                 f"{odd.name} was made with another {part} than {complete[0].name}; they are never compared; train it again"
             )
+    _refuse_changed_regions(study, {run: facts[run]["fingerprint"] for run in complete})
     return complete
+
+
+def _refuse_changed_regions(study: Path, made: Mapping[Run, Mapping[str, Any]]) -> None:
+    record = read_record(study)
+    if record is None:
+        return
+    today = {name: record.today(name) for name in {run.input for run in made}}
+    for run, fingerprint in made.items():
+        change = today[run.input].changed_since(fingerprint.get("region"))
+        if change:
+            raise ResultsError(
+                f"{run.name} was made with another {change}; restore the region, or train the run again with --restart"
+            )

@@ -1,29 +1,35 @@
-"""``plan``: the runs of a study, in fixed order, and where each leaves its files; as a command, the list of those missing."""
+"""The runs of a study, in fixed order, and where each leaves its files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from regions.catalog import REGIONS, get_region, load_regions
+from regions.catalog import REGIONS, Region, get_region
+from regions.errors import UserError
 
 FOLDS = 7
 EXAMPLE = "for example: make fold FOLD=3 ROI=gray_matter"
 
 
-class PlanError(ValueError):
+class PlanError(UserError):
     """A run or a study that does not exist as it was named."""
 
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One training: one input, one fold, one seed."""
+    """One training: one input, one fold, one seed. ``region`` is what the input shows; of the six it need not be given."""
 
     input: str
     fold: int
     seed: int = 0
+    region: Region | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.region is None:
+            object.__setattr__(self, "region", REGIONS.get(self.input))
 
     @property
     def name(self) -> str:
@@ -35,35 +41,35 @@ class Run:
         return study / self.name
 
 
-def parse_run(roi: str | None, fold: str | None, seed: str | None, own: Path | None = None, folds: int = FOLDS) -> Run:
+def parse_run(
+    roi: str | None, fold: str | None, seed: str | None, regions: Mapping[str, Region] = REGIONS, folds: int = FOLDS
+) -> Run:
     """A run from what a user typed.
 
     Args:
         roi: Name of the input.
         fold: Number of the test part.
         seed: Seed; None is 0.
-        own: YAML file with the user's own regions.
+        regions: The regions there are.
         folds: Number of folds.
 
     Raises:
         PlanError: naming what is missing or wrong, what is allowed, and an example.
     """
-    names = list(REGIONS) if own is None else [*REGIONS, *load_regions(own)]
     if not roi:
-        raise PlanError(f"ROI is missing; it is one of {', '.join(names)}; {EXAMPLE}")
+        raise PlanError(f"ROI is missing; it is one of {', '.join(regions)}; {EXAMPLE}")
     if not fold:
         raise PlanError(f"FOLD is missing; it is a number from 0 to {folds - 1}; {EXAMPLE}")
     if not fold.isdecimal() or int(fold) >= folds:
         raise PlanError(f"FOLD={fold} does not exist; folds are 0 to {folds - 1}; {EXAMPLE}")
     if seed and not seed.isdecimal():
         raise PlanError(f"SEED={seed} is not a whole number from 0")
-    get_region(roi, own=None if own is None else load_regions(own))
-    return Run(roi, int(fold), int(seed or 0))
+    return Run(roi, int(fold), int(seed or 0), get_region(roi, regions))
 
 
-def grid(inputs: Sequence[str], seeds: Sequence[int], folds: int = FOLDS) -> list[Run]:
+def grid(inputs: Sequence[str], seeds: Iterable[int], folds: int = FOLDS, regions: Mapping[str, Region] = REGIONS) -> list[Run]:
     """All runs of a study: seed by seed, fold by fold, and within a fold input by input."""
-    return [Run(name, fold, seed) for seed in seeds for fold in range(folds) for name in inputs]
+    return [Run(name, fold, seed, regions.get(name)) for seed in seeds for fold in range(folds) for name in inputs]
 
 
 def study_name(text: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,12 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
+from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, study_name
 from experiments.study.study import StudyOptions
 from experiments.tracking.options import TrackingOptions
+from regions.catalog import Region
+from regions.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
@@ -41,7 +45,7 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         if self.patience < 1:
-            raise ValueError(f"early_stopping.patience is {self.patience}; give 1 or more epochs")
+            raise SettingsError(f"early_stopping.patience is {self.patience}; give 1 or more epochs")
 
 
 def presets() -> list[str]:
@@ -127,7 +131,7 @@ def preset_arguments(arguments: Sequence[str]) -> list[str]:
     return ["--config", str(PRESETS / f"{name}.yaml"), *rest]
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A setting that does not exist or has a value that is not allowed."""
 
 
@@ -149,11 +153,20 @@ class Settings:
         """Folder of the study."""
         return Path(self.values.studies) / self.study
 
+    @cached_property
+    def regions(self) -> Mapping[str, Region]:
+        """The six regions, and those of the user's own file."""
+        return known_regions(self.values.regions)
+
     def study_options(self) -> StudyOptions:
         """What the study is made of."""
         v = self.values
         label = LabelRule(**v.label.as_dict()) if hasattr(v.label, "as_dict") else v.label
-        return StudyOptions(v.cohort, self.study_folder, v.store, label, v.broken, v.folds, v.split_seed, v.workers)
+        mask = Mask.of(v.data.mask_mode, v.data.dilate_mm)
+        return StudyOptions(
+            v.cohort, self.study_folder, v.store, label, v.broken, v.folds, v.split_seed, v.workers,
+            mask=mask, regions=self.regions, regions_file=v.regions,
+        )  # fmt: skip
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""

@@ -2,14 +2,14 @@
 
 ::
 
-    studies/<name>/  cohort.tsv  flow.json  grid.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
+    studies/<name>/  study.yaml  cohort.tsv  flow.json  grid.json  splits.tsv  splits.json  <input>/fold-<k>/seed-<s>/
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, ma
 from datamodules.files.atomic import locked, write_json, write_text
 from datamodules.files.tables import CohortError
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
+from regions.catalog import REGIONS, Region
 
 OnScan = Callable[[int, int], None]
 
@@ -43,6 +45,12 @@ class StudyOptions:
     """Seed of the split."""
     workers: int = 2
     """Threads that prepare scans."""
+    mask: Mask = field(default_factory=Mask)
+    """How regions become masks."""
+    regions: Mapping[str, Region] = field(default_factory=lambda: REGIONS)
+    """The inputs."""
+    regions_file: Path | None = None
+    """The YAML file that the user's own regions come from."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Study:
     prepared: PreparedCohort
     splits: Splits
     cohort_hash: str
+    record: StudyRecord
 
 
 def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
@@ -75,8 +84,43 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         splits = load_splits(path, cohort.scans)
         if not (options.folder / "grid.json").is_file():
             write_json(options.folder / "grid.json", asdict(prepared.grid))
-    _check_made_alike(options, read_facts(path), digest)
-    return Study(options.folder, cohort, prepared, splits, digest)
+        _check_made_alike(options, read_facts(path), digest)
+        record = joined(
+            read_record(options.folder), new_record(options, splits, digest), begun(options.folder), options.folder.name
+        )
+        write_record(options.folder, record)
+    return Study(options.folder, cohort, prepared, splits, digest, record)
+
+
+def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecord:
+    """What study.yaml says of a study that begins now."""
+    return StudyRecord(
+        cohort=options.cohort.resolve(),
+        store=options.store.resolve(),
+        label=options.label,
+        broken=options.broken,
+        folds=splits.folds,
+        split_seed=splits.seed,
+        split_hash=splits.hash,
+        cohort_hash=digest,
+        mask=options.mask,
+        regions={name: region.labels for name, region in options.regions.items()},
+        regions_file=options.regions_file.resolve() if options.regions_file else None,
+    )
+
+
+def record_region(folder: Path, shown: ShownRegion) -> None:
+    """Note in study.yaml what an input of which a run begins shows now; earlier runs that showed something else are stale."""
+    with locked(folder / ".lock"):
+        record = read_record(folder)
+        if record is not None:
+            write_record(folder, with_region(record, shown))
+
+
+def begun(folder: Path) -> set[str]:
+    """Inputs of which a run has begun."""
+    runs = folder.glob("*/fold-*/seed-*/run.json")
+    return {path.parents[2].name for path in runs if ".aside-" not in path.parent.name}
 
 
 def open_cohort(options: StudyOptions, on_scan: OnScan | None = None, with_held: bool = False) -> tuple[Cohort, PreparedCohort]:

@@ -26,7 +26,6 @@ from lightning_modules.callbacks import ResumeRandomness, Stopwatch
 from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of
-from regions.catalog import get_region, load_regions
 
 MONITOR = "tuning/loss"
 
@@ -78,14 +77,13 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
 
 def _data(settings: Settings, values: Any, study: Study, run: Run, sides: int) -> BrainMRIDataModule:
     options = values.data.as_dict() | {"augmentation": settings.augmentation()}
-    own = load_regions(values.regions) if values.regions else None
     return BrainMRIDataModule(
         study.prepared,
         [scan.patient for scan in study.cohort.scans],
         [scan.label for scan in study.cohort.scans],
         study.splits,
         run.fold,
-        get_region(run.input, own=own),
+        run.region or settings.regions[run.input],
         sides,
         seed=run.seed,
         **options,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +17,13 @@ from experiments.study.opening import fingerprint_of, set_aside
 from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
-from experiments.study.study import Study
+from experiments.study.study import Study, record_region
 from experiments.training import fit
 from experiments.training.assemble import assemble
+from regions.errors import UserError
 
 
-class FoldError(RuntimeError):
+class FoldError(UserError):
     """A run that cannot be started or did not train."""
 
 
@@ -62,7 +62,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
         if state == "stale":
             differs = ", ".join(fingerprint.differences(folder.facts()))
             raise FoldError(
-                f"{folder.path} was made with another {differs}; "
+                f"{folder.path} is stale: it was made with another {differs}; "
                 "add --restart to set it aside and train anew, or choose another STUDY"
             )
         return _attempt(settings, study, run, folder, fingerprint, console, quiet)
@@ -79,7 +79,7 @@ def _attempt(
         "input": run.input,
         "fold": run.fold,
         "seed": run.seed,
-        "fingerprint": asdict(fingerprint),
+        "fingerprint": fingerprint.of_run(run),
         "attempts": before.get("attempts", 0) + 1,
         "started": before.get("started") or time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "sweep": os.environ.get("REGIONWISE_SWEEP"),
@@ -88,6 +88,7 @@ def _attempt(
     for torn in folder.last.parent.glob(".*.partial"):
         torn.unlink()
     write_text(folder.path / "config.yaml", settings.yaml(run))
+    record_region(study.folder, fingerprint.regions[run.input])
     folder.write_facts(facts)
     try:
         outcome = train(settings, study, run, folder, console, quiet)
