@@ -33,6 +33,7 @@ from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.packing import can_pack
 from datamodules.store.store import PreparedCohort
 from regions.catalog import Region
+from regions.errors import UserError
 from regions.grid import EmptyRegionError, region_box
 
 
@@ -84,7 +85,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; give 1 or more")
+            raise UserError(f"batch_size is {batch_size}; give 1 or more")
         self.prepared, self.labels, self.region, self.batch_size, self.seed = prepared, labels, region, batch_size, seed
         self.partitions = splits.partitions(fold, patients)
         self.by_subject = mask_mode == "subject" and bool(region.labels) and mask is None

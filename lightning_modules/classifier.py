@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.errors import ModelError
 from lightning_modules.metrics import METRICS, best_threshold, evaluate
 from lightning_modules.normalisation import several_processes
 from lightning_modules.recording import Recorder
@@ -51,9 +52,9 @@ class StratificationModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["network"])
         if learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {learning_rate}")
+            raise ModelError(f"learning_rate must be positive, got {learning_rate}")
         if class_weights is not None and min(class_weights) <= 0:
-            raise ValueError(f"class_weights must be positive, got {tuple(class_weights)}")
+            raise ModelError(f"class_weights must be positive, got {tuple(class_weights)}")
         self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
         weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules import pooling
+from lightning_modules.errors import ModelError
 from lightning_modules.normalisation import SharedBatchNorm3d, frozen_statistics
 
 
@@ -79,9 +80,9 @@ class ResidualCNN(nn.Module):
     ) -> None:
         super().__init__()
         if width < 1 or stages < 1:
-            raise ValueError(f"width and stages must be at least 1, got width={width}, stages={stages}")
+            raise ModelError(f"width and stages must be at least 1, got width={width}, stages={stages}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+            raise ModelError(f"dropout must lie in [0, 1), got {dropout}")
         channels = [in_channels, *(width * 2**stage for stage in range(stages))]
         self.stages = nn.Sequential(
             *(ResidualBlock(i, o, pool=stage < stages - 1) for stage, (i, o) in enumerate(pairwise(channels)))

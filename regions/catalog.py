@@ -31,14 +31,16 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from regions.errors import UserError
+
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class UnknownRegionError(ValueError):
+class UnknownRegionError(UserError):
     """No region has this name."""
 
 
-class RegionFileError(ValueError):
+class RegionFileError(UserError):
     """A file of own regions cannot be understood."""
 
 
@@ -53,7 +55,7 @@ class Region:
         source: where the definition comes from.
 
     Raises:
-        ValueError: the name cannot name a folder, or a label cannot be an id.
+        UserError: the name cannot name a folder, or a label cannot be an id.
     """
 
     name: str
@@ -63,10 +65,10 @@ class Region:
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
-            raise ValueError(f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not.")
+            raise UserError(f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not.")
         bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= 255]
         if bad:
-            raise ValueError(f"Region {self.name!r}: labels are whole numbers from 1 to 255, not {bad}.")
+            raise UserError(f"Region {self.name!r}: labels are whole numbers from 1 to 255, not {bad}.")
         object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
 
     def select(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -177,33 +179,33 @@ _KEYS = ("labels", "of", "without", "description", "source")
 def _own_region(name: str, entry: Any, own: Mapping[str, Region], path: Path) -> Region:
     """Make one region from its YAML entry."""
     if name in REGIONS:
-        raise ValueError("the name is taken by the project; choose another.")
+        raise UserError("the name is taken by the project; choose another.")
     if not isinstance(name, str) or not isinstance(entry, dict):
-        raise ValueError("an entry is a name with keys below it, such as 'labels: [3, 42]'.")
+        raise UserError("an entry is a name with keys below it, such as 'labels: [3, 42]'.")
     unknown = [key for key in entry if key not in _KEYS]
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
+        raise UserError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
     if ("labels" in entry) == ("of" in entry):
-        raise ValueError("give either 'labels' or 'of', and not both.")
+        raise UserError("give either 'labels' or 'of', and not both.")
     taken = _ids(entry.get("labels", entry.get("of")), own) - _ids(entry.get("without", []), own)
     if not taken:
-        raise ValueError("no label is left.")
+        raise UserError("no label is left.")
     return Region(name, tuple(sorted(taken)), str(entry.get("description", name)), str(entry.get("source", path.name)))
 
 
 def _ids(items: Any, own: Mapping[str, Region]) -> set[int]:
     """Collect ids from a list of ids and region names."""
     if not isinstance(items, Iterable) or isinstance(items, str):
-        raise ValueError(f"expected a list such as [3, 42], found {items!r}.")
+        raise UserError(f"expected a list such as [3, 42], found {items!r}.")
     found: set[int] = set()
     for item in items:
         if isinstance(item, str):
             region = get_region(item, own)
             if not region.labels:
-                raise ValueError(f"{item!r} is the whole brain and has no list of labels; name the parts that you want.")
+                raise UserError(f"{item!r} is the whole brain and has no list of labels; name the parts that you want.")
             found |= set(region.labels)
         elif isinstance(item, int):
             found.add(item)
         else:
-            raise ValueError(f"a list holds ids and names of regions; {item!r} is neither.")
+            raise UserError(f"a list holds ids and names of regions; {item!r} is neither.")
     return found

@@ -13,17 +13,19 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from numpy.typing import ArrayLike, NDArray
 
+from regions.errors import UserError
+
 TOLERANCE_MM = 0.1
 """Two affines that move no corner of the volume further apart than this are taken as equal."""
 
 Affine = tuple[tuple[float, ...], ...]
 
 
-class SpaceError(ValueError):
+class SpaceError(UserError):
     """An image does not lie in the space that was asked for."""
 
 
-class EmptyRegionError(ValueError):
+class EmptyRegionError(UserError):
     """A region has no voxel here."""
 
 

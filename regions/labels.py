@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
+from regions.errors import UserError
 
 __all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
 
@@ -24,7 +25,7 @@ SLAB = 2**16
 """Voxels looked up at once."""
 
 
-class LabelError(ValueError):
+class LabelError(UserError):
     """A label map cannot be understood."""
 
 

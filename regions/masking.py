@@ -21,12 +21,13 @@ import torchio as tio
 
 from regions.atlas import EmptyRegionError, Grid, SpaceError, region_coverage, region_mask, space_gap_mm
 from regions.catalog import Region, get_region
+from regions.errors import UserError
 
 MODES = ("template", "subject", "template-dilated")
 MINIMUM_COVERAGE = 0.9
 
 
-class MissingLabelMapError(ValueError):
+class MissingLabelMapError(UserError):
     """A subject has no label map of this name."""
 
 
@@ -46,7 +47,7 @@ class KeepRegion(tio.IntensityTransform):
         copy: work on a copy of the subject.
 
     Raises:
-        ValueError: unknown mode, or a negative distance.
+        UserError: unknown mode, or a negative distance.
         UnknownRegionError: no region has this name.
         SpaceError: when applied, for images that disagree with each other, with their labels or with template space.
         EmptyRegionError: when applied, for a region that has no voxel, or where an image is 0 throughout.
@@ -67,9 +68,9 @@ class KeepRegion(tio.IntensityTransform):
     ) -> None:
         super().__init__(include=include, exclude=exclude, copy=copy)
         if mode not in MODES:
-            raise ValueError(f"Unknown mode {mode!r} of KeepRegion. Use {', '.join(MODES)}.")
+            raise UserError(f"Unknown mode {mode!r} of KeepRegion. Use {', '.join(MODES)}.")
         if dilate_mm < 0 or tolerance_mm < 0:
-            raise ValueError(f"dilate_mm ({dilate_mm:g}) and tolerance_mm ({tolerance_mm:g}) are 0 mm or more.")
+            raise UserError(f"dilate_mm ({dilate_mm:g}) and tolerance_mm ({tolerance_mm:g}) are 0 mm or more.")
         self.region = get_region(region) if isinstance(region, str) else region
         self.mode = mode
         self.labels_key = labels_key
@@ -81,7 +82,7 @@ class KeepRegion(tio.IntensityTransform):
         """Mask the images of one subject."""
         images = self.get_images_dict(subject)
         if not images:
-            raise ValueError("KeepRegion found no intensity image in the subject. Are the images tio.ScalarImage?")
+            raise UserError("KeepRegion found no intensity image in the subject. Are the images tio.ScalarImage?")
         first, *others = images
         for other in others:
             self._same_grid(f"image {first!r}", images[first], f"image {other!r}", images[other])
@@ -123,7 +124,7 @@ class KeepRegion(tio.IntensityTransform):
         self._same_grid(f"image {name!r}", subject.get_image(name), f"label map {self.labels_key!r}", own)
         labels = own.data[0].numpy()
         if labels.min() < 0 or labels.max() > 255:
-            raise ValueError(
+            raise UserError(
                 f"Label map {self.labels_key!r} has ids from {labels.min():g} to {labels.max():g}; the scheme ends at "
                 "255. Apply regions.labels.to_scheme first."
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from regions.errors import UserError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -26,10 +28,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not math.isfinite(value) or value < 0:
-                raise ValueError(f"augmentation.{name} is {value}; give 0 or more")
+                raise UserError(f"augmentation.{name} is {value}; give 0 or more")
         for name, most in (("flip", 1.0), ("rotate_deg", 45.0), ("scale", 0.5)):
             if getattr(self, name) > most:
-                raise ValueError(f"augmentation.{name} is {getattr(self, name)}; give {most:g} or less")
+                raise UserError(f"augmentation.{name} is {getattr(self, name)}; give {most:g} or less")
 
     @property
     def interpolates(self) -> bool:

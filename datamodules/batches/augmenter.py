@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datamodules.batches.augmentation import Augmentation
+from regions.errors import UserError
 from regions.grid import Box, Grid
 
 NOISE_OFFSETS = 1 << 16
@@ -232,7 +233,7 @@ def mirror_of(grid: Grid, augmentation: Augmentation) -> int:
     """
     exact = -2 * grid.origin[0] / grid.spacing[0]
     if augmentation.flip and abs(exact - round(exact)) > 0.05:
-        raise ValueError(
+        raise UserError(
             f"left-right mirroring needs x = 0 on a voxel's centre or edge; it lies {exact / 2 % 1:.2f} voxels beside. "
             "Set --data.augmentation.flip 0"
         )

@@ -29,6 +29,7 @@ from torch.utils.data import Sampler
 from datamodules.store.boxes import crop_to_box, within
 from datamodules.store.packing import open_packed
 from datamodules.store.store import PreparedCohort
+from regions.errors import UserError
 from regions.grid import Box
 
 Batch = dict[str, Tensor]
@@ -58,14 +59,14 @@ class EpochBatches(Sampler[list[int]]):
         world: Number of processes.
 
     Raises:
-        ValueError: if a batch has fewer scans than there are processes.
+        UserError: if a batch has fewer scans than there are processes.
     """
 
     def __init__(self, rows: Sequence[int], batch_size: int, seed: int | None = None, rank: int = 0, world: int = 1) -> None:
         self.rows, self.seed, self.epoch, self.rank, self.world = np.asarray(rows), seed, 0, rank, world
         self.batches = -(-len(self.rows) // batch_size)
         if len(self.rows) // self.batches < world:
-            raise ValueError(f"data.batch_size {batch_size} leaves batches smaller than the {world} devices; raise it")
+            raise UserError(f"data.batch_size {batch_size} leaves batches smaller than the {world} devices; raise it")
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the coming epoch; Lightning calls this, also after a resume."""
@@ -105,13 +106,13 @@ def choose_place(memory: Memory, needed: int, free: int | None, packable: bool) 
         packable: Whether the store can be written.
 
     Raises:
-        ValueError: if the device's memory is asked for and there is no such device, or too little of it is free.
+        UserError: if the device's memory is asked for and there is no such device, or too little of it is free.
     """
     if memory == "device":
         if free is None:
-            raise ValueError("data.memory device needs a GPU; use auto, packed or mapped")
+            raise UserError("data.memory device needs a GPU; use auto, packed or mapped")
         if needed > free:
-            raise ValueError(f"data.memory device needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; use auto")
+            raise UserError(f"data.memory device needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there; use auto")
     if memory != "auto":
         return memory
     if free is not None and needed <= DEVICE_SHARE * free:

@@ -19,13 +19,14 @@ import numpy as np
 from datamodules.cohort.records import Scan, scan_name
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import read_rows, require_columns
+from regions.errors import UserError
 
 FOLDS = 7
 LEAST_FOLDS = 3
 PARTITIONS = ("train", "tuning", "internal_test")
 
 
-class SplitError(ValueError):
+class SplitError(UserError):
     """A split that would let a patient leak, or that does not belong to the cohort."""
 
 

@@ -12,10 +12,12 @@ from datetime import datetime, time
 from pathlib import Path
 from zipfile import BadZipFile
 
+from regions.errors import UserError
+
 MISSING = {"", "n/a", "na", "#n/a", "nan", "none", "null", "-"}
 
 
-class CohortError(ValueError):
+class CohortError(UserError):
     """A cohort, a table or a scan that cannot be used as it is."""
 
 

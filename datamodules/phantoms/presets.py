@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
+from regions.errors import UserError
+
 STRUCTURES = ("ventricles", "cortex", "cerebellar_cortex", "subcortical", "brainstem", "white_matter", "lesions")
 """What can change its size; `ventricles` are the lateral and third ventricles, `lesions` is the lesion load."""
 
@@ -23,7 +25,7 @@ TISSUES = ("cortex", "cerebellar_cortex", "subcortical", "brainstem", "white_mat
 """What can change its signal."""
 
 
-class PhantomError(ValueError):
+class PhantomError(UserError):
     """A synthetic cohort was asked for that cannot be made; the message says what is allowed."""
 
 

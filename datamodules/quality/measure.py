@@ -37,6 +37,7 @@ from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
 from datamodules.quality.contrast import contrast_order
 from regions.atlas import region_coverage, template_dice, template_on
 from regions.catalog import CORTEX, REGIONS, WHITE_MATTER, Region
+from regions.errors import UserError
 from regions.grid import Grid
 from regions.measure import region_volumes
 
@@ -76,7 +77,7 @@ def measure(
     if len(shapes) > 1:
         raise ValueError(f"images, masks and grid of one scan have shapes {sorted(shapes)}; they must be equal")
     if not brain.any():
-        raise ValueError("the brain mask is empty")
+        raise UserError("the brain mask is empty")
     numbers = _place(t1w, flair, brain, grid, field)
     for name, image in (("t1w", t1w), ("flair", flair)):
         numbers[f"contrast_{name}"] = tissue_contrast(image, brain, grid, labels)

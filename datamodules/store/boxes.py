@@ -8,6 +8,7 @@ import numpy as np
 
 from regions.atlas import region_mask
 from regions.catalog import Region
+from regions.errors import UserError
 from regions.grid import Box, Grid, region_box
 
 SUBJECT_ROOM_MM = 10.0
@@ -21,11 +22,11 @@ def region_step(
     In subject mode the box leaves 10 mm of room around the template's region.
 
     Raises:
-        ValueError: if there is no such mask mode.
+        UserError: if there is no such mask mode.
     """
     rooms = {"template": 0.0, "template-dilated": dilate_mm, "subject": SUBJECT_ROOM_MM}
     if mask_mode not in rooms:
-        raise ValueError(f"mask mode {mask_mode!r} does not exist; modes are {', '.join(rooms)}")
+        raise UserError(f"mask mode {mask_mode!r} does not exist; modes are {', '.join(rooms)}")
     mask = region_mask(region, grid, rooms[mask_mode] if region.labels else 0.0)
     return (mask if region.labels else None), region_box(mask, grid, multiple_of)
 

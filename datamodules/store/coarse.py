@@ -16,6 +16,7 @@ import numpy.typing as npt
 from datamodules.files.atomic import locked, write_atomically
 from datamodules.store.prepare import TINY
 from datamodules.store.store import PreparedCohort
+from regions.errors import UserError
 from regions.grid import Grid
 
 
@@ -28,11 +29,11 @@ def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[in
         on_scan: Called with (done, to do) after each scan.
 
     Raises:
-        ValueError: if ``spacing_mm`` is not positive.
+        UserError: if ``spacing_mm`` is not positive.
         OSError: if the store cannot be written.
     """
     if spacing_mm <= 0:
-        raise ValueError(f"spacing is {spacing_mm:g} mm; give a positive size, for example 3")
+        raise UserError(f"spacing is {spacing_mm:g} mm; give a positive size, for example 3")
     factor = round(spacing_mm / float(np.mean(prepared.grid.spacing)))
     if factor < 2:
         return prepared

@@ -6,6 +6,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
+from regions.errors import UserError
+
 OWN_OPTIONS = {
     "array", "a", "signal", "requeue", "no-requeue", "open-mode", "output", "o", "error", "e", "nodes", "N", "ntasks", "n",
     "ntasks-per-node", "job-name", "J", "dependency", "d", "parsable", "wrap", "clusters", "M", "wait", "W", "hold", "H",
@@ -16,7 +18,7 @@ TIME = re.compile(
 )
 
 
-class ClusterError(ValueError):
+class ClusterError(UserError):
     """Resources that make no job, or a scheduler that does not answer."""
 
 

@@ -27,12 +27,13 @@ from experiments.study.runs import Run
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
 from experiments.training.sweep_view import SweepView
+from regions.errors import UserError
 
 RESTARTS = 3
 POLL_SECONDS = 0.5
 
 
-class SweepError(ValueError):
+class SweepError(UserError):
     """A sweep that cannot start."""
 
 

@@ -17,12 +17,13 @@ from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
 from experiments.study.study import Study
 from regions.catalog import Region
+from regions.errors import UserError
 
 SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}
 HIGH_FIELD_T = 2.5
 
 
-class NotRunError(ValueError):
+class NotRunError(UserError):
     """A control that this cohort cannot answer; the message says why."""
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from regions.errors import UserError
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 NUMERIC = re.compile(r"undefined|[<>±+\-−~]?\s*\d[\d.,]*(\s?(%|h|GB|±|to|x|\[|\(|[–-]\d).*)?")  # noqa: RUF001 (the signs are meant)
 """A number, with its unit, interval or range, and nothing else before it."""
 HERE = Path(__file__).parent
 
 
-class PageError(ValueError):
+class PageError(UserError):
     """Content that cannot become a page."""
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regions.errors import UserError
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-class PredictionsError(ValueError):
+class PredictionsError(UserError):
     """A table of predictions that cannot be scored, or tables that cannot be compared."""
 
 

@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from regions.errors import UserError
+
 Mode = Literal["offline", "online", "disabled"]
 _MODES = {"offline": "offline", "dryrun": "offline", "online": "online", "run": "online", "disabled": "disabled"}
 _MAX_ID = 64
 
 
-class TrackingError(ValueError):
+class TrackingError(UserError):
     """A tracking option or folder that cannot be used."""
 
 

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 
+from regions.errors import UserError
+
 KEY_BYTES = 32
 PSEUDONYM = re.compile(r"[0-9a-f]{10}")
 _BIDS_PATIENT = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9]+")
@@ -21,7 +23,7 @@ _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
-class PrivacyError(ValueError):
+class PrivacyError(UserError):
     """Something that identifies a patient was about to be sent to the experiment tracker."""
 
 

@@ -18,10 +18,13 @@ from experiments.study.study import Study
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
 from lightning_modules.metrics import evaluate
+from regions.errors import UserError
 
 
-class DivergedError(RuntimeError):
+class DivergedError(UserError):
     """The loss became infinite or not a number."""
+
+    status = 1
 
 
 def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
