@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.epochs import INPUTS, OURS
 from benchmarks.hardware import sentence
 from benchmarks.table import read
+from experiments.rendering import palette
 
 PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks.png"
 NAMES = {
@@ -21,15 +22,15 @@ NAMES = {
     OURS: "regionwise",
 }
 LOOKS = {
-    "torchio": ("#d55e00", "s"),
-    "torchio-fast-step": ("#e69f00", "P"),
-    "monai-affine": ("#56b4e9", "^"),
-    "monai-persistent": ("#8c8c8c", "v"),
-    "monai-cache": ("#0072b2", "D"),
-    "monai-cache-fast-step": ("#009e73", "X"),
-    OURS: ("#111111", "o"),
+    "torchio": (palette.WINE, "s"),
+    "torchio-fast-step": (palette.BROWN, "P"),
+    "monai-affine": (palette.SKY, "^"),
+    "monai-persistent": (palette.GRAY, "v"),
+    "monai-cache": (palette.INDIGO, "D"),
+    "monai-cache-fast-step": (palette.OLIVE, "X"),
+    OURS: (palette.ACCENT, "o"),
 }
-"""Colour and mark of each contender, told apart by colour-blind readers too."""
+"""Colour and marker of each contender; colours that no input has, as the inputs' names on the axis are in theirs."""
 Rows = Sequence[dict[str, str]]
 
 
@@ -70,6 +71,8 @@ def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
         left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         left.set_xlabel("seconds a scan in a training epoch\n(logarithmic; bars: lowest and highest repetition)")
         left.set_yticks(range(len(inputs)), [name.replace("_", " ") for name in inputs])
+        for label, name in zip(left.get_yticklabels(), inputs, strict=True):
+            label.set_color(palette.color_of(name))
         left.invert_yaxis()
         right.set_xlabel("share of the epoch that passes before the step (%):\nloading, augmentation, region")
         right.set_xlim(-2, 100)

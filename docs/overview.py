@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from nilearn.datasets import load_mni152_template
 
+from experiments.rendering.palette import ON_DARK, color_of
 from regions.atlas import region_mask
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -33,7 +34,9 @@ def main() -> None:
             axis.imshow(np.where(inside, values, 0.16 * values).T, origin="lower", cmap="gray", vmin=0, vmax=0.95 * brain.max())
             axis.set_axis_off()
         axes[0, column].set_title(
-            region.name.replace("_", " ").replace("subcortical gray", "subcortical\ngray"), color="white", fontsize=12
+            region.name.replace("_", " ").replace("subcortical gray", "subcortical\ngray"),
+            color=ON_DARK[color_of(region.name)],
+            fontsize=12,
         )
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=0.88, wspace=0.02, hspace=0.02)
     figure.savefig(Path(__file__).with_name("overview.png"), dpi=100, facecolor="black")

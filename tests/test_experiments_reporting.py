@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+import benchmarks.figure
+from experiments.checking import quality_page
+from experiments.rendering import overlay, palette
 from experiments.rendering.page import Html, PageError, Section, figure, page, table
-from experiments.reporting import look
-from experiments.reporting.chapter import interval, joined, number, p_value, plural
+from experiments.reporting.chapter import interval, joined, keyed, number, p_value, plural
 from experiments.reporting.checklist_chapter import CLAIM_ITEMS, ENTRIES, TRIPOD_ITEMS, _runs
 from experiments.reporting.failure_chapter import _picture, decade
 from experiments.reporting.look import Canvas, Chart, label_of, render
@@ -23,8 +25,10 @@ from experiments.reporting.roc import roc_band
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.scores import fold_stratified_auc
+from regions.catalog import REGIONS
 
-CSS = Path(look.__file__).with_name("page.css").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+CSS = palette.style_sheet() + Path(palette.__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 def predictions(seed: int = 0, ties: bool = False) -> Predictions:
@@ -122,11 +126,51 @@ def test_a_figure_must_be_svg_or_png() -> None:
     assert 'src="data:image/png;base64,' in figure(b"\x89PNG...", alt="x", caption="")
 
 
-def test_colours_of_figures_are_those_of_the_page() -> None:
-    light = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6});", CSS.split("@media")[0]))
-    assert {variable: color for color, variable in look.VARIABLES.items()} == {v: light[v] for v in look.VARIABLES.values()}
-    dark = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6});", CSS.split("prefers-color-scheme: dark")[1].split("}")[0]))
-    assert set(look.VARIABLES.values()) <= set(dark)
+def declared(scheme: str) -> dict[str, str]:
+    """Variables of a page and their colours, on light or on dark paper."""
+    blocks = re.findall(r"(@media screen and \(prefers-color-scheme: dark\) \{\s*)?:root \{([^}]*)\}", CSS)
+    pairs = (re.findall(r"(--[a-z-]+): (#[0-9a-f]{6});", text) for dark, text in blocks if bool(dark) == (scheme == "dark"))
+    return {variable: color for block in pairs for variable, color in block}
+
+
+def test_every_variable_of_a_figure_has_a_colour_on_light_and_on_dark_paper() -> None:
+    assert {variable: declared("light")[variable] for variable in palette.VARIABLES.values()} == {
+        variable: color for color, variable in palette.VARIABLES.items()
+    }
+    assert {variable: declared("dark")[variable] for variable in palette.VARIABLES.values()} == {
+        variable: palette.ON_DARK[color] for color, variable in palette.VARIABLES.items()
+    }
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_an_input_has_one_colour_everywhere(name: str) -> None:
+    color = palette.color_of(name, list(REGIONS))
+    assert f"background:var({palette.VARIABLES[color]})" in keyed(name, list(REGIONS))
+    assert quality_page.COLOURS[name] == overlay.COLOURS[name] == palette.rgb(palette.ON_DARK[color])
+    drawn = render(Chart("c", "alt", "", lambda canvas: draw_rows(canvas, name)))
+    assert f"var({palette.VARIABLES[color]})" in drawn.wide.decode()
+    assert color in drawn.svg.decode()
+    assert color not in {drawn_with for drawn_with, _ in benchmarks.figure.LOOKS.values()}
+
+
+def draw_rows(canvas: Canvas, name: str) -> None:
+    axes = canvas.one(2, 0.5)
+    axes.plot([0], [0], color=palette.color_of(name), marker=palette.marker_of(name))
+
+
+def test_the_colours_are_written_down_once() -> None:
+    colors = {*palette.VARIABLES, *palette.ON_DARK.values()}
+    files = [
+        path
+        for folder in ("experiments", "benchmarks", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".css"}
+    ]
+    assert Path(palette.__file__) in files
+    again = {
+        path.name: color for path in files if path.name != "palette.py" for color in colors if color in path.read_text().lower()
+    }
+    assert again == {}
 
 
 def _luminance(color: str) -> float:
@@ -138,30 +182,29 @@ def _luminance(color: str) -> float:
 @pytest.mark.parametrize(("scheme", "paper"), [("light", "#ffffff"), ("dark", "#14171b")])
 def test_text_and_marks_stand_out_from_the_paper(scheme: str, paper: str) -> None:
     """WCAG 2.2: 4.5 for text (1.4.3), 3 for graphics (1.4.11); orange and its like are kept above 2.6."""
-    part = CSS.split("@media")[0] if scheme == "light" else CSS.split("prefers-color-scheme: dark")[1].split("}")[0]
-    own = dict(re.findall(r"(--[a-z-]+): (#[0-9a-f]{6});", part))
-    assert own["--paper"] == paper
+    shown = declared(scheme)
+    assert shown["--paper"] == paper
 
     def contrast(name: str) -> float:
-        pair = sorted((_luminance(own[name]), _luminance(paper)))
+        pair = sorted((_luminance(shown[name]), _luminance(paper)))
         return (pair[1] + 0.05) / (pair[0] + 0.05)
 
     assert min(contrast(name) for name in ("--ink", "--soft", "--accent", "--warn")) >= 4.5
-    assert min(contrast(name) for name in own if name.startswith("--c-")) >= 2.6
+    assert min(contrast(name) for name in shown if name.startswith("--c-")) >= 2.6
 
 
 def test_a_chart_follows_the_page_and_repeats() -> None:
     def draw(canvas: Canvas) -> None:
         axes = canvas.panels(2)[0]
-        axes.plot([0, 1], [0, 1], color=look.BLUE)
+        axes.plot([0, 1], [0, 1], color=palette.BLUE)
         axes.set_title("a title")
 
     first, second = (render(Chart("c", "alt", "caption", draw)) for _ in range(2))
     assert first == second
     drawn = first.wide.decode()
     assert "var(--c-blue)" in drawn
-    assert look.BLUE in first.svg.decode()
-    assert not [color for color in look.VARIABLES if color in drawn]
+    assert palette.BLUE in first.svg.decode()
+    assert not [color for color in palette.VARIABLES if color in drawn]
     assert "<style" not in drawn
     assert ">a title</text>" in drawn
     shown = figure(first.wide, alt="alt", caption="", narrow=first.narrow)
@@ -172,9 +215,14 @@ def test_a_chart_follows_the_page_and_repeats() -> None:
 
 
 def test_inputs_differ_in_colour_and_marker() -> None:
-    names = [*look.INPUT_COLORS, "thalamus", "cortex"]
-    assert len({look.color_of(name, names) for name in names}) == 8
-    assert len({look.marker_of(name, names) for name in names}) == 8
+    regions = [f"region_{letter}" for letter in "abcdef"]
+    names = [*palette.INPUT_COLORS, *regions]
+    assert tuple(palette.INPUT_COLORS) == tuple(palette.INPUT_MARKERS) == tuple(REGIONS)
+    assert len({palette.color_of(name, names) for name in names}) == 12
+    assert len({palette.marker_of(name, names) for name in names}) == 12
+    assert [palette.color_of(name, regions) for name in regions] == list(palette.MORE_COLORS)
+    many = [f"region_{number}" for number in range(42)]
+    assert len({(palette.color_of(name, many), palette.marker_of(name, many)) for name in many}) == 42
     assert label_of("age_sex_volumes") == "age + sex + volumes"
 
 

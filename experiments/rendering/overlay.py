@@ -15,21 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from experiments.rendering.palette import INPUT_COLORS, ON_DARK, rgb
 from regions.atlas import template_on
 from regions.catalog import REGIONS, get_region
 from regions.grid import Grid
 
 PANEL = 216
 """Pixels of a panel's height, about one a millimetre of a head."""
-COLOURS = {
-    "global": (255, 255, 255),
-    "white_matter": (86, 180, 233),
-    "gray_matter": (230, 159, 0),
-    "ventricles": (204, 121, 167),
-    "subcortical_gray_matter": (0, 158, 115),
-    "brainstem": (240, 228, 66),
-}
-"""The palette of Okabe and Ito, which readers with colour-blindness can tell apart; later ones are drawn over earlier ones."""
+COLOURS = {name: rgb(ON_DARK[color]) for name, color in INPUT_COLORS.items()}
+"""Red, green and blue of the outlines; later ones are drawn over earlier ones."""
 GRAYS = 250
 """Palette entries below this are gray, those from here on the colours."""
 PLANES_MM = ((2, -18.0), (2, 16.0), (0, -4.0), (1, -22.0))

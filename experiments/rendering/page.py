@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from experiments.rendering import palette
 from regions.errors import UserError
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -67,11 +68,12 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
     if wrong is not None:
         raise PageError(f"section id {wrong!r} is used twice or holds something else than a-z, 0-9 and dashes")
     style, script = (HERE.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    links = "".join(f'<li><a href="#{one.id}">{escape(one.title)}</a></li>' for one in sections)
+    style = palette.style_sheet() + style
+    links = "".join(f'<li><a href="#{section.id}">{escape(section.title)}</a></li>' for section in sections)
     body = "".join(
-        f'<section id="{one.id}" aria-labelledby="{one.id}-title">'
-        f'<h2 id="{one.id}-title">{escape(one.title)}</h2>{one.html}</section>'
-        for one in sections
+        f'<section id="{section.id}" aria-labelledby="{section.id}-title">'
+        f'<h2 id="{section.id}-title">{escape(section.title)}</h2>{section.html}</section>'
+        for section in sections
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.rendering.page import Html
-from experiments.reporting.look import VARIABLES, Chart, color_of, label_of
+from experiments.rendering.palette import VARIABLES, color_of
+from experiments.reporting.look import Chart, label_of
 
 DASH = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.reporting.look import GRAY, SOFT, Canvas, color_of, marker_of, quiet_grid
+from experiments.rendering.palette import GRAY, SOFT, color_of, marker_of
+from experiments.reporting.look import Canvas, quiet_grid
 from experiments.reporting.roc import RocBand
 from experiments.reporting.sources import RunRecord
 

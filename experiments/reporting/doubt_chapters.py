@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table, text
+from experiments.rendering.palette import INK, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, stacked, triple, wordy
 from experiments.reporting.curves import draw_ladder
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
-from experiments.reporting.look import INK, Chart, color_of, label_of, marker_of
+from experiments.reporting.look import Chart, label_of
 from experiments.reporting.sources import Sources
 
 REFERENCE = "global"

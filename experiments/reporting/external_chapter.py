@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
+from experiments.rendering.palette import RULE, SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, plural, triple, verdict
 from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
-from experiments.reporting.look import RULE, SOFT, Canvas, Chart, color_of, label_of, marker_of, quiet_grid
+from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
 
 MOST_WARNINGS = 4

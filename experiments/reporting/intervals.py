@@ -8,7 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from experiments.reporting.look import ACCENT, INK, RULE, SOFT, Canvas, quiet_grid
+from experiments.rendering.palette import ACCENT, INK, RULE, SOFT
+from experiments.reporting.look import Canvas, quiet_grid
 
 ROW_INCHES = 0.27
 

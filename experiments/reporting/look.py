@@ -1,18 +1,14 @@
-"""How every figure of the report looks: colours, markers, type sizes; and a drawing as SVG and PNG, the same bytes each time.
+"""How every figure of the report looks: type sizes, widths, panels; and a drawing as SVG and PNG, the same bytes each time.
 
 A chart is drawn by a function that gets a ``Canvas``, once for a wide page and paper, once for a phone. In the page the
 colours become the page's own variables, so that a figure follows light, dark and print; the files for a paper keep them.
-
-References:
-    Okabe and Ito, Color universal design, 2008: the colours of the inputs are theirs or close to them, and each input has
-    a marker of its own, so that no chart needs colour to be read.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from textwrap import fill
 from typing import Any, Literal
@@ -21,47 +17,13 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, SOFT, RULE = "#1b1f24", "#59616b", "#d8dce1"
-ACCENT = "#1d5d7f"
-BLUE, ORANGE, GREEN, PURPLE, RED = "#0072b2", "#d98c00", "#009e73", "#b3588f", "#d55e00"
-SKY, BROWN, GRAY = "#3d9bd1", "#8c6d31", "#7a828c"
-VARIABLES = {
-    INK: "--ink",
-    SOFT: "--soft",
-    RULE: "--rule",
-    ACCENT: "--accent",
-    BLUE: "--c-blue",
-    ORANGE: "--c-orange",
-    GREEN: "--c-green",
-    PURPLE: "--c-purple",
-    RED: "--c-red",
-    SKY: "--c-sky",
-    BROWN: "--c-brown",
-    GRAY: "--c-gray",
-}
-"""Colour of a drawing -> variable of ``page.css`` that takes its place in the page."""
-INPUT_COLORS = {
-    "global": INK,
-    "white_matter": BLUE,
-    "gray_matter": ORANGE,
-    "subcortical_gray_matter": GREEN,
-    "ventricles": PURPLE,
-    "brainstem": RED,
-}
-INPUT_MARKERS = {
-    "global": "o",
-    "white_matter": "s",
-    "gray_matter": "D",
-    "subcortical_gray_matter": "^",
-    "ventricles": "v",
-    "brainstem": "P",
-}
+from experiments.rendering.palette import INK, RULE, SOFT, VARIABLES
+
 BASELINE_LABELS = {
     "age_sex": "age + sex",
     "age_sex_volumes": "age + sex + volumes",
     "region_means": "mean intensities",
 }
-OWN_COLORS, OWN_MARKERS = (SKY, BROWN, GRAY), ("X", "<", ">")
 WIDE_INCHES, NARROW_INCHES = 7.0, 3.6
 NARROW_TITLE = 16
 """Letters that fit above a panel of a narrow figure, also in the widest font that a page may find."""
@@ -220,21 +182,6 @@ def for_page(svg: bytes) -> bytes:
     drawn = re.sub(r"font-family: [^;\"]*;? ?", "", drawn)
     drawn = re.sub(r"\n(?=L |C |Q |z)", "", drawn)
     return drawn.encode()
-
-
-def color_of(name: str, names: Sequence[str]) -> str:
-    """Colour of an input; a study's own regions get colours in their order."""
-    return INPUT_COLORS.get(name) or OWN_COLORS[_own_place(name, names) % len(OWN_COLORS)]
-
-
-def marker_of(name: str, names: Sequence[str]) -> str:
-    """Marker of an input."""
-    return INPUT_MARKERS.get(name) or OWN_MARKERS[_own_place(name, names) % len(OWN_MARKERS)]
-
-
-def _own_place(name: str, names: Sequence[str]) -> int:
-    own = [one for one in names if one not in INPUT_COLORS]
-    return own.index(name) if name in own else 0
 
 
 def label_of(name: str) -> str:

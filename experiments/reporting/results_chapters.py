@@ -7,9 +7,10 @@ from typing import Any
 
 from experiments.analysis.baseline_files import BASELINES
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
+from experiments.rendering.palette import SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, plural, verdict
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
-from experiments.reporting.look import SOFT, Chart, color_of, label_of, marker_of
+from experiments.reporting.look import Chart, label_of
 from experiments.reporting.sources import Sources
 from experiments.statistics.paired import MARGIN
 
