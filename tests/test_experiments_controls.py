@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.cohort.records import Scan
+from datamodules.cohort.records import LabelRule, Scan
 from datamodules.cohort.splits import Splits
 from experiments.commands import controls
 from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted_labels, repeated_patients, sex_of
@@ -25,6 +25,7 @@ from experiments.controls.setup import with_recorded
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.scores import fold_stratified_auc, pooled_auc
 from experiments.statistics.significance import Estimate
+from experiments.study.record import Mask, StudyRecord, write_record
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import PlanError
 from experiments.study.study import Study
@@ -325,10 +326,11 @@ def test_other_settings_make_the_trainings_anew(home: list[str], capsys: pytest.
 
 
 def test_controls_take_over_what_the_study_was_made_with(tmp_path: Path) -> None:
-    folder = tmp_path / "mine" / "global" / "fold-0" / "seed-0"
-    folder.mkdir(parents=True)
-    recorded = "cohort: other/cohort\nfolds: 5\nlabel: {threshold: 4.0}\ndata: {mask_mode: subject, batch_size: 2}\n"
-    (folder / "config.yaml").write_text(recorded)
+    record = StudyRecord(
+        cohort=Path("other/cohort"), store=Path("store"), label=LabelRule(threshold=4.0), broken="refuse", folds=5, split_seed=0,
+        split_hash="", cohort_hash="", mask=Mask.of("subject", 3.0), regions={"global": ()},
+    )  # fmt: skip
+    write_record(tmp_path / "mine", record)
     words = with_recorded(["--study", "mine", "--studies", str(tmp_path), "--folds", "6"])
     assert words[:2] == ["--preset", "controls"]
     assert "--label.threshold=4.0" in words

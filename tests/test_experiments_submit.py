@@ -145,7 +145,7 @@ class TestSubmit:
         folder.write_facts({"state": "complete", "fingerprint": {}})
         status, _, err = call(*words)
         assert (status, one_line(err)) == (2, True)
-        assert "1 runs of tiny were made with another config, split, cohort, data" in err
+        assert "1 runs of tiny are stale: they were made with another config, split, cohort, data" in err
         assert call(*words, "--restart")[1].startswith("array 11: 7 of 7 runs")
 
     def test_a_study_that_cannot_be_written_is_one_line(self, words, call, phantom_cohort, store_folder, monkeypatch) -> None:
