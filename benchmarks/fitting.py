@@ -23,14 +23,13 @@ def quiet() -> None:
     warnings.simplefilter("ignore")
 
 
-def module(width: int = 8, plain: bool = False, compile: bool = False, cuda_graphs: bool = False) -> StratificationModule:
+def module(width: int = 8, plain: bool = False, compile: bool = False) -> StratificationModule:
     """The default preset's network and optimiser, from the same random state each time.
 
     Args:
         width: Channels of the first stage.
         plain: The network as plain layers in PyTorch's own memory format, as a script has it.
         compile: As ``model.compile``.
-        cuda_graphs: As ``model.cuda_graphs``.
     """
     pl.seed_everything(0, verbose=False)
     network = PlainCNN(width, dropout=0.2) if plain else ResidualCNN(width=width, dropout=0.2)
@@ -41,7 +40,6 @@ def module(width: int = 8, plain: bool = False, compile: bool = False, cuda_grap
         weight_decay=0.01,
         channels_last=not plain,
         compile=compile,
-        cuda_graphs=cuda_graphs,
     )
 
 

@@ -60,7 +60,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--spacing", type=float, default=1.0)
     parser.add_argument("--epochs", type=int, default=3, help="epochs that are measured, after one that is not")
-    parser.add_argument("--cuda-graphs", action="store_true", help="as model.cuda_graphs, in the bound too")
     parser.add_argument("--study-epochs", type=int, default=STUDY_EPOCHS, help="epochs of a run in the projected study")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -97,7 +96,7 @@ def measure(
 ) -> dict[str, Any]:
     """One row of the table."""
     data = made_data(prepared, name, options.batch)
-    network = module(options.width, cuda_graphs=options.cuda_graphs)
+    network = module(options.width)
     clock, busy = EpochClock(), BusyClock(options.epochs + 1)
     began = time.perf_counter()
     trainer(device, precision, options.epochs + 2, clock, busy).fit(network, datamodule=data)
@@ -163,7 +162,6 @@ def bare(
             step()
 
     least = roof.seconds(*count(step))
-    network.hparams["cuda_graphs"] = options.cuda_graphs  # only now: a replay hides what it computes from those who count
     steps()
     whole, part = (float(np.median([timed(work, device) for _ in range(options.epochs)])) for work in (epoch, steps))
     return whole, part / STEPS, least

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from lightning_modules.errors import ModelError
 from lightning_modules.metrics import METRICS, best_threshold, evaluate
-from lightning_modules.normalisation import several_processes
-from lightning_modules.recording import Recorder
 
 Batch = dict[str, Tensor]
 
@@ -32,7 +30,6 @@ class StratificationModule(pl.LightningModule):
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
-        cuda_graphs: Launch a pass over the network as one CUDA graph, if it is ``recordable`` and one process trains on a GPU.
         compile: Let ``torch.compile`` rewrite the network: a minute or more for the first batches, and a C++ compiler on a CPU.
     """
 
@@ -46,7 +43,6 @@ class StratificationModule(pl.LightningModule):
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
         channels_last: bool = True,
-        cuda_graphs: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -60,7 +56,6 @@ class StratificationModule(pl.LightningModule):
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
         self._tuning: list[tuple[Tensor, Tensor]] = []
-        self._recorder = Recorder(self.network)
         if compile:
             self.network.compile()
 
@@ -69,24 +64,8 @@ class StratificationModule(pl.LightningModule):
         lays_out = None if self.hparams["compile"] else getattr(self.network, "lays_out", None)
         if self.hparams["channels_last"] and not (lays_out and lays_out(image)):
             image = image.contiguous(memory_format=torch.channels_last_3d)
-        run = self._recorder if self._records(image) else self.network
-        return run(image).float()
-
-    def _records(self, image: Tensor) -> bool:
-        return (
-            image.is_cuda
-            and self.hparams["cuda_graphs"]
-            and getattr(self.network, "recordable", False)
-            and self.network.training == torch.is_grad_enabled()
-            and not image.requires_grad
-            and not self.hparams["compile"]
-            and not several_processes()
-        )
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        """Move or convert parameters and buffers; recorded passes look for them where they were."""
-        self._recorder.clear()
-        return super()._apply(fn, recurse)
+        logits: Tensor = self.network(image)
+        return logits.float()
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]

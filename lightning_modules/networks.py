@@ -100,11 +100,6 @@ class ResidualCNN(nn.Module):
         channels = first.wide.in_channels, first.wide.out_channels
         return first.pool and pooling.applies(image, first.norm) and pooling.folds(*channels)
 
-    @property
-    def recordable(self) -> bool:
-        """Whether a pass can be recorded as a CUDA graph (``lightning_modules.recording``)."""
-        return not self.checkpointing
-
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) to logits (B, classes).
 
