@@ -30,7 +30,7 @@ def main() -> int:
         return run_all(words[1:])
     if not words or words[0] not in (*WORDS, *INNER):
         print("python -m benchmarks WORD [--help]\n\n  all       what make bench runs: " + ", ".join(ALL))
-        print("\n".join(f"  {word:10s}{told}" for word, told in WORDS.items()))
+        print("\n".join(f"  {word:10s}{description}" for word, description in WORDS.items()))
         return 2 if words and words[0] not in ("-h", "--help") else 0
     module = importlib.import_module(f"benchmarks.{words[0]}")
     try:

@@ -84,7 +84,7 @@ class Training:
         self.label = torch.arange(len(image), device=image.device) % 2
 
     def step(self, scans: int | None = None) -> None:
-        """A training step, on some of the scans if so many are given."""
+        """A training step, on some of the scans if more are given."""
         self.network.train()
         train_step(self.network, self.optimizer, self.image[:scans], self.label[:scans])
 

@@ -30,14 +30,14 @@ PEERS = ("torchio", "monai-cache", "monai-affine", "monai-persistent", "torchio-
 OURS = "regionwise"
 WORKERS = (0, 2)
 REGION_BLIND = {"torchio": 24, "torchio-fast-step": 24}
-"""Do the same work for every input but for one multiplication, so they are measured once a repetition, on so many scans."""
+"""Do the same work for every input but for one multiplication: measured once per repetition, on this number of scans."""
 ONCE = ("monai-persistent", "torchio-fast-step", "monai-cache-fast-step")
 """Measured in the first repetition only."""
 NOT_MEASURED = (
     "ClinicaDL 2.0.0 is not measured: it requires torchio <0.21 and monai ==1.5.0, which do not go with torchio 1.2",
 )
 NOTES = (
-    "seconds a scan in training epochs, float32, on the processor; low and high are the extremes over the repetitions",
+    "seconds per scan in training epochs, float32, on the processor; low and high are the extremes over the repetitions",
     "ratio: the contender's time over regionwise's in the same repetition; PersistentDataset and -fast-step: one repetition",
     "peers train the network as plain PyTorch layers, the -fast-step ones and regionwise in regionwise's form of it",
     "scans of an epoch: "
@@ -73,15 +73,15 @@ class Child:
         if not line:
             self.log.seek(0)
             said = self.log.read().decode(errors="replace").strip().splitlines()
-            told = " | ".join(said[-3:]) or f"status {self.process.wait()} (-9: killed, perhaps for memory)"
-            raise BenchError(f"{self.contender} ended without an answer: {told}")
+            reason = " | ".join(said[-3:]) or f"status {self.process.wait()} (-9: killed, perhaps for memory)"
+            raise BenchError(f"{self.contender} ended without an answer: {reason}")
         content: dict[str, Any] = json.loads(line)
         return content
 
     def ask(self, **order: Any) -> list[dict[str, float]]:
         """Give an order and return the epochs measured."""
         assert self.process.stdin is not None
-        with suppress(BrokenPipeError):  # it has died; the answer, which is none, says of what
+        with suppress(BrokenPipeError):  # it has died; the missing answer is reported by its reader
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
         epochs: list[dict[str, float]] = self.answer()["epochs"]
@@ -136,18 +136,20 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
         for repetition in range(options.repetitions):
             turn = contenders[repetition % len(contenders) :] + contenders[: repetition % len(contenders)]
             for name in inputs:
-                for contender in (one for one in turn if repetition == 0 or one not in ONCE):
-                    own = took[name, contender]
+                for contender in (candidate for candidate in turn if repetition == 0 or candidate not in ONCE):
+                    epochs = took[name, contender]
                     if contender in REGION_BLIND and name != inputs[0]:
-                        own.append(took[inputs[0], contender][repetition])
+                        epochs.append(took[inputs[0], contender][repetition])
                         continue
                     if contender in ONCE:  # not kept, for its memory
                         with closing(Child(contender, options.spacing)) as child:
                             child.answer()
-                            own.append(_epoch(child, name, None, options))
+                            epochs.append(_epoch(child, name, None, options))
                     else:
-                        own.append(_epoch(children[contender], name, own[0].workers if own else None, options))
-                    print(f"repetition {repetition + 1}  {name:24s} {contender:22s} {own[-1].wall:8.4f} s a scan", flush=True)
+                        epochs.append(_epoch(children[contender], name, epochs[0].workers if epochs else None, options))
+                    print(
+                        f"repetition {repetition + 1}  {name:24s} {contender:22s} {epochs[-1].wall:8.4f} s per scan", flush=True
+                    )
     finally:
         for child in children.values():
             child.close()
@@ -156,7 +158,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch, its parts in seconds a scan."""
+    """An epoch, its parts in seconds per scan."""
 
     workers: int
     wall: float
@@ -168,25 +170,25 @@ def _epoch(child: Child, name: str, workers: int | None, options: argparse.Names
     """Measure an epoch with the number of workers that is known to be better, or with each and keep the better."""
     scans = options.scans or REGION_BLIND.get(child.contender) or SCANS[name]
     order = {"input": name, "scans": scans, "batch": options.batch, "width": options.width, "seconds": options.seconds}
-    found = []
+    candidates = []
     for count in (0,) if child.contender == OURS else WORKERS if workers is None else (workers,):
         epochs = child.ask(**order, workers=count)
         parts = {part: median(epoch[part] for epoch in epochs) / scans for part in ("wall", "waiting", "preparing")}
-        found.append(Epoch(count, **parts))
-    return min(found, key=lambda epoch: epoch.wall)
+        candidates.append(Epoch(count, **parts))
+    return min(candidates, key=lambda epoch: epoch.wall)
 
 
 def _row(name: str, contender: str, took: dict[tuple[str, str], list[Epoch]]) -> dict[str, Any]:
-    own = took[name, contender]
-    each = spread([epoch.wall for epoch in own])
+    epochs = took[name, contender]
+    each = spread([epoch.wall for epoch in epochs])
     ours = took.get((name, OURS))
-    ratio = spread([a.wall / b.wall for a, b in zip(own, ours, strict=False)]) if ours else (None, None, None)
+    ratio = spread([a.wall / b.wall for a, b in zip(epochs, ours, strict=False)]) if ours else (None, None, None)
     return {
         "input": name,
         "contender": contender,
-        "workers": own[0].workers,
+        "workers": epochs[0].workers,
         "seconds_a_scan": each[0], "low": each[1], "high": each[2],
         "ratio": ratio[0], "ratio_low": ratio[1], "ratio_high": ratio[2],
-        "waiting": median(epoch.waiting / epoch.wall for epoch in own),
-        "preparing": median(epoch.preparing / epoch.wall for epoch in own),
+        "waiting": median(epoch.waiting / epoch.wall for epoch in epochs),
+        "preparing": median(epoch.preparing / epoch.wall for epoch in epochs),
     }  # fmt: skip

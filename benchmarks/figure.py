@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
-    """Two panels: seconds a scan on a logarithmic axis, and what share of the epoch each contender waits for its batches."""
+    """Two panels: seconds per scan on a logarithmic axis, and what share of the epoch each contender waits for its batches."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -56,20 +56,20 @@ def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
     style: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "font.family": "DejaVu Sans"}
     with mpl.rc_context(style):
         figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True, width_ratios=(1.45, 1), layout="constrained")
-        for place, contender in enumerate(contenders):
-            own = {row["input"]: row for row in rows if row["contender"] == contender}
-            at = [row + 0.12 * (place - (len(contenders) - 1) / 2) for row in range(len(inputs))]
+        for index, contender in enumerate(contenders):
+            row_of = {row["input"]: row for row in rows if row["contender"] == contender}
+            at = [row + 0.12 * (index - (len(contenders) - 1) / 2) for row in range(len(inputs))]
             middle, low, high, held = (
-                [float(own[name][column]) for name in inputs] for column in ("seconds_a_scan", "low", "high", "waiting")
+                [float(row_of[name][column]) for name in inputs] for column in ("seconds_a_scan", "low", "high", "waiting")
             )
-            held = [share + float(own[name]["preparing"]) for share, name in zip(held, inputs, strict=True)]
+            held = [share + float(row_of[name]["preparing"]) for share, name in zip(held, inputs, strict=True)]
             look = {"color": LOOKS[contender][0], "marker": LOOKS[contender][1], "linestyle": "none", "markersize": 5.5}
             spread = [[m - a for m, a in zip(middle, low, strict=True)], [b - m for m, b in zip(middle, high, strict=True)]]
             left.errorbar(middle, at, xerr=spread, elinewidth=1.1, capsize=2, label=NAMES[contender], **look)
             right.plot([100 * share for share in held], at, **look)
         left.set_xscale("log")
         left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        left.set_xlabel("seconds a scan in a training epoch\n(logarithmic; bars: lowest and highest repetition)")
+        left.set_xlabel("seconds per scan in a training epoch\n(logarithmic; bars: lowest and highest repetition)")
         left.set_yticks(range(len(inputs)), [name.replace("_", " ") for name in inputs])
         for label, name in zip(left.get_yticklabels(), inputs, strict=True):
             label.set_color(palette.color_of(name))
@@ -88,16 +88,16 @@ def draw(rows: Rows, facts: dict[str, Any], path: Path) -> None:
 
 
 def markdown(rows: Rows) -> str:
-    """The README's table: seconds a scan of regionwise, and how many times longer the others take."""
+    """The README's table: seconds per scan of regionwise, and how many times longer the others take."""
     contenders = [name for name in NAMES if name != OURS and any(row["contender"] == name for row in rows)]
-    head = ["input", "regionwise, s a scan", *(NAMES[name] for name in contenders)]
+    head = ["input", "regionwise, s per scan", *(NAMES[name] for name in contenders)]
     lines = [" | ".join(head), "|".join(["---", *["--:"] * (len(head) - 1)])]
     for name in INPUTS:
-        own = {row["contender"]: row for row in rows if row["input"] == name}
-        if OURS in own:
-            ratios = (own[peer] for peer in contenders)
+        row_of = {row["contender"]: row for row in rows if row["input"] == name}
+        if OURS in row_of:
+            ratios = (row_of[peer] for peer in contenders)
             cells = [f"{times(r['ratio'])}x{_range(r)}" for r in ratios]
-            lines.append(" | ".join([f"`{name}`", f"{float(own[OURS]['seconds_a_scan']):.3f}", *cells]))
+            lines.append(" | ".join([f"`{name}`", f"{float(row_of[OURS]['seconds_a_scan']):.3f}", *cells]))
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
 
 

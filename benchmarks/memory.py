@@ -66,13 +66,13 @@ def together(name: str, options: argparse.Namespace, tenants: int) -> dict[str, 
     """Memory that several processes hold when all have read the same part."""
     processes = [Tenant("read", name, options) for _ in range(tenants)]
     try:
-        data = [one.line()["data_mb"] for one in processes]
-        held = [one.ask() for one in processes]
+        data = [process.line()["data_mb"] for process in processes]
+        held = [process.ask() for process in processes]
     finally:
-        for one in processes:
-            one.close()
-    own = max(one["own_mb"] for one in held)
-    return {"processes": tenants, "data_mb": data[0], "own_mb": own, "all_mb": sum(one["pss_mb"] for one in held)}
+        for process in processes:
+            process.close()
+    own_mb = max(usage["own_mb"] for usage in held)
+    return {"processes": tenants, "data_mb": data[0], "own_mb": own_mb, "all_mb": sum(usage["pss_mb"] for usage in held)}
 
 
 class Tenant:

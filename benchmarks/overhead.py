@@ -82,7 +82,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     train, tuning = ready_batches(name, options)
     turns = run_in_turn(name, train, tuning, options.epochs + 2)
     bare, run = turns.bare[2:], turns.run[2:]
-    shares = [2 * one / (before + after) - 1 for one, (before, after) in zip(run, pairwise(bare), strict=True)]
+    shares = [2 * seconds / (before + after) - 1 for seconds, (before, after) in zip(run, pairwise(bare), strict=True)]
     low, _, high = quantiles(shares, n=4, method="inclusive")
     return {
         "input": name, "batches": f"{len(train)}+{len(tuning)}", "bare_s": median(bare), "run_s": median(run),
@@ -97,7 +97,7 @@ def ready_batches(name: str, options: argparse.Namespace) -> tuple[Repeated, Rep
     batches = [data.finish(batch, 0) for batch, _ in zip(data.train_dataloader(), range(UNIQUE), strict=False)]
     patients, _, splits = made_people(options.scans)
     part = splits.partitions(0, patients)
-    lengths = {one: -(-len(part[one]) // options.batch) for one in ("train", "tuning")}
+    lengths = {role: -(-len(part[role]) // options.batch) for role in ("train", "tuning")}
     return Repeated(batches, lengths["train"]), Repeated(batches, lengths["tuning"])
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, input by input: read, augment, forward, backward, optimiser, in milliseconds a scan.
+"""Where the time of a training step goes, by input: read, augment, forward, backward, optimiser, in milliseconds per scan.
 
 Needs no scans: the volumes are made (``benchmarks.made``). Run with ``python -m benchmarks parts --inputs brainstem,global``.
 """
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     prepared = make_store(store_folder(), options.batch * 2 * 7 // 5 + 7, spacing_mm=options.spacing)
-    told = f"{options.precision}, {options.clock} time, {options.threads} threads"
-    print(f"ms a scan, batch {options.batch}, width {options.width}, {told}")
+    conditions = f"{options.precision}, {options.clock} time, {options.threads} threads"
+    print(f"ms per scan, batch {options.batch}, width {options.width}, {conditions}")
     print(f"{'input':24s}" + "".join(f"{part:>10s}" for part in PARTS))
     for name in options.inputs.split(","):
         took = measure(prepared, name, options)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def measure(prepared: PreparedCohort, name: str, options: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds a scan of each part of a training step."""
+    """Median milliseconds per scan of each part of a training step."""
     now = time.process_time if options.clock == "cpu" else time.perf_counter
     data = made_data(prepared, name, options.batch, memory=options.memory)
     network = module(options.width)

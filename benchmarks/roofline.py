@@ -42,9 +42,9 @@ class Roof:
     """A device's measured rates."""
 
     flops: float
-    """Floating-point operations a second in a matrix product."""
+    """Floating-point operations per second in a matrix product."""
     bytes: float
-    """Bytes a second, read plus written, in a copy."""
+    """Bytes per second, read plus written, in a copy."""
 
     def seconds(self, flops: float, traffic: float) -> float:
         """Least time of work with this arithmetic and this traffic."""

@@ -70,8 +70,8 @@ def measure(case: Case, repetitions: int) -> list[dict[str, Any]]:
     opened = [opening(case) for _ in range(repetitions)]
     return [
         {"cohort": case.name, "what": "make fold to first step", **_seconds(steps)},
-        {"cohort": case.name, "what": "open the store", **_seconds([one[0] for one in opened])},
-        {"cohort": case.name, "what": "open the study (cohort, store, split)", **_seconds([one[1] for one in opened])},
+        {"cohort": case.name, "what": "open the store", **_seconds([seconds[0] for seconds in opened])},
+        {"cohort": case.name, "what": "open the study (cohort, store, split)", **_seconds([seconds[1] for seconds in opened])},
     ]
 
 

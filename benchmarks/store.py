@@ -83,13 +83,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def row(what: str, costs: Sequence[Cost], peer: Sequence[Cost], scans: int) -> dict[str, Any]:
-    """A row of the table: milliseconds a scan, and the speed as a share of the peer's."""
+    """A row of the table: milliseconds per scan, and the speed as a share of the peer's."""
     return {
         "what": what,
         "wall_ms_a_scan": 1000 * spread([cost.wall for cost in costs])[0] / scans,
         "cpu_ms_a_scan": 1000 * spread([cost.cpu for cost in costs])[0] / scans,
-        "speed_share_wall": spread([one.wall / cost.wall for one, cost in zip(peer, costs, strict=True)])[0],
-        "speed_share_cpu": spread([one.cpu / cost.cpu for one, cost in zip(peer, costs, strict=True)])[0],
+        "speed_share_wall": spread([peer_cost.wall / cost.wall for peer_cost, cost in zip(peer, costs, strict=True)])[0],
+        "speed_share_cpu": spread([peer_cost.cpu / cost.cpu for peer_cost, cost in zip(peer, costs, strict=True)])[0],
     }
 
 

@@ -53,7 +53,7 @@ def show(title: str, rows: Sequence[Row], notes: Sequence[str]) -> None:
     columns = list(rows[0])
     cells = [[shown(column, value) for column, value in row.items()] for row in rows]
     words = [[column.replace("_", " ") for column in columns], *cells]
-    sides = [max(len(line[place]) for line in words) for place in range(len(columns))]
+    sides = [max(len(line[column]) for line in words) for column in range(len(columns))]
     left = [isinstance(value, str) for value in rows[0].values()]
 
     def line(texts: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def read(name: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
     """The rows and facts of a kept table.
 
     Raises:
-        BenchError: if there is none.
+        BenchError: if it is missing.
     """
     table, beside = RESULTS / f"{name}.tsv", RESULTS / f"{name}.json"
     if not table.is_file() or not beside.is_file():

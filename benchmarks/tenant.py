@@ -103,17 +103,17 @@ class Reading(pl.Callback):
 
 def resident() -> dict[str, float]:
     """MB of memory that is this process's own, and of shared memory, now."""
-    found = _kilobytes(Path("/proc/self/status"), ("RssAnon", "RssShmem"))
-    return {"own_mb": found["RssAnon"] / 1e3, "shared_mb": found["RssShmem"] / 1e3}
+    sizes = _kilobytes(Path("/proc/self/status"), ("RssAnon", "RssShmem"))
+    return {"own_mb": sizes["RssAnon"] / 1e3, "shared_mb": sizes["RssShmem"] / 1e3}
 
 
 def rollup() -> dict[str, float]:
     """MB of memory that only this process holds, and its proportional share of everything it maps."""
-    found = _kilobytes(Path("/proc/self/smaps_rollup"), ("Private_Dirty", "Pss"))
-    return {"own_mb": found["Private_Dirty"] / 1e3, "pss_mb": found["Pss"] / 1e3}
+    sizes = _kilobytes(Path("/proc/self/smaps_rollup"), ("Private_Dirty", "Pss"))
+    return {"own_mb": sizes["Private_Dirty"] / 1e3, "pss_mb": sizes["Pss"] / 1e3}
 
 
 def _kilobytes(path: Path, names: Sequence[str]) -> dict[str, float]:
     lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    found = {words[0].rstrip(":"): float(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
-    return {name: found.get(name, 0.0) for name in names}
+    sizes = {words[0].rstrip(":"): float(words[1]) for words in lines if len(words) == 3 and words[2] == "kB"}
+    return {name: sizes.get(name, 0.0) for name in names}

@@ -2,7 +2,7 @@
 
     python docs/report_screenshots.py [studies/demo]
 
-Needs a study that was compared (make demo) and Chromium. The report is made anew, outside of the study.
+Needs a study that was compared (make demo) and Chromium. The report is rebuilt, outside of the study.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def main(study: Path) -> None:
             phones = []
             for section, dark in (("", False), ("differences", False), ("discrimination", True)):
                 browser.open(report, *PHONE, dark=dark, sharpness=1.25)
-                place = f"document.getElementById('{section}').getBoundingClientRect().top + scrollY"
-                phones.append(part(browser, round(browser.ask(place)) if section else 0, PHONE))
-    phones = [ImageOps.expand(one, border=1, fill="#c4cad1") for one in phones]
-    sheet = Image.new("RGB", (sum(one.width for one in phones) + GAP * (len(phones) - 1), phones[0].height), "white")
-    for number, one in enumerate(phones):
-        sheet.paste(one, (number * (one.width + GAP), 0))
+                offset = f"document.getElementById('{section}').getBoundingClientRect().top + scrollY"
+                phones.append(part(browser, round(browser.ask(offset)) if section else 0, PHONE))
+    phones = [ImageOps.expand(phone, border=1, fill="#c4cad1") for phone in phones]
+    sheet = Image.new("RGB", (sum(phone.width for phone in phones) + GAP * (len(phones) - 1), phones[0].height), "white")
+    for number, phone in enumerate(phones):
+        sheet.paste(phone, (number * (phone.width + GAP), 0))
     save(sheet, HERE / "report_phone.png")
 
 

@@ -185,7 +185,7 @@ def test_two_inputs_and_two_seeds_make_a_report(tmp_path: Path) -> None:
     page = words_of(folder)
     assert lead(read_sources(folder)).startswith("2 inputs, 7 folds, 2 seeds")
     assert "Balanced accuracy over seeds" in page
-    assert "Baselines (prevalence, age and sex, volumes) are not there yet" in page
+    assert "Baselines (prevalence, age and sex, volumes) are missing" in page
 
 
 def test_images_are_named_and_left_out_where_the_files_are_gone(bare: Path, study: Path) -> None:

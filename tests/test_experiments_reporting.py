@@ -154,7 +154,7 @@ def test_an_input_has_one_colour_everywhere(name: str) -> None:
 
 
 def draw_rows(canvas: Canvas, name: str) -> None:
-    axes = canvas.one(2, 0.5)
+    axes = canvas.single(2, 0.5)
     axes.plot([0], [0], color=palette.color_of(name), marker=palette.marker_of(name))
 
 

@@ -41,7 +41,7 @@ class Resources:
     concurrency: str = ""
     """Tasks that may run at the same time; empty: as many as fit."""
     signal: str = "120"
-    """Seconds before the time limit at which a run is told to stop; one batch and 60 seconds must fit in."""
+    """Seconds before the time limit at which a run is asked to stop; one batch and 60 seconds must fit in."""
     stage: str = ""
     """Folder on the node's own disk to which the prepared volumes are copied, once a node; may hold $USER and the like."""
     sbatch: str = ""
@@ -96,7 +96,7 @@ class Resources:
                 lines[-1] += f" {quoted(word)}"
                 continue
             taken = name in OWN_OPTIONS or (
-                word.startswith("--") and any(own.startswith(name) for own in OWN_OPTIONS if len(own) > 1)
+                word.startswith("--") and any(reserved.startswith(name) for reserved in OWN_OPTIONS if len(reserved) > 1)
             )
             if taken or (not word.startswith("--") and word[1:2] in OWN_OPTIONS):
                 raise ClusterError(f"--sbatch: {word.partition('=')[0]} is set by the array itself; leave it out")
@@ -114,7 +114,7 @@ def seconds_of(time: str) -> int:
     """Seconds of a time limit as Slurm writes it; ``90`` is minutes, ``1-12`` a day and a half."""
     match = TIME.fullmatch(time)
     if match is None:
-        raise ClusterError(f"{time!r} is no time limit; write for example 4:00:00")
+        raise ClusterError(f"{time!r} is not a time limit; write for example 4:00:00")
     part = {name: int(text or 0) for name, text in match.groupdict().items()}
     hours, minutes = 24 * part["days"] + part["dh"] + part["h"], part["dm"] + part["m"] + part["only"]
     return 3600 * hours + 60 * minutes + part["ds"] + part["s"]

@@ -59,28 +59,30 @@ def log_pattern(folder: Path, name: str) -> str:
     return quoted(f"{str(folder).replace('%', '%%')}/logs/{name}")
 
 
-def array_script(place: Place, runs: Sequence[Run], resources: Resources, options: Sequence[str] = ()) -> str:
+def array_script(launch: Place, runs: Sequence[Run], resources: Resources, options: Sequence[str] = ()) -> str:
     """The sbatch script of an array with one task for each run.
 
     Args:
-        place: Where it lies and how it starts.
+        launch: Where it lies and how it starts.
         runs: The runs, in the order of runs.tsv.
         resources: What each of them asks for.
         options: Further words of the command ``fold``.
     """
     limit = f"%{resources.concurrency}" if resources.concurrency else ""
-    lines = [f"--job-name={place.job}", f"--array=0-{len(runs) - 1}{limit}", *resources.shared()]
+    lines = [f"--job-name={launch.job}", f"--array=0-{len(runs) - 1}{limit}", *resources.shared()]
     lines += [f"--time={resources.time}"] if resources.time else []
     lines += [f"--mem={resources.mem}"] if resources.mem else []
     lines += ["--nodes=1", "--ntasks-per-node=1", f"--cpus-per-task={resources.cpus}"]
     lines += [f"--gpus-per-node={resources.gpus}"] if resources.with_gpu else []
     lines += [f"--signal=USR1@{resources.signal}", "--requeue", "--open-mode=append"]
-    lines += [f"--output={log_pattern(place.folder, 'task-%a.log')}"]
+    lines += [f"--output={log_pattern(launch.folder, 'task-%a.log')}"]
     stage = f' --stage "{resources.stage}"' if resources.stage else ""
-    command = shlex.join([place.python, "-m", "experiments", "fold", "--config", str(place.folder / "settings.yaml"), *options])
+    command = shlex.join(
+        [launch.python, "-m", "experiments", "fold", "--config", str(launch.folder / "settings.yaml"), *options]
+    )
     return header(lines) + BODY.format(
-        cwd=shlex.quote(str(place.cwd)),
-        table=shlex.quote(str(place.folder / "runs.tsv")),
+        cwd=shlex.quote(str(launch.cwd)),
+        table=shlex.quote(str(launch.folder / "runs.tsv")),
         cpus=resources.cpus,
         gpu="" if resources.with_gpu else 'export CUDA_VISIBLE_DEVICES=""\n',
         command=f'{command} --roi "$input" --fold "$fold" --seed "$seed"{stage}',
@@ -119,19 +121,19 @@ exit "$status"
 """
 
 
-def compare_script(place: Place, resources: Resources, commands: Sequence[Sequence[str]]) -> str:
+def compare_script(launch: Place, resources: Resources, commands: Sequence[Sequence[str]]) -> str:
     """The sbatch script of the comparison, which starts when the arrays have ended and refuses a grid that is not complete.
 
     Its commands run one after another; the first that fails ends it.
 
     Args:
-        place: Where it lies and how it starts.
+        launch: Where it lies and how it starts.
         resources: Partition, account and further options are taken from it.
         commands: Words after ``python -m experiments``.
     """
-    lines = [f"--job-name={place.job}-compare", *resources.shared(), "--nodes=1", "--ntasks=1", "--cpus-per-task=1"]
+    lines = [f"--job-name={launch.job}-compare", *resources.shared(), "--nodes=1", "--ntasks=1", "--cpus-per-task=1"]
     lines += ["--mem=4G"] if resources.mem else []
-    lines += ["--open-mode=append", f"--output={log_pattern(place.folder, 'compare.log')}"]
-    body = [f"cd {shlex.quote(str(place.cwd))} || exit 1", "export OMP_NUM_THREADS=1"]
-    body += [f"{shlex.join([place.python, '-m', 'experiments', *words])} || exit" for words in commands]
+    lines += ["--open-mode=append", f"--output={log_pattern(launch.folder, 'compare.log')}"]
+    body = [f"cd {shlex.quote(str(launch.cwd))} || exit 1", "export OMP_NUM_THREADS=1"]
+    body += [f"{shlex.join([launch.python, '-m', 'experiments', *words])} || exit" for words in commands]
     return header(lines) + "\n".join(body) + "\n"

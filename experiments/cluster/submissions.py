@@ -66,25 +66,27 @@ class Queue:
 
 def read_submissions(study: Path) -> list[Submission]:
     """The study's submissions, oldest first. Without ``submission.json`` a folder was never handed over."""
-    found = []
+    submissions = []
     for path in sorted((study / "cluster").glob("*/submission.json")):
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             runs = read_runs_table((path.parent / "runs.tsv").read_text(encoding="utf-8"))
-            found.append(Submission(path.parent, facts["job"], facts["array"], facts["compare"], facts["fingerprint"], runs))
+            submissions.append(
+                Submission(path.parent, facts["job"], facts["array"], facts["compare"], facts["fingerprint"], runs)
+            )
         except (ValueError, KeyError) as error:
             raise ClusterError(f"{path.parent} is damaged ({error}); see squeue for its jobs, then delete the folder") from None
-    return found
+    return submissions
 
 
 def ask_queue(submissions: Sequence[Submission]) -> Queue:
-    """Find the submissions' jobs in the queue; a job is theirs if id and name agree, for ids begin anew on another cluster.
+    """Find the submissions' jobs in the queue, by id and name, because another cluster counts its ids from 1 again.
 
     Raises:
         ClusterError: if there is no ``squeue`` or it does not answer.
     """
-    arrays = {one.array: one for one in submissions}
-    compares = {one.compare: one for one in submissions if one.compare}
+    arrays = {submission.array: submission for submission in submissions}
+    compares = {submission.compare: submission for submission in submissions if submission.compare}
     runs: dict[Run, Job] = {}
     waiting: list[Job] = []
     for line in _squeue([*arrays, *compares]):
@@ -132,7 +134,7 @@ def require(name: str) -> None:
     """
     if shutil.which(name) is None:
         raise ClusterError(
-            f"{name} is not on PATH, so this is no machine of a Slurm cluster; here: make sweep, or read the script: --dry_run"
+            f"{name} is not on PATH, so this is not a Slurm cluster; here: make sweep, or read the script: --dry_run"
         )
 
 

@@ -55,9 +55,9 @@ def overlay_png(
     if labels is not None:
         rows.append(("T1w, own labels", t1w, labels))
     strips = []
-    for name, image, own in rows:
+    for name, image, row_labels in rows:
         low, high = _window(image, brain)
-        panels = [_panel(image, own, brain, grid, plane, low, high) for plane in PLANES_MM]
+        panels = [_panel(image, row_labels, brain, grid, plane, low, high) for plane in PLANES_MM]
         strips.append((name, np.concatenate(panels, axis=1)))
     return _png(np.concatenate([strip for _, strip in strips]), [name for name, _ in strips], title)
 
@@ -71,7 +71,7 @@ def _window(image: NDArray[Any], brain: NDArray[np.bool_]) -> tuple[float, float
 
 def _panel(
     image: NDArray[Any],
-    own: NDArray[np.uint8] | None,
+    row_labels: NDArray[np.uint8] | None,
     brain: NDArray[np.bool_],
     grid: Grid,
     plane: tuple[int, float],
@@ -82,7 +82,7 @@ def _panel(
     inside, shown = _cut(brain, grid, plane), _cut(image, grid, plane).astype(np.float32)
     gray = np.clip((shown - low) * (GRAYS / (high - low)), 0, GRAYS - 1) * (shown != 0)
     picture = np.where(inside, gray, gray * 0.6).astype(np.uint8) & 0xFC  # 63 grays are enough, and halve the file
-    lines = _template_lines(grid, plane) if own is None else _lines(_cut(own, grid, plane))
+    lines = _template_lines(grid, plane) if row_labels is None else _lines(_cut(row_labels, grid, plane))
     picture[_outline(inside)] = GRAYS
     picture[lines > 0] = lines[lines > 0]
     missing = PANEL - len(picture)
@@ -91,8 +91,8 @@ def _panel(
 
 def _cut(volume: NDArray[Any], grid: Grid, plane: tuple[int, float]) -> NDArray[Any]:
     """The plane of a volume, a value for each pixel."""
-    axis, place = plane
-    index = int(np.clip(round((place - grid.origin[axis]) / grid.spacing[axis]), 0, grid.shape[axis] - 1))
+    axis, millimetres = plane
+    index = int(np.clip(round((millimetres - grid.origin[axis]) / grid.spacing[axis]), 0, grid.shape[axis] - 1))
     rows, columns = _pixels(grid, axis)
     return np.asarray(np.take(volume, index, axis=axis)[np.ix_(columns, rows)].T[::-1])
 
@@ -105,9 +105,9 @@ def _template_lines(grid: Grid, plane: tuple[int, float]) -> NDArray[np.uint8]:
 def _lines(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Palette entry of the outline that runs through each pixel, 0 for none."""
     lines = np.zeros(labels.shape, dtype=np.uint8)
-    for place, name in enumerate(COLOURS):
+    for index, name in enumerate(COLOURS):
         if name != "global":
-            lines[_outline(get_region(name, REGIONS).select(labels))] = GRAYS + place
+            lines[_outline(get_region(name, REGIONS).select(labels))] = GRAYS + index
     return lines
 
 

@@ -148,14 +148,14 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: st
     for number, row in enumerate(rows):
         if len(row) != len(columns):
             raise PageError(f"row {number} of table {caption!r} has {len(row)} cells, the table has {len(columns)} columns")
-    right = [_is_numeric([row[place] for row in rows]) for place in range(len(columns))]
+    right = [_is_numeric([row[column] for row in rows]) for column in range(len(columns))]
     head = "".join(_heading(name, flush, sortable) for name, flush in zip(columns, right, strict=True))
     body = "".join(_row(row, right) for row in rows)
-    told = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
+    heading = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     label = escape(caption or "Table", quote=True)
     kind = ' class="sortable"' if sortable else ""
     return (
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table{kind}>{told}'
+        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table{kind}>{heading}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -192,8 +192,8 @@ def figure(svg_or_png_bytes: bytes, *, alt: str, caption: str, narrow: bytes | N
     """
     wide = _picture(svg_or_png_bytes, alt, "" if narrow is None else "wide")
     small = "" if narrow is None else _picture(narrow, alt, "narrow")
-    told = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
-    return f"<figure>{wide}{small}{told}</figure>"
+    words = f"<figcaption>{text(caption)}</figcaption>" if caption else ""
+    return f"<figure>{wide}{small}{words}</figure>"
 
 
 def _picture(content: bytes, alt: str, kind: str) -> str:

@@ -70,7 +70,7 @@ def write_report(sources: Sources, out: Path, images: bool = False) -> Written:
     Args:
         sources: The study's files.
         out: Folder to write into, as a rule the study's own.
-        images: Put slices of the surest errors into the page.
+        images: Put slices of the most confident errors into the page.
     """
     parts = chapters(sources, images)
     charts = [block for part in parts for block in part.blocks if isinstance(block, Chart)]
@@ -115,17 +115,20 @@ def _cell(value: Any) -> str:
 
 def lead(sources: Sources) -> Html:
     """What was studied, in two sentences, and what a reader must know before any number."""
-    found, label = sources.comparison, sources.config.get("label", {})
+    comparison, label = sources.comparison, sources.config.get("label", {})
     text = (
-        f"{plural(len(sources.inputs), 'input')}, {plural(found['folds'], 'fold')}, {plural(len(found['seeds']), 'seed')}: "
-        f"the same 3D-CNN on the whole brain and on its regions, {plural(found['patients'], 'patient')} with "
-        f"{plural(found['scans'], 'scan')}, split by patient."
+        f"{plural(len(sources.inputs), 'input')}, {plural(comparison['folds'], 'fold')}, "
+        f"{plural(len(comparison['seeds']), 'seed')}: "
+        f"the same 3D-CNN on the whole brain and on its regions, {plural(comparison['patients'], 'patient')} with "
+        f"{plural(comparison['scans'], 'scan')}, split by patient."
     )
     if "threshold" in label:
         text += f" Positive is EDSS {label['threshold']:.1f} or above."
-    told = [*found.get("notes", ())]
-    if found["missing"]:
-        told.append(f"Partial: {plural(len(found['missing']), 'run')} missing; all inputs are cut to the folds they share.")
+    warnings = [*comparison.get("notes", ())]
+    if comparison["missing"]:
+        warnings.append(
+            f"Partial: {plural(len(comparison['missing']), 'run')} missing; all inputs are cut to the folds they share."
+        )
     if sources.newer:
-        told.append(f"{sources.newer[0]} is newer than this comparison; make it again: {sources.command('compare')}.")
-    return Html(escape(text) + "".join(f'</p><p class="warning">{escape(one)}' for one in told))
+        warnings.append(f"{sources.newer[0]} is newer than this comparison; make it again: {sources.command('compare')}.")
+    return Html(escape(text) + "".join(f'</p><p class="warning">{escape(warning)}' for warning in warnings))

@@ -51,13 +51,13 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
 
 
 def interval(estimate: Mapping[str, Any] | None, digits: int = 2, sign: bool = False) -> str:
-    """``value [low, high]``; only the value where there is no interval."""
-    found = estimate or {}
-    value, low, high = found.get("value"), found.get("low"), found.get("high")
+    """``value [low, high]``; only the value if there is no interval."""
+    parts = estimate or {}
+    value, low, high = parts.get("value"), parts.get("low"), parts.get("high")
     if value is None:
         return "undefined"
-    told = number(value, digits, sign)
-    return told if low is None or high is None else f"{told} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
+    text = number(value, digits, sign)
+    return text if low is None or high is None else f"{text} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
 
 
 def triple(estimate: Mapping[str, Any] | None) -> list[float | None]:
@@ -85,8 +85,8 @@ def keyed(name: str, names: Sequence[str]) -> Html:
 
 def stacked(estimate: Mapping[str, Any] | None) -> Html:
     """A value above its interval, for tables with many columns."""
-    told = interval(estimate)
-    return Html(told.replace(" [", "<br><small>[") + "</small>" if " [" in told else told)
+    text = interval(estimate)
+    return Html(text.replace(" [", "<br><small>[") + "</small>" if " [" in text else text)
 
 
 def wordy(words: str) -> Html:

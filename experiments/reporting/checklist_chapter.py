@@ -57,13 +57,14 @@ def _partition(sources: Sources) -> str:
 
 
 def _devices(sources: Sources) -> str:
-    kinds = joined(sorted({str(one.facts["device"]) for one in sources.records}))
+    kinds = joined(sorted({str(record.facts["device"]) for record in sources.records}))
     return f"Device: {kinds}; time, memory and an estimate of energy."
 
 
 def _balance(sources: Sources) -> str:
-    found = sources.comparison
-    return f"{found['positives']} of {found['scans']} scans positive; calibration before and after temperature scaling."
+    comparison = sources.comparison
+    share = f"{comparison['positives']} of {comparison['scans']} scans positive"
+    return f"{share}; calibration before and after temperature scaling."
 
 
 def _acquired(sources: Sources) -> str | None:
@@ -100,7 +101,7 @@ ENTRIES = (
           _from("table1", "Table 1 with missing counts and standardised differences.")),
     Entry("Performance on internal test data", (37,), ("23a",), "scores", lambda s: "Table and figures with 95 % intervals."),
     Entry("Performance on external test data", (38,), ("23a",), "external", _outside),
-    Entry("Analysis of failures", (39,), (), "failures", _from("robustness", "Surest errors of every input.")),
+    Entry("Analysis of failures", (39,), (), "failures", _from("robustness", "Most confident errors of every input.")),
     Entry("Computing: hardware, time", (42,), ("22",), "run-card", _devices),
     Entry("Access to code, models and settings", (43,), ("18e", "18f"), "model-card",
           lambda s: "Settings, versions, commit and weights are named; where they are published is for the authors."),
@@ -139,16 +140,16 @@ def checklists(sources: Sources) -> Chapter:
 
 
 def _number(item: str) -> tuple[int, str]:
-    found = re.fullmatch(r"(\d+)([a-z]*)", item)
-    if found is None:
-        raise ValueError(f"{item!r} is no item number; write for example 12a")
-    return int(found[1]), found[2]
+    match = re.fullmatch(r"(\d+)([a-z]*)", item)
+    if match is None:
+        raise ValueError(f"{item!r} is not an item number; write for example 12a")
+    return int(match[1]), match[2]
 
 
 def _row(numbers: str, entry: Entry, sources: Sources) -> list[str]:
-    told = entry.answer(sources)
-    where = Html(f'<a href="#{entry.anchor}">{entry.anchor.replace("-", " ")}</a>') if told and entry.anchor else ""
-    return [numbers, entry.subject, wordy(text(told)) if told else blank(), where]
+    answer = entry.answer(sources)
+    where = Html(f'<a href="#{entry.anchor}">{entry.anchor.replace("-", " ")}</a>') if answer and entry.anchor else ""
+    return [numbers, entry.subject, wordy(text(answer)) if answer else blank(), where]
 
 
 def _runs(numbers: Sequence[int]) -> str:

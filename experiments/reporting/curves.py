@@ -21,7 +21,7 @@ def draw_roc(
     canvas: Canvas,
     bands: Mapping[str, RocBand],
     operating: Mapping[str, tuple[float | None, float | None]],
-    told: Corners,
+    corners: Corners,
 ) -> None:
     """ROC curves with bands, and the point at which the models decide.
 
@@ -29,7 +29,7 @@ def draw_roc(
         canvas: Where.
         bands: Input -> its curve and band.
         operating: Input -> sensitivity and specificity at the tuning thresholds.
-        told: Input -> text for the corner.
+        corners: Input -> text for the corner.
     """
     names = list(bands)
     for axes, name in zip(canvas.panels(len(names)), names, strict=True):
@@ -41,7 +41,7 @@ def draw_roc(
         sensitivity, specificity = operating[name]
         if sensitivity is not None and specificity is not None:
             axes.plot([1 - specificity], [sensitivity], marker=marker_of(name, names), color=color, markersize=6)
-        axes.text(0.97, 0.05, told[name], ha="right", fontsize=7.5)
+        axes.text(0.97, 0.05, corners[name], ha="right", fontsize=7.5)
     _rim(canvas, "1 - specificity", "sensitivity")
 
 
@@ -64,29 +64,34 @@ def _rim(canvas: Canvas, x: str, y: str) -> None:
     canvas.figure.text(0.1 / width, middle_y, y, va="center", rotation=90, fontsize=8)
 
 
-def draw_reliability(canvas: Canvas, found: Mapping[str, Content], told: Corners) -> None:
+def draw_reliability(canvas: Canvas, parts: Mapping[str, Content], corners: Corners) -> None:
     """Observed share against probability: bins of nearly equal size, and smooth curves after and before the temperature.
 
     Args:
         canvas: Where.
-        found: Input -> its part of ``details.calibration`` of comparison.json.
-        told: Input -> text for the corner.
+        parts: Input -> its part of ``details.calibration`` of comparison.json.
+        corners: Input -> text for the corner.
     """
-    names = list(found)
+    names = list(parts)
     for axes, name in zip(canvas.panels(len(names)), names, strict=True):
-        color, own = color_of(name, names), found[name]
+        color, curves = color_of(name, names), parts[name]
         _square(axes, canvas.title(name))
         axes.plot([0, 1], [0, 1], color=GRAY, linewidth=0.8, linestyle=(0, (3, 3)))
         for part, width, style in (("before", 0.9, (0, (2, 2))), ("after", 1.4, "solid")):
-            smooth = own[part]["smooth"]
+            smooth = curves[part]["smooth"]
             if smooth:
                 axes.plot(smooth["p"], smooth["observed"], color=color, linewidth=width, linestyle=style)
-        bins = own["after"]["reliability"]
-        sizes = [9 + 0.9 * min(one["scans"], 60) for one in bins]
+        bins = curves["after"]["reliability"]
+        sizes = [9 + 0.9 * min(bin_["scans"], 60) for bin_ in bins]
         axes.scatter(
-            [one["mean_p"] for one in bins], [one["observed"] for one in bins], s=sizes, color=color, alpha=0.5, linewidths=0
+            [bin_["mean_p"] for bin_ in bins],
+            [bin_["observed"] for bin_ in bins],
+            s=sizes,
+            color=color,
+            alpha=0.5,
+            linewidths=0,
         )
-        axes.text(0.97, 0.94, told[name], ha="right", va="top", fontsize=7)
+        axes.text(0.97, 0.94, corners[name], ha="right", va="top", fontsize=7)
     _rim(canvas, "probability given by the model", "observed share")
 
 
@@ -118,42 +123,44 @@ def draw_decision(canvas: Canvas, utility: Content, names: Sequence[str], others
 
 
 def draw_learning(canvas: Canvas, records: Sequence[RunRecord], names: Sequence[str]) -> None:
-    """Loss over epochs: training gray, tuning in the input's colour, one line a fold, a dot at the epoch that was kept."""
-    losses = [value for one in records for column in ("tuning/loss", "train/loss") for _, value in one.history.get(column, ())]
+    """Loss over epochs: training gray, tuning in the input's colour, one line per fold, a dot at the epoch that was kept."""
+    losses = [
+        value for record in records for column in ("tuning/loss", "train/loss") for _, value in record.history.get(column, ())
+    ]
     low, high = np.quantile(losses, [0, 0.995])
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
         axes.set_title(canvas.title(name))
         color = color_of(name, names)
-        for one in records:
-            if one.run.input != name:
+        for record in records:
+            if record.run.input != name:
                 continue
-            training, tuning = one.history.get("train/loss", ()), one.history.get("tuning/loss", ())
+            training, tuning = record.history.get("train/loss", ()), record.history.get("tuning/loss", ())
             axes.plot([e for e, _ in training], [v for _, v in training], color=GRAY, linewidth=0.7, alpha=0.6)
             axes.plot([e for e, _ in tuning], [v for _, v in tuning], color=color, linewidth=0.9, alpha=0.8)
-            kept = dict(tuning).get(int(one.facts["best_epoch"]))
+            kept = dict(tuning).get(int(record.facts["best_epoch"]))
             if kept is not None:
-                axes.plot([one.facts["best_epoch"]], [kept], marker="o", markersize=3.2, color=color)
+                axes.plot([record.facts["best_epoch"]], [kept], marker="o", markersize=3.2, color=color)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axes.locator_params(axis="both", nbins=4)
         quiet_grid(axes, "both")
     _rim(canvas, "epoch", "loss")
 
 
-def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], own: float) -> None:
+def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], study_threshold: float) -> None:
     """AUC against the EDSS threshold that defines the classes.
 
     Args:
         canvas: Where.
         steps: ``edss`` of robustness.json.
         names: Inputs, one panel each.
-        own: The study's threshold.
+        study_threshold: The study's threshold.
     """
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
         color = color_of(name, names)
-        known = [(one["threshold"], one["inputs"].get(name, {}).get("auc") or {}) for one in steps]
+        known = [(step["threshold"], step["inputs"].get(name, {}).get("auc") or {}) for step in steps]
         known = [(x, auc) for x, auc in known if auc.get("value") is not None]
         axes.set_title(canvas.title(name))
-        axes.axvline(own, color=SOFT, linewidth=0.8)
+        axes.axvline(study_threshold, color=SOFT, linewidth=0.8)
         axes.axhline(0.5, color=GRAY, linewidth=0.8, linestyle=(0, (3, 3)))
         for x, auc in known:
             if auc["low"] is not None:

@@ -28,10 +28,10 @@ def data(sources: Sources) -> Chapter:
     sheets: list[Sheet] = []
     flow = sources.optional.get("flow")
     if flow is None:
-        blocks.append(missing("The flow of exclusions is not there.", sources.command("sweep")))
+        blocks.append(missing("The flow of exclusions is missing.", sources.command("sweep")))
     else:
         blocks.append(_flow_chart(flow, sources.comparison["folds"]))
-        rows = [[one["reason"], one["patients"], one["scans"], one.get("positive_scans")] for one in flow["excluded"]]
+        rows = [[row["reason"], row["patients"], row["scans"], row.get("positive_scans")] for row in flow["excluded"]]
         if rows:
             blocks.append(table(["excluded because", "patients", "scans", "positive scans"], rows, caption="Exclusions"))
         sheets.append(Sheet("exclusions", ["reason", "patients", "scans", "positive_scans"], rows))
@@ -51,16 +51,16 @@ def data(sources: Sources) -> Chapter:
 
 def sample_size(sources: Sources) -> str:
     """What a study of this size could be expected to show, by normal approximation."""
-    found = sources.comparison
-    negatives = found["scans"] - found["positives"]
-    if min(found["positives"], negatives) < 1:
+    comparison = sources.comparison
+    negatives = comparison["scans"] - comparison["positives"]
+    if min(comparison["positives"], negatives) < 1:
         return "With one class only nothing can be expected."
-    size = StudySize(found["positives"], negatives, found["patients"])
+    size = StudySize(comparison["positives"], negatives, comparison["patients"])
     others = max(1, len(sources.inputs) - 1)
-    one = expected_precision(size, comparisons=others)
-    points = {name: f"{100 * value:.0f}" for name, value in vars(one).items()}
+    precision = expected_precision(size, comparisons=others)
+    points = {name: f"{100 * value:.0f}" for name, value in vars(precision).items()}
     return (
-        f"With {plural(found['positives'], 'positive scan')} and {negatives} negative ones, and with sensitivity and "
+        f"With {plural(comparison['positives'], 'positive scan')} and {negatives} negative ones, and with sensitivity and "
         "specificity of "
         f"0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each side. A paired "
         f"difference to the whole brain is found with a power of 80 % when it is {points['detectable']} points "
@@ -73,10 +73,10 @@ def reference_standard(label: Mapping[str, Any]) -> str:
     if not label:
         return "The label rule is not in the runs' settings."
     window = f"{label['min_days']} to {label['max_days']} days after the scan"
-    told = "excluded" if label.get("undated", "exclude") == "exclude" else "kept"
+    undated = "excluded" if label.get("undated", "exclude") == "exclude" else "kept"
     words = [
         f"A scan is positive when the EDSS assessed {window} is {float(label['threshold']):.1f} or above.",
-        f"Scans whose time to the assessment is unknown were {told}.",
+        f"Scans whose time to the assessment is unknown were {undated}.",
     ]
     if label.get("source"):
         words.append(f"Scores counted when their source was: {label['source']}.")
@@ -88,7 +88,7 @@ def reference_standard(label: Mapping[str, Any]) -> str:
 def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
     used = flow["used"]
     alt = f"Flow: {_counts(flow['found'])} found; " + "; ".join(
-        f"{_counts(one)} excluded: {one['reason']}" for one in flow["excluded"]
+        f"{_counts(exclusion)} excluded: {exclusion['reason']}" for exclusion in flow["excluded"]
     )
     return Chart(
         "flow",
@@ -98,19 +98,19 @@ def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
     )
 
 
-def _counts(one: Mapping[str, Any]) -> str:
-    told = f"{plural(one['patients'], 'patient')}, {plural(one['scans'], 'scan')}"
-    return told if one.get("positive_scans") is None else f"{told}, {one['positive_scans']} positive"
+def _counts(stage: Mapping[str, Any]) -> str:
+    text = f"{plural(stage['patients'], 'patient')}, {plural(stage['scans'], 'scan')}"
+    return text if stage.get("positive_scans") is None else f"{text}, {stage['positive_scans']} positive"
 
 
 def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
-    reasons = [f"{one['reason']}: {one['patients']} patients, {one['scans']} scans" for one in flow["excluded"]]
+    reasons = [f"{row['reason']}: {row['patients']} patients, {row['scans']} scans" for row in flow["excluded"]]
     width = 26 if canvas.narrow else 46
-    told = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
-    side = LINE_INCHES * (len(told) + 1) + 0.16
+    excluded = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
+    side = LINE_INCHES * (len(excluded) + 1) + 0.16
     heights = [0.5, 0.5, 0.5]
     total = sum(heights) + max(side + 2 * 0.12, BOX_GAP) + BOX_GAP + 0.1
-    axes = canvas.one(total, left=0.02, right=0.02, top=0.04, bottom=0.04)
+    axes = canvas.single(total, left=0.02, right=0.02, top=0.04, bottom=0.04)
     axes.set_xlim(0, canvas.width - 0.04)
     axes.set_ylim(total - 0.08, 0)
     axes.set_axis_off()
@@ -130,14 +130,14 @@ def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
     branch = tops[0] + 0.5 + (tops[1] - tops[0] - 0.5) / 2
     left = main + 0.25
     axes.plot([middle, left], [branch, branch], color=SOFT, linewidth=0.9)
-    _box(axes, left, branch - side / 2, canvas.width - 0.06 - left, side, "Excluded", told, SOFT)
+    _box(axes, left, branch - side / 2, canvas.width - 0.06 - left, side, "Excluded", excluded, SOFT)
 
 
 _ROLE = "one tests, the next tunes, the rest train"
 
 
-def _lines(one: Mapping[str, Any]) -> list[str]:
-    return [_counts(one)]
+def _lines(stage: Mapping[str, Any]) -> list[str]:
+    return [_counts(stage)]
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, lines: Sequence[str], color: str) -> None:
@@ -156,10 +156,10 @@ def _wrapped(words: str, width: int) -> list[str]:
 
 def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float]) -> Chart:
     values = Counter(scores)
-    told = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
+    counts = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
     return Chart(
         "labels",
-        f"Histogram of EDSS scores. Scans at each score: {told}.",
+        f"Histogram of EDSS scores. Scans at each score: {counts}.",
         "EDSS of the scans used (dark: positive) and days from scan to assessment.",
         lambda canvas: _draw_labels(canvas, values, days),
     )
@@ -168,8 +168,8 @@ def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float]) ->
 def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days: Sequence[float]) -> None:
     panels = canvas.panels(2 if days else 1, 0.62, columns=(2, 1))
     for positive, color in ((False, GRAY), (True, ACCENT)):
-        own = {edss: count for (edss, label), count in values.items() if label is positive}
-        panels[0].bar(list(own), list(own.values()), width=0.4, color=color)
+        counts = {edss: count for (edss, label), count in values.items() if label is positive}
+        panels[0].bar(list(counts), list(counts.values()), width=0.4, color=color)
     panels[0].set_xlabel("EDSS")
     panels[0].set_ylabel("scans")
     if days:
@@ -194,9 +194,11 @@ def _partitions(sources: Sources) -> list[str]:
         parts.setdefault(row["part"], []).append(row)
     rows: list[list[str | int]] = []
     for part in sorted(parts, key=int):
-        own = parts[part]
-        positive = sum(row["label"] == "1" for row in own)
-        rows.append([part, len({row["patient"] for row in own}), len(own), positive, f"{100 * positive / len(own):.0f} %"])
+        members = parts[part]
+        positive = sum(row["label"] == "1" for row in members)
+        rows.append(
+            [part, len({row["patient"] for row in members}), len(members), positive, f"{100 * positive / len(members):.0f} %"]
+        )
     several = [row["patient"] for row in sources.splits]
     spread = {(row["patient"], row["part"]) for row in sources.splits}
     twice = len(spread) - len({patient for patient, _ in spread})

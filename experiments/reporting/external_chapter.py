@@ -26,105 +26,118 @@ def external(sources: Sources) -> Chapter:
     """One part for each external cohort."""
     title = "External test"
     if not sources.external:
-        told = "No external cohort was scored, so nothing is known about other hospitals."
-        return Chapter("external", title, [missing(told, f"make external COHORT=dir STUDY={sources.folder.name}")])
+        message = "No external cohort was scored, so nothing is known about other hospitals."
+        return Chapter("external", title, [missing(message, f"make external COHORT=dir STUDY={sources.folder.name}")])
     blocks: list[str | Chart] = []
     sheets: list[Sheet] = []
-    for number_, (name, found) in enumerate(sources.external.items()):
-        blocks += _cohort(found, name, sources, f"external_{number_ + 1}" if number_ else "external")
-        sheets.append(_sheet(found, f"external_{name}"))
+    for number_, (name, cohort) in enumerate(sources.external.items()):
+        blocks += _cohort(cohort, name, sources, f"external_{number_ + 1}" if number_ else "external")
+        sheets.append(_sheet(cohort, f"external_{name}"))
     return Chapter("external", title, blocks, sheets)
 
 
-def _cohort(found: Mapping[str, Any], name: str, sources: Sources, chart: str) -> list[str | Chart]:
-    head = f"{plural(found['patients'], 'patient')}, {plural(found['scans'], 'scan')}, {found['positives']} positive, "
-    frozen = found["frozen"]
+def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) -> list[str | Chart]:
+    head = f"{plural(cohort['patients'], 'patient')}, {plural(cohort['scans'], 'scan')}, {cohort['positives']} positive, "
+    frozen = cohort["frozen"]
     blocks: list[str | Chart] = [
         f"<h3>Cohort {label_of(name)}</h3>",
         paragraph(
-            f"{head}{plural(len(found['sites']), 'site')}. Models, thresholds and temperatures were frozen on "
+            f"{head}{plural(len(cohort['sites']), 'site')}. Models, thresholds and temperatures were frozen on "
             f"{frozen['time'][:10]} (SHA-256 {frozen['hash'][:12]}\N{HORIZONTAL ELLIPSIS}), "
-            f"before the labels were read. Primary: {found['primary']}."
+            f"before the labels were read. Primary: {cohort['primary']}."
         ),
         *_warnings(changed(sources.folder, name)),
-        table(["input", *METRICS.values()], [_score(one, sources) for one in found["inputs"]], caption="Ensemble of the folds"),
-        _site_chart(found, sources, chart),
+        table(
+            ["input", *METRICS.values()],
+            [_score(result, sources) for result in cohort["inputs"]],
+            caption="Ensemble of the folds",
+        ),
+        _site_chart(cohort, sources, chart),
         table(
             ["input", "single models", "internal test", "external minus internal, single models", "sites left out one by one"],
-            [_drop(one, sources) for one in found["inputs"]],
+            [_drop(result, sources) for result in cohort["inputs"]],
             caption="Balanced accuracy, like for like",
         ),
         note(
             "Internal test scores come from single models, so the drop is taken from the folds' models one by one (mean "
             "\N{PLUS-MINUS SIGN} SD); the ensemble is another, usually better predictor. Intervals: "
-            f"{found['interval']}. Last column: lowest and highest ensemble value when one site is left out."
+            f"{cohort['interval']}. Last column: lowest and highest ensemble value when one site is left out."
         ),
     ]
-    if found.get("paired"):
+    if cohort.get("paired"):
         rows = [
-            [label_of(one["first"]), interval(one["difference"], sign=True), p_value(one["p_holm"]), verdict(one["verdict"])]
-            for one in found["paired"]
+            [
+                label_of(pair["first"]),
+                interval(pair["difference"], sign=True),
+                p_value(pair["p_holm"]),
+                verdict(pair["verdict"]),
+            ]
+            for pair in cohort["paired"]
         ]
         head_ = ["input", "balanced accuracy minus global", "p (Holm)", "verdict"]
         blocks += [
             table(head_, rows, caption="Paired differences of the ensembles"),
-            note(f"DeLong and McNemar: {found['independent_tests']}."),
+            note(f"DeLong and McNemar: {cohort['independent_tests']}."),
         ]
     columns = ["input", "Brier score", "calibration in the large", "slope"]
-    lines = [_line(one, sources) for one in found["inputs"]]
+    lines = [_line(result, sources) for result in cohort["inputs"]]
     blocks.append(table(columns, lines, caption="Calibration of the ensemble"))
-    if found.get("remarks"):
-        blocks.append(items(found["remarks"]))
+    if cohort.get("remarks"):
+        blocks.append(items(cohort["remarks"]))
     return blocks
 
 
-def _warnings(told: Sequence[str]) -> list[str]:
+def _warnings(messages: Sequence[str]) -> list[str]:
     """What was touched since the freeze: the first few, the others on demand."""
-    shown = [f'<p class="warning">Touched since the freeze: {escape(one)}.</p>' for one in told[:MOST_WARNINGS]]
-    rest = told[MOST_WARNINGS:]
+    shown = [f'<p class="warning">Touched since the freeze: {escape(message)}.</p>' for message in messages[:MOST_WARNINGS]]
+    rest = messages[MOST_WARNINGS:]
     return [*shown, fold_away(f"{len(rest)} more were touched", items(rest))] if rest else shown
 
 
 def changed(study: Path, name: str) -> list[str]:
     """What was changed after the models were frozen, one sentence each; empty when nothing was."""
     try:
-        told = touched(study / "external" / name)
+        messages = touched(study / "external" / name)
     except ExternalError as error:  # that the log cannot be read is what there is to tell
-        told = [str(error)]
-    return [words.replace(f"{study}/", "") for words in told]
+        messages = [str(error)]
+    return [words.replace(f"{study}/", "") for words in messages]
 
 
-def _score(one: Mapping[str, Any], sources: Sources) -> list[Any]:
-    return [keyed(one["input"], sources.inputs), *(interval(one["ensemble"].get(metric)) for metric in METRICS)]
+def _score(result: Mapping[str, Any], sources: Sources) -> list[Any]:
+    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(metric)) for metric in METRICS)]
 
 
-def _drop(one: Mapping[str, Any], sources: Sources) -> list[Any]:
-    single = one["single"].get("balanced_accuracy") or {}
+def _drop(result: Mapping[str, Any], sources: Sources) -> list[Any]:
+    single = result["single"].get("balanced_accuracy") or {}
     spread = f"{number(single.get('mean'))} \N{PLUS-MINUS SIGN} {number(single.get('sd'))}"
-    drop = one["drop"].get("balanced_accuracy") or {}
+    drop = result["drop"].get("balanced_accuracy") or {}
     flipped = {"value": _minus(drop.get("value")), "low": _minus(drop.get("high")), "high": _minus(drop.get("low"))}
-    out = (one.get("leave_one_site_out") or {}).get("balanced_accuracy") or {}
+    out = (result.get("leave_one_site_out") or {}).get("balanced_accuracy") or {}
     range_ = f"{number(out['low'])} to {number(out['high'])}" if out.get("low") is not None else "undefined"
-    internal = interval(one["internal"].get("balanced_accuracy"))
-    return [keyed(one["input"], sources.inputs), spread, internal, interval(flipped, sign=True), range_]
+    internal = interval(result["internal"].get("balanced_accuracy"))
+    return [keyed(result["input"], sources.inputs), spread, internal, interval(flipped, sign=True), range_]
 
 
 def _minus(value: float | None) -> float | None:
     return None if value is None else -value
 
 
-def _line(one: Mapping[str, Any], sources: Sources) -> list[Any]:
-    own = one.get("calibration") or {}
-    parts = [interval(own.get("brier"), 3), interval(own.get("in_the_large")), interval(own.get("slope"))]
-    return [keyed(one["input"], sources.inputs), *parts]
+def _line(result: Mapping[str, Any], sources: Sources) -> list[Any]:
+    calibration = result.get("calibration") or {}
+    parts = [
+        interval(calibration.get("brier"), 3),
+        interval(calibration.get("in_the_large")),
+        interval(calibration.get("slope")),
+    ]
+    return [keyed(result["input"], sources.inputs), *parts]
 
 
-def _site_chart(found: Mapping[str, Any], sources: Sources, name: str) -> Chart:
-    inputs = found["inputs"]
-    told = "; ".join(f"{one['input']} {interval(one['ensemble'].get('balanced_accuracy'))}" for one in inputs)
+def _site_chart(cohort: Mapping[str, Any], sources: Sources, name: str) -> Chart:
+    inputs = cohort["inputs"]
+    scores = "; ".join(f"{result['input']} {interval(result['ensemble'].get('balanced_accuracy'))}" for result in inputs)
     return Chart(
         name,
-        f"Forest of balanced accuracy by site for each input. All sites: {told}.",
+        f"Forest of balanced accuracy by site for each input. All sites: {scores}.",
         "Balanced accuracy of the ensemble in each site and in all of them, and of the internal test (single models), with "
         "95 % intervals. The upright line is chance. Small sites have wide intervals.",
         lambda canvas: _draw_sites(canvas, inputs, sources.inputs),
@@ -132,18 +145,18 @@ def _site_chart(found: Mapping[str, Any], sources: Sources, name: str) -> Chart:
 
 
 def _draw_sites(canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    rows = max(len(one["sites"]) for one in inputs) + 2
+    rows = max(len(result["sites"]) for result in inputs) + 2
     labels = [site["site"] for site in inputs[0]["sites"]] + ["all sites", "internal"]
     left = label_inches(labels)
-    for place, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
-        one = inputs[place]
-        axes.set_title(canvas.title(one["input"]))
-        color, marker = color_of(one["input"], names), marker_of(one["input"], names)
-        for number_, site in enumerate(one["sites"]):
+    for index, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
+        result = inputs[index]
+        axes.set_title(canvas.title(result["input"]))
+        color, marker = color_of(result["input"], names), marker_of(result["input"], names)
+        for number_, site in enumerate(result["sites"]):
             draw_bar(axes, Bar.of(site.get("balanced_accuracy")), number_, Row("", (), color, marker))
-        last = len(one["sites"])
-        draw_bar(axes, Bar.of(one["ensemble"].get("balanced_accuracy")), last, Row("", (), color, marker))
-        draw_bar(axes, Bar.of(one["internal"].get("balanced_accuracy")), last + 1, Row("", (), SOFT, marker, True))
+        last = len(result["sites"])
+        draw_bar(axes, Bar.of(result["ensemble"].get("balanced_accuracy")), last, Row("", (), color, marker))
+        draw_bar(axes, Bar.of(result["internal"].get("balanced_accuracy")), last + 1, Row("", (), SOFT, marker, True))
         _site_axes(axes, labels, last)
 
 
@@ -157,14 +170,14 @@ def _site_axes(axes: Axes, labels: Sequence[str], last: int) -> None:
     quiet_grid(axes)
 
 
-def _sheet(found: Mapping[str, Any], name: str) -> Sheet:
+def _sheet(cohort: Mapping[str, Any], name: str) -> Sheet:
     columns = ["input", "what", "site", "scans", "patients", "positives", "metric", "value", "low", "high"]
     rows = []
-    for one in found["inputs"]:
-        counts = [found["scans"], found["patients"], found["positives"]]
-        parts = [("ensemble", "", counts, one["ensemble"]), ("internal", "", [None] * 3, one["internal"])]
-        parts += [("site", s["site"], [s["scans"], s["patients"], s["positives"]], s) for s in one["sites"]]
+    for result in cohort["inputs"]:
+        counts = [cohort["scans"], cohort["patients"], cohort["positives"]]
+        parts = [("ensemble", "", counts, result["ensemble"]), ("internal", "", [None] * 3, result["internal"])]
+        parts += [("site", s["site"], [s["scans"], s["patients"], s["positives"]], s) for s in result["sites"]]
         for what, site, sizes, values in parts:
             for metric in METRICS:
-                rows.append([one["input"], what, site, *sizes, metric, *triple(values.get(metric))])
+                rows.append([result["input"], what, site, *sizes, metric, *triple(values.get(metric))])
     return Sheet(name, columns, rows)

@@ -25,8 +25,8 @@ class Bar:
     @classmethod
     def of(cls, estimate: Mapping[str, Any] | None) -> Bar:
         """From a mapping with value, low and high; an empty one is undefined."""
-        found = estimate or {}
-        return cls(found.get("value"), found.get("low"), found.get("high"))
+        parts = estimate or {}
+        return cls(parts.get("value"), parts.get("low"), parts.get("high"))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Row:
         color: Of marker and interval.
         marker: Matplotlib's name of it.
         hollow: Draw the marker empty, as for baselines.
-        told: Text right of the last panel on wide figures.
+        remark: Text right of the last panel on wide figures.
     """
 
     label: str
@@ -47,7 +47,7 @@ class Row:
     color: str = INK
     marker: str = "o"
     hollow: bool = False
-    told: str = ""
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,24 @@ class Panel:
     margin: float | None = None
 
 
-def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], told: float = 0.0) -> None:
+def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], remark_inches: float = 0.0) -> None:
     """Rows of dots with intervals, one column of axes for each panel.
 
     Args:
         canvas: Where.
         rows: From top to bottom.
         panels: Their axes; each row has as many bars.
-        told: Inches kept at the right for the rows' texts, on wide figures only.
+        remark_inches: Inches kept at the right for the rows' texts, on wide figures only.
     """
     left = min(label_inches([row.label for row in rows]), 0.48 * canvas.width)
-    right = 0.15 if canvas.narrow else 0.15 + told
+    right = 0.15 if canvas.narrow else 0.15 + remark_inches
     height = 0.45 + ROW_INCHES * len(rows) + 0.1
     canvas.figure.set_size_inches(canvas.width, height)
     gap = 0.3
     each = (canvas.width - left - right - gap * (len(panels) - 1)) / len(panels)
-    for place, panel in enumerate(panels):
+    for column, panel in enumerate(panels):
         box = (
-            (left + place * (each + gap)) / canvas.width,
+            (left + column * (each + gap)) / canvas.width,
             0.45 / height,
             each / canvas.width,
             ROW_INCHES * len(rows) / height,
@@ -86,11 +86,11 @@ def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], told
         _frame(axes, panel, len(rows), 3 if each < 1.6 else 5)
         for number, row in enumerate(rows):
             if row.bars:
-                draw_bar(axes, row.bars[place], number, row)
-        _labels(axes, rows, place == 0)
-        if told and not canvas.narrow and place == len(panels) - 1:
+                draw_bar(axes, row.bars[column], number, row)
+        _labels(axes, rows, column == 0)
+        if remark_inches and not canvas.narrow and column == len(panels) - 1:
             for number, row in enumerate(rows):
-                axes.text(1.03, number, row.told, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=SOFT)
+                axes.text(1.03, number, row.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=SOFT)
 
 
 def label_inches(labels: Sequence[str]) -> float:
@@ -117,41 +117,39 @@ def _labels(axes: Axes, rows: Sequence[Row], first: bool) -> None:
         tick.set_fontweight("normal" if row.bars else "bold")
 
 
-def draw_bar(axes: Axes, bar: Bar, place: float, row: Row) -> None:
+def draw_bar(axes: Axes, bar: Bar, y: float, row: Row) -> None:
     """One dot with its interval on a row; an interval that leaves the axis is cut at its rim."""
     if bar.value is None:
-        axes.text(0.02, place, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=SOFT)
+        axes.text(0.02, y, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=7, color=SOFT)
         return
     if bar.low is not None and bar.high is not None:
-        axes.plot([bar.low, bar.high], [place, place], color=row.color, linewidth=1.6, solid_capstyle="butt")
+        axes.plot([bar.low, bar.high], [y, y], color=row.color, linewidth=1.6, solid_capstyle="butt")
     face = "white" if row.hollow else row.color
-    axes.plot(
-        [bar.value], [place], marker=row.marker, color=row.color, markerfacecolor=face, markersize=5.5, markeredgewidth=1.1
-    )
+    axes.plot([bar.value], [y], marker=row.marker, color=row.color, markerfacecolor=face, markersize=5.5, markeredgewidth=1.1)
 
 
 def draw_dots(canvas: Canvas, rows: Sequence[Row], values: Sequence[Sequence[float | None]], panel: Panel) -> None:
     """All single values of each row as small dots, with a short upright line at their mean."""
     left = label_inches([row.label for row in rows])
     height = 0.45 + 1.15 * ROW_INCHES * len(rows) + 0.1
-    axes = canvas.one(height, left, bottom=0.45, top=0.1)
+    axes = canvas.single(height, left, bottom=0.45, top=0.1)
     _frame(axes, panel, len(rows))
-    for place, (row, own) in enumerate(zip(rows, values, strict=True)):
-        known = [value for value in own if value is not None]
-        axes.plot([0, 1], [place, place], transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.6, zorder=0.5)
+    for y, (row, dots) in enumerate(zip(rows, values, strict=True)):
+        known = [value for value in dots if value is not None]
+        axes.plot([0, 1], [y, y], transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.6, zorder=0.5)
         axes.plot(
-            known, [place] * len(known), linestyle="none", marker=row.marker, color=row.color, alpha=0.6, markersize=5,
+            known, [y] * len(known), linestyle="none", marker=row.marker, color=row.color, alpha=0.6, markersize=5,
             markeredgewidth=0,
         )  # fmt: skip
         if known:
             mean = sum(known) / len(known)
-            axes.plot([mean, mean], [place - 0.3, place + 0.3], color=row.color, linewidth=2)
+            axes.plot([mean, mean], [y - 0.3, y + 0.3], color=row.color, linewidth=2)
     _labels(axes, rows, True)
 
 
-def limits_of(rows: Sequence[Row], place: int, least: tuple[float, float]) -> tuple[float, float]:
+def limits_of(rows: Sequence[Row], column: int, least: tuple[float, float]) -> tuple[float, float]:
     """Axis limits that hold every interval of a panel, at least as wide as given, rounded outward to 0.05."""
-    ends = [end for row in rows if row.bars for bar in (row.bars[place],) for end in (bar.value, bar.low, bar.high)]
+    ends = [end for row in rows if row.bars for bar in (row.bars[column],) for end in (bar.value, bar.low, bar.high)]
     known = [end for end in ends if end is not None]
     low, high = min([*known, least[0]]), max([*known, least[1]])
     return (low * 20 // 1) / 20, -((-high * 20) // 1) / 20

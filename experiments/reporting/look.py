@@ -73,7 +73,7 @@ class Canvas:
         """Whether this is the rendering for a phone."""
         return self.width < WIDE_INCHES
 
-    def one(self, height: float, left: float, right: float = 0.15, top: float = 0.3, bottom: float = 0.45) -> Axes:
+    def single(self, height: float, left: float, right: float = 0.15, top: float = 0.3, bottom: float = 0.45) -> Axes:
         """A single pair of axes with margins in inches; ``height`` is that of the whole figure."""
         self.figure.set_size_inches(self.width, height)
         box = (
@@ -102,15 +102,15 @@ class Canvas:
         height = top + bottom + down * side * aspect + gap_y * (down - 1)
         self.figure.set_size_inches(self.width, height)
         axes = []
-        for place in range(number):
-            x = left + (place % across) * (side + gap_x)
-            y = height - top - (place // across) * (side * aspect + gap_y) - side * aspect
+        for index in range(number):
+            x = left + (index % across) * (side + gap_x)
+            y = height - top - (index // across) * (side * aspect + gap_y) - side * aspect
             axes.append(
                 self.figure.add_axes((x / self.width, y / height, side / self.width, side * aspect / height)),
             )
-            if place % across:
+            if index % across:
                 axes[-1].tick_params(labelleft=False)
-            if place + across < number:
+            if index + across < number:
                 axes[-1].tick_params(labelbottom=False)
         return axes
 

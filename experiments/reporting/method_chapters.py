@@ -30,12 +30,12 @@ def methods(sources: Sources) -> Chapter:
 
 
 def _participants(sources: Sources) -> str:
-    found, facts = sources.comparison, sources.optional.get("splits") or {}
-    share = f"{found['positives']} of {found['scans']} scans positive"
+    comparison, facts = sources.comparison, sources.optional.get("splits") or {}
+    share = f"{comparison['positives']} of {comparison['scans']} scans positive"
     return (
-        f"{plural(found['patients'], 'patient')} with {plural(found['scans'], 'scan')} (T1-weighted and FLAIR) were "
+        f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
         f"included, {share}. "
-        f"{reference_standard(sources.config.get('label') or {})} Patients were divided into {found['folds']} parts, "
+        f"{reference_standard(sources.config.get('label') or {})} Patients were divided into {comparison['folds']} parts, "
         "stratified by "
         f"label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 the tuning "
         "set and "
@@ -49,13 +49,14 @@ def _inputs(sources: Sources) -> str:
     words = MASKS.get(mode, mode)
     if mode == "template-dilated":
         words += f" by {data.get('dilate_mm', 0):g} mm"
-    told = [f"{label_of(name)} ({REGIONS[name].description})" if name in REGIONS else label_of(name) for name in sources.inputs]
+    inputs = [
+        f"{label_of(name)} ({REGIONS[name].description})" if name in REGIONS else label_of(name) for name in sources.inputs
+    ]
     return (
         "Scans in MNI152 space were cropped to the study's grid, standardised within the brain (mean 0, SD 1, each image by "
-        f"itself) and set to zero outside it. {plural(len(told), 'input')} were compared: {joined(told)}. Regions were cut out "
-        f"after all other steps, with {words}. Everything else was the same for all inputs: patients, order, augmentation, "
-        "initial "
-        "weights, network."
+        f"itself) and set to zero outside it. {plural(len(inputs), 'input')} were compared: {joined(inputs)}. "
+        f"Regions were cut out after all other steps, with {words}. Everything else was the same for all inputs: patients, "
+        "order, augmentation, initial weights, network."
     )
 
 
@@ -63,14 +64,14 @@ def _network(sources: Sources) -> str:
     network = sources.config.get("network") or {}
     path = str(network.get("class_path", "unknown"))
     options = network.get("init_args") or {}
-    counts = sorted({int(one.facts["parameters"]) for one in sources.records})
+    counts = sorted({int(record.facts["parameters"]) for record in sources.records})
     size = joined([f"{count:,}" for count in counts])
-    told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items())
+    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items())
     name = path.rsplit(".", 1)[-1]
     if name != "ResidualCNN":
-        return f"The network was {path} ({told}), {size} parameters, initialised at random."
+        return f"The network was {path} ({described}), {size} parameters, initialised at random."
     return (
-        f"The network was a residual 3D convolutional network (ResidualCNN: {told}), {size} parameters, initialised at "
+        f"The network was a residual 3D convolutional network (ResidualCNN: {described}), {size} parameters, initialised at "
         "random: each "
         "stage adds a 3x3x3 and a 1x1x1 convolution, followed by batch normalisation and leaky ReLU, with max-pooling between "
         "stages and a global max-pool before the classifier."
@@ -82,12 +83,12 @@ def _training(sources: Sources) -> str:
     model, trainer, data = (config.get(name) or {} for name in ("model", "trainer", "data"))
     chosen = {k: v for k, v in (data.get("augmentation") or {}).items() if v}
     augmented = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in chosen.items()) or "none"
-    precision = joined(sorted({str(one.facts.get("precision") or "not recorded") for one in sources.records}))
+    precision = joined(sorted({str(record.facts.get("precision") or "not recorded") for record in sources.records}))
     betas = ", ".join(f"{value:g}" for value in model.get("betas", ()))
     seeds = sources.comparison["seeds"]
     return (
         f"Training minimised cross-entropy with {model.get('optimizer')} (learning rate {model.get('learning_rate')}, decay "
-        f"{model.get('lr_decay')} an epoch, betas {betas}, weight decay {model.get('weight_decay')}), batches of "
+        f"{model.get('lr_decay')} per epoch, betas {betas}, weight decay {model.get('weight_decay')}), batches of "
         f"{data.get('batch_size')} scans, at most {trainer.get('max_epochs')} epochs, early stopping on the tuning loss with "
         f"patience {(config.get('early_stopping') or {}).get('patience')}, precision {precision}, "
         f"{plural(len(seeds), 'seed')} ({joined([str(seed) for seed in seeds])}). Augmentation of training scans: {augmented}. "
@@ -97,30 +98,33 @@ def _training(sources: Sources) -> str:
 
 
 def _statistics(sources: Sources) -> str:
-    found = sources.comparison
+    comparison = sources.comparison
     return (
         f"Balanced accuracy, sensitivity and specificity were pooled over the folds at each fold's own threshold; the AUC "
         "compares "
         f"scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster bootstrap stratified by fold "
         "and label "
-        f"({found['draws']:,} draws, the same for all inputs). Each region was compared with the whole brain by paired "
-        f"bootstrap intervals and a paired permutation test that exchanges all scans of a patient ({found['draws']:,} "
+        f"({comparison['draws']:,} draws, the same for all inputs). Each region was compared with the whole brain by paired "
+        f"bootstrap intervals and a paired permutation test that exchanges all scans of a patient ({comparison['draws']:,} "
         "permutations); balanced accuracy was primary, with Holm's adjustment over the regions. Calibration: one temperature "
-        "a fold from the tuning part, Brier score, log loss, calibration intercept and slope with patient-cluster standard "
+        "per fold from the tuning part, Brier score, log loss, calibration intercept and slope with patient-cluster standard "
         "errors."
     )
 
 
 def model_card(sources: Sources) -> Chapter:
     """What the models are, and what only their authors can say."""
-    found = sources.comparison
-    main = next((row for row in found["inputs"] if row["input"] == "global"), found["inputs"][0])
+    comparison = sources.comparison
+    main = next((row for row in comparison["inputs"] if row["input"] == "global"), comparison["inputs"][0])
     score = {"value": main["balanced_accuracy"], "low": main["balanced_accuracy_low"], "high": main["balanced_accuracy_high"]}
     facts: list[tuple[str, Any]] = [
-        ("models", f"{plural(len(sources.records), 'network')}: one an input, fold and seed"),
+        ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
         ("input", "T1-weighted and FLAIR brain MRI in MNI152 space, brain-extracted, one grid"),
         ("output", "probability that the EDSS reaches the study's threshold, and a decision at a threshold from tuning data"),
-        ("trained on", f"{plural(found['patients'], 'patient')}, {plural(found['scans'], 'scan')}; see Patients and data"),
+        (
+            "trained on",
+            f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}; see Patients and data",
+        ),
         ("internal test", f"balanced accuracy of {label_of(main['input'])}: {interval(score)}"),
         ("external test", _external(sources)),
         ("known limits", _limits(sources)),
@@ -137,32 +141,32 @@ def model_card(sources: Sources) -> Chapter:
 def _external(sources: Sources) -> str:
     if not sources.external:
         return "none"
-    told = []
+    texts = []
     for name, cohort in sources.external.items():
-        one: Mapping[str, Any] = cohort["inputs"][0]
-        told.append(f"{label_of(name)}, {label_of(one['input'])}: {interval(one['ensemble'].get('balanced_accuracy'))}")
-    return "; ".join(told)
+        result: Mapping[str, Any] = cohort["inputs"][0]
+        texts.append(f"{label_of(name)}, {label_of(result['input'])}: {interval(result['ensemble'].get('balanced_accuracy'))}")
+    return "; ".join(texts)
 
 
 def _limits(sources: Sources) -> str:
-    found = sources.comparison
-    rows = found["inputs"]
+    comparison = sources.comparison
+    rows = comparison["inputs"]
     widths = [
         100 * (row["balanced_accuracy_high"] - row["balanced_accuracy_low"]) / 2
         for row in rows
         if row["balanced_accuracy_high"] is not None
     ]
-    told = []
+    limits = []
     if widths:
-        told.append(
+        limits.append(
             f"intervals of balanced accuracy reach {number(min(widths), 0)} to {number(max(widths), 0)} points to each side"
         )
-    if len(found["seeds"]) == 1:
-        told.append("one seed")
+    if len(comparison["seeds"]) == 1:
+        limits.append("one seed")
     if not sources.external:
-        told.append("no external test")
+        limits.append("no external test")
     if sources.optional.get("controls") is None:
-        told.append("no controls")
-    if not found.get("baselines"):
-        told.append("no baselines")
-    return "; ".join(told) or "see Controls and Subgroups"
+        limits.append("no controls")
+    if not comparison.get("baselines"):
+        limits.append("no baselines")
+    return "; ".join(limits) or "see Controls and Subgroups"

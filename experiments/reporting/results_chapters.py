@@ -29,33 +29,36 @@ def part(row: Mapping[str, Any], metric: str) -> dict[str, Any]:
 
 def scores(sources: Sources) -> Chapter:
     """The headline: every input and baseline with four metrics."""
-    found = sources.comparison
-    rows = [*found["inputs"], *found.get("baselines", ())]
+    comparison = sources.comparison
+    rows = [*comparison["inputs"], *comparison.get("baselines", ())]
     columns = ["input", *METRICS.values(), "AUC is", "over folds"]
     shown = [
         [_named(row, sources), *(interval(part(row, m)) for m in METRICS), _chance(row["input"], sources), _spread(row)]
         for row in rows
     ]
-    head = f"{plural(found['patients'], 'patient')}, {plural(found['scans'], 'scan')}, {found['positives']} of them positive"
-    intervals = f"In brackets: 95 % intervals, {found['interval'].removeprefix('95 % ')}, {found['draws']:,} draws."
+    head = (
+        f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}, "
+        f"{comparison['positives']} of them positive"
+    )
+    intervals = f"In brackets: 95 % intervals, {comparison['interval'].removeprefix('95 % ')}, {comparison['draws']:,} draws."
     blocks: list[str | Chart] = [
         table(columns, shown, caption=f"Internal test: {head}", sortable=True),
         note(
             intervals,
             " Decided at the threshold of each fold's tuning part. The AUC compares scans within a fold only. "
             "Over folds: mean \N{PLUS-MINUS SIGN} standard deviation of the folds' balanced accuracy, for comparison with "
-            "studies that report it; it is no standard error. Above chance: the AUC's interval, with both arms lengthened by "
+            "studies that report it; not a standard error. Above chance: the AUC's interval, with both arms lengthened by "
             "\N{SQUARE ROOT}2, lies above 0.5. The training parts of the folds overlap, which a bootstrap of fixed models does "
             "not see: with models trained on noise 10 to 15 % of the intervals in brackets exclude 0.5.",
         ),
         _headline_chart(sources, rows),
         paragraph(ESTIMAND),
     ]
-    if not found.get("baselines"):
-        blocks.append(missing("Baselines (prevalence, age and sex, volumes) are not there yet.", sources.command("baselines")))
+    if not comparison.get("baselines"):
+        blocks.append(missing("Baselines (prevalence, age and sex, volumes) are missing.", sources.command("baselines")))
     else:
-        told = [f"{label_of(r['input'])}: {BASELINES.get(r['input'], 'a baseline')}." for r in found["baselines"]]
-        blocks += [paragraph("Baselines, fitted on the same folds:"), items(told)]
+        described = [f"{label_of(r['input'])}: {BASELINES.get(r['input'], 'a baseline')}." for r in comparison["baselines"]]
+        blocks += [paragraph("Baselines, fitted on the same folds:"), items(described)]
     names = list(rows[0])
     return Chapter(
         "scores", "Performance of the inputs", blocks, [Sheet("scores", names, [[r[n] for n in names] for r in rows])]
@@ -72,21 +75,21 @@ def _spread(row: Mapping[str, Any]) -> str:
 
 
 def _chance(name: str, sources: Sources) -> str | None:
-    told = sources.comparison["details"].get("chance", {}).get(name)
-    return told["words"] if told else None
+    chance = sources.comparison["details"].get("chance", {}).get(name)
+    return chance["words"] if chance else None
 
 
-def row_of(name: str, sources: Sources, bars: Sequence[Bar], told: str = "") -> Row:
+def row_of(name: str, sources: Sources, bars: Sequence[Bar], remark: str = "") -> Row:
     """A row of a chart in the look of its input; baselines are gray and hollow."""
     if name not in sources.inputs:
-        return Row(label_of(name), bars, SOFT, "o", True, told)
-    return Row(label_of(name), bars, color_of(name, sources.inputs), marker_of(name, sources.inputs), False, told)
+        return Row(label_of(name), bars, SOFT, "o", True, remark)
+    return Row(label_of(name), bars, color_of(name, sources.inputs), marker_of(name, sources.inputs), False, remark)
 
 
 def _headline_chart(sources: Sources, rows: Sequence[Mapping[str, Any]]) -> Chart:
     shown = ("balanced_accuracy", "auc")
     drawn = [row_of(row["input"], sources, [Bar.of(part(row, metric)) for metric in shown]) for row in rows]
-    panels = [Panel(METRICS[m], limits_of(drawn, place, (0.4, 0.9)), null=0.5) for place, m in enumerate(shown)]
+    panels = [Panel(METRICS[m], limits_of(drawn, column, (0.4, 0.9)), null=0.5) for column, m in enumerate(shown)]
     alt = "; ".join(f"{row['input']}: balanced accuracy {interval(part(row, 'balanced_accuracy'))}" for row in rows)
     return Chart(
         "scores",
@@ -98,21 +101,21 @@ def _headline_chart(sources: Sources, rows: Sequence[Mapping[str, Any]]) -> Char
 
 def differences(sources: Sources) -> Chapter:
     """Each region against the whole brain, with the verdicts in words."""
-    found = sources.comparison
-    primary = found["paired"]
+    comparison = sources.comparison
+    primary = comparison["paired"]
     title = "Differences to the whole brain"
     if not primary:
         return Chapter("differences", title, [paragraph("There is nothing to compare: the study holds one input only.")])
-    auc = {one["first"]: one for one in found.get("paired_auc", ())}
+    auc = {pair["first"]: pair for pair in comparison.get("paired_auc", ())}
     shown = [
         [
-            keyed(one["first"], sources.inputs),
-            interval(one["difference"], sign=True),
-            p_value(one["p_holm"]),
-            verdict(one["verdict"]),
-            interval(auc[one["first"]]["difference"], sign=True) if one["first"] in auc else None,
+            keyed(pair["first"], sources.inputs),
+            interval(pair["difference"], sign=True),
+            p_value(pair["p_holm"]),
+            verdict(pair["verdict"]),
+            interval(auc[pair["first"]]["difference"], sign=True) if pair["first"] in auc else None,
         ]
-        for one in primary
+        for pair in primary
     ]
     columns = ["input", "balanced accuracy minus global", "p (Holm)", "verdict", "AUC minus global"]
     blocks: list[str | Chart] = [
@@ -123,79 +126,86 @@ def differences(sources: Sources) -> Chapter:
             f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
             "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
             f"excludes 0; \u201cequivalent\u201d an interval inside \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is "
-            "\u201cnot distinguishable\u201d, which is no claim of equality. Intervals are not adjusted for multiplicity."
+            "\u201cnot distinguishable\u201d, which is not a claim of equality. Intervals are not adjusted for multiplicity."
         ),
-        items([sentence(one) for one in primary]),
+        items([sentence(pair) for pair in primary]),
     ]
     blocks += _beyond(sources)
-    return Chapter("differences", title, blocks, _pair_sheets(found))
+    return Chapter("differences", title, blocks, _pair_sheets(comparison))
 
 
 def summary(primary: Sequence[Mapping[str, Any]]) -> str:
     """One sentence about the primary family, by rule."""
     groups: dict[str, list[str]] = {}
-    for one in primary:
-        groups.setdefault(one["verdict"], []).append(label_of(one["first"]))
+    for pair in primary:
+        groups.setdefault(pair["verdict"], []).append(label_of(pair["first"]))
     if set(groups) == {"not distinguishable"}:
         return f"None of the {len(primary)} regional inputs can be told apart from the whole brain in this study."
     words = {"different": "from the whole brain", "not distinguishable": "from the whole brain"}
-    told = [
+    phrases = [
         f"{joined(names)} {'is' if len(names) == 1 else 'are'} {kind} {words.get(kind, 'with the whole brain')}"
         for kind, names in groups.items()
     ]
-    text = "; ".join(told)
+    text = "; ".join(phrases)
     return text[0].upper() + text[1:] + "."
 
 
-def sentence(one: Mapping[str, Any]) -> str:
+def sentence(pair: Mapping[str, Any]) -> str:
     """A comparison in words, with the difference in points."""
-    gap = one["difference"]
+    gap = pair["difference"]
     if gap["value"] is None:
-        return f"{label_of(one['first'])}: the difference is undefined."
+        return f"{label_of(pair['first'])}: the difference is undefined."
     points = f"{abs(100 * gap['value']):.0f}"
     side = "above" if gap["value"] >= 0 else "below"
-    text = f"{label_of(one['first'])}: {points} point{'' if points == '1' else 's'} {side} {one['second']}"
+    text = f"{label_of(pair['first'])}: {points} point{'' if points == '1' else 's'} {side} {pair['second']}"
     if gap["low"] is not None and gap["high"] is not None:
         text += f" (95 % interval {number(100 * gap['low'], 0, True)} to {number(100 * gap['high'], 0, True)})"
-    return f"{text}, Holm p {p_value(one['p_holm'])}: {one['verdict']}."
+    return f"{text}, Holm p {p_value(pair['p_holm'])}: {pair['verdict']}."
 
 
 def _forest(sources: Sources) -> Chart:
     primary = [*sources.comparison["paired"], *sources.comparison.get("paired_baselines", ())]
-    drawn = [row_of(one["first"], sources, [Bar.of(one["difference"])], one["verdict"]) for one in primary]
+    drawn = [row_of(pair["first"], sources, [Bar.of(pair["difference"])], pair["verdict"]) for pair in primary]
     panel = Panel("balanced accuracy minus that of global", limits_of(drawn, 0, (-0.2, 0.2)), null=0.0, margin=MARGIN)
-    told = "; ".join(f"{one['first']} {interval(one['difference'], sign=True)}, {one['verdict']}" for one in primary)
+    described = "; ".join(f"{pair['first']} {interval(pair['difference'], sign=True)}, {pair['verdict']}" for pair in primary)
     return Chart(
         "differences",
-        f"Forest of paired differences to global. {told}.",
+        f"Forest of paired differences to global. {described}.",
         f"Paired differences with 95 % intervals. Shaded: the margin of \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points.",
-        lambda canvas: draw_rows(canvas, drawn, [panel], told=1.5),
+        lambda canvas: draw_rows(canvas, drawn, [panel], remark_inches=1.5),
     )
 
 
 def _beyond(sources: Sources) -> list[str | Chart]:
     """Baselines, secondary test and exploratory pairs."""
-    found = sources.comparison
+    comparison = sources.comparison
     blocks: list[str | Chart] = []
     columns = ["", "difference", "p (Holm)", "verdict"]
-    if found.get("paired_baselines"):
-        rows = [_pair_row(one, label_of(one["first"])) for one in found["paired_baselines"]]
+    if comparison.get("paired_baselines"):
+        rows = [_pair_row(pair, label_of(pair["first"])) for pair in comparison["paired_baselines"]]
         blocks += [
             "<h3>Baselines</h3>",
             table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
         ]
-    corrected = found["details"].get("corrected_t", ())
+    corrected = comparison["details"].get("corrected_t", ())
     if corrected:
         rows = [
-            [label_of(one["first"]), interval({"value": one["mean"], **one}, sign=True), number(one["t"]), p_value(one["p"])]
-            for one in corrected
+            [
+                label_of(test["first"]),
+                interval({"value": test["mean"], **test}, sign=True),
+                number(test["t"]),
+                p_value(test["p"]),
+            ]
+            for test in corrected
         ]
         head = ["input", "mean difference over folds", "t", "p"]
         blocks += ["<h3>Secondary: corrected t test on the folds</h3>", table(head, rows), note(_CORRECTED)]
-    if found.get("paired_all"):
-        rows = [_pair_row(one, f"{label_of(one['first'])} minus {label_of(one['second'])}") for one in found["paired_all"]]
-        told = f"Exploratory: all {len(rows)} pairs, balanced accuracy"
-        blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=told, sortable=True)))
+    if comparison.get("paired_all"):
+        rows = [
+            _pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}") for pair in comparison["paired_all"]
+        ]
+        caption = f"Exploratory: all {len(rows)} pairs, balanced accuracy"
+        blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=caption, sortable=True)))
     return blocks
 
 
@@ -205,16 +215,16 @@ _CORRECTED = (
 )
 
 
-def _pair_row(one: Mapping[str, Any], name: str) -> list[Any]:
-    return [name, interval(one["difference"], sign=True), p_value(one["p_holm"]), verdict(one["verdict"])]
+def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
+    return [name, interval(pair["difference"], sign=True), p_value(pair["p_holm"]), verdict(pair["verdict"])]
 
 
-def _pair_sheets(found: Mapping[str, Any]) -> list[Sheet]:
+def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
     for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc"):
-        for one in found.get(family, ()):
-            gap = one["difference"]
-            middle = [one["first"], one["second"], one["metric"], gap["value"], gap["low"], gap["high"]]
-            rows.append([family, *middle, one["p"], one["p_holm"], one["p_fdr"], one["verdict"]])
+        for pair in comparison.get(family, ()):
+            gap = pair["difference"]
+            middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]
+            rows.append([family, *middle, pair["p"], pair["p_holm"], pair["p_fdr"], pair["verdict"]])
     return [Sheet("differences", columns, rows)]

@@ -32,7 +32,7 @@ def roc_bands(tables: Mapping[str, Sequence[Pooled]]) -> dict[str, RocBand]:
     """The band of every input, from the same draws of patients; the mean curve where there are several seeds."""
     first = next(iter(tables.values()))[0].test
     weights = draw_patient_weights(first, DRAWS, np.random.default_rng(0))
-    return {name: roc_band([one.test for one in own], weights) for name, own in tables.items()}
+    return {name: roc_band([seed_table.test for seed_table in seed_tables], weights) for name, seed_tables in tables.items()}
 
 
 def roc_band(tests: Sequence[Predictions], weights: WeightArray, points: int = POINTS, level: float = 0.95) -> RocBand:
@@ -62,9 +62,9 @@ def _average(pred: Predictions, weights: FloatArray, grid: FloatArray) -> FloatA
     """(draws, points) sensitivities; NaN in draws where no fold holds both classes."""
     total, pairs = np.zeros((weights.shape[0], grid.size)), np.zeros(weights.shape[0])
     for fold in np.unique(pred.fold):
-        curves, own = _fold(pred, int(fold), weights, grid)
-        total += curves * own[:, None]
-        pairs += own
+        curves, fold_pairs = _fold(pred, int(fold), weights, grid)
+        total += curves * fold_pairs[:, None]
+        pairs += fold_pairs
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(total / pairs[:, None])
 
@@ -74,8 +74,8 @@ def _fold(pred: Predictions, fold: int, weights: FloatArray, grid: FloatArray) -
     rows = np.flatnonzero(pred.fold == fold)
     rows = rows[np.argsort(-pred.p[rows], kind="stable")]
     ends = np.append(np.flatnonzero(np.diff(pred.p[rows])), rows.size - 1)
-    own = weights[:, pred.patient_index[rows]]
-    hits, alarms = (np.cumsum(own * side, axis=1)[:, ends] for side in (pred.y[rows], 1 - pred.y[rows]))
+    scan_weights = weights[:, pred.patient_index[rows]]
+    hits, alarms = (np.cumsum(scan_weights * side, axis=1)[:, ends] for side in (pred.y[rows], 1 - pred.y[rows]))
     start = np.zeros((weights.shape[0], 1))
     hits, alarms = np.hstack([start, hits]), np.hstack([start, alarms])
     pairs = hits[:, -1] * alarms[:, -1]

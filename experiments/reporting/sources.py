@@ -96,8 +96,8 @@ def read_sources(folder: Path) -> Sources:
             f"{folder / 'comparison.json'} is of an earlier version; make it again: make compare STUDY={folder.name}"
         )
     runs = {name: [_run(text) for text in names] for name, names in comparison["runs"].items()}
-    records = [_record(folder, run) for own in runs.values() for run in own]
-    gone = [one.run.name for one in records if one.facts.get("state") != "complete"]
+    records = [_record(folder, run) for input_runs in runs.values() for run in input_runs]
+    gone = [record.run.name for record in records if record.facts.get("state") != "complete"]
     if gone:
         raise ResultsError(f"comparison.json names {gone[0]}, which is not complete any more; make compare STUDY={folder.name}")
     made = (folder / "comparison.json").stat().st_mtime
@@ -112,7 +112,7 @@ def read_sources(folder: Path) -> Sources:
         cohort=_rows(folder / "cohort.tsv"),
         splits=_rows(folder / "splits.tsv"),
         acquisition=_rows(folder / "acquisition.tsv"),
-        newer=[one.run.name for one in records if _changed(one.run.folder(folder) / "predictions.tsv") > made],
+        newer=[record.run.name for record in records if _changed(record.run.folder(folder) / "predictions.tsv") > made],
     )
 
 
@@ -134,13 +134,13 @@ def _run(text: str) -> Run:
 
 
 def _record(folder: Path, run: Run) -> RunRecord:
-    own = RunFolder(run.folder(folder))
+    run_folder = RunFolder(run.folder(folder))
     columns: dict[str, list[tuple[int, float]]] = {}
-    for row in _rows(own.path / "history.tsv"):
+    for row in _rows(run_folder.path / "history.tsv"):
         for name, value in row.items():
             if name != "epoch" and value:
                 columns.setdefault(name, []).append((int(row["epoch"]), float(value)))
-    return RunRecord(run, own.facts(), columns)
+    return RunRecord(run, run_folder.facts(), columns)
 
 
 def _config(path: Path) -> Content:

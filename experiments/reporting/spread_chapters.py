@@ -16,35 +16,35 @@ from experiments.reporting.sources import Sources
 
 def discrimination(sources: Sources) -> Chapter:
     """ROC curves, and the AUC three ways."""
-    found, rows = sources.comparison, {row["input"]: row for row in sources.comparison["inputs"]}
+    comparison, rows = sources.comparison, {row["input"]: row for row in sources.comparison["inputs"]}
     operating = {name: (row["sensitivity"], row["specificity"]) for name, row in rows.items()}
-    told = {name: f"AUC {interval(part(row, 'auc'))}" for name, row in rows.items()}
+    corners = {name: f"AUC {interval(part(row, 'auc'))}" for name, row in rows.items()}
     bands = roc_bands(sources.tables)
     chart = Chart(
         "roc",
-        "ROC curve of each input with 95 % band. " + "; ".join(f"{name}: {text}" for name, text in told.items()) + ".",
+        "ROC curve of each input with 95 % band. " + "; ".join(f"{name}: {text}" for name, text in corners.items()) + ".",
         "ROC curves: the average of the folds' curves, each weighted by its pairs of a positive and a negative scan, with "
         "pointwise 95 % bands. The marker is where the models decide, at the thresholds of the tuning parts.",
-        lambda canvas: draw_roc(canvas, bands, operating, told),
+        lambda canvas: draw_roc(canvas, bands, operating, corners),
     )
     columns = ["input", "AUC within folds", "pooled AUC", "gap", "mean of the folds' AUC, influence-curve interval"]
-    areas = found["details"]["auc"]
+    areas = comparison["details"]["auc"]
     checks = [
         [
             keyed(name, sources.inputs) if name in sources.inputs else label_of(name),
-            number(one["auc"]),
-            number(one["pooled_auc"]),
-            number(one["gap"], sign=True),
-            interval({"value": one["cv_auc"], "low": one["cv_auc_low"], "high": one["cv_auc_high"]}),
+            number(area["auc"]),
+            number(area["pooled_auc"]),
+            number(area["gap"], sign=True),
+            interval({"value": area["cv_auc"], "low": area["cv_auc_low"], "high": area["cv_auc_high"]}),
         ]
-        for name, one in areas.items()
+        for name, area in areas.items()
     ]
     words = note(
         "Models of different folds may use different scales, and pooling their scores then lowers the AUC; the gap shows by "
         "how much. The influence-curve interval (LeDell 2015) needs no resampling and is a check on the bootstrap."
     )
     names = list(next(iter(areas.values())))
-    sheets = [Sheet("auc", ["input", *names], [[n, *(one[k] for k in names)] for n, one in areas.items()]), _roc_sheet(bands)]
+    sheets = [Sheet("auc", ["input", *names], [[n, *(area[k] for k in names)] for n, area in areas.items()]), _roc_sheet(bands)]
     blocks: list[str | Chart] = [chart, table(columns, checks, caption="The area under the curve, three ways"), words]
     return Chapter("discrimination", "ROC curves", blocks, sheets)
 
@@ -64,17 +64,17 @@ def folds(sources: Sources) -> Chapter:
     details = sources.comparison["details"]
     values = details["fold_values"]
     drawn = [row_of(name, sources, [Bar(None)]) for name in values]
-    own = [values[name]["balanced_accuracy"] for name in values]
+    fold_scores = [values[name]["balanced_accuracy"] for name in values]
     scores_chart = Chart(
         "folds",
         "Balanced accuracy of each fold. "
-        + "; ".join(f"{n}: {', '.join(map(number, v))}" for n, v in zip(values, own, strict=True)),
+        + "; ".join(f"{n}: {', '.join(map(number, v))}" for n, v in zip(values, fold_scores, strict=True)),
         "Balanced accuracy of each fold and their mean. A fold tests few patients, so its own interval is wide.",
-        lambda canvas: draw_dots(canvas, drawn, own, Panel("balanced accuracy of a fold", (0.0, 1.0), null=0.5)),
+        lambda canvas: draw_dots(canvas, drawn, fold_scores, Panel("balanced accuracy of a fold", (0.0, 1.0), null=0.5)),
     )
     cuts = details["thresholds"]
     spread = [row_of(name, sources, [Bar(None)]) for name in cuts]
-    chosen = [[cut for fold in one["values"].values() for cut in fold] for one in cuts.values()]
+    chosen = [[cut for fold in fold_cuts["values"].values() for cut in fold] for fold_cuts in cuts.values()]
     cuts_chart = Chart(
         "thresholds",
         "Threshold of each fold. "
@@ -83,32 +83,33 @@ def folds(sources: Sources) -> Chapter:
         lambda canvas: draw_dots(canvas, spread, chosen, Panel("threshold", (0.0, 1.0), null=0.5)),
     )
     half = [
-        [label_of(name), f"{number(one['lowest'])} to {number(one['highest'])}", number(one["sd"])]
-        + [interval(one["at_half"][metric]) for metric in ("balanced_accuracy", "sensitivity", "specificity")]
-        for name, one in cuts.items()
+        [label_of(name), f"{number(cut['lowest'])} to {number(cut['highest'])}", number(cut["sd"])]
+        + [interval(cut["at_half"][metric]) for metric in ("balanced_accuracy", "sensitivity", "specificity")]
+        for name, cut in cuts.items()
     ]
     head = ["input", "thresholds", "SD", "balanced accuracy at 0.5", "sensitivity at 0.5", "specificity at 0.5"]
     blocks: list[str | Chart] = [scores_chart, cuts_chart, table(head, half, caption="Thresholds, and what 0.5 would give")]
     blocks += _seeds(sources)
     sheet = Sheet("folds", ["input", "metric", "fold", "value"], [
-        [name, metric, fold, value] for name, one in values.items() for metric, column in one.items()
+        [name, metric, fold, value] for name, metrics in values.items() for metric, column in metrics.items()
         for fold, value in enumerate(column)
     ])  # fmt: skip
     return Chapter("folds", "Spread over folds and seeds", blocks, [sheet])
 
 
 def _seeds(sources: Sources) -> list[str | Chart]:
-    found = sources.comparison["details"].get("seeds")
-    if not found:
-        told = "One seed was trained, so the variation from training again is not known."
-        return [missing(told, sources.command("sweep") + " SEEDS=0,1,2")]
-    one = found["balanced_accuracy"]
+    seeds = sources.comparison["details"].get("seeds")
+    if not seeds:
+        message = "One seed was trained, so the variation from training again is not known."
+        return [missing(message, sources.command("sweep") + " SEEDS=0,1,2")]
+    agreement = seeds["balanced_accuracy"]
     rows = [
         [keyed(name, sources.inputs), number(s["mean"]), number(s["sd"], 3), f"{s['best_rank']:g} to {s['worst_rank']:g}"]
-        for name, s in one["spread"].items()
+        for name, s in agreement["spread"].items()
     ]
-    told = (
-        f"{one['seeds']} seeds: Kendall's W of the rank orders {number(one['concordance'])}; the input with the highest mean "
+    message = (
+        f"{agreement['seeds']} seeds: Kendall's W of the rank orders {number(agreement['concordance'])}; "
+        "the input with the highest mean "
     )
-    told += f"leads in {percent(one['same_leader'])} of the seeds."
-    return [table(["input", "mean", "SD between seeds", "ranks"], rows, caption="Balanced accuracy over seeds"), note(told)]
+    message += f"leads in {percent(agreement['same_leader'])} of the seeds."
+    return [table(["input", "mean", "SD between seeds", "ranks"], rows, caption="Balanced accuracy over seeds"), note(message)]

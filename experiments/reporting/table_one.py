@@ -19,12 +19,12 @@ WORDS = (
 
 def table_one_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
     """Table 1 by class and external cohort, with missing counts; that by test part on demand."""
-    found = sources.optional.get("table1")
-    if found is None:
-        return [missing("Table 1 is not there yet.", sources.command("check"))], []
-    heading, *lines = table1_lines(found)
-    folds = [place for place, group in enumerate(found["groups"], start=1) if str(group["id"]).startswith("fold-")]
-    rest = [place for place in range(len(heading)) if place not in folds]
+    content = sources.optional.get("table1")
+    if content is None:
+        return [missing("Table 1 is missing.", sources.command("check"))], []
+    heading, *lines = table1_lines(content)
+    folds = [column for column, group in enumerate(content["groups"], start=1) if str(group["id"]).startswith("fold-")]
+    rest = [column for column in range(len(heading)) if column not in folds]
     blocks = [
         table(_pick(heading, rest), [_pick(line, rest) for line in lines], caption="Table 1: patients by class"),
         note(WORDS),
@@ -36,8 +36,8 @@ def table_one_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
     return blocks, [Sheet("table1", heading, lines)]
 
 
-def _pick(line: Sequence[str], places: Sequence[int]) -> list[str]:
-    return [line[place] for place in places]
+def _pick(line: Sequence[str], columns: Sequence[int]) -> list[str]:
+    return [line[column] for column in columns]
 
 
 def acquisition_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
@@ -46,13 +46,13 @@ def acquisition_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
         filled = [name for name in sources.acquisition[0] if any(row.get(name) for row in sources.acquisition)]
         rows: list[list[str | int]] = [[row.get(name, "") for name in filled] for row in sources.acquisition]
         columns = list(filled)
-        told = "Sequences, from the images' sidecars, by class"
+        caption = "Sequences, from the images' sidecars, by class"
     else:
         facts = [name for name in FACTS if any(row.get(name) for row in sources.cohort)]
         counted = Counter((tuple(row.get(name) or "unknown" for name in facts), row["label"]) for row in sources.cohort)
         rows = [[*key, counted[key, "0"], counted[key, "1"]] for key in sorted({key for key, _ in counted})]
         columns = [*(name.replace("_", " ") for name in facts), "negative scans", "positive scans"]
-        told = "Scans by acquisition and class, from the cohort's table"
+        caption = "Scans by acquisition and class, from the cohort's table"
         if not facts:
             return [missing("The cohort names no scanner, vendor, field strength or site.", sources.command("check"))], []
-    return [table(columns, rows, caption=told)], [Sheet("acquisition", columns, rows)]
+    return [table(columns, rows, caption=caption)], [Sheet("acquisition", columns, rows)]

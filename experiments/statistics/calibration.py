@@ -110,13 +110,13 @@ def fit_temperature(y: npt.ArrayLike, p: npt.ArrayLike, soft: bool = True) -> fl
     positives, negatives = np.sum(labels), np.sum(1 - labels)
     aims = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2)) if soft else labels
     low, high = np.log(TEMPERATURE_RANGE)
-    found = minimize_scalar(
+    optimum = minimize_scalar(
         lambda scale: float(np.mean(np.logaddexp(0, odds * np.exp(-scale)) - aims * odds * np.exp(-scale))),
         bounds=(low, high),
         method="bounded",
         options={"xatol": 1e-9},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(optimum.x))
 
 
 def apply_temperature(pred: Predictions, temperatures: Mapping[int, float]) -> Predictions:
@@ -213,10 +213,10 @@ def reliability_curve(pred: Predictions, bins: int = 10) -> list[ReliabilityBin]
     if bins < 1:
         raise ValueError(f"bins is {bins}; at least 1 is needed")
     edges = np.unique(np.quantile(pred.p, np.arange(1, bins) / bins))
-    place = np.searchsorted(edges, pred.p, side="left")
+    bin_of = np.searchsorted(edges, pred.p, side="left")
     out = []
-    for number in np.unique(place):
-        rows = place == number
+    for number in np.unique(bin_of):
+        rows = bin_of == number
         patients = int(np.unique(pred.patient[rows]).size)
         out.append(ReliabilityBin(float(pred.p[rows].mean()), float(pred.y[rows].mean()), int(rows.sum()), patients))
     return out

@@ -21,18 +21,20 @@ CHANCE = 0.5
 WORDS = ("above chance", "below chance", "not distinguishable from chance")
 
 
-def widened(one: Estimate, factor: float = OVERLAP) -> Estimate:
-    """The interval with both arms lengthened by a factor; it may reach beyond 0 and 1. Unchanged where it is undefined."""
-    if one.value is None or one.low is None or one.high is None:
-        return one
-    return replace(one, low=one.value - factor * (one.value - one.low), high=one.value + factor * (one.high - one.value))
+def widened(estimate: Estimate, factor: float = OVERLAP) -> Estimate:
+    """The interval with both arms lengthened by a factor; it may reach beyond 0 and 1. Unchanged if it is undefined."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate
+    low = estimate.value - factor * (estimate.value - estimate.low)
+    high = estimate.value + factor * (estimate.high - estimate.value)
+    return replace(estimate, low=low, high=high)
 
 
-def against_chance(one: Estimate, chance: float = CHANCE) -> str:
-    """One of `WORDS`, by the interval widened for overlapping training parts; the last one where it is undefined."""
-    found = widened(one)
-    if found.low is not None and found.low > chance:
+def against_chance(estimate: Estimate, chance: float = CHANCE) -> str:
+    """One of `WORDS`, by the interval widened for overlapping training parts; the last one if it is undefined."""
+    wide = widened(estimate)
+    if wide.low is not None and wide.low > chance:
         return WORDS[0]
-    if found.high is not None and found.high < chance:
+    if wide.high is not None and wide.high < chance:
         return WORDS[1]
     return WORDS[2]

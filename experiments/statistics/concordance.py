@@ -27,19 +27,19 @@ def concordance(pred: Predictions, fold: int) -> tuple[IntArray, FloatArray, Flo
     return members, wins, pairs.astype(np.float64)
 
 
-def cross_wins(y: IntArray, score_positive: FloatArray, score_negative: FloatArray, place: IntArray) -> FloatArray:
+def cross_wins(y: IntArray, score_positive: FloatArray, score_negative: FloatArray, patient_of: IntArray) -> FloatArray:
     """Wins (k, k) when positive scans take their score from one column and negative scans from another.
 
     Args:
         y: (n,) labels of the scans of one fold.
         score_positive: (n,) scores read for positive scans.
         score_negative: (n,) scores read for negative scans.
-        place: (n,) patient of each scan, 0 ... k - 1; every patient occurs.
+        patient_of: (n,) patient of each scan, 0 ... k - 1; every patient occurs.
     """
     positive, negative = np.flatnonzero(y == 1), np.flatnonzero(y == 0)
     gap = score_positive[positive][:, None] - score_negative[negative][None, :]
-    size = int(place.max()) + 1
-    cell = place[positive][:, None] * size + place[negative][None, :]
+    size = int(patient_of.max()) + 1
+    cell = patient_of[positive][:, None] * size + patient_of[negative][None, :]
     won = (gap > 0) + 0.5 * (gap == 0)
     wins = np.bincount(cell.ravel(), weights=won.ravel(), minlength=size * size).astype(np.float64)
     return wins.reshape(size, size)

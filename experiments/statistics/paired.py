@@ -160,7 +160,7 @@ def compare_family(
         permutations: Swaps for each test.
         margin: Equivalence margin as a share.
         level: Level of the intervals.
-        values: `mean_values` of every input under these weights where they are known already, so that several families of
+        values: `mean_values` of every input under these weights if already computed, so that several families of
             one study draw once.
 
     Raises:

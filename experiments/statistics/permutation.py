@@ -90,7 +90,7 @@ def permutation_test(
     if shares is None or metric != "auc":
         return None if shares is None else permutation_p(shares, permutations, rng, overlap)
     fold = runs(first)[0].patient_fold
-    size = np.array([np.sum(fold == own) for own in fold], dtype=np.float64)
+    size = np.array([np.sum(fold == patient_fold) for patient_fold in fold], dtype=np.float64)
     return permutation_p(shares, permutations, rng, overlap * np.sqrt(size / np.maximum(size - 1, 1)))
 
 

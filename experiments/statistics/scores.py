@@ -34,7 +34,7 @@ class FoldSummary:
     Attributes:
         mean: Mean over the folds where the metric is defined, or None.
         sd: Standard deviation (ddof 1) over the same folds, or None with fewer than two. It describes the spread of
-            folds. Divided by the root of their number it is no standard error: the folds share training data.
+            folds. Divided by the root of their number it is not a standard error: the folds share training data.
         folds: Number of folds where the metric is defined.
         values: Fold number -> value or None.
     """

@@ -131,7 +131,7 @@ def bootstrap_tables(tables: Sequence[Predictions], weights: WeightArray) -> lis
             sums = (chunk @ per_patient).T
             rates[:, rows] = sums[2:] / np.tile(sums[:2], (len(tables), 1))
             areas[:, rows] = _weighted_auc(chunk, blocks, len(tables))
-    return [_by_metric(rates[2 * place], rates[2 * place + 1], areas[place]) for place in range(len(tables))]
+    return [_by_metric(rates[2 * index], rates[2 * index + 1], areas[index]) for index in range(len(tables))]
 
 
 def _by_metric(sens: FloatArray, spec: FloatArray, auc: FloatArray) -> dict[str, FloatArray]:
@@ -153,22 +153,22 @@ class _Pairs:
 
 
 def _ordered_pairs(tables: Sequence[Predictions], fold: int) -> _Pairs:
-    found = [concordance(table, fold) for table in tables]
-    members = found[0][0]
+    counted = [concordance(table, fold) for table in tables]
+    members = counted[0][0]
     ones, zeros = (tables[0].per_patient(part)[members] for part in (tables[0].y, 1 - tables[0].y))
     a, b = np.flatnonzero(ones), np.flatnonzero(zeros)
-    wins = np.concatenate([wins[np.ix_(a, b)] for _, wins, _ in found], axis=1)
+    wins = np.concatenate([wins[np.ix_(a, b)] for _, wins, _ in counted], axis=1)
     return _Pairs(members[a], members[b], wins, ones[a], zeros[b])
 
 
 def _weighted_auc(chunk: FloatArray, blocks: Sequence[_Pairs], tables: int) -> FloatArray:
     """(tables, draws) area within folds: weighted wins over weighted pairs; a fold's pairs are a product of two sums."""
     wins, pairs = np.zeros((tables, chunk.shape[0])), np.zeros(chunk.shape[0])
-    for one in blocks:
-        positive, negative = chunk[:, one.positive], chunk[:, one.negative]
-        against = (positive @ one.wins).reshape(chunk.shape[0], tables, one.negative.size)
+    for block in blocks:
+        positive, negative = chunk[:, block.positive], chunk[:, block.negative]
+        against = (positive @ block.wins).reshape(chunk.shape[0], tables, block.negative.size)
         wins += np.einsum("dtn,dn->td", against, negative)
-        pairs += (positive @ one.positives) * (negative @ one.negatives)
+        pairs += (positive @ block.positives) * (negative @ block.negatives)
     return np.asarray(wins / pairs, dtype=np.float64)
 
 
@@ -187,7 +187,7 @@ def runs(pred: Runs) -> list[Predictions]:
     """One table or one for each seed, as a list; all must list the same scans.
 
     Raises:
-        PredictionsError: If there is none, or the tables differ in their scans.
+        PredictionsError: If it is empty, or the tables differ in their scans.
     """
     tables = [pred] if isinstance(pred, Predictions) else list(pred)
     if not tables:
@@ -208,10 +208,10 @@ def family_values(inputs: Mapping[str, Runs], weights: WeightArray) -> dict[str,
         PredictionsError: If the inputs do not list the same scans.
     """
     tables = {name: runs(pred) for name, pred in inputs.items()}
-    drawn = iter(bootstrap_tables([table for own in tables.values() for table in own], weights))
+    drawn = iter(bootstrap_tables([table for seed_tables in tables.values() for table in seed_tables], weights))
     out: dict[str, Values] = {}
-    for name, own in tables.items():
-        points, draws = [point_values(table) for table in own], [next(drawn) for _ in own]
+    for name, seed_tables in tables.items():
+        points, draws = [point_values(table) for table in seed_tables], [next(drawn) for _ in seed_tables]
         out[name] = {
             metric: (mean_or_none([point[metric] for point in points]), np.mean([draw[metric] for draw in draws], axis=0))
             for metric in METRICS
@@ -228,10 +228,10 @@ def bootstrap_interval(
         pred: Predictions of one input, or one table for each seed.
         weights: (draws, patients) from `draw_patient_weights`.
         level: Level of the interval.
-        values: `mean_values` of these where they are known already.
+        values: `mean_values` of these if already computed.
     """
-    found = mean_values(pred, weights) if values is None else values
-    return {metric: _estimate(*pair, level) for metric, pair in found.items()}
+    pairs = mean_values(pred, weights) if values is None else values
+    return {metric: _estimate(*pair, level) for metric, pair in pairs.items()}
 
 
 def _estimate(value: float | None, draws: FloatArray, level: float) -> Estimate:
@@ -247,12 +247,12 @@ def summarise(pred: Runs, weights: WeightArray, level: float = 0.95, values: Val
             the interval is that of the average. It is not the performance of an ensemble.
         weights: (draws, patients) from `draw_patient_weights`, the same for all inputs.
         level: Level of the interval.
-        values: `mean_values` of these where they are known already.
+        values: `mean_values` of these if already computed.
     """
     folds = fold_summary(*runs(pred))
     return {
-        metric: Estimate(found.value, found.low, found.high, folds[metric].mean, folds[metric].sd, folds[metric].folds)
-        for metric, found in bootstrap_interval(pred, weights, level, values).items()
+        metric: Estimate(estimate.value, estimate.low, estimate.high, folds[metric].mean, folds[metric].sd, folds[metric].folds)
+        for metric, estimate in bootstrap_interval(pred, weights, level, values).items()
     }
 
 

@@ -14,5 +14,5 @@ def online_run_folders(study_folder: Path) -> list[Path]:
 
 
 def _run_folders(study_folder: Path, prefix: str) -> list[Path]:
-    found = (path for path in study_folder.rglob(f"wandb/{prefix}*") if any(path.glob("run-*.wandb")))
-    return sorted(found, key=lambda path: (path.name.removeprefix(prefix), path))
+    folders = (path for path in study_folder.rglob(f"wandb/{prefix}*") if any(path.glob("run-*.wandb")))
+    return sorted(folders, key=lambda path: (path.name.removeprefix(prefix), path))

@@ -66,7 +66,7 @@ def load_or_make_key(path: Path) -> bytes:
             draft.unlink(missing_ok=True)
     text = path.read_text()
     if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
-        raise PrivacyError(f"{path} is no pseudonym key ({2 * KEY_BYTES} hexadecimal characters); restore or delete it")
+        raise PrivacyError(f"{path} is not a pseudonym key ({2 * KEY_BYTES} hexadecimal characters); restore or delete it")
     return bytes.fromhex(text)
 
 
