@@ -21,8 +21,9 @@ from datamodules.store.store import open_store
 OPEN = """
 import sys
 from pathlib import Path
-from datamodules.cohort import LabelRule, read_cohort
-from datamodules import store
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.store import store
 slow, made, make = float(sys.argv[3]), [], store.prepare_scan
 def counted(scan, grid):
     import time
@@ -38,7 +39,7 @@ print(prepared.hash, len(made), sum(float(abs(prepared.image(row)).sum() > 0) fo
 
 def start(cohort: Path, folder: Path, slow: float = 0.0) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", OPEN, str(cohort), str(folder), str(slow)]
-    root = Path(store.__file__).parents[1]
+    root = Path(__file__).parents[1]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
