@@ -34,7 +34,7 @@ DDP = """
 import sys, logging, warnings
 from pathlib import Path
 import pytorch_lightning as pl, torch
-from experiments import tracking
+from experiments.tracking import wandb_runs as tracking
 warnings.simplefilter("ignore"); logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
 class Line(pl.LightningModule):
