@@ -21,7 +21,7 @@ socket.gethostname = lambda: "planted-host"
 print("patient JaneDoePlanted")
 config = {"cohort": "/data/planted-folder/JaneDoePlanted", "lr": 0.1}
 if sys.argv[1] == "ours":
-    from experiments import tracking
+    from experiments.tracking import wandb_runs as tracking
     options = tracking.TrackingOptions(project="test", mode=sys.argv[2])
     logger = tracking.open_run(options, tracking.RunIdentity("s", "global", 0, 0), Path(sys.argv[3]), config)
     logger.log_metrics({"epoch": 0, "tuning/auroc": 0.5})
