@@ -27,8 +27,8 @@ from tracking_server import (
 )
 from wandb_stub import API_KEY, WandbStub
 
-from experiments.commands.sync import sync_study
 from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.sync import sync_study
 from experiments.tracking.wandb_runs import RunIdentity, TrackingError
 
 pytest_plugins = ["tracking_fixtures"]
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 TRAIN = """
 import sys, time
 from pathlib import Path
-from experiments import tracking
+from experiments.tracking import wandb_runs as tracking
 options = tracking.TrackingOptions(project="test")
 logger = tracking.open_run(options, tracking.RunIdentity("study", "global", 0, 0), Path(sys.argv[1]), {"lr": 0.1})
 for epoch in range(int(sys.argv[2])):
