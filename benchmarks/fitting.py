@@ -9,10 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.clock import Epoch, EpochClock
-from benchmarks.plain import PlainCNN
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import ResidualCNN
 
@@ -32,15 +31,24 @@ def module(width: int = 8, plain: bool = False, compile: bool = False) -> Strati
         compile: As ``model.compile``.
     """
     pl.seed_everything(0, verbose=False)
-    network = PlainCNN(width, dropout=0.2) if plain else ResidualCNN(width=width, dropout=0.2)
+    network = ResidualCNN(width=width, dropout=0.2)
     return StratificationModule(
-        network,
+        script_form(network) if plain else network,
         optimizer="adamw",
         betas=(0.9, 0.999),
         weight_decay=0.01,
         channels_last=not plain,
         compile=compile,
     )
+
+
+def script_form(network: ResidualCNN) -> ResidualCNN:
+    """The network as ordinary layers, its activations in place, as a script or the reference's code has it."""
+    plain = network.as_plain()
+    for layer in plain.modules():
+        if isinstance(layer, nn.LeakyReLU):
+            layer.inplace = True
+    return plain
 
 
 def train_step(

@@ -42,7 +42,7 @@ STEPS = 20
 
 @dataclass(frozen=True)
 class MemoryCohort(PreparedCohort):
-    """Volumes in memory in the place of a store's files; rows share them."""
+    """Volumes in memory instead of a store's files; rows share them."""
 
     volumes: tuple[npt.NDArray[np.float16], ...] = ()
 
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str]) -> int:
     rows = []
     for name in options.inputs.split(","):
         rows.append(measure(name, prepared, device, precision, roof, options))
-        told = (f"{column} {shown(column, value)}" for column, value in rows[-1].items() if column != "input")
-        print(f"{name}: {', '.join(told)}", flush=True)  # a limit on the run's time then costs no row that is there
+        values = (f"{column} {shown(column, value)}" for column, value in rows[-1].items() if column != "input")
+        print(f"{name}: {', '.join(values)}", flush=True)  # a limit on the run's time then costs no row that is there
     hours = sum(row["run_minutes"] for row in rows) * FOLDS / 60
     notes = (
         f"{precision}; measured: {roof.flops / 1e12:.3g} TFLOP/s in a matrix product, {roof.bytes / 1e9:.4g} GB/s in a copy",
@@ -102,8 +102,8 @@ def measure(
     trainer(device, precision, options.epochs + 2, clock, busy).fit(network, datamodule=data)
     whole = time.perf_counter() - began
     epochs = clock.epochs[1:-1]
-    epoch = float(np.median([one.wall for one in epochs]))
-    once = max(whole - sum(one.wall for one in clock.epochs), 0.0) + max(clock.epochs[0].wall - epoch, 0.0)
+    epoch = float(np.median([timing.wall for timing in epochs]))
+    once = max(whole - sum(timing.wall for timing in clock.epochs), 0.0) + max(clock.epochs[0].wall - epoch, 0.0)
     scans = {part: len(rows) for part, rows in data.partitions.items()}
     bound, step, least = bare(data, scans, device, precision, roof, options)
     return {
@@ -113,7 +113,7 @@ def measure(
         "bound_scans_a_second": (scans["train"] + scans["tuning"]) / bound,
         "over_bound": epoch / bound,
         "step_over_roof": step / least,
-        "waiting": float(np.median([one.waiting / one.wall for one in epochs])),
+        "waiting": float(np.median([timing.waiting / timing.wall for timing in epochs])),
         "busy": None if busy.seconds is None else busy.seconds / epoch,
         "run_minutes": (once + options.study_epochs * epoch) / 60,
     }

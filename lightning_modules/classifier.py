@@ -61,8 +61,8 @@ class StratificationModule(pl.LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) float to logits (B, 2) float32."""
-        lays_out = None if self.hparams["compile"] else getattr(self.network, "lays_out", None)
-        if self.hparams["channels_last"] and not (lays_out and lays_out(image)):
+        handles_layout = None if self.hparams["compile"] else getattr(self.network, "handles_layout", None)
+        if self.hparams["channels_last"] and not (handles_layout and handles_layout(image)):
             image = image.contiguous(memory_format=torch.channels_last_3d)
         logits: Tensor = self.network(image)
         return logits.float()

@@ -2,58 +2,49 @@
 
 The residual network follows public code that is probably, not provably, the reference study's own (Coll et al., J Magn Reson
 Imaging 2024;60(1):258-267), so it is called paper-like. Any other ``torch.nn.Module`` that maps (B, C, I, J, K) to (B, 2) can
-take its place by import path.
+be used instead, by import path.
 """
 
 from __future__ import annotations
 
+import copy
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_modules import pooling
+from lightning_modules.cpu.fused_block import fused, handles_layout
+from lightning_modules.cpu.normalisation import SharedBatchNorm3d, frozen_statistics
 from lightning_modules.errors import ModelError
-from lightning_modules.normalisation import SharedBatchNorm3d, frozen_statistics
+
+LARGEST_SIDE, LARGEST_COMPUTED = 256, 64
+"""Sides up to which a foreign network is tried: by shapes alone, and by computing where shapes alone do not do."""
+_KNOWN_SIDES: dict[object, int] = {}
 
 
 class ResidualBlock(nn.Module):
-    """A 3x3x3 and a parallel 1x1x1 convolution, summed, batch-normalised, leaky ReLU, and max-pooling by 2 if asked.
+    """A 3x3x3 and a parallel 1x1x1 convolution, summed; batch normalisation, leaky ReLU, and max-pooling by 2 if asked.
 
-    Two rewritings save passes over the volume. The sum of the two convolutions is itself one 3x3x3 convolution (the 1x1x1
-    kernel is added to the centre tap), exact up to rounding; both kernels are trained. The leaky ReLU rises everywhere, so it
-    may follow the max-pooling instead of preceding it, on an eighth of the voxels, with equal results bit for bit.
+    ``fast`` switches between the layers as written here and the same function in fewer passes (``lightning_modules.cpu``).
     """
 
     def __init__(self, in_channels: int, out_channels: int, pool: bool) -> None:
         super().__init__()
-        self.pool = pool
+        self.fast, self.pool = True, pool
         self.wide = nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False)
         self.point = nn.Conv3d(in_channels, out_channels, 1, bias=False)
         self.norm = SharedBatchNorm3d(out_channels)
+        self.activation = nn.LeakyReLU()
+        self.max_pool = nn.MaxPool3d(2) if pool else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, in_channels, I, J, K) to (B, out_channels, I, J, K), the sides halved where it pools."""
-        kernel = self.wide.weight + F.pad(self.point.weight, (1, 1, 1, 1, 1, 1))
-        if self.pool and pooling.applies(image, self.norm):
-            return F.leaky_relu(pooling.conv_norm_pool(image, kernel, self.norm), inplace=True)
-        features = self.norm(convolved(image, kernel))
-        return F.leaky_relu(F.max_pool3d(features, 2) if self.pool else features, inplace=True)
-
-
-def convolved(image: Tensor, kernel: Tensor) -> Tensor:
-    """Map (B, C, I, J, K) by a kernel (D, C, 3, 3, 3) to (B, D, I, J, K), zero-padded.
-
-    Volumes with a side shorter than the kernel are computed in float32 on a CPU: in bfloat16 oneDNN leaves the gradient of
-    kernel taps that only ever meet padding unwritten there, whatever the memory held before. They are tiny.
-    """
-    if image.device.type == "cpu" and min(image.shape[2:]) < kernel.shape[-1]:
-        with torch.autocast("cpu", enabled=False):
-            return F.conv3d(image.float(), kernel.float(), padding=1).to(image.dtype)
-    return F.conv3d(image, kernel, padding=1)
+        if self.fast:
+            return fused(image, self.wide, self.point, self.norm, self.pool)
+        out: Tensor = self.max_pool(self.activation(self.norm(self.wide(image) + self.point(image))))
+        return out
 
 
 class ResidualCNN(nn.Module):
@@ -91,14 +82,8 @@ class ResidualCNN(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, classes)
         )
-        self.multiple_of = 2 ** (stages - 1)
+        self.multiple_of = self.smallest_side = 2 ** (stages - 1)
         self.checkpointing = checkpointing
-
-    def lays_out(self, image: Tensor) -> bool:
-        """Whether the first stage brings (B, C, I, J, K) into a layout of its own, so that channels-last would be lost work."""
-        first: ResidualBlock = self.stages[0]  # type: ignore[assignment]
-        channels = first.wide.in_channels, first.wide.out_channels
-        return first.pool and pooling.applies(image, first.norm) and pooling.folds(*channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) to logits (B, classes).
@@ -109,20 +94,84 @@ class ResidualCNN(nn.Module):
         if any(side % self.multiple_of for side in image.shape[2:]):
             raise ValueError(f"sides must be multiples of {self.multiple_of}, got {tuple(image.shape[2:])}")
         for stage in self.stages:
-            image = self._again(stage, image) if self.checkpointing and torch.is_grad_enabled() else stage(image)
+            image = recomputed(stage, image) if self.checkpointing and torch.is_grad_enabled() else stage(image)
         return self.head(self.dropout(torch.amax(image, dim=(2, 3, 4))))
 
-    @staticmethod
-    def _again(stage: nn.Module, image: Tensor) -> Tensor:
-        """A stage that is computed a second time for its gradient; running statistics follow the first time only."""
+    def as_plain(self) -> ResidualCNN:
+        """A copy, with the same weights, that calls its Conv3d, BatchNorm3d, LeakyReLU and MaxPool3d layers one after another.
 
-        def passes() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), frozen_statistics(stage)
+        Its outputs are equal up to rounding. Hooks on its layers fire, as saliency maps, exporters and profilers need.
+        """
+        plain = copy.deepcopy(self)
+        plain.checkpointing = False
+        for block in plain.stages:
+            assert isinstance(block, ResidualBlock)
+            norm = nn.BatchNorm3d(block.norm.num_features).to(block.norm.weight)
+            norm.load_state_dict(block.norm.state_dict())
+            block.fast, block.norm = False, norm.train(block.norm.training)  # type: ignore[assignment]
+        return plain
 
-        out: Tensor = checkpoint(stage, image, use_reentrant=False, preserve_rng_state=False, context_fn=passes)
-        return out
+    def handles_layout(self, image: Tensor) -> bool:
+        """Whether the first stage brings (B, C, I, J, K) into a layout of its own, so that channels-last would be lost work."""
+        first: ResidualBlock = self.stages[0]  # type: ignore[assignment]
+        return first.fast and handles_layout(image, first.wide, first.norm, first.pool)
+
+
+def recomputed(stage: nn.Module, image: Tensor) -> Tensor:
+    """A stage that is computed a second time for its gradient; running statistics follow the first time only."""
+
+    def passes() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), frozen_statistics(stage)
+
+    out: Tensor = checkpoint(stage, image, use_reentrant=False, preserve_rng_state=False, context_fn=passes)
+    return out
 
 
 def multiple_of(network: nn.Module) -> int:
     """The number that each side of the network's input must be a multiple of: its own ``multiple_of``, or 8."""
     return int(getattr(network, "multiple_of", 8))
+
+
+def smallest_side(network: nn.Module, channels: int = 2, batch_size: int = 8) -> int:
+    """The least side of a cube, a multiple of ``multiple_of``, with which the network trains.
+
+    A network may state it as its attribute ``smallest_side``. Otherwise forward and backward passes of a copy are tried, with
+    two scans, or with one where ``batch_size`` is 1 or 2: an epoch may then hold a batch of one scan. They run on the meta
+    device, which knows shapes alone; a network that cannot be moved there is computed, up to a side of 64.
+
+    Raises:
+        ModelError: if it trains with no side up to 256.
+    """
+    if hasattr(network, "smallest_side"):
+        return int(network.smallest_side)  # type: ignore[arg-type]
+    scans = 1 if batch_size <= 2 else 2
+    key = repr(network), tuple(weight.shape for weight in network.parameters()), multiple_of(network), channels, scans
+    if key not in _KNOWN_SIDES:
+        _KNOWN_SIDES[key] = _find_side(network, channels, scans)
+    return _KNOWN_SIDES[key]
+
+
+def _find_side(network: nn.Module, channels: int, scans: int) -> int:
+    step, reason = multiple_of(network), ""
+    for device, largest in (("meta", LARGEST_SIDE), ("cpu", LARGEST_COMPUTED)):
+        trial = copy.deepcopy(network).to(device).train()
+        for side in range(step, largest + 1, step):
+            try:
+                _try_training(trial, torch.zeros(scans, channels, side, side, side, device=device))
+            except Exception as error:  # whatever a foreign network raises
+                reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            else:
+                return side
+    raise ModelError(
+        f"{type(network).__name__} trains with no cube of {channels} channels whose side is a multiple of {step} up to "
+        f"{LARGEST_SIDE} voxels ({reason}); give --network a 3D network that maps (B, {channels}, I, J, K) to (B, 2)"
+    )
+
+
+def _try_training(network: nn.Module, image: Tensor) -> None:
+    """One forward and backward pass; what the network raises comes through."""
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        logits = network(image)
+        if logits.shape != (len(image), 2):
+            raise ModelError(f"its output is {tuple(logits.shape)}, not {(len(image), 2)}")
+        logits.float().sum().backward()

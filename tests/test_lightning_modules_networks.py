@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules.networks import ResidualBlock, ResidualCNN, multiple_of
+from lightning_modules import networks
+from lightning_modules.errors import ModelError
+from lightning_modules.networks import ResidualBlock, ResidualCNN, multiple_of, smallest_side
 
 
 def naive(block: ResidualBlock, image: Tensor) -> Tensor:
@@ -46,8 +50,8 @@ def test_a_block_equals_the_naive_form_in_values_and_gradients(pool: bool, train
         out.append(value)
         grads.append(gradient)
     assert torch.allclose(out[0], out[1], atol=1e-5)
-    for expected, found in zip(*grads, strict=True):
-        assert torch.allclose(expected, found, atol=1e-5 * float(expected.abs().max()) + 1e-5)
+    for expected, actual in zip(*grads, strict=True):
+        assert torch.allclose(expected, actual, atol=1e-5 * float(expected.abs().max()) + 1e-5)
 
 
 def test_both_kernels_of_a_block_are_trained() -> None:
@@ -110,7 +114,7 @@ def test_channels_last_gives_the_same_logits() -> None:
 def test_gradients_in_bfloat16_are_those_of_float32_however_small_the_volume(side: int) -> None:
     torch.manual_seed(0)
     block, image = ResidualBlock(8, 16, pool=False), torch.randn(4, 8, 4, 3, side)
-    found = []
+    gradients = []
     for enabled in (False, True, True, True):
         freed = [torch.full((size,), float("nan")) for size in (10, 100, 1000, 4000, 10_000, 100_000) for _ in range(6)]
         del freed  # memory that is handed out next is not zero
@@ -118,9 +122,173 @@ def test_gradients_in_bfloat16_are_those_of_float32_however_small_the_volume(sid
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             out = block(image).float()
         (out * torch.linspace(0, 1, out.numel()).view_as(out)).sum().backward()
-        found.append(torch.cat([block.wide.weight.grad.flatten(), block.point.weight.grad.flatten()]))  # type: ignore[union-attr]
-    exact, *rounded = found
+        gradients.append(torch.cat([block.wide.weight.grad.flatten(), block.point.weight.grad.flatten()]))  # type: ignore[union-attr]
+    exact, *rounded = gradients
     assert exact.isfinite().all()
-    for one in rounded:
-        assert torch.equal(one, rounded[0])
-        assert (one - exact).norm() < 0.15 * exact.norm()  # a leaky ReLU bends where rounding may take a value
+    for gradient in rounded:
+        assert torch.equal(gradient, rounded[0])
+        assert (gradient - exact).norm() < 0.15 * exact.norm()  # a leaky ReLU bends where rounding may take a value
+
+
+PINNED_SHAPES = {
+    "stages.0": [(4, 2, 3, 3, 3), (4, 2, 1, 1, 1), (4,), (4,), (4,), (4,), ()],
+    "stages.1": [(8, 4, 3, 3, 3), (8, 4, 1, 1, 1), (8,), (8,), (8,), (8,), ()],
+    "stages.2": [(16, 8, 3, 3, 3), (16, 8, 1, 1, 1), (16,), (16,), (16,), (16,), ()],
+}
+BLOCK_KEYS = ["wide.weight", "point.weight", *(f"norm.{name}" for name in ("weight", "bias", "running_mean", "running_var"))]
+PINNED_GRADIENTS = [
+    0.7366789, 0.2264387, 0.0353465, 0.0074937, 0.8355699, 0.1461341, 0.0428540, 0.0132960, 0.7256523,
+    0.1476929, 0.0514640, 0.0255830, 0.3021097, 0.0379548, 0.0766622, 0.0786608, 0.1240556, 0.1948207,
+]  # fmt: skip
+"""Norms of the gradients of the first step below, as version 0.1.0 computed them."""
+
+
+def test_keys_shapes_and_initial_weights_are_those_of_trained_runs() -> None:
+    torch.manual_seed(0)
+    network = ResidualCNN(width=4, stages=3)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    expected = {
+        f"{stage}.{key}": shape
+        for stage, sizes in PINNED_SHAPES.items()
+        for key, shape in zip([*BLOCK_KEYS, "norm.num_batches_tracked"], sizes, strict=True)
+    }
+    expected |= {"head.0.weight": (8, 16), "head.0.bias": (8,), "head.2.weight": (4, 8), "head.2.bias": (4,)}
+    expected |= {"head.4.weight": (2, 4), "head.4.bias": (2,)}
+    assert list(shapes.items()) == list(expected.items())
+    weights = b"".join(value.detach().contiguous().numpy().tobytes() for value in network.parameters())
+    assert hashlib.sha256(weights).hexdigest()[:16] == "68df08336cbe24e7"
+
+
+def test_a_training_step_gives_the_numbers_of_trained_runs() -> None:
+    torch.manual_seed(0)
+    network = ResidualCNN(width=4, stages=3)
+    image = torch.randn(4, 2, 8, 12, 16, generator=torch.Generator().manual_seed(1))
+    loss = F.cross_entropy(network(image), torch.tensor([0, 1, 0, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0.6943190693855286, rel=1e-6)
+    norms = [parameter.grad.norm().item() for parameter in network.parameters() if parameter.grad is not None]
+    assert norms == pytest.approx(PINNED_GRADIENTS, rel=1e-4, abs=1e-6)
+    variance = network.stages[1].norm.running_var  # type: ignore[union-attr]
+    assert variance[:2].tolist() == pytest.approx([0.9226837, 0.9309615], rel=1e-6)  # type: ignore[index]
+
+
+def trained(**options: Any) -> ResidualCNN:
+    """A network whose running statistics and gains are not those of a fresh one."""
+    torch.manual_seed(0)
+    network = ResidualCNN(**options)
+    for block in network.stages:
+        nn.init.uniform_(block.norm.weight, -1, 2)  # type: ignore[union-attr, arg-type]
+    network(torch.randn(3, 2, 16, 16, 8))
+    return network
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 8), (2, 16, 24, 8), (3, 40, 16, 32)])
+@pytest.mark.parametrize("options", [{}, {"width": 4}, {"checkpointing": True}], ids=["default", "narrow", "checkpointing"])
+def test_the_plain_form_gives_equal_outputs(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    network = trained(**options).eval()
+    image = torch.randn(shape[0], 2, *shape[1:])
+    with torch.no_grad():
+        torch.testing.assert_close(network.as_plain()(image), network(image), atol=1e-5, rtol=1e-4)
+
+
+def test_the_plain_form_has_ordinary_layers_and_the_weights_of_the_network() -> None:
+    network = trained(width=4)
+    state = torch.random.get_rng_state()
+    plain = network.as_plain()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    kinds = {type(layer) for layer in plain.modules() if not list(layer.children())}
+    assert kinds == {nn.Conv3d, nn.BatchNorm3d, nn.LeakyReLU, nn.MaxPool3d, nn.Identity, nn.Dropout, nn.Linear, nn.ReLU}
+    assert list(plain.state_dict()) == list(network.state_dict())
+    for name, value in network.state_dict().items():
+        assert torch.equal(plain.state_dict()[name], value), name
+    plain.stages[0].wide.weight.data.zero_()  # type: ignore[union-attr, operator]
+    assert network.stages[0].wide.weight.any()  # type: ignore[union-attr, operator]
+    assert network.training
+    assert plain.training
+    assert not network.eval().as_plain().stages[0].norm.training  # type: ignore[union-attr]
+
+
+def test_hooks_on_every_layer_of_the_plain_form_fire() -> None:
+    plain = trained(width=4).as_plain()
+    shapes: dict[str, tuple[Any, Any]] = {}
+    gradients: dict[str, tuple[Any, Any]] = {}
+
+    def watch(name: str, layer: nn.Module) -> None:
+        layer.register_forward_hook(lambda _, given, out: shapes.update({name: (given[0].shape, out.shape)}))
+        layer.register_full_backward_hook(lambda _, given, out: gradients.update({name: (given[0], out[0].shape)}))
+
+    layers = {name: layer for name, layer in plain.named_modules() if isinstance(layer, nn.Conv3d | nn.BatchNorm3d)}
+    for name, layer in layers.items():
+        watch(name, layer)
+    image = torch.randn(2, 2, 16, 24, 8, requires_grad=True)
+    plain(image).square().sum().backward()
+    assert set(shapes) == set(gradients) == set(layers)
+    for stage, channels in enumerate((4, 8, 16, 32)):
+        sides = tuple(side // 2**stage for side in (16, 24, 8))
+        for kind in ("wide", "point"):
+            entering, leaving = shapes[f"stages.{stage}.{kind}"]
+            assert leaving == (2, channels, *sides)
+            assert entering == (2, 2 if stage == 0 else channels // 2, *sides)
+            gradient, of_output = gradients[f"stages.{stage}.{kind}"]
+            assert gradient.shape == entering
+            assert of_output == leaving
+            assert gradient.any()
+
+
+class Strided(nn.Module):
+    """A foreign network that halves the volume, then normalises: it needs sides of twice its stride for one scan."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv3d(2, 2, stride, stride)
+        self.norm = nn.BatchNorm3d(2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.norm(self.convolution(image)).mean(dim=(2, 3, 4))
+
+
+class Looking(nn.Module):
+    """A network that reads a value on the host, which no tensor on the meta device has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[2] < 24 or math.isnan(float(image.mean())):
+            raise RuntimeError("too small")
+        return self.layer(image.mean(dim=(2, 3, 4)))
+
+
+def test_the_smallest_side_of_the_residual_network_is_its_stride() -> None:
+    assert smallest_side(ResidualCNN()) == smallest_side(ResidualCNN(), batch_size=1) == 8
+    assert smallest_side(ResidualCNN(stages=2)) == 2
+
+
+@pytest.mark.parametrize(("stride", "batch_size", "side"), [(16, 8, 16), (24, 3, 24), (16, 2, 32), (24, 1, 48)])
+def test_the_smallest_side_is_the_least_with_which_a_network_trains(stride: int, batch_size: int, side: int) -> None:
+    network = Strided(stride)
+    state, before = torch.random.get_rng_state(), {name: value.clone() for name, value in network.state_dict().items()}
+    assert smallest_side(network, batch_size=batch_size) == side
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert network.convolution.weight.grad is None
+
+
+def test_a_network_that_looks_at_values_is_computed() -> None:
+    assert smallest_side(Looking()) == 24
+
+
+def test_a_side_is_tried_once_for_equal_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smallest_side(Strided(32)) == 32
+    monkeypatch.setattr(networks, "_find_side", lambda *_: pytest.fail("tried again"))
+    assert smallest_side(Strided(32)) == 32
+
+
+def test_a_network_that_takes_no_side_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match=r"^Conv3d trains with no cube of 2 channels whose side is a multiple of 8") as caught:
+        smallest_side(nn.Conv3d(1, 2, 3))
+    assert "to have 1 channels, but got 2 channels" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"its output is \(2, 3\), not \(2, 2\)"):
+        smallest_side(nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 3)))

@@ -11,7 +11,7 @@ TENSOR_CORES = (7, 0)
 def best_precision(accelerator: str) -> str:
     """bf16 on a GPU that computes in it, fp16 with a scaled loss on older GPUs with tensor cores, else float32.
 
-    A CPU computes in float32 also where it has bf16 instructions: the steps of ``lightning_modules.pooling`` are faster than
+    A CPU computes in float32 also where it has bf16 instructions: the steps of ``lightning_modules.cpu`` are faster than
     bf16 there. ``trainer.precision`` overrules.
     """
     if accelerator != "cpu" and torch.cuda.is_available():

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_modules import pooling
 from lightning_modules.classifier import StratificationModule
+from lightning_modules.cpu import pooling
+from lightning_modules.cpu.normalisation import SharedBatchNorm3d
+from lightning_modules.cpu.pooling import NormPool, can_fold, conv_norm_pool, folded, folded_kernel
 from lightning_modules.networks import ResidualCNN
-from lightning_modules.normalisation import SharedBatchNorm3d
-from lightning_modules.pooling import NormPool, conv_norm_pool, folded, folded_kernel, folds
 
 SIDES = (8, 4, 6)
 GAINS = (1.0, -1.5, 0.3, -0.2, 2.0, -0.7, 0.9, 1.1)
@@ -102,7 +102,7 @@ def test_a_folded_convolution_is_the_convolution() -> None:
 
 
 def test_only_narrow_convolutions_are_folded() -> None:
-    assert [folds(*channels) for channels in ((2, 4), (2, 8), (4, 4), (1, 7))] == [True, False, False, True]
+    assert [can_fold(*channels) for channels in ((2, 4), (2, 8), (4, 4), (1, 7))] == [True, False, False, True]
 
 
 def test_large_means_cost_little_accuracy() -> None:
@@ -118,7 +118,7 @@ def losses(monkeypatch: pytest.MonkeyPatch, plain: bool, **options: object) -> t
     """Losses of six steps of a small network, and its state after them."""
     with monkeypatch.context() as patch:
         if plain:
-            patch.setattr(pooling, "applies", lambda *_: False)
+            patch.setattr(pooling, "is_supported", lambda *_: False)
         torch.manual_seed(3)
         module = StratificationModule(ResidualCNN(width=4, stages=3, **options), learning_rate=0.003)  # type: ignore[arg-type]
         optimizer = torch.optim.Adam(module.parameters(), 0.003)

@@ -76,11 +76,11 @@ class SharedBatchNorm3d(nn.BatchNorm3d):
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Keep running statistics as they are: for the second forward pass of gradient checkpointing over the same batch."""
-    norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm3d)]
-    kept = [{name: value.clone() for name, value in one.named_buffers(recurse=False)} for one in norms]
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm3d)]
+    kept = [{name: value.clone() for name, value in norm.named_buffers(recurse=False)} for norm in norms]
     try:
         yield
     finally:
-        for one, values in zip(norms, kept, strict=True):
+        for norm, values in zip(norms, kept, strict=True):
             for name, value in values.items():
-                getattr(one, name).copy_(value)
+                getattr(norm, name).copy_(value)

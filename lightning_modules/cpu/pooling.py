@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_modules.normalisation import SharedBatchNorm3d, several_processes
+from lightning_modules.cpu.normalisation import SharedBatchNorm3d, several_processes
 
 REGISTER = 8
 """float32 numbers of a vector register; a convolution with fewer channels on either side is folded where both stay small."""
@@ -35,7 +35,7 @@ TILE = 64
 """Voxels whose sums are kept apart, so that long sums lose little."""
 
 
-def applies(image: Tensor, norm: SharedBatchNorm3d) -> bool:
+def is_supported(image: Tensor, norm: SharedBatchNorm3d) -> bool:
     """Whether ``conv_norm_pool`` computes this: float32 on a CPU, in training, or in evaluation without gradients."""
     plain = image.device.type == "cpu" and image.dtype == torch.float32 and norm.affine and norm.track_running_stats
     return (
@@ -47,8 +47,8 @@ def applies(image: Tensor, norm: SharedBatchNorm3d) -> bool:
     )
 
 
-def folds(inputs: int, outputs: int) -> bool:
-    """Whether a convolution from so many channels to so many is folded."""
+def can_fold(inputs: int, outputs: int) -> bool:
+    """Whether a convolution with these numbers of channels is folded."""
     return 4 * inputs <= REGISTER and outputs < REGISTER
 
 
@@ -70,7 +70,7 @@ def conv_norm_pool(image: Tensor, kernel: Tensor, norm: SharedBatchNorm3d) -> Te
     else:
         gain = norm.weight * (norm.running_var + norm.eps).rsqrt()  # type: ignore[operator, union-attr]
         kernel, bias = kernel * gain.view(-1, 1, 1, 1, 1), norm.bias - norm.running_mean * gain  # type: ignore[operator]
-    if folds(image.shape[1], channels):
+    if can_fold(image.shape[1], channels):
         raw = F.conv3d(folded(image), folded_kernel(kernel), bias if bias is None else bias.repeat(4), padding=(1, 0, 0))
         inners = (j * k * channels, 2 * channels, channels)
     else:
@@ -100,8 +100,8 @@ def folded(image: Tensor) -> Tensor:
     else:
         together = image.new_empty(b, i, j // 2 + 1, k // 2 + 1, 4 * c)
         for channel in range(4 * c):  # one strided copy each is faster than one permuted copy of all
-            p, q, own = channel // (2 * c), channel // c % 2, channel % c
-            together[..., channel] = pairs[:, own, :, :, p, :, q]
+            p, q, source = channel // (2 * c), channel // c % 2, channel % c
+            together[..., channel] = pairs[:, source, :, :, p, :, q]
     return together.permute(0, 4, 1, 2, 3)
 
 
@@ -127,7 +127,7 @@ def halved(values: Tensor, inners: tuple[int, ...]) -> Tensor:
 
 
 def blocks(volume: Tensor, rows: int, size: int) -> Sequence[Tensor]:
-    """Cut a contiguous volume of so many rows into parts of whole rows that hold about ``size`` numbers."""
+    """Cut a contiguous volume of ``rows`` rows into parts of whole rows that hold about ``size`` numbers."""
     flat = volume.view(rows, -1)
     return flat.split(max(1, size // flat.shape[1]))
 
@@ -186,20 +186,20 @@ class NormPool(torch.autograd.Function):
         volume, largest, slope, mean, steep, number = ctx.saved_tensors
         kind, rows = volume.dtype, volume.numel() // (2 * ctx.inners[0])
         normal = (largest - mean.to(kind)).mul_(steep.to(kind))
-        own = torch.stack([gradient.sum(0), normal.mul_(gradient).sum(0)]).double()
-        whole = own.clone()
+        local = torch.stack([gradient.sum(0), normal.mul_(gradient).sum(0)]).double()
+        total = local.clone()
         if several_processes():
-            dist.all_reduce(whole)
-        rise = -slope * steep * whole[1] / number
-        level = -slope * whole[0] / number - rise * mean
+            dist.all_reduce(total)
+        rise = -slope * steep * total[1] / number
+        level = -slope * total[0] / number - rise * mean
         tiles = 2 * ctx.inners[0] // len(slope)
         rises, levels = rise.to(kind).repeat(tiles), level.to(kind).repeat(tiles)
         scaled, result = gradient * slope.to(kind), torch.empty_like(volume)
         sizes = (BLOCK, BLOCK // 8, BLOCK)
-        parts = (blocks(one, rows, size) for one, size in zip((volume, scaled, result), sizes, strict=True))
+        parts = (blocks(values, rows, size) for values, size in zip((volume, scaled, result), sizes, strict=True))
         for part, pooled, into in zip(*parts, strict=True):
             torch.addcmul(levels, part, rises, out=into).add_(to_winners(pooled, part, ctx.inners).view_as(into))
-        return result, own[1].to(kind), own[0].to(kind), None, None
+        return result, local[1].to(kind), local[0].to(kind), None, None
 
 
 def to_winners(gradient: Tensor, values: Tensor, inners: tuple[int, ...]) -> Tensor:
