@@ -59,6 +59,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         mask: (I, J, K) bool on the study's grid, shown in the place of the template's region; for control experiments.
         content: What is shown of the region; for control experiments: ``image``; ``mask``: 1 in its brain voxels; ``shuffled``:
             its brain voxels in an order of chance, each scan in its own, T1w and FLAIR alike.
+        least_side: Each side of a batch's volume is at least this.
 
     Raises:
         SplitError: if the fold does not exist.
@@ -82,6 +83,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         seed: int = 0,
         mask: npt.NDArray[np.bool_] | None = None,
         content: Content = "image",
+        least_side: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -94,9 +96,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.place: Place | None = None
         grid = prepared.grid
         if mask is None:
-            mask, self.box = region_step(region, grid, mask_mode, dilate_mm, multiple_of)
+            mask, self.box = region_step(region, grid, mask_mode, dilate_mm, multiple_of, least_side)
         else:
-            self.box = region_box(mask, grid, multiple_of)
+            self.box = region_box(mask, grid, multiple_of, least_side)
         shown = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))
         self.mask = None if shown is None else shown[None, None].float()
         self.region_labels = torch.zeros(256)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from nibabel.orientations import aff2axcodes
 from numpy.typing import ArrayLike, NDArray
 
 from regions.errors import UserError
@@ -116,6 +115,8 @@ class Grid:
 
 def _orientation_message(matrix: NDArray[np.float64], gap: float, tolerance_mm: float) -> str:
     """Say what is wrong with an affine that is not axis-aligned RAS+."""
+    from nibabel.orientations import aff2axcodes
+
     code = "".join(str(letter or "?") for letter in aff2axcodes(matrix))
     if code != "RAS":
         return f"The image is stored as {code}, not RAS. Apply torchio.ToCanonical() first."
@@ -151,17 +152,18 @@ class Box:
         return i, j, k
 
 
-def region_box(mask: NDArray[np.bool_], grid: Grid, multiple: int) -> Box:
+def region_box(mask: NDArray[np.bool_], grid: Grid, multiple: int, least_side: int = 1) -> Box:
     """Return a box around a mask that a left-right flip maps to itself and that a strided network can take.
 
     The box is tight, made symmetric about x = 0 mm, and grown at both ends until every side is a multiple of
-    `multiple`. Where x = 0 falls on a voxel centre and the side must be even, the right end has one voxel more: a flip
-    of the box then mirrors the brain half a voxel beside x = 0.
+    `multiple` and at least `least_side`. Where x = 0 falls on a voxel centre and the side must be even, the right end has
+    one voxel more: a flip of the box then mirrors the brain half a voxel beside x = 0.
 
     Args:
         mask: (I, J, K) bool on the grid.
         grid: the grid of the mask; only the x axis matters.
         multiple: the network's total stride, in voxels.
+        least_side: the smallest side that the network can take, in voxels.
 
     Raises:
         EmptyRegionError: the mask has no voxel.
@@ -179,7 +181,9 @@ def region_box(mask: NDArray[np.bool_], grid: Grid, multiple: int) -> Box:
     mirror = round(-2 * grid.origin[0] / grid.spacing[0])  # voxel i and voxel mirror - i lie at -x and +x
     starts[0], stops[0] = min(starts[0], mirror - stops[0] + 1), max(stops[0], mirror - starts[0] + 1)
     for axis in range(3):
-        missing = -(stops[axis] - starts[axis]) % multiple
+        side = stops[axis] - starts[axis]
+        least = max(side, least_side)
+        missing = least - side + -least % multiple
         starts[axis] -= missing // 2
         stops[axis] += missing - missing // 2
     return Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))

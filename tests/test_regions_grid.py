@@ -131,6 +131,19 @@ def test_an_empty_mask_has_no_box() -> None:
         region_box(np.zeros(SHAPE, bool), Grid.of(SHAPE, AFFINE), 8)
 
 
+@pytest.mark.parametrize(
+    ("least_side", "multiple", "shape"), [(1, 1, (14, 6, 11)), (10, 1, (14, 10, 11)), (12, 8, (16, 16, 16))]
+)
+def test_a_box_has_sides_of_the_least_at_least(least_side: int, multiple: int, shape: tuple[int, int, int]) -> None:
+    tight, grid = box_of(1)
+    mask = np.zeros(SHAPE, bool)
+    mask[tuple(slice(*ends) for ends in zip(tight.start, tight.stop, strict=True))] = True
+    box = region_box(mask, grid, multiple, least_side)
+    assert box.shape == shape
+    assert all(a <= b for a, b in zip(box.start, tight.start, strict=True))
+    assert all(a >= b for a, b in zip(box.stop, tight.stop, strict=True))
+
+
 def test_a_box_needs_a_mask_of_the_grid() -> None:
     with pytest.raises(ValueError, match="they must be equal"):
         region_box(np.ones((2, 3, 4), bool), Grid.of(SHAPE, AFFINE), 8)

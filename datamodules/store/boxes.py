@@ -15,7 +15,7 @@ SUBJECT_ROOM_MM = 10.0
 
 
 def region_step(
-    region: Region, grid: Grid, mask_mode: str, dilate_mm: float, multiple_of: int
+    region: Region, grid: Grid, mask_mode: str, dilate_mm: float, multiple_of: int, least_side: int = 1
 ) -> tuple[np.ndarray[Any, Any] | None, Box]:
     """The template mask of a region (None for the whole brain) and the box that its batches show.
 
@@ -28,7 +28,7 @@ def region_step(
     if mask_mode not in rooms:
         raise UserError(f"mask mode {mask_mode!r} does not exist; modes are {', '.join(rooms)}")
     mask = region_mask(region, grid, rooms[mask_mode] if region.labels else 0.0)
-    return (mask if region.labels else None), region_box(mask, grid, multiple_of)
+    return (mask if region.labels else None), region_box(mask, grid, multiple_of, least_side)
 
 
 def within(box: Box, around: Box) -> Box:

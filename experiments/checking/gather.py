@@ -27,7 +27,7 @@ from experiments.statistics.precision import Precision, StudySize, expected_prec
 from experiments.study.grid import planned_runs
 from experiments.study.scan_table import read_scans
 from experiments.study.settings import Settings
-from lightning_modules.networks import multiple_of
+from lightning_modules.networks import multiple_of, smallest_side
 from regions.grid import Box
 
 MEASURED_VOXELS = 2_000_000
@@ -161,10 +161,11 @@ def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:
 def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
     """Box and volume of every input, the user's own included."""
     grid, options = study.prepared.grid, settings.values.data
-    sides = multiple_of(settings.parser.instantiate(settings.values).network)
+    network = settings.instantiated().network
+    sides = multiple_of(network), smallest_side(network, batch_size=options.batch_size)
     found = []
     for region in settings.regions.values():
-        mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, sides)
+        mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, *sides)
         found.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
     return found
 
@@ -196,7 +197,7 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
 
     small = [one for one in inputs if one.voxels * work.batch <= MEASURED_VOXELS]
     chosen = max(small, key=lambda one: one.voxels) if small else min(inputs, key=lambda one: one.voxels)
-    network = settings.parser.instantiate(settings.values).network
+    network = settings.instantiated().network
     precision = str(settings.values.trainer.precision or best_precision("cpu"))
     step = measured_step(network, chosen.name, chosen.box.shape, work.batch if small else 1, precision.startswith("bf16"))
     return estimate(work, step, volumes, study.folder)

@@ -86,7 +86,19 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_class_arguments(
         BrainMRIDataModule,
         "data",
-        skip={"prepared", "patients", "labels", "splits", "fold", "region", "multiple_of", "seed", "mask", "content"},
+        skip={
+            "prepared",
+            "patients",
+            "labels",
+            "splits",
+            "fold",
+            "region",
+            "multiple_of",
+            "seed",
+            "mask",
+            "content",
+            "least_side",
+        },
         instantiate=False,
     )
     parser.add_subclass_arguments(nn.Module, "network", required=False)
@@ -178,6 +190,17 @@ class Settings:
         v = self.values.data.augmentation
         return Augmentation(**v.as_dict()) if hasattr(v, "as_dict") else v
 
+    def instantiated(self) -> Namespace:
+        """The settings with the classes that they name made: the network, a profiler and the like.
+
+        Raises:
+            SettingsError: if a class refuses its arguments.
+        """
+        try:
+            return self.parser.instantiate(self.values)
+        except ValueError as error:
+            raise SettingsError(readable(str(error))) from error
+
     def check(self) -> None:
         """Make every record that checks its values, so that a mistake is named before any work is done.
 
@@ -243,6 +266,7 @@ def readable(message: str) -> str:
         "- Expected a path",
         "- Expected a <class 'NoneType'>",
         "Given value type",
+        "Given value: Namespace",
     )
     parts = [part.strip() for part in message.splitlines()]
     return " ".join(part.removeprefix("- ") for part in parts if part and not part.startswith(noise))
