@@ -46,8 +46,8 @@ from pathlib import Path
 
 import torch
 
-from experiments import progress
 from experiments.__main__ import main
+from experiments.training import progress
 
 wanted, log = int(sys.argv[1]), Path(sys.argv[2])
 events = []
@@ -178,12 +178,12 @@ def test_a_run_goes_on_from_a_folder_that_was_moved(
 def test_a_run_that_was_killed_between_training_and_tables_ends_like_an_unbroken_one(
     settings: Settings, study: Study, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from experiments.training import assemble as training
+    from experiments.training import fit
 
     def fail(*_: object) -> None:
         raise Interrupted("test")
 
-    monkeypatch.setattr(training, "predict", fail)
+    monkeypatch.setattr(fit, "predict", fail)
     assert train(settings, study, tmp_path) == RESUME
     monkeypatch.undo()
     assert train(settings, study, tmp_path) == 0

@@ -18,13 +18,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from datamodules.mri import BrainMRIDataModule
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
-from experiments.study.study import Study, StudyOptions
-from experiments.training import assemble as training
+from experiments.study.study import Study, StudyOptions, open_study
+from experiments.training.assemble import assemble
+from experiments.training.fit import DivergedError
 from experiments.training.run import fold
 from lightning_modules.classifier import Batch, StratificationModule, positive_probability
+from lightning_modules.errors import ModelError
 from lightning_modules.metrics import best_threshold, evaluate
 from lightning_modules.networks import ResidualCNN, multiple_of
 from regions.catalog import REGIONS, get_region
@@ -114,8 +118,8 @@ def test_a_gpu_computes_in_what_it_is_made_for(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert training.best_precision("auto") == expected
-    assert training.best_precision("cpu") == "32-true"
+    assert best_precision("auto") == expected
+    assert best_precision("cpu") == "32-true"
 
 
 def test_metrics_and_threshold_are_those_of_the_whole_tuning_part() -> None:
@@ -248,7 +252,7 @@ def one_step(options: StudyOptions, study: Study, folder: Path, *more: str) -> S
     """Train one batch from a command line and return the module; its first parameter must have moved."""
     limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
     settings, run = parse_settings(words(options, *limits, *more)), Run("brainstem", 0, 0)
-    parts = training.assemble(settings, replace(study, folder=folder), run, RunFolder(folder), Console(file=StringIO()), True)
+    parts = assemble(settings, replace(study, folder=folder), run, RunFolder(folder), Console(file=StringIO()), True)
     before = next(parts.module.network.parameters()).detach().clone()  # type: ignore[union-attr]
     parts.trainer.fit(parts.module, datamodule=parts.data)
     parts.close(True)
@@ -279,6 +283,38 @@ def test_a_network_of_monai_trains(study: Study, study_options: StudyOptions, tm
     assert type(module.network).__name__ == "DenseNet"
 
 
+DENSENET = "monai.networks.nets.DenseNet121"
+CHANNELS = ("--network.spatial_dims", "3", "--network.in_channels", "2", "--network.out_channels", "2")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # whatever MONAI's own imports warn about
+@pytest.mark.parametrize("batch_size", [2, 4], ids=["a last batch of one scan", "batches of several scans"])
+def test_a_densenet_trains_on_every_input_at_3_mm(tmp_path: Path, batch_size: int) -> None:
+    pytest.importorskip("monai")
+    cohort = write_phantom_cohort(tmp_path / "cohort", PhantomOptions(patients=14, scans=14, spacing_mm=3.0, seed=3))
+    options = StudyOptions(cohort=cohort, folder=tmp_path / "study", store=tmp_path / "store", folds=3)
+    study, limits = open_study(options), ["--trainer.max_epochs", "1", "--data.batch_size", str(batch_size)]
+    for name in REGIONS if batch_size == 4 else ["brainstem"]:
+        settings = parse_settings([*words(options, *limits), "--network", DENSENET, *CHANNELS])
+        assert fold(settings, study, Run(name, 0, 0), Console(file=StringIO()), quiet=True) == 0, name
+
+
+@pytest.mark.filterwarnings("ignore")  # whatever MONAI's own imports warn about
+def test_a_network_for_other_channels_ends_in_one_line_before_training(
+    study: Study, study_options: StudyOptions, tmp_path: Path
+) -> None:
+    pytest.importorskip("monai")
+    small = ["--network.init_features", "8", "--network.growth_rate", "4", "--network.block_config", "[2, 2]"]
+    settings = parse_settings(
+        words(study_options, "--network", "monai.networks.nets.DenseNet", *CHANNELS, "--network.in_channels", "1", *small)
+    )
+    with pytest.raises(ModelError, match=r"^DenseNet trains with no cube of 2 channels .* but got 2 channels") as caught:
+        fold(settings, replace(study, folder=tmp_path), Run("brainstem", 0, 0), Console(file=StringIO()), quiet=True)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 @pytest.mark.parametrize("name", ["demo", "default", "coll_like"])
 def test_every_preset_makes_its_network(name: str) -> None:
     settings = parse_settings(["--preset", name])
@@ -288,9 +324,7 @@ def test_every_preset_makes_its_network(name: str) -> None:
 def test_a_diverging_run_ends_with_a_plain_error(study: Study, study_options: StudyOptions, tmp_path: Path) -> None:
     settings = parse_settings(words(study_options, "--model.learning_rate", "1e30", "--trainer.max_epochs", "4"))
     run = Run("brainstem", 0, 0)
-    with pytest.raises(
-        training.DivergedError, match=r"no epoch gave a finite tuning/loss; lower model\.learning_rate \(1e\+30\)"
-    ):
+    with pytest.raises(DivergedError, match=r"no epoch gave a finite tuning/loss; lower model\.learning_rate \(1e\+30\)"):
         fold(settings, replace(study, folder=tmp_path), run, Console(file=StringIO()), quiet=True)
     facts = RunFolder(run.folder(tmp_path)).facts()
     assert facts["state"] == "failed"

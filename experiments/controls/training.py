@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from datamodules.batches.augmentation import Augmentation
@@ -21,13 +20,12 @@ from datamodules.mri import BrainMRIDataModule
 from experiments.controls.cases import Case
 from experiments.controls.networks import VoxelMemory
 from experiments.runtime.interruption import stop_if_interrupted
-from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from experiments.training.assemble import MONITOR
 from experiments.training.fit import DivergedError
+from experiments.training.trainer import make_data, make_trainer, prediction_rows, probabilities
 from lightning_modules.classifier import StratificationModule
-from lightning_modules.networks import multiple_of
 
 
 class BestWeights(pl.Callback):
@@ -63,9 +61,9 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     """
     began = time.perf_counter()
     pl.seed_everything(np.random.SeedSequence([seed, fold]).generate_state(1)[0].item(), verbose=False)
-    values = settings.parser.instantiate(settings.values)
+    values = settings.instantiated()
     network: nn.Module = values.network
-    data = _data(settings, values, case, fold, seed, multiple_of(network))
+    data = _data(settings, values, case, fold, seed, network)
     if case.remembers:
         network = VoxelMemory(2, data.box.shape)
     module = StratificationModule(network=network, **settings.values.model.as_dict())
@@ -75,63 +73,29 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     if not best.weights:
         raise DivergedError(f"no epoch gave a finite {MONITOR}; lower model.learning_rate")
     module.load_state_dict(best.weights)
-    outputs: Any = trainer.predict(module, datamodule=data)
-    index = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
-    probability = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs])
+    rows, p = probabilities(trainer, module, data)
     facts = {
         "threshold": float(module.threshold),  # type: ignore[arg-type]
         "tuning_loss": best.loss,
         "epochs": trainer.current_epoch,
         "seconds": time.perf_counter() - began,
     }
-    return _rows(case, data, index, probability), facts
+    return prediction_rows(data, case.scans, case.labels, rows, p), facts
 
 
-def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, sides: int) -> BrainMRIDataModule:
-    options = values.data.as_dict() | {"augmentation": settings.augmentation()}
+def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, network: nn.Module) -> BrainMRIDataModule:
+    options: dict[str, Any] = {"seed": seed, "mask": case.mask, "content": case.content}
     if case.remembers:
         options |= {"augmentation": Augmentation(flip=0, shift_mm=0, noise=0), "batch_size": LEAKY_BATCH}
-    return BrainMRIDataModule(
-        case.prepared,
-        case.groups,
-        case.labels,
-        case.splits,
-        fold,
-        case.region,
-        sides,
-        seed=seed,
-        mask=case.mask,
-        content=case.content,
-        **options,
+    return make_data(
+        settings, values, case.prepared, case.groups, case.labels, case.splits, fold, case.region, network, **options
     )
 
 
 def _trainer(values: Any, best: BestWeights, epochs: int | None) -> pl.Trainer:
-    options = values.trainer.as_dict()
+    options = {**values.trainer.as_dict(), "devices": 1, "enable_checkpointing": False}
     options["max_epochs"] = epochs or options["max_epochs"]
-    options["precision"] = options.get("precision") or best_precision(options.get("accelerator", "auto"))
     patience = EarlyStopping(MONITOR, patience=epochs or values.early_stopping.patience, check_finite=True)
-    own = {
-        "devices": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "callbacks": [best, patience],
-        "plugins": [LightningEnvironment()],
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-        "use_distributed_sampler": False,
-    }
-    return pl.Trainer(**options | own)
-
-
-def _rows(case: Case, data: BrainMRIDataModule, index: Any, probability: Any) -> Rows:
-    scans = [case.scans[row] for row in index]
-    tuning = set(data.partitions["tuning"].tolist())
-    return Rows(
-        np.array(["tuning" if row in tuning else "internal_test" for row in index]),
-        np.array([scan.patient for scan in scans]),
-        np.array([scan.session for scan in scans]),
-        np.array([scan.site for scan in scans]),
-        np.array([case.labels[row] for row in index]),
-        probability.astype(np.float64),
-    )
+    for name in ("logger", "plugins", "callbacks"):
+        options.pop(name, None)
+    return make_trainer(options, [best, patience])

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 from torch import nn
 
@@ -26,12 +24,11 @@ from experiments.externals.log import hash_file
 from experiments.externals.scans import ExternalCohort
 from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
-from experiments.runtime.precision import best_precision
 from experiments.statistics.predictions import FloatArray
 from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
+from experiments.training.trainer import make_data, make_trainer, probabilities
 from lightning_modules.classifier import StratificationModule
-from lightning_modules.networks import multiple_of
 from regions.catalog import Region
 
 
@@ -67,9 +64,10 @@ def predict(
             stamp = {"checkpoint": model["checkpoint_sha256"], "data": external.prepared.hash}
             p = _kept(path, stamp)
             if p is None:
-                network: nn.Module = settings.parser.instantiate(settings.values).network
+                values = settings.instantiated()
+                network: nn.Module = values.network
                 if one["input"] not in data:
-                    data = {one["input"]: _data(settings, one, external, multiple_of(network))}
+                    data = {one["input"]: _data(settings, values, one, external, network)}
                 p = _run(_module(settings, network, study, model), data[one["input"]], settings, accelerator)
                 write_json(path, stamp | {"p": p.tolist()})
             found[one["input"]].append(p)
@@ -85,7 +83,9 @@ def _kept(path: Path, stamp: Mapping[str, str]) -> FloatArray | None:
     return np.array(content["p"], dtype=np.float64) if same else None
 
 
-def _data(settings: Settings, one: Mapping[str, Any], external: ExternalCohort, sides: int) -> BrainMRIDataModule:
+def _data(
+    settings: Settings, values: Any, one: Mapping[str, Any], external: ExternalCohort, network: nn.Module
+) -> BrainMRIDataModule:
     """All external scans as the internal test part of a split of their own; their labels are hidden."""
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
@@ -93,8 +93,7 @@ def _data(settings: Settings, one: Mapping[str, Any], external: ExternalCohort, 
     change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(one["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
-    options = settings.parser.instantiate(settings.values).data.as_dict() | {"augmentation": settings.augmentation()}
-    return BrainMRIDataModule(external.prepared, patients, [0] * len(patients), everyone, 0, region, sides, **options)
+    return make_data(settings, values, external.prepared, patients, [0] * len(patients), everyone, 0, region, network)
 
 
 def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[str, Any]) -> StratificationModule:
@@ -107,21 +106,9 @@ def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[
 
 
 def _run(module: StratificationModule, data: BrainMRIDataModule, settings: Settings, accelerator: str) -> FloatArray:
-    precision: Any = settings.values.trainer.as_dict().get("precision") or best_precision(accelerator)
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        plugins=[LightningEnvironment()],
-    )
-    outputs: Any = trainer.predict(module, datamodule=data)
-    rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
-    values = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs]).astype(np.float64)
+    options = {"accelerator": accelerator, "devices": 1, "precision": settings.values.trainer.as_dict().get("precision")}
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    rows, values = probabilities(make_trainer({**options, **quiet}), module, data)
     p = np.empty(len(data.labels))
     p[rows] = values
     return p

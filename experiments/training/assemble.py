@@ -10,22 +10,20 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from rich.console import Console
 from torch import nn
 
 from datamodules.mri import BrainMRIDataModule
-from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
 from experiments.study.study import Study
 from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
 from experiments.training.progress import History, RunProgress
+from experiments.training.trainer import make_data, make_trainer
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch
 from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
-from lightning_modules.networks import multiple_of
 
 MONITOR = "tuning/loss"
 
@@ -50,9 +48,9 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     pl.seed_everything(np.random.SeedSequence([run.seed, run.fold]).generate_state(1)[0].item(), verbose=False)
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
-    values = settings.parser.instantiate(settings.values)
+    values = settings.instantiated()
     network: nn.Module = values.network
-    data = _data(settings, values, study, run, multiple_of(network))
+    data = _data(settings, values, study, run, network)
     module = StratificationModule(network=network, **settings.values.model.as_dict())
     logger = open_run(
         settings.tracking(),
@@ -75,33 +73,19 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     return Parts(module, data, trainer, best, stopwatch, history, progress, logger, close)
 
 
-def _data(settings: Settings, values: Any, study: Study, run: Run, sides: int) -> BrainMRIDataModule:
-    options = values.data.as_dict() | {"augmentation": settings.augmentation()}
-    return BrainMRIDataModule(
-        study.prepared,
-        [scan.patient for scan in study.cohort.scans],
-        [scan.label for scan in study.cohort.scans],
-        study.splits,
-        run.fold,
-        run.region or settings.regions[run.input],
-        sides,
-        seed=run.seed,
-        **options,
-    )
+def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.Module) -> BrainMRIDataModule:
+    scans = study.cohort.scans
+    patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
+    region = run.region or settings.regions[run.input]
+    return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, seed=run.seed)
 
 
 def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
-    """A trainer that writes below the run's folder only and takes no hint from a scheduler's environment."""
+    """A trainer that writes below the run's folder only."""
     options = values.trainer.as_dict()
-    options["precision"] = options.get("precision") or best_precision(options.get("accelerator", "auto"))
     more = options.pop("logger", None)
-    loggers = [one for one in (logger, *(more if isinstance(more, list) else [more])) if one not in (None, True, False)]
+    loggers = [each for each in (logger, *(more if isinstance(more, list) else [more])) if each not in (None, True, False)]
     plugins = options.pop("plugins", None) or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
-    return pl.Trainer(
-        **options | {"default_root_dir": str(folder.path), "use_distributed_sampler": False, "log_every_n_steps": 1},
-        num_sanity_val_steps=0,
-        logger=loggers or False,
-        callbacks=callbacks,
-        plugins=[LightningEnvironment(), AtomicCheckpointIO(), *plugins],
-    )
+    options["default_root_dir"] = str(folder.path)
+    return make_trainer(options, callbacks, loggers or False, [AtomicCheckpointIO(), *plugins])

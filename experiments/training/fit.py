@@ -17,6 +17,7 @@ from experiments.study.runs import Run
 from experiments.study.study import Study
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
+from experiments.training.trainer import prediction_rows, probabilities
 from lightning_modules.metrics import evaluate
 from regions.errors import UserError
 
@@ -81,19 +82,8 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
 
 def predict(parts: Parts, study: Study) -> Rows:
     """Probabilities of tuning and internal test scans, in cohort order within each partition."""
-    outputs: Any = parts.trainer.predict(parts.module, datamodule=parts.data, weights_only=True)
-    rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
-    probability = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs])
-    scans = [study.cohort.scans[row] for row in rows]
-    tuning = set(parts.data.partitions["tuning"].tolist())
-    return Rows(
-        np.array(["tuning" if row in tuning else "internal_test" for row in rows]),
-        np.array([scan.patient for scan in scans]),
-        np.array([scan.session for scan in scans]),
-        np.array([scan.site for scan in scans]),
-        np.array([scan.label for scan in scans]),
-        probability.astype(np.float64),
-    )
+    rows, p = probabilities(parts.trainer, parts.module, parts.data)
+    return prediction_rows(parts.data, study.cohort.scans, parts.data.labels, rows, p)
 
 
 def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:

@@ -1,0 +1,112 @@
+"""The data, the trainer and the predictions of every training: of a study's runs, its controls and its frozen models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytorch_lightning as pl
+from pytorch_lightning.plugins.environments import LightningEnvironment
+from torch import nn
+
+from datamodules.cohort.records import Scan
+from datamodules.cohort.splits import Splits
+from datamodules.mri import BrainMRIDataModule
+from datamodules.store.store import PreparedCohort
+from experiments.runtime.precision import best_precision
+from experiments.study.run_folder import Rows
+from experiments.study.settings import Settings
+from lightning_modules.networks import multiple_of, smallest_side
+from regions.catalog import Region
+
+
+def make_data(
+    settings: Settings,
+    values: Any,
+    prepared: PreparedCohort,
+    patients: Sequence[str],
+    labels: Sequence[int],
+    splits: Splits,
+    fold: int,
+    region: Region,
+    network: nn.Module,
+    **options: Any,
+) -> BrainMRIDataModule:
+    """The scans of one fold, cut to one input, in boxes that a network takes.
+
+    Args:
+        settings: All settings.
+        values: The same, instantiated: that makes the network and draws its weights, so it is done once.
+        prepared: The volumes.
+        patients: The patient of each scan.
+        labels: The class of each scan.
+        splits: The split of the patients.
+        fold: Test part.
+        region: The input.
+        network: The network.
+        options: Arguments of the data module that are not the settings'.
+    """
+    least_side = smallest_side(network, batch_size=values.data.batch_size)
+    chosen = {**values.data.as_dict(), "augmentation": settings.augmentation(), "least_side": least_side, **options}
+    return BrainMRIDataModule(prepared, patients, labels, splits, fold, region, multiple_of(network), **chosen)
+
+
+def make_trainer(
+    options: Mapping[str, Any], callbacks: Sequence[pl.Callback] = (), logger: Any = False, plugins: Sequence[Any] = ()
+) -> pl.Trainer:
+    """A trainer that takes no hint from a scheduler's environment, in the precision that suits the device.
+
+    Args:
+        options: As Lightning's Trainer takes them.
+        callbacks: Beside Lightning's own.
+        logger: Logger, list of loggers, or False.
+        plugins: Beside the environment.
+    """
+    fixed = {"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
+    precision = options.get("precision") or best_precision(options.get("accelerator") or "auto")
+    return pl.Trainer(
+        **{**options, **fixed, "precision": precision},
+        logger=logger,
+        callbacks=list(callbacks),
+        plugins=[LightningEnvironment(), *plugins],
+    )
+
+
+def probabilities(
+    trainer: pl.Trainer, module: pl.LightningModule, data: BrainMRIDataModule
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Cohort rows (n,) of the tuning and internal test scans, and their probabilities (n,)."""
+    outputs: Any = trainer.predict(module, datamodule=data, weights_only=True)
+    rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
+    p = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs])
+    return rows, p.astype(np.float64)
+
+
+def prediction_rows(
+    data: BrainMRIDataModule,
+    scans: Sequence[Scan],
+    labels: Sequence[int],
+    rows: npt.NDArray[np.int64],
+    p: npt.NDArray[np.float64],
+) -> Rows:
+    """Rows of predictions.tsv.
+
+    Args:
+        data: Says which scans are tuning scans.
+        scans: The cohort.
+        labels: The class of each scan of the cohort.
+        rows: (n,) the cohort row of each prediction.
+        p: (n,) probabilities.
+    """
+    tuning = set(data.partitions["tuning"].tolist())
+    predicted = [scans[row] for row in rows]
+    return Rows(
+        np.array(["tuning" if row in tuning else "internal_test" for row in rows]),
+        np.array([scan.patient for scan in predicted]),
+        np.array([scan.session for scan in predicted]),
+        np.array([scan.site for scan in predicted]),
+        np.array([labels[row] for row in rows]),
+        p,
+    )
