@@ -15,7 +15,6 @@ import pytest
 
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import LabelRule
-from datamodules.store import store
 from datamodules.store.store import open_store
 
 OPEN = """
