@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import distance_transform_edt
 
 from regions.catalog import Region
 from regions.errors import UserError
@@ -248,6 +247,7 @@ def dilated(mask: NDArray[np.bool_], spacing: tuple[float, float, float], distan
         raise UserError(f"A region is grown by 0 mm or more, not {distance_mm:g} mm.")
     if distance_mm == 0 or not mask.any():
         return mask
+    from scipy.ndimage import distance_transform_edt
 
     reach = [int(np.ceil(distance_mm / side)) for side in spacing]
     near = tuple(

@@ -28,7 +28,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from regions.errors import UserError
@@ -119,17 +118,17 @@ REGIONS: Mapping[str, Region] = MappingProxyType({region.name: region for region
 """The six inputs of a study, the whole brain first."""
 
 
-def get_region(name: str, own: Mapping[str, Region] | None = None) -> Region:
+def get_region(name: str, regions: Mapping[str, Region] | None = None) -> Region:
     """Return the region of a name.
 
     Args:
-        name: one of `REGIONS`, or of own.
-        own: further regions; they may not take a name of `REGIONS` (`load_regions` sees to that).
+        name: one of `REGIONS`, or of the further regions.
+        regions: further regions; they may not take a name of `REGIONS` (`load_regions` sees to that).
 
     Raises:
         UnknownRegionError: with the nearest name and all names.
     """
-    known = {**REGIONS, **(own or {})}
+    known = {**REGIONS, **(regions or {})}
     if name in known:
         return known[name]
     near = get_close_matches(str(name).lower().replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.5)
@@ -157,6 +156,8 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         FileNotFoundError: there is no such file.
         RegionFileError: an entry that cannot be understood, with its name and the reason.
     """
+    import yaml
+
     path = Path(path)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -164,19 +165,19 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         raise RegionFileError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(entries, dict) or not entries:
         raise RegionFileError(f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it.")
-    own: dict[str, Region] = {}
+    regions: dict[str, Region] = {}
     for name, entry in entries.items():
         try:
-            own[name] = _own_region(name, entry, own, path)
+            regions[name] = _file_region(name, entry, regions, path)
         except ValueError as error:
             raise RegionFileError(f"{path}, region {name!r}: {error}") from error
-    return own
+    return regions
 
 
 _KEYS = ("labels", "of", "without", "description", "source")
 
 
-def _own_region(name: str, entry: Any, own: Mapping[str, Region], path: Path) -> Region:
+def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Path) -> Region:
     """Make one region from its YAML entry."""
     if name in REGIONS:
         raise UserError("the name is taken by the project; choose another.")
@@ -187,25 +188,25 @@ def _own_region(name: str, entry: Any, own: Mapping[str, Region], path: Path) ->
         raise UserError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
     if ("labels" in entry) == ("of" in entry):
         raise UserError("give either 'labels' or 'of', and not both.")
-    taken = _ids(entry.get("labels", entry.get("of")), own) - _ids(entry.get("without", []), own)
+    taken = _ids(entry.get("labels", entry.get("of")), regions) - _ids(entry.get("without", []), regions)
     if not taken:
         raise UserError("no label is left.")
     return Region(name, tuple(sorted(taken)), str(entry.get("description", name)), str(entry.get("source", path.name)))
 
 
-def _ids(items: Any, own: Mapping[str, Region]) -> set[int]:
+def _ids(items: Any, regions: Mapping[str, Region]) -> set[int]:
     """Collect ids from a list of ids and region names."""
     if not isinstance(items, Iterable) or isinstance(items, str):
         raise UserError(f"expected a list such as [3, 42], found {items!r}.")
-    found: set[int] = set()
+    ids: set[int] = set()
     for item in items:
         if isinstance(item, str):
-            region = get_region(item, own)
+            region = get_region(item, regions)
             if not region.labels:
                 raise UserError(f"{item!r} is the whole brain and has no list of labels; name the parts that you want.")
-            found |= set(region.labels)
+            ids |= set(region.labels)
         elif isinstance(item, int):
-            found.add(item)
+            ids.add(item)
         else:
             raise UserError(f"a list holds ids and names of regions; {item!r} is neither.")
-    return found
+    return ids

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
 from regions.errors import UserError
@@ -46,16 +45,16 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     """
     mapping = _mapping(dialect)
     labels = np.asarray(labels)
-    found = _looked_up(labels, mapping)
-    if (found == UNKNOWN).any():
-        values, counts = np.unique(labels[found == UNKNOWN].astype(np.int64), return_counts=True)
+    mapped = _looked_up(labels, mapping)
+    if (mapped == UNKNOWN).any():
+        values, counts = np.unique(labels[mapped == UNKNOWN].astype(np.int64), return_counts=True)
         listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
         more = f" and {len(values) - 8} more" if len(values) > 8 else ""
         raise LabelError(
             f"Label ids that {str(dialect)!r} does not know: {listed}{more}. "
             f"Choose another dialect ({', '.join(DIALECTS)}) or give a table of the ids (index, name, mapping) as .tsv."
         )
-    return _fill_from_tissue(found) if (found == OPEN).any() else found
+    return _fill_from_tissue(mapped) if (mapped == OPEN).any() else mapped
 
 
 def _mapping(dialect: str | Path) -> Mapping[int, int]:
@@ -82,26 +81,28 @@ def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.u
     if flat.dtype == np.uint8:
         translated = bytearray(flat.data).translate(lookup[1:257].tobytes())
         return np.frombuffer(translated, np.uint8).reshape(labels.shape, order=order)
-    found = np.empty(flat.size, np.uint8)
+    mapped = np.empty(flat.size, np.uint8)
     for start in range(0, flat.size, SLAB):
-        ids, out = flat[start : start + SLAB], found[start : start + SLAB]
+        ids, out = flat[start : start + SLAB], mapped[start : start + SLAB]
         if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.rint(ids))).all():
             odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))]
             raise LabelError(
                 f"A label map has whole numbers only, found {odd[0]:g}. Resample label maps with nearest neighbour."
             )
         np.take(lookup, np.add(ids, 1, dtype=np.int64, casting="unsafe"), mode="clip", out=out)
-    return found.reshape(labels.shape, order=order)
+    return mapped.reshape(labels.shape, order=order)
 
 
-def _fill_from_tissue(found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _fill_from_tissue(mapped: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give each voxel marked `OPEN` the label of the nearest tissue."""
-    open_voxels, tissue = found == OPEN, np.isin(found, list(TISSUE))
+    from scipy.ndimage import distance_transform_edt
+
+    open_voxels, tissue = mapped == OPEN, np.isin(mapped, list(TISSUE))
     if not tissue.any():
         raise LabelError("Hypointensities (80-82) take the label of the nearest tissue, but the map has no tissue label.")
     nearest = distance_transform_edt(~tissue, return_distances=False, return_indices=True)
-    filled = found.copy()
-    filled[open_voxels] = found[tuple(nearest[:, open_voxels])]
+    filled = mapped.copy()
+    filled[open_voxels] = mapped[tuple(nearest[:, open_voxels])]
     return filled
 
 
@@ -114,13 +115,13 @@ def read_table(path: Path) -> dict[int, int]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        LabelError: no text table, no index column, an index twice or not a number, or a row whose meaning is not known.
+        LabelError: not a text table, no index column, an index twice or not a number, or a row whose meaning is not known.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise LabelError(f"{path} is no readable table ({error}). Save it as tab-separated UTF-8 text.") from None
+        raise LabelError(f"{path} is not a readable table ({error}). Save it as tab-separated UTF-8 text.") from None
     if not rows or "index" not in rows[0]:
         raise LabelError(f"{path} needs a tab-separated header with 'index', 'name' and perhaps 'mapping'.")
     table = {0: 0}
@@ -140,9 +141,9 @@ def read_table(path: Path) -> dict[int, int]:
 
 def _meaning(row: Mapping[str, str | None]) -> int | None:
     """Return the id in the scheme that a row stands for, or None."""
-    own = _number(row.get("freesurfer"))
-    if own is not None:
-        return DIALECTS["freesurfer"].get(own, own if own in STRUCTURES else None)
+    freesurfer_id = _number(row.get("freesurfer"))
+    if freesurfer_id is not None:
+        return DIALECTS["freesurfer"].get(freesurfer_id, freesurfer_id if freesurfer_id in STRUCTURES else None)
     generic = _number(row.get("mapping"))
     if generic is not None:
         return DIALECTS["bids-generic"].get(generic)
@@ -151,6 +152,6 @@ def _meaning(row: Mapping[str, str | None]) -> int | None:
 
 
 def _number(cell: str | None) -> int | None:
-    """Return a cell's whole number, None where there is none."""
+    """Return a cell's whole number, None if it does not hold one."""
     text = (cell or "").strip()
     return int(text) if text.lstrip("-").isdigit() else None

@@ -140,15 +140,15 @@ REFUSED: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "negative age": (
         lambda f: f.people("35", "-35"),
-        r"participants.tsv line 3, column 'age': '-35' is no age in years \(0 to 120\)",
+        r"participants.tsv line 3, column 'age': '-35' is not an age in years \(0 to 120\)",
     ),
-    "age 350": (lambda f: f.people("35", "350"), r"participants.tsv line 3, column 'age': '350' is no age"),
-    "age in words": (lambda f: f.people("35", "035Y"), r"participants.tsv line 3, column 'age': '035Y' is no age"),
+    "age 350": (lambda f: f.people("35", "350"), r"participants.tsv line 3, column 'age': '350' is not an age"),
+    "age in words": (lambda f: f.people("35", "035Y"), r"participants.tsv line 3, column 'age': '035Y' is not an age"),
     "zeros dropped": (
         lambda f: f.edss("sub-02\t", "2\t"),
-        r"edss.tsv line 3: sub-2 is no participant, sub-02 is; write sub-02 \(were zeros dropped\?\)",
+        r"edss.tsv line 3: sub-2 is not a participant, sub-02 is; write sub-02 \(were zeros dropped\?\)",
     ),
-    "number with a point": (lambda f: f.edss("sub-02\t", "2.0\t"), r"edss.tsv line 3: sub-2.0 is no participant, sub-02 is"),
+    "number with a point": (lambda f: f.edss("sub-02\t", "2.0\t"), r"edss.tsv line 3: sub-2.0 is not a participant, sub-02 is"),
     "patient twice": (
         lambda f: f.people("sub-03", "02\t36\tM\nsub-03"),
         r"participants.tsv line 4: patient sub-02 occurs twice, also in line 3; keep one row",
@@ -179,7 +179,7 @@ REFUSED: dict[str, tuple[Callable[[Folder], object], str]] = {
     ),
     "misspelt column": (lambda f: f.edss("\tedss\t", "\tEDSS\t"), r"edss.tsv has no column 'edss' \(did you mean 'EDSS'\?\)"),
     "column twice": (lambda f: f.edss("edss_date", "edss"), r"edss.tsv names column 'edss' twice; rename or remove one"),
-    "broken dictionary": (lambda f: f.put("phenotype/edss.json", "{"), r"edss.json is not JSON \(.*\); mend or remove it"),
+    "broken dictionary": (lambda f: f.put("phenotype/edss.json", "{"), r"edss.json is not JSON \(.*\); fix or remove it"),
     "broken sidecar": (
         lambda f: f.put(str(f.image("sub-02", "ses-1", "T1w").relative_to(f.root)).replace(".nii.gz", ".json"), "{"),
         r"sub-02_.*T1w.json is not JSON",
@@ -255,7 +255,8 @@ def test_zoo_is_large_enough() -> None:
 
 def test_all_impossible_ages_are_named_at_once(folder: Folder) -> None:
     folder.put("participants.tsv", PEOPLE.replace("41", "-1").replace("50", "999"))
-    with pytest.raises(CohortError, match=r"line 2, column 'age': '-1' is no age.*\n.*line 4, column 'age': '999' is no age"):
+    named = r"line 2, column 'age': '-1' is not an age.*\n.*line 4, column 'age': '999' is not an age"
+    with pytest.raises(CohortError, match=named):
         read(folder)
 
 
@@ -308,7 +309,7 @@ def without_rights() -> Iterator[None]:
 
 
 LOCKED: dict[str, tuple[str, str]] = {
-    "patient": ("derivatives/one/sub-02", r"derivatives/one/sub-02 cannot be read \(Permission denied\); mend its permissions"),
+    "patient": ("derivatives/one/sub-02", r"derivatives/one/sub-02 cannot be read \(Permission denied\); fix its permissions"),
     "session": ("derivatives/one/sub-02/ses-1", r"derivatives/one/sub-02/ses-1 cannot be read \(Permission denied\)"),
     "table": ("participants.tsv", r"Permission denied.*participants.tsv"),
 }
@@ -352,5 +353,5 @@ def test_refusal_reaches_the_command_line_as_one_line(
     status = main(["check", "--cohort", str(folder.root), "--studies", str(tmp_path / "studies"), "--study", "x"])
     err = capsys.readouterr().err
     assert (status, err.count("\n")) == (2, 1)
-    assert "column 'age': '-35' is no age in years" in err
+    assert "column 'age': '-35' is not an age in years" in err
     assert not (tmp_path / "studies" / "x" / "splits.tsv").exists()

@@ -277,7 +277,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(good: Scan, tmp_path: Path
 
 
 @pytest.mark.parametrize("kept", ["image.npy", "labels.npy", "scan.json"])
-def test_half_a_volume_is_made_anew(good: Scan, tmp_path: Path, kept: str) -> None:
+def test_half_a_volume_is_rebuilt(good: Scan, tmp_path: Path, kept: str) -> None:
     volume = tmp_path / "store" / "volumes" / open_store([good], tmp_path / "store").keys[0]
     for path in volume.iterdir():
         if path.name != kept:

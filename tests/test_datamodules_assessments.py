@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.cohort.assessments import Assessment, assigned_score, read_assessments
-from datamodules.cohort.eligibility import judge
+from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.records import Candidate, Cohort, LabelRule, Score
 from datamodules.files.tables import CohortError
 
@@ -67,7 +67,7 @@ def judged(tmp_path: Path, *scores: Score, **rule: object) -> Cohort:
     for name in ("t1", "flair"):
         (tmp_path / name).write_text("x")
     found = [Candidate(f"p{n}", "", tmp_path / "t1", tmp_path / "flair", score, f"line {n}") for n, score in enumerate(scores)]
-    return judge(tmp_path, found, LabelRule(**rule))  # type: ignore[arg-type]
+    return select_scans(tmp_path, found, LabelRule(**rule))  # type: ignore[arg-type]
 
 
 def test_sources_are_never_mixed_silently(tmp_path: Path) -> None:

@@ -217,9 +217,10 @@ def test_sidecar_covariates(folder: Path) -> None:
         t1w.with_name(t1w.name.split(".nii")[0] + ".json"), json.dumps({"MagneticFieldStrength": 3, "Manufacturer": "A\tB "})
     )
     assert first(folder).covariates == {"age": "40", "site": "A", "field_strength": "3", "vendor": "A B"}
-    for content, told in (("{", r"T1w.json is not JSON \(.*\); mend or remove it"), ("[1]", r"T1w.json holds no JSON object")):
+    not_json, no_object = r"T1w.json is not JSON \(.*\); fix or remove it", r"T1w.json does not hold a JSON object"
+    for content, message in (("{", not_json), ("[1]", no_object)):
         sidecar.write_text(content)
-        with pytest.raises(CohortError, match=told):
+        with pytest.raises(CohortError, match=message):
             first(folder)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort.eligibility import EDSS_SCALE, judge, parse_edss
+from datamodules.cohort.eligibility import EDSS_SCALE, parse_edss, select_scans
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, LabelRule, Score
 from datamodules.files.tables import CohortError
@@ -31,7 +31,7 @@ def judged(tmp_path: Path) -> Judge:
             "score": Score("2.0", 10),
             "where": "row",
         }
-        return judge(tmp_path, [Candidate(**(good | one)) for one in ({}, *changes)], rule)  # type: ignore[arg-type]
+        return select_scans(tmp_path, [Candidate(**(good | one)) for one in ({}, *changes)], rule)  # type: ignore[arg-type]
 
     return run
 

@@ -45,14 +45,14 @@ def test_sexes(text: str, sex: str) -> None:
 
 @pytest.mark.parametrize("age", ["-1", "121", "041Y", "nan years", "1e2", "40-50", "-0"])
 def test_ages_that_cannot_be(age: str) -> None:
-    with pytest.raises(CohortError, match=r"participants.tsv line 2, column 'age': .* is no age in years \(0 to 120\)"):
+    with pytest.raises(CohortError, match=r"participants.tsv line 2, column 'age': .* is not an age in years \(0 to 120\)"):
         cleaned(age=[age])
 
 
 def test_many_odd_ages_are_listed_and_counted() -> None:
     with pytest.raises(CohortError, match=r"line 11, column 'age'.*\n  and 3 more$") as caught:
         cleaned(age=["-5"] * 13)
-    assert str(caught.value).count("is no age") == 10
+    assert str(caught.value).count("is not an age") == 10
 
 
 HEADER = "patient\tt1w\tflair\tedss\tscan_date\tedss_date\tdays\tedss_source\trelapse_date\tage"
@@ -73,7 +73,7 @@ def test_days_follow_from_dates(tmp_path: Path) -> None:
 
 def test_days_that_contradict_the_dates_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        CohortError, match=r"cohort.tsv line 2: days is 9, but 2020-01-20 is 10 days after 2020-01-10; mend one"
+        CohortError, match=r"cohort.tsv line 2: days is 9, but 2020-01-20 is 10 days after 2020-01-10; fix one of them"
     ):
         read_table(table(tmp_path, "p\ta\tb\t2\t2020-01-10\t2020-01-20\t9\t\t\t"))
 

@@ -34,7 +34,7 @@ def test_a_header_is_read_once_in_the_life_of_a_store(made_scan, tmp_path: Path,
     assert reads == [made_scan.t1w]
 
 
-def test_changed_content_is_read_anew(made_scan, tmp_path: Path, reads: list[Path]) -> None:
+def test_changed_content_is_read_again(made_scan, tmp_path: Path, reads: list[Path]) -> None:
     for digest in ("abc", "abd"):
         known = KnownGrids(tmp_path / "grids.json", {str(made_scan.t1w): Source((1, 2, 3), digest)})
         known(made_scan.t1w)

@@ -109,7 +109,7 @@ def test_msleseg_without_dates_is_excluded_unless_that_is_wished(msleseg: Path, 
     [
         ("P1;T1;41;F;RR;2,5;3;4;5;6", r"clinical_data.csv line 2: 10 cells, the header has 9"),
         ("P1;T1;41;F;RR;2,5;3;4;5", r"clinical_data.csv line 2: '5' stands in a column without a name"),
-        ("P1;T1;-4;F;RR;2,5;3;4;", r"clinical_data.csv line 2, column 'age': '-4' is no age in years \(0 to 120\)"),
+        ("P1;T1;-4;F;RR;2,5;3;4;", r"clinical_data.csv line 2, column 'age': '-4' is not an age in years \(0 to 120\)"),
         (
             "P1;T1;4;F;RR;2;3;4;\nP1;T1;4;F;RR;2;3;4;",
             r"clinical_data.csv line 3: P1 T1 occurs twice, also in .*line 2; keep one",
@@ -192,7 +192,7 @@ def test_missing_table_is_named(request: pytest.FixtureRequest, tmp_path: Path, 
 
 def test_spreadsheet_that_is_none(muslim: Path, tmp_path: Path) -> None:
     put(muslim / "Supplementary Table 1 for patient info .xlsx", b"not a spreadsheet")
-    with pytest.raises(CohortError, match=r"is no readable spreadsheet \(.*\); save it as .csv"):
+    with pytest.raises(CohortError, match=r"is not a readable spreadsheet \(.*\); save it as .csv"):
         adopt(find_dataset("muslim"), muslim, tmp_path / "out")
 
 
@@ -280,7 +280,7 @@ def test_command_combines(run: Run, tmp_path: Path) -> None:
         (["--dataset", "muslim"], "adopt needs --from (the unpacked folder) and --out (the new cohort); --dataset is one of"),
         (
             ["--dataset", "muslim", "--from", "/nowhere", "--out", "x"],
-            "/nowhere is no folder; give the dataset's unpacked folder",
+            "/nowhere is not a folder; give the dataset's unpacked folder",
         ),
         (["--dataset", "muslim", "--from", "/tmp", "--out", "/tmp"], "exists and is not empty; choose another folder"),
     ],

@@ -131,7 +131,7 @@ def test_dates_that_contradict_each_other_are_refused(put: Put, pair: Put, tmp_p
     put("sub-01/sub-01_sessions.tsv", "session_id\tacq_time\nses-1\t2020-01-10\n")
     rows = "filename\tacq_time\nanat/sub-01_ses-1_T1w.nii.gz\t2020-02-11\n"
     scans = put("sub-01/ses-1/sub-01_ses-1_scans.tsv", rows)
-    told = r"sub-01/ses-1 was scanned on 2020-02-11 in its scans.tsv and 2020-01-10 in its sessions.tsv; mend the wrong one"
+    told = r"sub-01/ses-1 was scanned on 2020-02-11 in its scans.tsv and 2020-01-10 in its sessions.tsv; fix the wrong date"
     with pytest.raises(CohortError, match=told):
         read_raw(tmp_path)
     scans.write_text(
@@ -150,7 +150,7 @@ def test_sidecars_inherit_and_the_nearest_has_the_last_word(put: Put, pair: Put,
     one = read_raw(tmp_path).sessions[0]
     assert one.sidecars == {"t1w": {"Manufacturer": "A", "MagneticFieldStrength": 3, "EchoTime": 0.003}, "flair": {}}
     put("T1w.json", "[1]")
-    with pytest.raises(CohortError, match=r"T1w.json holds no JSON object; mend or remove it"):
+    with pytest.raises(CohortError, match=r"T1w.json does not hold a JSON object; fix or remove it"):
         read_raw(tmp_path)
 
 
@@ -192,7 +192,7 @@ def test_label_maps_of_two_programs_need_a_choice(put: Put, pair: Put, tmp_path:
     [
         ("sub-01/anat/sub-02_T1w.nii.gz", r"sub-02_T1w.nii.gz does not start with sub-01_; move or rename it"),
         ("sub-01/anat/sub-01_ses-1_T1w.nii.gz", r"does not start with sub-01_; move or rename it"),
-        ("sub-01/anat/sub-01_acq_mprage_T1w.nii.gz", r"'acq' is no BIDS entity such as ses-1 or run-2; rename the file"),
+        ("sub-01/anat/sub-01_acq_mprage_T1w.nii.gz", r"'acq' is not a BIDS entity such as ses-1 or run-2; rename the file"),
         ("sub-01/T1w.nii.gz", r"holds no session with T1w and FLAIR \(1 without, as sub-01: no T1w\); expected is sub-X"),
         ("other/T1w.nii.gz", r"holds no session with T1w and FLAIR; expected is sub-X"),
     ],
@@ -204,7 +204,7 @@ def test_dataset_at_fault_is_named(put: Put, tmp_path: Path, file: str, told: st
 
 
 def test_what_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match=r"gone is no folder; give the root of a BIDS dataset"):
+    with pytest.raises(CohortError, match=r"gone is not a folder; give the root of a BIDS dataset"):
         read_raw(tmp_path / "gone")
 
 

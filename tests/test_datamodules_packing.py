@@ -83,7 +83,7 @@ def test_a_full_disk_is_said_with_the_way_around(prepared: PreparedCohort, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"No space left on device; mend that, or add --data\.memory mapped"):
+    with pytest.raises(OSError, match=r"No space left on device; fix that, or add --data\.memory mapped"):
         open_packed(prepared, BOX, ("image",))
     assert not files(prepared.folder)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.cohort.held_scans import ACCEPTED, HELD, VERDICTS, quality_folder, read_held, write_verdicts
+from datamodules.cohort.flagged_scans import ACCEPTED, HELD, VERDICTS, quality_folder, read_flagged, write_verdicts
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import LabelRule
 from datamodules.files.tables import CohortError
@@ -81,7 +81,7 @@ def held(phantom_copy: Path) -> Path:
 
 def test_a_held_scan_is_excluded_and_counted(held: Path) -> None:
     cohort = read_cohort(held, LabelRule())
-    whole = read_cohort(held, LabelRule(), with_held=True)
+    whole = read_cohort(held, LabelRule(), with_flagged=True)
     (out,) = cohort.flow()["excluded"]  # type: ignore[misc]
     assert out["reason"] == f"{HELD}brain and template overlap too little"
     assert out["who"] == [
@@ -94,7 +94,7 @@ def test_a_held_scan_is_excluded_and_counted(held: Path) -> None:
 
 @pytest.mark.parametrize("bare", [False, True])
 def test_an_accepted_scan_is_used_and_named(held: Path, bare: bool) -> None:
-    ((patient, session),) = read_held(held)
+    ((patient, session),) = read_flagged(held)
     names = (patient.removeprefix("sub-"), session.removeprefix("ses-")) if bare else (patient, session)
     (held / ACCEPTED).write_text("patient\tsession\treason\n" + "\t".join([*names, "looked at"]) + "\n")
     cohort = read_cohort(held, LabelRule())

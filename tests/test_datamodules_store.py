@@ -134,7 +134,7 @@ def test_change_behind_equal_size_and_time_is_seen(three: list[Scan], tmp_path: 
     np.testing.assert_array_equal(first.image(0), second.image(0))
 
 
-def test_new_code_makes_volumes_anew(three: list[Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_code_rebuilds_volumes(three: list[Scan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_store(three, tmp_path / "store")
     monkeypatch.setattr(store_module, "CODE_VERSION", 999)
     assert not set(open_store(three, tmp_path / "store").keys) & set(first.keys)
@@ -187,7 +187,7 @@ def test_broken_scans_are_all_named_and_the_others_kept(
         ("sub-3", "ses-1", "image cannot be used"),
     ]
     first, *lines = str(caught.value).splitlines()
-    assert first == "3 scans cannot be used; mend them, or exclude them with --broken exclude (they are counted):"
+    assert first == "3 scans cannot be used; fix them, or exclude them with --broken exclude (they are counted):"
     told = [
         r"sub-1: .*sub-1_flair.nii.gz cannot be read (No such file or directory); restore the file or take the scan out",
         r"sub-0: .*sub-0_t1w.nii.gz cannot be read (",
@@ -254,7 +254,7 @@ def test_planted_pickle_does_not_run(three: list[Scan], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", "half", "shape"])
-def test_damaged_volume_is_told_and_made_anew_when_deleted(three: list[Scan], tmp_path: Path, content: Any) -> None:
+def test_damaged_volume_is_named_and_rebuilt_when_deleted(three: list[Scan], tmp_path: Path, content: Any) -> None:
     prepared = open_store(three, tmp_path / "store")
     image, path = prepared.image(0).copy(), tmp_path / "store/volumes" / prepared.keys[0] / "image.npy"
     whole = path.read_bytes()
@@ -266,7 +266,7 @@ def test_damaged_volume_is_told_and_made_anew_when_deleted(three: list[Scan], tm
     with pytest.raises(ScanError, match=rf"image.npy is damaged \(.+\); delete {path.parent} and run the command again"):
         prepared.image(0)
     path.unlink()
-    with pytest.raises(ScanError, match=r"image.npy is gone; run the command again to prepare it anew"):
+    with pytest.raises(ScanError, match=r"image.npy is gone; run the command again to prepare it"):
         prepared.image(0)
     again, made = prepared_count(three, tmp_path / "store")
     assert made == 1
@@ -283,7 +283,7 @@ def test_scan_without_labels_is_named_by_its_line(three: list[Scan], tmp_path: P
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"x": 1}', "\ud800"])
-def test_damaged_record_of_sources_is_made_anew(three: list[Scan], tmp_path: Path, content: str) -> None:
+def test_damaged_record_of_sources_is_rebuilt(three: list[Scan], tmp_path: Path, content: str) -> None:
     first = open_store(three, tmp_path / "store")
     record = tmp_path / "store/sources.json"
     good = json.loads(record.read_text())

@@ -257,7 +257,7 @@ def test_empty_mask_full_head_and_constant_brain(make_scan: Make, write_nifti: W
     write_nifti(made.mask, made.arrays["mask"])
     write_nifti(made.flair, np.where(brain, 7, made.arrays["labels"] * 0 + 1).astype(np.float32))
     with pytest.raises(
-        ScanError, match=r"flair.nii.gz has one value only inside the brain; export it again or mend the brain mask"
+        ScanError, match=r"flair.nii.gz has one value only inside the brain; export it again or fix the brain mask"
     ):
         prepare_scan(scan_of(made), grid)
     head = np.where(brain, made.arrays["t1w"], 5).astype(np.float32)

@@ -45,13 +45,13 @@ def raw(tmp_path: Path) -> Path:
     [
         ([], "--bids is missing; give the folder of a raw BIDS dataset"),
         (["--bids", "{raw}", "--jobs", "0"], "--jobs 0: 1 or more scans are prepared at a time"),
-        (["--bids", "{raw}/none"], "{raw}/none is no folder"),
+        (["--bids", "{raw}/none"], "{raw}/none is not a folder"),
         (["--bids", "{raw}", "--only", "sub-11"], "--only sub-11: no such scan in {raw}; did you mean sub-1, sub-2?"),
         (["--bids", "{raw}", "--labels-from", "{raw}"], "--labels-from needs --dialect"),
         (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "aseg"], "label dialect 'aseg' is not known"),
         (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "samseg"], "{raw} holds no samseg label map"),
         (["--bids", "{raw}", "--lesion"], "--lesion is an option of SAMSEG"),
-        (["--bids", "{raw}", "--samseg", "{raw}/run"], "--samseg {raw}/run is no program"),
+        (["--bids", "{raw}", "--samseg", "{raw}/run"], "--samseg {raw}/run is not a program"),
         (["--bids", "{raw}", "--brain", "bet"], "prepare: argument --brain: invalid choice"),
     ],
 )  # fmt: skip

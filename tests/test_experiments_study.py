@@ -142,7 +142,7 @@ def test_too_few_positives_leave_no_study(own: StudyOptions) -> None:
 def test_broken_scans_are_refused_or_counted(own: StudyOptions) -> None:
     path = images(own.cohort, "FLAIR.nii.gz")[0]
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(BrokenScansError, match=r"1 scan cannot be used; mend them, or exclude them with --broken exclude"):
+    with pytest.raises(BrokenScansError, match=r"1 scan cannot be used; fix them, or exclude them with --broken exclude"):
         open_study(own)
     assert not (own.folder / "splits.tsv").exists()
     kept = open_study(replace(own, broken="exclude"))

@@ -18,7 +18,7 @@ from datamodules.intake.raw import RawDataset, RawSession
 from datamodules.preparation import brain as brains
 from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import extract_brain, mask_ml, without_skull
-from datamodules.preparation.derivative import Place, inputs_of, is_finished, key_of, write_image, write_json
+from datamodules.preparation.derivative import OutputPaths, inputs_of, is_finished, key_of, write_image, write_json
 from datamodules.preparation.label_maps import find_labels, label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.registration import Transform
@@ -45,7 +45,7 @@ def session_in(folder: Path, patient: str = "sub-1", session: str = "ses-1", acq
 
 
 def test_a_scan_is_finished_only_with_its_key_and_all_its_files(tmp_path: Path) -> None:
-    place = Place(tmp_path, "sub-1", "ses-1")
+    place = OutputPaths(tmp_path, "sub-1", "ses-1")
     assert not is_finished(place, "k")
     path = touch(place.image("desc-preproc_T1w"), "12345")
     write_json(place.qc, {"key": "k", "outputs": {path.name: 5}})
@@ -73,7 +73,7 @@ def test_the_key_follows_content_settings_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_clearing_takes_away_one_session_and_leaves_the_others(tmp_path: Path) -> None:
-    place, other = Place(tmp_path, "sub-1", ""), Place(tmp_path, "sub-1", "ses-1")
+    place, other = OutputPaths(tmp_path, "sub-1", ""), OutputPaths(tmp_path, "sub-1", "ses-1")
     for one in (place, other):
         for path in (one.qc, one.image("desc-preproc_T1w"), one.image("seg-samseg_dseg")):
             touch(path)
@@ -193,7 +193,7 @@ def test_a_brain_without_skull_is_told_from_a_head() -> None:
 
 def test_registration_steps_in_when_deepbet_fails_or_gives_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
     brain = template_on(GRID) > 0
-    monkeypatch.setattr("datamodules.preparation.template_brain.registered_mask", lambda t1w: brain)
+    monkeypatch.setattr(brains, "registered_mask", lambda t1w: brain)
 
     def fails(t1w: Volume) -> np.ndarray:
         raise AssertionError("Not enough foreground to calculate bounding box")
@@ -203,7 +203,7 @@ def test_registration_steps_in_when_deepbet_fails_or_gives_nonsense(monkeypatch:
     assert (found.method, found.remark) == ("registration", "deepbet failed (Not enough foreground to calculate bounding box)")
     monkeypatch.setattr(brains, "deepbet_mask", lambda t1w: np.zeros(GRID.shape, bool))
     assert extract_brain(head(brain)).remark == "deepbet gave 0 ml, 500 to 2300 ml are plausible"
-    monkeypatch.setattr("datamodules.preparation.template_brain.registered_mask", lambda t1w: np.ones(GRID.shape, bool))
+    monkeypatch.setattr(brains, "registered_mask", lambda t1w: np.ones(GRID.shape, bool))
     with pytest.raises(ScanError, match=r"head\.nii: no brain was found \(deepbet gave 0 ml"):
         extract_brain(head(brain))
     monkeypatch.setattr(brains, "deepbet_mask", lambda t1w: brain)
@@ -251,5 +251,5 @@ def test_samseg_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
         run_samseg(pretend(tmp_path, "echo no tensorflow >&2; exit 3"), Path("a"), Path("b"), tmp_path / "out", lesion=False)
     with pytest.raises(ScanError, match="status 0 and wrote no label map"):
         run_samseg(pretend(tmp_path, "exit 0"), Path("a"), Path("b"), tmp_path / "out", lesion=False)
-    with pytest.raises(ScanError, match="is no program"):
+    with pytest.raises(ScanError, match="is not a program"):
         check_samseg(tmp_path / "nothing")

@@ -14,7 +14,6 @@ and onsets of relapses in ``phenotype/relapses.tsv`` or ``relapses.tsv`` (partic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -23,7 +22,7 @@ from pathlib import Path
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.eligibility import parse_edss
 from datamodules.cohort.records import LabelRule, Score, scan_name
-from datamodules.files.tables import MISSING, CohortError, bids_id, parse_days, read_rows, require_columns
+from datamodules.files.tables import MISSING, CohortError, bids_id, parse_days, read_object, read_rows, require_columns
 
 RELAPSE_TABLES = ("phenotype/relapses.tsv", "relapses.tsv")
 
@@ -66,13 +65,13 @@ def read_assessments(root: Path) -> Assessments:
     by_patient: dict[str, list[Assessment]] = {}
     repeated: list[str] = []
     for row in rows:
-        one = _assessment(row, relapses)
-        if one.edss.lower() in MISSING:
+        assessment = _assessment(row, relapses)
+        if assessment.edss.lower() in MISSING:
             continue
-        twins = [other for other in by_patient.get(one.patient, []) if _alike(other, one)]
-        repeated += [f"{twins[0].where} and {one.where}"] if twins else []
+        twins = [other for other in by_patient.get(assessment.patient, []) if _alike(other, assessment)]
+        repeated += [f"{twins[0].where} and {assessment.where}"] if twins else []
         if not twins:
-            by_patient.setdefault(one.patient, []).append(one)
+            by_patient.setdefault(assessment.patient, []).append(assessment)
     remarks = [f"the same assessment twice, counted once: {', '.join(repeated)}"] if repeated else []
     also = _also_scored(root, path)
     remarks += [f"{also} has EDSS too; those of {path.name} are taken"] if also else []
@@ -85,17 +84,18 @@ def _score_rows(root: Path) -> tuple[Path, list[dict[str, str]]]:
     if path.is_file():
         rows = read_rows(path)
         require_columns(path, rows, ("participant_id", "edss"))
-        _check_dictionary(path.with_suffix(".json"))
+        if path.with_suffix(".json").is_file():
+            read_object(path.with_suffix(".json"))
         return path, [row | {"where": f"{path.name} line {row['#']}"} for row in rows]
-    found: list[dict[str, str]] = []
+    session_rows: list[dict[str, str]] = []
     for sessions in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
         rows = read_rows(sessions)
         if rows and "edss" in rows[0]:
             require_columns(sessions, rows, ("session_id",))
             patient = sessions.parent.name
-            found += [row | {"participant_id": patient, "where": f"{sessions.name} line {row['#']}"} for row in rows]
-    if found:
-        return root / "sub-*_sessions.tsv", found
+            session_rows += [row | {"participant_id": patient, "where": f"{sessions.name} line {row['#']}"} for row in rows]
+    if session_rows:
+        return root / "sub-*_sessions.tsv", session_rows
     people = root / "participants.tsv"
     rows = read_rows(people) if people.is_file() else []
     if rows and "edss" in rows[0]:
@@ -108,17 +108,6 @@ def _also_scored(root: Path, taken: Path) -> str:
     people = root / "participants.tsv"
     rows = read_rows(people) if taken != people and people.is_file() else []
     return people.name if rows and "edss" in rows[0] else ""
-
-
-def _check_dictionary(path: Path) -> None:
-    if not path.is_file():
-        return
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise CohortError(f"{path} holds no JSON object; mend or remove it")
 
 
 def _assessment(row: Mapping[str, str], relapses: Mapping[str, Sequence[date]]) -> Assessment:
@@ -139,24 +128,24 @@ def _assessment(row: Mapping[str, str], relapses: Mapping[str, Sequence[date]]) 
     )
 
 
-def _alike(one: Assessment, other: Assessment) -> bool:
+def _alike(first: Assessment, second: Assessment) -> bool:
     def content(row: Assessment) -> tuple[object, ...]:
         return row.session, _value(row), row.assessed, row.days, row.source
 
-    return content(one) == content(other) and (one.assessed is not None or one.days is not None)
+    return content(first) == content(second) and (first.assessed is not None or first.days is not None)
 
 
 def _read_relapses(root: Path) -> dict[str, list[date]]:
     """Onsets of relapses by patient; a row without a date says nothing."""
-    found: dict[str, list[date]] = {}
+    onsets: dict[str, list[date]] = {}
     for path in (root / name for name in RELAPSE_TABLES if (root / name).is_file()):
         rows = read_rows(path)
         require_columns(path, rows, ("participant_id", "relapse_date"))
         for row in rows:
             onset = parse_date(row["relapse_date"], f"{path.name} line {row['#']}, column 'relapse_date'")
             if onset is not None:
-                found.setdefault(bids_id(row, "participant_id", "sub-"), []).append(onset)
-    return found
+                onsets.setdefault(bids_id(row, "participant_id", "sub-"), []).append(onset)
+    return onsets
 
 
 def assigned_score(
@@ -176,17 +165,17 @@ def assigned_score(
     Raises:
         CohortError: if the rows leave open which score it is.
     """
-    session, told = name[1], scan_name(*name)
+    session, scan = name[1], scan_name(*name)
     dated = [(days, row) for row in rows if (days := _days(row, session, scanned, single)) is not None]
     if dated:
         scored = [(Score(row.edss, days, row.source, _since_relapse(row, days, scanned)), row) for days, row in dated]
         best = min(_distance(score, rule) for score, _ in scored)
         nearest = [(score, row) for score, row in scored if _distance(score, rule) == best]
-        _refuse_contradiction([row for _, row in nearest], told, "on the same day")
+        _refuse_contradiction([row for _, row in nearest], scan, "on the same day")
         return nearest[0][0], nearest[0][1].where
     same = [row for row in rows if row.session in (session, "")]
     same = [row for row in same if row.source == rule.source] or same
-    _refuse_contradiction(same, told, "and no dates to choose by; add acq_time and edss_date")
+    _refuse_contradiction(same, scan, "and no dates to choose by; add acq_time and edss_date")
     return (Score(same[0].edss, None, same[0].source), same[0].where) if same else (None, "")
 
 
@@ -197,7 +186,7 @@ def _distance(score: Score, rule: LabelRule) -> tuple[bool, bool, bool, int, int
 
 
 def _days(row: Assessment, session: str, scanned: date | None, single: bool) -> int | None:
-    """Days from this scan to an assessment, None where they cannot be told."""
+    """Days from this scan to an assessment, None if unknown."""
     if row.days is not None and not row.session and not single:
         raise CohortError(f"{row.where}: days_since_scan, but the patient has several scans; add session_id")
     if row.days is not None and row.session in (session, ""):
@@ -206,7 +195,7 @@ def _days(row: Assessment, session: str, scanned: date | None, single: bool) -> 
 
 
 def _since_relapse(row: Assessment, days: int, scanned: date | None) -> int | None:
-    """Days from the last known onset of a relapse to the assessment, None where there is none or a date is missing."""
+    """Days from the last known onset of a relapse to the assessment, None without a known onset or date."""
     assessed = row.assessed or (scanned + timedelta(days) if scanned else None)
     before = [(assessed - onset).days for onset in row.relapses if onset <= assessed] if assessed else []
     return min(before, default=None)

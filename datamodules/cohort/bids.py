@@ -13,7 +13,6 @@ A cohort is one derivative; a score of a patient who has no scan is counted with
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -27,7 +26,7 @@ from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.records import Candidate, LabelRule, Score
 from datamodules.cohort.table import TABLE_COLUMNS
-from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns
+from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 
 ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
 IMAGES = "sub-*/**/*_space-MNI152*_T1w.nii*"
@@ -52,7 +51,7 @@ def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str
     names = [_entities(t1w) for t1w in images]
     scans_of = Counter(patient for patient, _ in names)
     _refuse_lost_zeros(scores, {*participants, *scans_of})
-    found: list[Candidate] = []
+    candidates: list[Candidate] = []
     used = set()
     for t1w, (patient, session) in zip(images, names, strict=True):
         if patient not in participants:
@@ -60,11 +59,11 @@ def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str
         scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
-        one = _candidate(t1w, (patient, session), score, where)
-        found.append(replace(one, covariates={**participants[patient], **one.covariates}))
+        candidate = _candidate(t1w, (patient, session), score, where)
+        candidates.append(replace(candidate, covariates={**participants[patient], **candidate.covariates}))
     scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
-    found += [Candidate(patient, "", None, None, None, _without_scan(patient, scores)) for patient in scanless]
-    return found, (*scores.remarks, *_unused(len(used), scans_of, scores))
+    candidates += [Candidate(patient, "", None, None, None, _without_scan(patient, scores)) for patient in scanless]
+    return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores))
 
 
 def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str) -> Candidate:
@@ -91,14 +90,16 @@ def _without_scan(patient: str, scores: Assessments) -> str:
 
 
 def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str]:
-    """What became of the assessments, where some belong to no scan."""
+    """A remark that counts the assessments, if some belong to no scan."""
     alone = sorted(patient for patient in scores.by_patient if patient not in scanned)
     lost = sum(len(scores.by_patient[patient]) for patient in alone)
     if used == scores.count:
         return []
-    told = [f"EDSS assessments: {scores.count}", f"belonging to a scan: {used}", f"of other days: {scores.count - used - lost}"]
     names = f" ({', '.join(alone[:10])}{', ...' if len(alone) > 10 else ''})" if alone else ""
-    return ["; ".join([*told, f"of patients without a scan: {lost}{names}"])]
+    return [
+        f"EDSS assessments: {scores.count}; belonging to a scan: {used}; of other days: {scores.count - used - lost}; "
+        f"of patients without a scan: {lost}{names}"
+    ]
 
 
 def _refuse_lost_zeros(scores: Assessments, patients: Iterable[str]) -> None:
@@ -107,7 +108,8 @@ def _refuse_lost_zeros(scores: Assessments, patients: Iterable[str]) -> None:
     for patient, rows in scores.by_patient.items():
         meant = bare.get(_bare(patient), patient)
         if meant != patient and meant not in scores.by_patient and patient not in bare.values():
-            raise CohortError(f"{rows[0].where}: {patient} is no participant, {meant} is; write {meant} (were zeros dropped?)")
+            zeros = f"{meant} is; write {meant} (were zeros dropped?)"
+            raise CohortError(f"{rows[0].where}: {patient} is not a participant, {zeros}")
 
 
 def _bare(patient: str) -> str:
@@ -115,18 +117,18 @@ def _bare(patient: str) -> str:
 
 
 def _derivative(folder: Path) -> list[Path]:
-    places = [folder, *(place for place in sorted(folder.glob("derivatives/*")) if place.is_dir())]
-    for patient in (patient for place in places for patient in place.glob("sub-*") if patient.is_dir()):
+    roots = [folder, *(root for root in sorted(folder.glob("derivatives/*")) if root.is_dir())]
+    for patient in (patient for root in roots for patient in root.glob("sub-*") if patient.is_dir()):
         _refuse_locked(patient)
-    found = {place: images for place in places if (images := _nifti(place.glob(IMAGES)))}
-    if folder in found:
-        return found[folder]
-    if not found:
+    images_of = {root: images for root in roots if (images := _nifti(root.glob(IMAGES)))}
+    if folder in images_of:
+        return images_of[folder]
+    if not images_of:
         raise CohortError(f"{folder} holds no {IMAGES[:-1]}.gz, also not under derivatives/; prepare the scans first")
-    if len(found) > 1:
-        names = ", ".join(str(place.relative_to(folder)) for place in found)
+    if len(images_of) > 1:
+        names = ", ".join(str(root.relative_to(folder)) for root in images_of)
         raise CohortError(f"{folder} has scans in several derivatives ({names}); give the folder of one of them as the cohort")
-    return next(iter(found.values()))
+    return next(iter(images_of.values()))
 
 
 def _nifti(paths: Iterable[Path]) -> list[Path]:
@@ -137,8 +139,8 @@ def _refuse_locked(patient: Path) -> None:
     """Refuse a folder that may not be read, which a search passes over as if it were empty."""
 
     def refuse(error: OSError) -> NoReturn:
-        told = f"{error.filename} cannot be read ({error.strerror})"
-        raise CohortError(f"{told}; mend its permissions, or take the patient out of the tables") from None
+        problem = f"{error.filename} cannot be read ({error.strerror})"
+        raise CohortError(f"{problem}; fix its permissions, or take the patient out of the tables") from None
 
     for _ in os.walk(patient, onerror=refuse):
         pass
@@ -206,21 +208,16 @@ def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
 
 def _only(beside: Sequence[Path], start: str, end: str, what: str) -> Path | None:
     """The one image in the T1w's folder whose name starts and ends so."""
-    found = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise CohortError(f"{found[0].parent} has {len(found)} {what} for one scan: {names}; keep one")
-    return found[0] if found else None
+    matches = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
+    if len(matches) > 1:
+        names = ", ".join(path.name for path in matches)
+        raise CohortError(f"{matches[0].parent} has {len(matches)} {what} for one scan: {names}; keep one")
+    return matches[0] if matches else None
 
 
 def _sidecar(t1w: Path) -> dict[str, str]:
     path = t1w.with_name(f"{_stem(t1w)}_T1w.json")
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise CohortError(f"{path} holds no JSON object; mend or remove it")
+    content = read_object(path)
     return {ours: " ".join(str(content[key]).split()) for key, ours in SIDECAR_COVARIATES.items() if key in content}

@@ -1,4 +1,4 @@
-"""Covariates of patients as people write them: decimal commas, ages, sexes. What can be two things is refused by name."""
+"""Covariates of patients as people write them: decimal commas, ages, sexes. Ambiguous values are refused by row and column."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.files.tables import MISSING, CohortError
 
 OLDEST = 120
-"""Years; more is a slip of the pen, and so is less than 0."""
+"""Years; an age above this, or below 0, is taken as a typing error."""
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
 NAMED = 10
 """Faults that one message lists."""
@@ -18,7 +18,7 @@ Row = Mapping[str, str]
 
 
 def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
-    """The covariates of each row, with decimal points, ages that can be, and sexes as F and M; missing cells are left out.
+    """The covariates of each row, with decimal points, plausible ages, and sexes as F and M; missing cells are left out.
 
     Args:
         path: The table, for messages.
@@ -26,10 +26,11 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
         names: Columns that are covariates.
 
     Raises:
-        CohortError: naming rows and columns of all ages that cannot be, and of numbers that a comma makes ambiguous.
+        CohortError: naming rows and columns of all implausible ages, and of numbers that a comma makes ambiguous.
     """
-    columns = {name: _points([row.get(name, "") for row in rows], _place(path, rows, name)) for name in names}
-    faults = [fault for name in names if name.lower() == "age" for fault in _odd_ages(columns[name], _place(path, rows, name))]
+    columns = {name: _points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
+    ages = [name for name in names if name.lower() == "age"]
+    faults = [fault for name in ages for fault in _odd_ages(columns[name], _locations(path, rows, name))]
     if faults:
         more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
         raise CohortError("\n  ".join(faults[:NAMED]) + more)
@@ -38,7 +39,7 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
     return [{name: columns[name][at] for name in names if columns[name][at].lower() not in MISSING} for at in range(len(rows))]
 
 
-def _place(path: Path, rows: Sequence[Row], name: str) -> list[str]:
+def _locations(path: Path, rows: Sequence[Row], name: str) -> list[str]:
     return [f"{path.name} line {row['#']}, column {name!r}" for row in rows]
 
 
@@ -59,20 +60,20 @@ def _points(cells: list[str], where: Sequence[str]) -> list[str]:
 
 def _odd_ages(cells: Sequence[str], where: Sequence[str]) -> list[str]:
     faults = []
-    for cell, place in zip(cells, where, strict=True):
+    for cell, location in zip(cells, where, strict=True):
         if cell.lower() in MISSING:
             continue
         number = re.fullmatch(r"[+-]?[0-9]{1,4}(\.[0-9]*)?", cell)
         if number is None or not 0 <= float(cell) <= OLDEST or cell.startswith("-"):
-            faults.append(f"{place}: {cell!r} is no age in years (0 to {OLDEST}); mend it or leave it empty")
+            faults.append(f"{location}: {cell!r} is not an age in years (0 to {OLDEST}); fix it or leave it empty")
     return faults
 
 
 def clean_cells(cells: Mapping[str, str], where: str) -> dict[str, str]:
-    """The covariates of one patient, whose decimal commas are known to be none; see ``clean_covariates``.
+    """The covariates of one patient, from a source without decimal commas; see ``clean_covariates``.
 
     Raises:
-        CohortError: naming an age that cannot be.
+        CohortError: naming an implausible age.
     """
     faults = [
         fault for name in cells if name.lower() == "age" for fault in _odd_ages([cells[name]], [f"{where}, column {name!r}"])

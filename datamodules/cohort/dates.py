@@ -1,6 +1,6 @@
 """Dates as people write them, and the day of a scan.
 
-The day of a scan is told, from the most exact place to the least, by::
+The day of a scan is read from the first of these, the most exact one first::
 
     sub-X/[ses-Y/]sub-X[_ses-Y]_scans.tsv     filename, acq_time
     sub-X/sub-X_sessions.tsv                  session_id, acq_time
@@ -31,7 +31,7 @@ def parse_date(text: str, where: str) -> date | None:
         where: File, row and column, for the message.
 
     Raises:
-        CohortError: if the text is no date, or can be two.
+        CohortError: if the text is not a date, or can be two.
     """
     if text.lower() in MISSING:
         return None
@@ -40,14 +40,14 @@ def parse_date(text: str, where: str) -> date | None:
     except ValueError:
         pass
     day = re.split(r"[T ](?=[0-9]{1,2}:)", text)[0]
-    found = _readings(day)
-    if len(found) > 1:
-        both = " or ".join(one.isoformat() for one in found)
+    readings = _readings(day)
+    if len(readings) > 1:
+        both = " or ".join(reading.isoformat() for reading in readings)
         raise CohortError(f"{where}: {text!r} can be {both}; write YYYY-MM-DD")
-    if not found:
+    if not readings:
         hint = ", a spreadsheet's day number" if re.fullmatch(r"[0-9]{5}(\.0*)?", text) else ""
         raise CohortError(f"{where}: {text!r} is not a date{hint}; write YYYY-MM-DD")
-    return found[0]
+    return readings[0]
 
 
 def _readings(text: str) -> list[date]:
@@ -65,13 +65,13 @@ def _readings(text: str) -> list[date]:
         wanted = [(int(match[3]), MONTHS.index(match[2][:3].lower()) + 1, int(match[1]))]
     else:
         return []
-    found = set()
+    dates = set()
     for year, month, day in wanted:
         try:
-            found.add(date(year, month, day))
+            dates.add(date(year, month, day))
         except ValueError:
             continue
-    return sorted(found)
+    return sorted(dates)
 
 
 class ScanDates:
@@ -86,7 +86,7 @@ class ScanDates:
             require_columns(path, self.all_sessions, ("participant_id", "session_id"))
 
     def of(self, patient: str, session: str, image: Path | None = None) -> date | None:
-        """The day of a scan, None where it is not told.
+        """The day of a scan, None if no table gives it.
 
         Args:
             patient: ``sub-X``.
@@ -94,13 +94,13 @@ class ScanDates:
             image: The T1w, where the row of another one in scans.tsv would do harm.
 
         Raises:
-            CohortError: if a session has two rows, a text is no date, or two places differ by more than a day.
+            CohortError: if a session has two rows, a text is not a date, or two tables differ by more than a day.
         """
-        told = {"scans.tsv": self._from_scans(patient, session, image), "sessions.tsv": self._from_sessions(patient, session)}
-        days = {name: day for name, day in told.items() if day is not None}
+        day_of = {"scans.tsv": self._from_scans(patient, session, image), "sessions.tsv": self._from_sessions(patient, session)}
+        days = {name: day for name, day in day_of.items() if day is not None}
         if len(days) > 1 and abs((days["scans.tsv"] - days["sessions.tsv"]).days) > 1:
             both = " and ".join(f"{day} in its {name}" for name, day in days.items())
-            raise CohortError(f"{scan_name(patient, session)} was scanned on {both}; mend the wrong one")
+            raise CohortError(f"{scan_name(patient, session)} was scanned on {both}; fix the wrong date")
         return next(iter(days.values()), None)
 
     def _from_sessions(self, patient: str, session: str) -> date | None:
@@ -111,11 +111,11 @@ class ScanDates:
         else:
             path = self.root / "sessions.tsv"
             rows = [row for row in self.all_sessions if bids_id(row, "participant_id", "sub-") == patient]
-        own = [row for row in rows if bids_id(row, "session_id", "ses-") == session]
-        if len(own) > 1 and len({row.get("acq_time", "") for row in own}) > 1:
-            lines = f"lines {own[0]['#']} and {own[1]['#']}"
+        matches = [row for row in rows if bids_id(row, "session_id", "ses-") == session]
+        if len(matches) > 1 and len({row.get("acq_time", "") for row in matches}) > 1:
+            lines = f"lines {matches[0]['#']} and {matches[1]['#']}"
             raise CohortError(f"{path} {lines}: {session or patient} occurs twice; keep one row for each session")
-        return _acquired(own[0], path) if own else None
+        return _acquired(matches[0], path) if matches else None
 
     def _from_scans(self, patient: str, session: str, image: Path | None) -> date | None:
         stem = f"{patient}_{session}" if session else patient
@@ -125,8 +125,8 @@ class ScanDates:
         rows = read_rows(path)
         require_columns(path, rows, ("filename",))
         images = [row for row in rows if re.search(r"_T1w\.nii(\.gz)?$", row["filename"])]
-        own = [row for row in images if image is not None and Path(row["filename"]).name == image.name] or images
-        days = {day for row in own if (day := _acquired(row, path)) is not None}
+        matches = [row for row in images if image is not None and Path(row["filename"]).name == image.name] or images
+        days = {day for row in matches if (day := _acquired(row, path)) is not None}
         if len(days) > 1:
             raise CohortError(
                 f"{path} gives the T1w of {stem} {len(days)} dates ({', '.join(map(str, sorted(days)))}); keep one"

@@ -1,7 +1,7 @@
 """Which candidates become scans, and why the others do not.
 
-An EDSS score counts when it stands on the scale and was assessed within the label window. What contradicts itself, such as one
-scan twice or one patient under two spellings, is an error and not an exclusion: it could put a patient into two parts.
+An EDSS score counts if it is on the scale and was assessed within the label window. Contradictions, such as a duplicate scan or
+a patient under two spellings, are errors and not exclusions: they could put a patient into two parts.
 """
 
 from __future__ import annotations
@@ -22,89 +22,90 @@ BETWEEN_STEPS = 0.5
 """Not on the scale, yet often written; its class is certain whenever the threshold lies above 1."""
 
 
-def judge(source: Path, candidates: Sequence[Candidate], rule: LabelRule, remarks: Sequence[str] = ()) -> Cohort:
+def select_scans(source: Path, candidates: Sequence[Candidate], rule: LabelRule, remarks: Sequence[str] = ()) -> Cohort:
     """Turn candidates into scans and exclusions; the order is by patient, then session.
 
     Args:
         source: Where they come from.
-        candidates: All that was found.
+        candidates: All scans of the source.
         rule: How scores become labels.
-        remarks: What reading them has to say; further ones are added.
+        remarks: Remarks from reading the source; further ones are added.
 
     Raises:
         CohortError: if a patient's session occurs twice, a patient has two spellings, EDSS of several sources would be mixed,
             or no scan is left.
     """
-    _refuse_doubles(candidates)
+    _refuse_duplicates(candidates)
     _refuse_mixed_sources(candidates, rule)
-    verdicts = [_judge_one(candidate, rule) for candidate in sorted(candidates, key=lambda c: (c.patient, c.session))]
-    scans = tuple(one for one in verdicts if isinstance(one, Scan))
-    exclusions = tuple(one for one in verdicts if isinstance(one, Exclusion))
+    outcomes = [_scan_or_exclusion(candidate, rule) for candidate in sorted(candidates, key=lambda c: (c.patient, c.session))]
+    scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
+    exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
     if not scans:
-        raise CohortError(f"no usable scan in {source}: {_told(exclusions)}")
+        raise CohortError(f"no usable scan in {source}: {_counted_reasons(exclusions)}")
     odd = [scan.name for scan in scans if scan.edss == BETWEEN_STEPS]
-    told = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
+    notes = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
     used = {(scan.patient, scan.session) for scan in scans}
-    told += _provenance([one.score for one in candidates if one.score and (one.patient, one.session) in used], rule)
-    return Cohort(source, rule, scans, exclusions, (*remarks, *told))
+    scores = [candidate.score for candidate in candidates if (candidate.patient, candidate.session) in used]
+    notes += _provenance([score for score in scores if score], rule)
+    return Cohort(source, rule, scans, exclusions, (*remarks, *notes))
 
 
 def _provenance(scores: Sequence[Score], rule: LabelRule) -> list[str]:
-    """What is known of who gave the scores that are used, and of relapses before them; nothing where no table tells."""
-    told = []
+    """Remarks on the sources of the scores that are used and on relapses before them; none if no table has this."""
+    remarks = []
     sources = Counter(score.source or "unknown" for score in scores)
     if set(sources) != {"unknown"}:
-        told.append("EDSS by source: " + ", ".join(f"{name} {count}" for name, count in sorted(sources.items())))
+        remarks.append("EDSS by source: " + ", ".join(f"{name} {count}" for name, count in sorted(sources.items())))
     known = [score.since_relapse for score in scores if score.since_relapse is not None]
     if known or rule.relapse_days:
         near = f", the shortest {min(known)} days" if known else ""
-        told.append(f"relapses before the EDSS: known for {len(known)} of {len(scores)} scans, unknown for the others{near}")
-    return told
+        remarks.append(f"relapses before the EDSS: known for {len(known)} of {len(scores)} scans, unknown for the others{near}")
+    return remarks
 
 
 def _refuse_mixed_sources(candidates: Sequence[Candidate], rule: LabelRule) -> None:
-    sources = Counter(one.score.source for one in candidates if one.score and one.score.source)
+    sources = Counter(candidate.score.source for candidate in candidates if candidate.score and candidate.score.source)
     if rule.source in ("", *sources, "any") and (rule.source or len(sources) < 2):
         return
-    found = ", ".join(f"{name} {count}" for name, count in sorted(sources.items())) or "none"
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(sources.items())) or "none"
     if rule.source:
-        raise CohortError(f"label.source is {rule.source!r}; the EDSS have these sources: {found}")
+        raise CohortError(f"label.source is {rule.source!r}; the EDSS have these sources: {listed}")
     raise CohortError(
-        f"EDSS of several sources ({found}); choose one with --label.source {sorted(sources)[0]}, or mix them with any"
+        f"EDSS of several sources ({listed}); choose one with --label.source {sorted(sources)[0]}, or mix them with any"
     )
 
 
-def _told(exclusions: Sequence[Exclusion]) -> str:
+def _counted_reasons(exclusions: Sequence[Exclusion]) -> str:
     first: dict[str, Exclusion] = {}
-    for one in exclusions:
-        first.setdefault(one.reason, one)
-    counts = Counter(one.reason for one in exclusions)
-    told = [f"{counts[reason]} x {reason} (as {one.name}: {one.detail})" for reason, one in first.items()]
-    return ", ".join(told) or "it has no rows"
+    for exclusion in exclusions:
+        first.setdefault(exclusion.reason, exclusion)
+    counts = Counter(exclusion.reason for exclusion in exclusions)
+    counted = [f"{counts[reason]} x {reason} (as {exclusion.name}: {exclusion.detail})" for reason, exclusion in first.items()]
+    return ", ".join(counted) or "it has no rows"
 
 
-def _refuse_doubles(candidates: Sequence[Candidate]) -> None:
+def _refuse_duplicates(candidates: Sequence[Candidate]) -> None:
     spelling: dict[str, Candidate] = {}
     seen: dict[tuple[str, str], Candidate] = {}
-    for one in candidates:
-        first = spelling.setdefault(_bare(one.patient, "sub-"), one)
-        if first.patient != one.patient:
-            both = f"{first.patient!r} ({first.where}) and {one.patient!r} ({one.where})"
+    for candidate in candidates:
+        first = spelling.setdefault(_bare(candidate.patient, "sub-"), candidate)
+        if first.patient != candidate.patient:
+            both = f"{first.patient!r} ({first.where}) and {candidate.patient!r} ({candidate.where})"
             raise CohortError(f"patients {both} look like one; spell the name in one way")
-        double = seen.setdefault((one.patient, _bare(one.session, "ses-")), one)
-        if double is not one:
-            both = f"{double.where} and {one.where}"
-            raise CohortError(f"{one.name} occurs twice: {both}; keep one, or give repeated scans a session each")
+        earlier = seen.setdefault((candidate.patient, _bare(candidate.session, "ses-")), candidate)
+        if earlier is not candidate:
+            both = f"{earlier.where} and {candidate.where}"
+            raise CohortError(f"{candidate.name} occurs twice: {both}; keep one, or give repeated scans a session each")
 
 
 def _bare(name: str, prefix: str) -> str:
     return unicodedata.normalize("NFKC", name).casefold().removeprefix(prefix)
 
 
-def _judge_one(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:
-    verdict = _file_at_fault(candidate) or _score_at_fault(candidate, rule)
-    if verdict:
-        reason, detail = verdict
+def _scan_or_exclusion(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:
+    fault = _file_at_fault(candidate) or _score_at_fault(candidate, rule)
+    if fault:
+        reason, detail = fault
         return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where, _label(candidate, rule))
     assert candidate.t1w is not None
     assert candidate.flair is not None
@@ -164,13 +165,13 @@ def _score_at_fault(candidate: Candidate, rule: LabelRule) -> tuple[str, str] | 
     if days is not None and days > rule.max_days:
         return f"EDSS after day {rule.max_days}", f"{days} days, {candidate.where}"
     if rule.after_relapse(candidate.score.since_relapse):
-        told = f"{candidate.score.since_relapse} days after its onset, {candidate.where}"
-        return f"EDSS within {rule.relapse_days} days after a relapse", told
+        detail = f"{candidate.score.since_relapse} days after its onset, {candidate.where}"
+        return f"EDSS within {rule.relapse_days} days after a relapse", detail
     return None
 
 
 def parse_edss(text: str) -> float | None:
-    """An EDSS score from a text with decimal point or comma; None where it is not on the scale (0.5 passes, see ``judge``)."""
+    """An EDSS score from a text with decimal point or comma; None off the scale (0.5 passes, see ``BETWEEN_STEPS``)."""
     if not re.fullmatch(r"[0-9]{1,2}([.,][0-9]*)?", text.strip()):
         return None
     value = float(text.strip().replace(",", "."))

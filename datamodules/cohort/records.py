@@ -1,14 +1,14 @@
 """Which scans are there, which can be used, and with which label.
 
 A cohort is a BIDS-like folder or one plain table. Scans that cannot be used are excluded with a reason and counted by scan and
-by patient (``datamodules.cohort.eligibility``); every exclusion is counted.
+by patient (``datamodules.cohort.eligibility``).
 Dates: ``days`` counts from the scan to the EDSS assessment, so 0 ... 183 means assessed within six months after the scan
 (Coll et al. 2024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 from datamodules.files.tables import CohortError
 
 NO_SCAN = "no T1w in MNI152 space"
-"""Reason for a patient of whom no scan was found; counted as a patient, not as a scan."""
+"""Reason for a patient without a scan; counted as a patient, not as a scan."""
 
 
 def scan_name(patient: str, session: str) -> str:
@@ -79,11 +79,22 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Scan:
-    """One T1w + FLAIR pair of one patient at one session, with its label."""
+class SessionRecord:
+    """What belongs to one patient and one session; the session is empty where the dataset has none."""
 
     patient: str
     session: str
+
+    @property
+    def name(self) -> str:
+        """``patient`` or ``patient/session``."""
+        return scan_name(self.patient, self.session)
+
+
+@dataclass(frozen=True)
+class Scan(SessionRecord):
+    """One T1w + FLAIR pair of one patient at one session, with its label."""
+
     t1w: Path
     flair: Path
     edss: float
@@ -95,22 +106,15 @@ class Scan:
     covariates: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def name(self) -> str:
-        """``patient`` or ``patient/session``."""
-        return scan_name(self.patient, self.session)
-
-    @property
     def site(self) -> str:
         """The site, or an empty text where it is unknown."""
         return self.covariates.get("site", "")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A scan as it was found, before its files and its score are judged. ``where`` names file and row for messages."""
+class Candidate(SessionRecord):
+    """A scan of a source before its files and its score are checked. ``where`` names file and row for messages."""
 
-    patient: str
-    session: str
     t1w: Path | None
     flair: Path | None
     score: Score | None
@@ -120,26 +124,14 @@ class Candidate:
     dialect: str = "freesurfer"
     covariates: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def name(self) -> str:
-        """``patient`` or ``patient/session``."""
-        return scan_name(self.patient, self.session)
-
 
 @dataclass(frozen=True)
-class Exclusion:
+class Exclusion(SessionRecord):
     """A scan that is not used, and why; ``detail`` holds the value at fault, ``label`` the class where it is known."""
 
-    patient: str
-    session: str
     reason: str
     detail: str = ""
     label: int | None = None
-
-    @property
-    def name(self) -> str:
-        """``patient`` or ``patient/session``."""
-        return scan_name(self.patient, self.session)
 
 
 @dataclass(frozen=True)
@@ -160,41 +152,38 @@ class Cohort:
     def without(self, broken: Iterable[Exclusion]) -> Cohort:
         """The cohort with further scans excluded."""
         labels = {(scan.patient, scan.session): scan.label for scan in self.scans}
-        broken = tuple(replace(one, label=labels.get((one.patient, one.session), one.label)) for one in broken)
-        gone = {(one.patient, one.session) for one in broken}
+        broken = tuple(
+            replace(exclusion, label=labels.get((exclusion.patient, exclusion.session), exclusion.label))
+            for exclusion in broken
+        )
+        gone = {(exclusion.patient, exclusion.session) for exclusion in broken}
         kept = tuple(scan for scan in self.scans if (scan.patient, scan.session) not in gone)
         return replace(self, scans=kept, exclusions=(*self.exclusions, *broken))
 
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
-        seen: tuple[Scan | Exclusion, ...] = (*self.scans, *self.exclusions)
-        reasons: dict[str, list[Exclusion]] = {}
-        for one in self.exclusions:
-            reasons.setdefault(one.reason, []).append(one)
+        by_reason: dict[str, list[Exclusion]] = {}
+        for exclusion in self.exclusions:
+            by_reason.setdefault(exclusion.reason, []).append(exclusion)
         return {
-            "found": {
-                "scans": sum(not _scanless(one) for one in seen),
-                "patients": len({one.patient for one in seen}),
-                "positive_scans": sum(one.label == 1 for one in seen),
-            },
+            "found": _counts([*self.scans, *self.exclusions]),
             "excluded": [
                 {
                     "reason": reason,
-                    "scans": sum(not _scanless(one) for one in ones),
-                    "patients": len({one.patient for one in ones}),
-                    "positive_scans": sum(one.label == 1 for one in ones),
-                    "who": [{"patient": o.patient, "session": o.session, "detail": o.detail} for o in ones],
+                    **_counts(exclusions),
+                    "who": [{"patient": e.patient, "session": e.session, "detail": e.detail} for e in exclusions],
                 }
-                for reason, ones in reasons.items()
+                for reason, exclusions in by_reason.items()
             ],
-            "used": {
-                "scans": len(self.scans),
-                "patients": len(self.patients),
-                "positive_scans": sum(scan.label for scan in self.scans),
-            },
+            "used": _counts(self.scans),
             "remarks": list(self.remarks),
         }
 
 
-def _scanless(one: Scan | Exclusion) -> bool:
-    return isinstance(one, Exclusion) and one.reason == NO_SCAN
+def _counts(entries: Sequence[Scan | Exclusion]) -> dict[str, int]:
+    """Scans, patients and positive scans; a patient without a scan counts as a patient only."""
+    return {
+        "scans": sum(not (isinstance(entry, Exclusion) and entry.reason == NO_SCAN) for entry in entries),
+        "patients": len({entry.patient for entry in entries}),
+        "positive_scans": sum(entry.label == 1 for entry in entries),
+    }

@@ -77,7 +77,7 @@ def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS) -> Splits:
 
     Raises:
         TooFewPatientsError: if a class has fewer patients than there are folds.
-        SplitError: if folds or seed make no split.
+        SplitError: if the number of folds or the seed is not valid.
     """
     if folds < LEAST_FOLDS:
         raise SplitError(f"{folds} folds make no split; {LEAST_FOLDS} or more leave a part each for training, tuning and test")
@@ -96,13 +96,13 @@ def _check_classes(patients: Counter[str], folds: int) -> None:
     short = [f"{patients[name]} {name}" for name in ("negative", "positive") if patients[name] < folds]
     if not short:
         return
-    told = f"{' and '.join(short)} patients cannot fill {folds} folds, each needs one"
+    shortage = f"{' and '.join(short)} patients cannot fill {folds} folds, each needs one"
     least = min(patients["negative"], patients["positive"])
     if least < LEAST_FOLDS:
         raise TooFewPatientsError(
-            f"{told}; {folds} of each class are needed, or {LEAST_FOLDS} of each with --folds {LEAST_FOLDS}"
+            f"{shortage}; {folds} of each class are needed, or {LEAST_FOLDS} of each with --folds {LEAST_FOLDS}"
         )
-    raise TooFewPatientsError(f"{told}; use fewer --folds or more patients: --folds {least} is possible")
+    raise TooFewPatientsError(f"{shortage}; use fewer --folds or more patients: --folds {least} is possible")
 
 
 def _patient_labels(scans: Sequence[Scan]) -> tuple[dict[str, int], Counter[str]]:
@@ -111,7 +111,7 @@ def _patient_labels(scans: Sequence[Scan]) -> tuple[dict[str, int], Counter[str]
 
 
 def write_splits(path: Path, splits: Splits, scans: Sequence[Scan], cohort_hash: str) -> None:
-    """Write ``splits.tsv`` (one row a scan) and, beside it, ``splits.json`` (seed, folds, hashes)."""
+    """Write ``splits.tsv`` (one row per scan) and, beside it, ``splits.json`` (seed, folds, hashes)."""
     rows = "".join(f"{s.patient}\t{s.session}\t{s.label}\t{splits.part[s.patient]}\n" for s in scans)
     facts = {"folds": splits.folds, "seed": splits.seed, "cohort_hash": cohort_hash, "split_hash": splits.hash}
     write_text(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
@@ -155,14 +155,14 @@ def load_splits(path: Path, scans: Sequence[Scan]) -> Splits:
         parts[row["patient"]].add(_part(path, row, facts["folds"]))
     for patient, where in parts.items():
         if len(where) > 1:
-            told = " and ".join(map(str, sorted(where)))
-            raise SplitError(f"{path}: patient {patient} stands in parts {told}: a leak; restore the file")
+            listed = " and ".join(map(str, sorted(where)))
+            raise SplitError(f"{path}: patient {patient} stands in parts {listed}: a leak; restore the file")
     _check_scans(path, rows, scans)
     splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"])
     _check_parts(path, splits, scans)
     if splits.hash != facts["split_hash"]:
-        told = f"hash {splits.hash[:12]}, made {facts['split_hash'][:12]}"
-        raise SplitError(f"{path} is not the split that was made ({told}); restore it, or use another STUDY")
+        hashes = f"hash {splits.hash[:12]}, made {facts['split_hash'][:12]}"
+        raise SplitError(f"{path} is not the split that was made ({hashes}); restore it, or use another STUDY")
     return splits
 
 
@@ -179,10 +179,10 @@ def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[
         raise SplitError(f"{path}: scan {scan_name(*twice[0])} stands there twice; restore the file")
     ours = {(scan.patient, scan.session): scan.label for scan in scans}
     gone, new = set(listed) - set(ours), set(ours) - set(listed)
-    for keys, told in ((new, "is in the cohort but not in"), (gone, "is not in the cohort but in")):
+    for keys, relation in ((new, "is in the cohort but not in"), (gone, "is not in the cohort but in")):
         if keys:
             count = f" ({len(keys)} such scans)" if len(keys) > 1 else ""
-            raise SplitError(f"scan {scan_name(*min(keys))} {told} {path}{count}; the cohort changed: use another STUDY")
+            raise SplitError(f"scan {scan_name(*min(keys))} {relation} {path}{count}; the cohort changed: use another STUDY")
     for row in rows:
         label = ours[row["patient"], row["session"]]
         if row["label"] != str(label):

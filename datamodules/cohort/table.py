@@ -22,12 +22,12 @@ from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.records import Candidate, Score
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns
+from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns, tsv_text
 
 PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
 DATE_COLUMNS = ("scan_date", "edss_date", "relapse_date")
 TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH_COLUMNS, *DATE_COLUMNS)
-"""Columns with a meaning of their own; any other is a covariate."""
+"""Columns with a fixed meaning; any other is a covariate."""
 
 
 def read_table(path: Path) -> list[Candidate]:
@@ -40,7 +40,7 @@ def read_table(path: Path) -> list[Candidate]:
     require_columns(path, rows, ("patient", "t1w", "flair", "edss"))
     names = [name for name in rows[0] if name not in (*TABLE_COLUMNS, "#")]
     covariates = clean_covariates(path, rows, names)
-    return [_candidate(path, row, own) for row, own in zip(rows, covariates, strict=True)]
+    return [_candidate(path, row, row_covariates) for row, row_covariates in zip(rows, covariates, strict=True)]
 
 
 def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]) -> Candidate:
@@ -66,14 +66,14 @@ def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]
 
 def _score(row: Mapping[str, str], where: str) -> Score:
     days = parse_days(row.get("days", ""), where)
-    told: dict[str, date | None] = {}
+    dates: dict[str, date | None] = {}
     for name in DATE_COLUMNS:
-        told[name] = parse_date(row.get(name, ""), f"{where}, column {name!r}")
-    scanned, assessed, onset = (told[name] for name in DATE_COLUMNS)
+        dates[name] = parse_date(row.get(name, ""), f"{where}, column {name!r}")
+    scanned, assessed, onset = (dates[name] for name in DATE_COLUMNS)
     if scanned and assessed:
         counted = (assessed - scanned).days
         if days is not None and days != counted:
-            raise CohortError(f"{where}: days is {days}, but {assessed} is {counted} days after {scanned}; mend one")
+            raise CohortError(f"{where}: days is {days}, but {assessed} is {counted} days after {scanned}; fix one of them")
         days = counted
     source = row.get("edss_source", "").casefold()
     since = parse_days(row.get("days_since_relapse", ""), f"{where}, column 'days_since_relapse'")
@@ -88,22 +88,22 @@ def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    names = sorted({name for one in candidates for name in one.covariates})
+    names = sorted({name for candidate in candidates for name in candidate.covariates})
     header = ["patient", "session", "edss", "days", *PATH_COLUMNS, "dialect", *names]
-    rows = [header, *(_cells(one, names) for one in candidates)]
-    write_text(path, "".join("\t".join(row) + "\n" for row in rows))
+    write_text(path, tsv_text(header, [_cells(candidate, names) for candidate in candidates]))
 
 
-def _cells(one: Candidate, names: Sequence[str]) -> list[str]:
-    files = [os.path.abspath(path) if path else "" for path in (one.t1w, one.flair, one.mask, one.labels)]  # noqa: PTH100
-    days = "" if one.score is None or one.score.days is None else str(one.score.days)
-    own = [one.covariates.get(name, "") for name in names]
+def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
+    paths = (candidate.t1w, candidate.flair, candidate.mask, candidate.labels)
+    files = [os.path.abspath(path) if path else "" for path in paths]  # noqa: PTH100
+    days = "" if candidate.score is None or candidate.score.days is None else str(candidate.score.days)
+    covariates = [candidate.covariates.get(name, "") for name in names]
     return [
-        one.patient,
-        one.session,
-        one.score.edss if one.score else "",
+        candidate.patient,
+        candidate.session,
+        candidate.score.edss if candidate.score else "",
         days,
         *files,
-        one.dialect if one.labels else "",
-        *own,
+        candidate.dialect if candidate.labels else "",
+        *covariates,
     ]

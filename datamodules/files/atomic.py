@@ -1,8 +1,9 @@
-"""Writing that is never half done (a temporary file beside the target, flushed to disk, then renamed), and locks."""
+"""Files and folders that appear when they are complete (written beside the target, then renamed), locks and SHA-256."""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
@@ -59,6 +60,28 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def is_taken(folder: Path) -> bool:
+    """Whether a path cannot become a new folder: it is a file, or a folder with content."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+@contextmanager
+def filled_folder(folder: Path) -> Iterator[Path]:
+    """A folder to be filled, which is renamed to ``folder`` when the block ends; ``folder`` must be missing or empty.
+
+    The files are not flushed one by one; nothing is left if the block raises.
+    """
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Let an error of writing say which file, and why."""
@@ -82,6 +105,21 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_sha256(content: Any) -> str:
+    """SHA-256 of what JSON can hold, hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically; a number that is not finite becomes null."""
     write_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
@@ -89,9 +127,9 @@ def write_json(path: Path, content: Any) -> None:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     if isinstance(value, np.integer):

@@ -1,15 +1,17 @@
-"""Tables as people keep them: .tsv and .csv with named columns, read as text, every message with file and line."""
+"""Tables as people keep them, .tsv, .csv and .xlsx with named columns, and their JSON sidecars; errors name file and line."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, time
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 from regions.errors import UserError
@@ -84,7 +86,7 @@ def _sheet(path: Path) -> list[tuple[int, list[str]]]:
         rows = list(book.worksheets[0].iter_rows(values_only=True))
         book.close()
     except (BadZipFile, KeyError, ValueError, IndexError, EOFError) as error:
-        raise CohortError(f"{path} is no readable spreadsheet ({error}); save it as .csv") from None
+        raise CohortError(f"{path} is not a readable spreadsheet ({error}); save it as .csv") from None
     width = max((len(row) for row in rows), default=0)
     return [(n, [_cell(value) for value in row] + [""] * (width - len(row))) for n, row in enumerate(rows, start=1)]
 
@@ -120,10 +122,30 @@ def require_columns(path: Path, rows: Sequence[Mapping[str, str]], needed: Itera
     present = [name for name in rows[0] if name != "#"]
     for name in needed:
         if name not in present:
-            close = difflib.get_close_matches(name, [one.lower() for one in present], n=1)
-            alike = next((one for one in present if close and one.lower() == close[0]), None)
+            close = difflib.get_close_matches(name, [column.lower() for column in present], n=1)
+            alike = next((column for column in present if close and column.lower() == close[0]), None)
             hint = f" (did you mean {alike!r}?)" if alike else ""
             raise CohortError(f"{path} has no column {name!r}{hint}; it has: {', '.join(present)}")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object (sidecar, data dictionary); a byte-order mark is skipped.
+
+    Raises:
+        CohortError: if the file is not JSON or holds something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise CohortError(f"{path} is not JSON ({error}); fix or remove it") from None
+    if not isinstance(content, dict):
+        raise CohortError(f"{path} does not hold a JSON object; fix or remove it")
+    return content
+
+
+def tsv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A tab-separated table as text, one line per row below the column names."""
+    return "".join("\t".join(map(str, row)) + "\n" for row in (columns, *rows))
 
 
 def bids_id(row: Mapping[str, str], column: str, prefix: str) -> str:

@@ -84,7 +84,7 @@ def _check_codes(path: Path, image: Any) -> None:
             raise unreadable(path, error) from None
         if gap > MOST_CONTRADICTION_MM:
             raise ScanError(
-                f"{path} says two things of where its voxels lie: sform and qform are {gap:.1f} mm apart; mend its header"
+                f"{path} says two things of where its voxels lie: sform and qform are {gap:.1f} mm apart; fix its header"
             )
 
 
@@ -118,8 +118,8 @@ def read_stored(path: Path) -> Volume:
         bad = int(np.count_nonzero(~np.isfinite(array)))
         raise ScanError(f"{path} holds {bad} voxels that are not finite (NaN or infinite); export it again")
     if low < -NEAR_LIMIT and high > NEAR_LIMIT and _int16(image):
-        told = f"from {low:g} to {high:g}, both ends of int16: larger ones have overflown"
-        raise ScanError(f"{path} holds values {told}; export it again as float32 or uint16")
+        span = f"from {low:g} to {high:g}, both ends of int16: larger ones have overflown"
+        raise ScanError(f"{path} holds values {span}; export it again as float32 or uint16")
     if low == high:
         raise ScanError(f"{path} holds nothing but the value {low:g}; export it again")
     return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
@@ -194,8 +194,8 @@ def check_same_space(reference: Volume, other: Volume, tolerance_mm: float = TOL
         raise ScanError(f"{other.path} {shapes}; register them")
     gap = space_gap_mm(reference.array.shape, reference.affine, other.affine)
     if gap > tolerance_mm:
-        told = f"lies up to {gap:.2f} mm from {reference.path.name}, {tolerance_mm:g} mm are allowed"
-        raise ScanError(f"{other.path} {told}; register them, or store both in one orientation")
+        distance = f"lies up to {gap:.2f} mm from {reference.path.name}, {tolerance_mm:g} mm are allowed"
+        raise ScanError(f"{other.path} {distance}; register them, or store both in one orientation")
 
 
 def canonical_grid(path: Path) -> Grid:

@@ -31,15 +31,15 @@ def only_file(folder: Path, pattern: str, what: str) -> Path:
     Raises:
         CohortError: if there is none, or more than one.
     """
-    found = sorted(path for path in folder.rglob(pattern) if path.is_file())
-    if len(found) != 1:
-        listed = f"{len(found)}: {', '.join(str(path.relative_to(folder)) for path in found[:4])}" if found else "none"
+    matches = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    if len(matches) != 1:
+        listed = f"{len(matches)}: {', '.join(str(path.relative_to(folder)) for path in matches[:4])}" if matches else "none"
         raise CohortError(f"{folder} should hold one {what} ({pattern}), found {listed}; give the dataset's unpacked folder")
-    return found[0]
+    return matches[0]
 
 
 def unmatched(scans: Sequence[Candidate], rows: Mapping[tuple[str, str], str]) -> list[Candidate]:
     """Rows of a clinical table that have no scan, as candidates without files; ``rows`` says where each stands."""
-    there = {(one.patient, one.session) for one in scans}
+    there = {(scan.patient, scan.session) for scan in scans}
     lost = {name: where for name, where in rows.items() if name not in there}
     return [Candidate(patient, session, None, None, None, where) for (patient, session), where in lost.items()]

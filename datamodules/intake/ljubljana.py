@@ -38,17 +38,18 @@ def read_ljubljana(folder: Path) -> list[Candidate]:
         if name in table:
             raise CohortError(f"{where}: {name} occurs twice, also in {table[name]['where']}; keep one")
         table[name] = row | {"where": where}
-    found = []
-    for place in sorted(one for one in folder.rglob("*") if one.is_dir() and FOLDER.fullmatch(one.name)):
-        name = _name(place.name)
-        own = table.get(name, {})
-        where = f"{place.name}, {own['where']}" if own else f"{place.name}, no row in {path.name}"
-        covariates = {key: own[key] for key in ("age", "sex", "ms_type") if own.get(key)}
-        score = Score(own["edss"], None) if own else None
-        found.append(Candidate(name, "", _image(place, "T1W"), _image(place, "FLAIR"), score, where, covariates=covariates))
-    if not any(one.flair for one in found):
+    candidates = []
+    for images in sorted(entry for entry in folder.rglob("*") if entry.is_dir() and FOLDER.fullmatch(entry.name)):
+        name = _name(images.name)
+        row = table.get(name, {})
+        where = f"{images.name}, {row['where']}" if row else f"{images.name}, no row in {path.name}"
+        covariates = {key: row[key] for key in ("age", "sex", "ms_type") if row.get(key)}
+        score = Score(row["edss"], None) if row else None
+        t1w, flair = _image(images, "T1W"), _image(images, "FLAIR")
+        candidates.append(Candidate(name, "", t1w, flair, score, where, covariates=covariates))
+    if not any(candidate.flair for candidate in candidates):
         raise CohortError(f"{folder} holds no patient*/FLAIR.nii.gz; give the dataset's unpacked folder")
-    return found + unmatched(found, {(name, ""): row["where"] for name, row in table.items()})
+    return candidates + unmatched(candidates, {(name, ""): row["where"] for name, row in table.items()})
 
 
 def _name(text: str) -> str:
@@ -58,15 +59,15 @@ def _name(text: str) -> str:
     return f"patient{int(digits):02d}"
 
 
-def _image(place: Path, kind: str) -> Path | None:
-    name = re.compile(rf"({re.escape(place.name)}_)?{kind}\.nii(\.gz)?", re.IGNORECASE)
-    found = sorted(path for path in place.rglob("*") if name.fullmatch(path.name) and path.is_file())
-    if len(found) > 1:
-        listed = ", ".join(str(path.relative_to(place)) for path in found)
+def _image(folder: Path, kind: str) -> Path | None:
+    name = re.compile(rf"({re.escape(folder.name)}_)?{kind}\.nii(\.gz)?", re.IGNORECASE)
+    matches = sorted(path for path in folder.rglob("*") if name.fullmatch(path.name) and path.is_file())
+    if len(matches) > 1:
+        listed = ", ".join(str(path.relative_to(folder)) for path in matches)
         raise CohortError(
-            f"{place} has {len(found)} {kind} images: {listed}; keep the raw one, or give the folder that holds it"
+            f"{folder} has {len(matches)} {kind} images: {listed}; keep the raw one, or give the folder that holds it"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 DATASET = PublicDataset(

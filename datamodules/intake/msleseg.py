@@ -39,7 +39,7 @@ def read_msleseg(folder: Path) -> list[Candidate]:
         CohortError: if the table or all scans are missing, or a patient's timepoint stands in it twice.
     """
     table = _read_table(only_file(folder, "clinical_data.csv", "clinical table"))
-    found = []
+    candidates = []
     for flair in sorted(path for path in folder.rglob("*_FLAIR.nii*") if path.is_file()):
         match = NAME.fullmatch(flair.name)
         if match is None:
@@ -50,10 +50,12 @@ def read_msleseg(folder: Path) -> list[Candidate]:
         where = f"{flair.name}, {row['where']}" if row else f"{flair.name}, no row in clinical_data.csv"
         covariates = {ours: row[name] for name, ours in COVARIATES.items() if row.get(name)}
         score = Score(row["EDSS"], None) if row else None
-        found.append(Candidate(patient, session, t1w if t1w.is_file() else None, flair, score, where, covariates=covariates))
-    if not found:
+        candidates.append(
+            Candidate(patient, session, t1w if t1w.is_file() else None, flair, score, where, covariates=covariates)
+        )
+    if not candidates:
         raise CohortError(f"{folder} holds no P*_T*_FLAIR.nii.gz; give the folder that holds 'MSLesSeg Dataset'")
-    return found + unmatched(found, {name: row["where"] for name, row in table.items()})
+    return candidates + unmatched(candidates, {name: row["where"] for name, row in table.items()})
 
 
 def _read_table(path: Path) -> dict[tuple[str, str], dict[str, str]]:

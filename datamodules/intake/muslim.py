@@ -38,33 +38,33 @@ def read_muslim(folder: Path) -> list[Candidate]:
         CohortError: if the spreadsheet or all scans are missing, or a patient stands in it twice.
     """
     table = _read_table(only_file(folder, "Supplementary Table 1*.xlsx", "table of the patients"))
-    found = []
-    for place in sorted(path for path in folder.rglob("*") if path.is_dir() and FOLDER.fullmatch(path.name)):
-        match = FOLDER.fullmatch(place.name)
+    candidates = []
+    for patient_folder in sorted(path for path in folder.rglob("*") if path.is_dir() and FOLDER.fullmatch(path.name)):
+        match = FOLDER.fullmatch(patient_folder.name)
         assert match is not None  # chosen so above
         number = int(match[1])
         row = table.get(number, {})
-        where = f"{place.name}, {row['where']}" if row else f"{place.name}, no row in the table"
-        t1w, flair = (_image(place, number, kind) for kind in ("t1", "flair"))
+        where = f"{patient_folder.name}, {row['where']}" if row else f"{patient_folder.name}, no row in the table"
+        t1w, flair = (_image(patient_folder, number, kind) for kind in ("t1", "flair"))
         covariates = {name: row[name] for name in COLUMNS.values() if row.get(name) and name not in ("id", "edss")}
         score = Score(row["edss"], None) if row else None
-        found.append(Candidate(_name(number), "", t1w, flair, score, where, covariates=covariates))
-    if not any(one.flair for one in found):
+        candidates.append(Candidate(_name(number), "", t1w, flair, score, where, covariates=covariates))
+    if not any(candidate.flair for candidate in candidates):
         raise CohortError(f"{folder} holds no Patient-*/*-Flair.nii; give the dataset's unpacked folder")
-    return found + unmatched(found, {(_name(number), ""): row["where"] for number, row in table.items()})
+    return candidates + unmatched(candidates, {(_name(number), ""): row["where"] for number, row in table.items()})
 
 
 def _name(number: int) -> str:
     return f"P{number:02d}"
 
 
-def _image(place: Path, number: int, kind: str) -> Path | None:
+def _image(folder: Path, number: int, kind: str) -> Path | None:
     """``1-T1.nii`` in any case, also compressed; not the masks, whose names are longer."""
     name = re.compile(rf"{number}[-_ ]{kind}\.nii(\.gz)?", re.IGNORECASE)
-    found = sorted(path for path in place.iterdir() if name.fullmatch(path.name))
-    if len(found) > 1:
-        raise CohortError(f"{place} has {len(found)} {kind} images: {', '.join(path.name for path in found)}; keep one")
-    return found[0] if found else None
+    matches = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
+    if len(matches) > 1:
+        raise CohortError(f"{folder} has {len(matches)} {kind} images: {', '.join(path.name for path in matches)}; keep one")
+    return matches[0] if matches else None
 
 
 def _read_table(path: Path) -> dict[int, dict[str, str]]:

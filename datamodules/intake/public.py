@@ -14,7 +14,7 @@ from datamodules.intake.dataset import PublicDataset
 
 def public_datasets() -> Mapping[str, PublicDataset]:
     """The datasets that can be adopted, by name."""
-    return {one.name: one for one in (msleseg.DATASET, muslim.DATASET, ljubljana.DATASET)}
+    return {dataset.name: dataset for dataset in (msleseg.DATASET, muslim.DATASET, ljubljana.DATASET)}
 
 
 def find_dataset(name: str) -> PublicDataset:
@@ -24,8 +24,8 @@ def find_dataset(name: str) -> PublicDataset:
         CohortError: naming those that are known.
     """
     known = public_datasets()
-    found = next((one for one in known.values() if name.casefold() in (one.name, one.title.casefold())), None)
-    if found is None:
-        listed = ", ".join(f"{one.name} ({one.title})" for one in known.values())
+    match = next((dataset for dataset in known.values() if name.casefold() in (dataset.name, dataset.title.casefold())), None)
+    if match is None:
+        listed = ", ".join(f"{dataset.name} ({dataset.title})" for dataset in known.values())
         raise CohortError(f"dataset {name!r} is not known; known are {listed}")
-    return found
+    return match

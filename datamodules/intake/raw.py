@@ -15,7 +15,6 @@ above are looked into, so links that lead in circles do no harm.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -23,32 +22,25 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.cohort.dates import ScanDates
-from datamodules.cohort.records import scan_name
-from datamodules.files.tables import CohortError, bids_id, read_rows
+from datamodules.cohort.records import SessionRecord, scan_name
+from datamodules.files.tables import CohortError, bids_id, read_object, read_rows
 from datamodules.intake.segmentations import find_label_map
 
 KINDS = {"t1w": "T1w", "flair": "FLAIR"}
 NOT_RAW = {"part": "phase", "space": "", "desc": ""}
-"""Entities, with a value or with any, of files that are no raw scan."""
+"""Entities of files that are not raw scans; an empty value stands for any value."""
 
 
 @dataclass(frozen=True)
-class RawSession:
+class RawSession(SessionRecord):
     """One session's scans as they came from the scanner; ``sidecars`` are keyed ``t1w`` and ``flair``."""
 
-    patient: str
-    session: str
     t1w: Path
     flair: Path
     acquired: date | None
     sidecars: Mapping[str, Mapping[str, Any]]
     labels: Path | None = None
     dialect: str = ""
-
-    @property
-    def name(self) -> str:
-        """``patient`` or ``patient/session``."""
-        return scan_name(self.patient, self.session)
 
 
 @dataclass(frozen=True)
@@ -72,31 +64,30 @@ def read_raw(folder: Path, segmentation: str = "") -> RawDataset:
         CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.
     """
     if not folder.is_dir():
-        raise CohortError(f"{folder} is no folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
+        raise CohortError(f"{folder} is not a folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
     sessions: list[RawSession] = []
     excluded = [
         (patient, "", "no folder in the dataset") for patient in _participants(folder) if not (folder / patient).is_dir()
     ]
     remarks: list[str] = []
     dates = ScanDates(folder)
-    for patient, session, place in _places(folder):
-        chosen, reason, told = _choose(place, patient, session)
-        remarks += told
+    for patient, session, anat in _anat_folders(folder):
+        chosen, reason, notes = _choose(anat, patient, session)
+        remarks += notes
         if reason:
             excluded.append((patient, session, reason))
             continue
         labels, dialect = find_label_map(folder, patient, session, segmentation)
         sidecars = {kind: read_sidecar(path, folder) for kind, path in chosen.items()}
         acquired = dates.of(patient, session, chosen["t1w"])
-        one = RawSession(patient, session, chosen["t1w"], chosen["flair"], acquired, sidecars, labels, dialect)
-        sessions.append(one)
+        sessions.append(RawSession(patient, session, chosen["t1w"], chosen["flair"], acquired, sidecars, labels, dialect))
     if not sessions:
-        missing = f"{folder} holds no session with T1w and FLAIR{_told(excluded)}"
+        missing = f"{folder} holds no session with T1w and FLAIR{_first_excluded(excluded)}"
         raise CohortError(f"{missing}; expected is sub-X/[ses-Y/]anat/sub-X[_ses-Y]_T1w.nii.gz")
     return RawDataset(folder, tuple(sessions), tuple(excluded), tuple(remarks))
 
 
-def _told(excluded: Sequence[tuple[str, str, str]]) -> str:
+def _first_excluded(excluded: Sequence[tuple[str, str, str]]) -> str:
     if not excluded:
         return ""
     patient, session, reason = excluded[0]
@@ -110,23 +101,23 @@ def _participants(folder: Path) -> list[str]:
     return [patient for row in read_rows(path) if (patient := bids_id(row, "participant_id", "sub-"))]
 
 
-def _places(folder: Path) -> list[tuple[str, str, Path]]:
+def _anat_folders(folder: Path) -> list[tuple[str, str, Path]]:
     """Patient, session and folder of each session, also of those without images."""
-    found = []
+    folders = []
     for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
         sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
         if (subject / "anat").is_dir() or not sessions:
-            found.append((subject.name, "", subject / "anat"))
-        found += [(subject.name, session.name, session / "anat") for session in sessions]
-    return found
+            folders.append((subject.name, "", subject / "anat"))
+        folders += [(subject.name, session.name, session / "anat") for session in sessions]
+    return folders
 
 
-def _choose(place: Path, patient: str, session: str) -> tuple[dict[str, Path], str, list[str]]:
+def _choose(anat: Path, patient: str, session: str) -> tuple[dict[str, Path], str, list[str]]:
     """The T1w and FLAIR of a session, the reason why it cannot be used, and what was not taken."""
     chosen: dict[str, Path] = {}
     remarks: list[str] = []
     for kind, suffix in KINDS.items():
-        images = sorted(_images(place, suffix, patient, session), key=_rank)
+        images = sorted(_images(anat, suffix, patient, session), key=_rank)
         if not images:
             return {}, f"no {suffix}", remarks
         chosen[kind], *others = images
@@ -139,17 +130,17 @@ def _choose(place: Path, patient: str, session: str) -> tuple[dict[str, Path], s
     return chosen, "", remarks
 
 
-def _images(place: Path, suffix: str, patient: str, session: str) -> list[Path]:
-    found = []
-    for path in place.glob(f"*_{suffix}.nii*"):
+def _images(anat: Path, suffix: str, patient: str, session: str) -> list[Path]:
+    images = []
+    for path in anat.glob(f"*_{suffix}.nii*"):
         if not path.name.endswith((".nii", ".nii.gz")):
             continue
         entities = parse_name(path)
         if entities.get("sub") != patient[4:] or entities.get("ses", "") != session[4:]:
             raise CohortError(f"{path} does not start with {patient}{'_' if session else ''}{session}_; move or rename it")
         if not any(key in entities and entities[key] in (value or entities[key]) for key, value in NOT_RAW.items()):
-            found.append(path)
-    return found
+            images.append(path)
+    return images
 
 
 def parse_name(path: Path) -> dict[str, str]:
@@ -164,7 +155,7 @@ def parse_name(path: Path) -> dict[str, str]:
         part for part, (key, dash, value) in zip(parts, pairs, strict=True) if not (key.isalnum() and dash and value.isalnum())
     ]
     if wrong:
-        raise CohortError(f"{path}: {wrong[0]!r} is no BIDS entity such as ses-1 or run-2; rename the file")
+        raise CohortError(f"{path}: {wrong[0]!r} is not a BIDS entity such as ses-1 or run-2; rename the file")
     return {key: value for key, _, value in pairs}
 
 
@@ -175,37 +166,23 @@ def _rank(path: Path) -> tuple[bool, bool, int, int, str]:
 
 
 def read_sidecar(image: Path, root: Path) -> dict[str, Any]:
-    """Fields that are told of an image: those of folders above first, the nearest file has the last word.
+    """Fields of all sidecars that describe an image; the file nearest to the image overrides those of folders above.
 
     Raises:
         CohortError: if a sidecar is not a JSON object.
     """
-    suffix, own = image.name.split(".")[0].rsplit("_", 1)[-1], set(parse_name(image).items())
+    suffix, entities = image.name.split(".")[0].rsplit("_", 1)[-1], set(parse_name(image).items())
     content: dict[str, Any] = {}
-    for place in reversed(
+    for folder in reversed(
         [image.parent, *(parent for parent in image.parents[1:] if parent == root or root in parent.parents)]
     ):
-        fitting = [path for path in place.glob(f"*{suffix}.json") if _applies(path, suffix, own)]
+        fitting = [path for path in folder.glob(f"*{suffix}.json") if _describes(path, suffix, entities)]
         for path in sorted(fitting, key=lambda path: len(path.name.split("_"))):
             content |= read_object(path)
     return content
 
 
-def _applies(path: Path, suffix: str, own: set[tuple[str, str]]) -> bool:
+def _describes(path: Path, suffix: str, entities: set[tuple[str, str]]) -> bool:
+    """Whether a sidecar describes an image with this suffix and these entities (BIDS inheritance)."""
     stem = path.name.split(".")[0]
-    return stem.rsplit("_", 1)[-1] == suffix and set(parse_name(path).items()) <= own
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        CohortError: if the file holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise CohortError(f"{path} holds no JSON object; mend or remove it")
-    return content
+    return stem.rsplit("_", 1)[-1] == suffix and set(parse_name(path).items()) <= entities

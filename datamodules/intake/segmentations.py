@@ -26,7 +26,7 @@ FILES = {
 
 
 def find_label_map(root: Path, patient: str, session: str, program: str = "") -> tuple[Path | None, str]:
-    """The label map of a raw session and its dialect, (None, "") where there is none.
+    """The label map of a raw session and its dialect, (None, "") if it has none.
 
     Args:
         root: The raw dataset.
@@ -39,27 +39,27 @@ def find_label_map(root: Path, patient: str, session: str, program: str = "") ->
     """
     if program and program not in FILES:
         raise CohortError(f"label maps of {program!r} are not known; known are {', '.join(FILES)}")
-    found = [(path, dialect) for dialect, path in _found(root, patient, session) if program in ("", dialect)]
-    if len(found) > 1:
-        listed = ", ".join(str(path.relative_to(root)) for path, _ in found)
+    matches = [(path, dialect) for dialect, path in _label_maps(root, patient, session) if program in ("", dialect)]
+    if len(matches) > 1:
+        listed = ", ".join(str(path.relative_to(root)) for path, _ in matches)
         raise CohortError(
             f"{scan_name(patient, session)} has several label maps ({listed}); name the program to take, or keep one"
         )
-    return found[0] if found else (None, "")
+    return matches[0] if matches else (None, "")
 
 
-def _found(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
+def _label_maps(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
     names = [f"{patient}_{session}", f"{patient}/{session}"] if session else [patient]
-    found = []
-    for place in sorted(path for path in root.glob("derivatives/*") if path.is_dir()):
+    label_maps = []
+    for derivative in sorted(path for path in root.glob("derivatives/*") if path.is_dir()):
         for dialect in FILES:
-            if place.name.lower().startswith(dialect):
-                files = [path for name in names for file in FILES[dialect] if (path := place / name / file).is_file()]
-                found += [(dialect, path) for path in files[:1]]
-        anat = place / patient / session / "anat" if session else place / patient / "anat"
+            if derivative.name.lower().startswith(dialect):
+                files = [path for name in names for file in FILES[dialect] if (path := derivative / name / file).is_file()]
+                label_maps += [(dialect, path) for path in files[:1]]
+        anat = derivative / patient / session / "anat" if session else derivative / patient / "anat"
         stem = f"{patient}_{session}_" if session else f"{patient}_"
         for path in sorted(anat.glob(f"{stem}*_dseg.nii*")):
             dialect = path.name.partition("_seg-")[2].split("_")[0].lower()
             if "_space-MNI" not in path.name and dialect in FILES and path.name.endswith((".nii", ".nii.gz")):
-                found.append((dialect, path))
-    return found
+                label_maps.append((dialect, path))
+    return label_maps

@@ -73,7 +73,7 @@ TISSUES = (
     Tissue("cerebellar_white_matter", 7, 46, (7, 46), 98, 80),
 )
 VENTRICLES = ("lateral_ventricle", "third_ventricle", "fourth_ventricle", "choroid_plexus")
-PLACE = {tissue.name: place for place, tissue in enumerate(TISSUES)}
+COLUMN_OF = {tissue.name: column for column, tissue in enumerate(TISSUES)}
 
 PIAL, FOLIA, DEEP, ABOVE = (len(TISSUES) + extra for extra in range(4))
 """Columns after the levels, weights from 0 to 1: beside the cortex, beside the cerebellar cortex, away from all
@@ -129,20 +129,20 @@ def build_anatomy(spacing_mm: float) -> Anatomy:
     """Compute the anatomy on the grid of a spacing; a few seconds, kept for the next scan."""
     labels, source = load_template()
     grid = phantom_grid(spacing_mm)
-    footprints = [footprint(own, wanted, spacing_mm) for own, wanted in zip(_centres(source), _centres(grid), strict=True)]
+    footprints = [footprint(given, wanted, spacing_mm) for given, wanted in zip(_centres(source), _centres(grid), strict=True)]
     distances = {}
     levels = np.empty((*grid.shape, COLUMNS), np.float32)
     targets = np.empty(len(TISSUES))
     known = [label for tissue in TISSUES for label in tissue.labels]
-    for place, tissue in enumerate(TISSUES):
+    for column, tissue in enumerate(TISSUES):
         wanted = (*tissue.labels, *_strays(labels, known)) if tissue.name == "csf" else tissue.labels
         inside = np.isin(labels, wanted)
-        targets[place] = inside.sum() * source.voxel_mm3
+        targets[column] = inside.sum() * source.voxel_mm3
         distance = signed_distance(inside)
         if tissue.name in ("white_matter", "lateral_ventricle"):
             distances[tissue.name] = distance
-        levels[..., place] = resampled(distance, footprints)
-    active = levels[..., PLACE["outside"]] > 1.0 - REACH_MM
+        levels[..., column] = resampled(distance, footprints)
+    active = levels[..., COLUMN_OF["outside"]] > 1.0 - REACH_MM
     _add_weights(levels)
     width = 0.45 * max(spacing_mm, 1.0)
     match_volumes(levels, active, targets / spacing_mm**3, width)
@@ -188,7 +188,7 @@ def _add_weights(levels: NDArray[np.float32]) -> None:
     """Fill the weight columns from the levels."""
 
     def beside(name: str, reach: float) -> NDArray[np.float32]:
-        return np.exp(-((np.maximum(levels[..., PLACE[name]], 0) / reach) ** 2))
+        return np.exp(-((np.maximum(levels[..., COLUMN_OF[name]], 0) / reach) ** 2))
 
     ventricles = np.max([beside(name, 7.0) for name in VENTRICLES], axis=0)
     stem = beside("brainstem", 6.0)

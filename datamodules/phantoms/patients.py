@@ -122,7 +122,7 @@ def draw_patients(options: PhantomOptions) -> list[PhantomPatient]:
     severities = ndtri(strata / options.patients)
     order = rng.permutation(options.patients)
     twice = set(order[: options.scans - options.patients].tolist())
-    unusable = {int(patient): place for place, patient in enumerate(order[::-1][: options.unusable])}
+    unusable = {int(patient): rank for rank, patient in enumerate(order[::-1][: options.unusable])}
     return [
         _draw_patient(options, index + 1, float(severities[index]), 2 if index in twice else 1, unusable.get(index))
         for index in range(options.patients)
@@ -147,12 +147,12 @@ def _draw_patient(options: PhantomOptions, number: int, severity: float, scans: 
     sex: Literal["F", "M"] = "F" if rng.random() < 0.7 else "M"
     site = int(rng.integers(1, EXTERNAL_SITES + 1)) if options.external else 0
     first = datetime(2012, 1, 9) + timedelta(days=int(rng.integers(0, 2600)), minutes=int(rng.integers(480, 1080)))
-    own = _noise(rng, aging if preset.age_effect else None)
+    lasting = _noise(rng, aging if preset.age_effect else None)
     drawn = []
     for scan in range(1, scans + 1):
         again = generator(options, number, scan)
         fresh = _noise(again, None)
-        noise = math.sqrt(WITHIN_PATIENT) * own + math.sqrt(1 - WITHIN_PATIENT) * fresh
+        noise = math.sqrt(WITHIN_PATIENT) * lasting + math.sqrt(1 - WITHIN_PATIENT) * fresh
         if scan > 1:
             severity = SEVERITY_RETEST * severity + math.sqrt(1 - SEVERITY_RETEST**2) * float(again.normal())
             first += timedelta(days=int(again.integers(300, 431)), minutes=int(again.integers(-90, 91)))
@@ -193,13 +193,13 @@ def _draw_scan(
     shared = math.sqrt(preset.shared_noise) * noise[0]
     residual = shared + math.sqrt(1 - preset.shared_noise) * noise[1:]
     shape = {
-        name: change(preset, preset.shape_effects.get(name, 0.0), severity, float(residual[place]))
+        name: change(preset, preset.shape_effects.get(name, 0.0), severity, float(residual[index]))
         + preset.shape_offsets.get(name, 0.0)
-        for place, name in enumerate(STRUCTURES)
+        for index, name in enumerate(STRUCTURES)
     }
     signal = {
-        name: change(preset, preset.intensity_effects.get(name, 0.0), severity, float(noise[1 + len(STRUCTURES) + place]))
-        for place, name in enumerate(TISSUES)
+        name: change(preset, preset.intensity_effects.get(name, 0.0), severity, float(noise[1 + len(STRUCTURES) + index]))
+        for index, name in enumerate(TISSUES)
     }
     high = float(rng.random()) < preset.high_field_share[severity_class(severity)]
     scanner = draw_scanner(high, rng, site, generator(options, purpose=site))

@@ -169,7 +169,7 @@ def get_preset(name: str) -> PhantomPreset:
     """Return a preset by name.
 
     Raises:
-        PhantomError: there is none of that name; the message lists all and guesses the one that was meant.
+        PhantomError: no preset has that name; the message lists all and suggests the nearest.
     """
     if name in PRESETS:
         return PRESETS[name]

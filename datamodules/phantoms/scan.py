@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from datamodules.phantoms.anatomy import ABOVE, DEEP, FOLIA, PIAL, PLACE, TISSUES, Anatomy
+from datamodules.phantoms.anatomy import ABOVE, COLUMN_OF, DEEP, FOLIA, PIAL, TISSUES, Anatomy
 from datamodules.phantoms.levels import memberships, random_field
 from datamodules.phantoms.patients import PhantomPatient, PhantomScan
 from datamodules.phantoms.presets import PhantomPreset
@@ -72,8 +72,8 @@ def render_scan(
     preset: PhantomPreset,
     patient: PhantomPatient,
     scan: PhantomScan,
-    own: np.random.Generator,
-    fresh: np.random.Generator,
+    patient_rng: np.random.Generator,
+    scan_rng: np.random.Generator,
 ) -> ScanImages:
     """Draw the images of one scan.
 
@@ -82,33 +82,33 @@ def render_scan(
         preset: the planted truth.
         patient: gives the sex, and is the same for both scans.
         scan: how far the structures have changed, and the scanner.
-        own: the patient's generator, in the same state for each of the patient's scans.
-        fresh: the scan's own generator.
+        patient_rng: the patient's generator, in the same state for each of the patient's scans.
+        scan_rng: the scan's own generator.
     """
-    points = _deformed_points(anatomy, preset.deformation_mm, patient.sex, own, fresh)
+    points = _deformed_points(anatomy, preset.deformation_mm, patient.sex, patient_rng, scan_rng)
     share = _tissue_shares(anatomy, points[anatomy.active], scan.shape)
-    lesion = _lesions(anatomy, points, scan.shape["lesions"], own)[anatomy.active] * share[PLACE["white_matter"]]
+    lesion = _lesions(anatomy, points, scan.shape["lesions"], patient_rng)[anatomy.active] * share[COLUMN_OF["white_matter"]]
     mask, labels = _labelled(anatomy, points, share, lesion)
     pictures = []
     patches = _patches(anatomy) if preset.patchy_signal else None
-    for place, modality in enumerate(("t1", "flair")):
-        signal = _signal(share, lesion, modality, scan.signal, patches, own, fresh)
+    for channel, modality in enumerate(("t1", "flair")):
+        signal = _signal(share, lesion, modality, scan.signal, patches, patient_rng, scan_rng)
         volume = np.zeros(anatomy.grid.shape, np.float32)
         volume[anatomy.active] = signal
-        pictures.append(measured(volume, mask, anatomy, scan.scanner, place, fresh))
+        pictures.append(measured(volume, mask, anatomy, scan.scanner, channel, scan_rng))
     return ScanImages(pictures[0], pictures[1], mask, labels)
 
 
 def _deformed_points(
-    anatomy: Anatomy, rms_mm: float, sex: str, own: np.random.Generator, fresh: np.random.Generator
+    anatomy: Anatomy, rms_mm: float, sex: str, patient_rng: np.random.Generator, scan_rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Return where in the template each voxel looks, (I, J, K, 3) in mm."""
     grid = anatomy.grid
     points = np.empty((*grid.shape, 3), np.float32)
     head = 0.004 * (0.3 if sex == "F" else -0.7)  # what is left of head size after a registration to the template
     for axis, centres in enumerate(anatomy.axes):
-        scale = 1 + head + own.normal(0, 0.008) + fresh.normal(0, 0.001)
-        moved = rms_mm * random_field(anatomy.knots, own) + 0.1 * rms_mm * random_field(anatomy.knots, fresh)
+        scale = 1 + head + patient_rng.normal(0, 0.008) + scan_rng.normal(0, 0.001)
+        moved = rms_mm * random_field(anatomy.knots, patient_rng) + 0.1 * rms_mm * random_field(anatomy.knots, scan_rng)
         shape = [1, 1, 1]
         shape[axis] = -1
         points[..., axis] = (centres * scale).astype(np.float32).reshape(shape) + moved
@@ -132,9 +132,9 @@ def _interpolation(anatomy: Anatomy, points: NDArray[np.float32]) -> csr_array:
     weight = np.ones((len(points), 8), np.float32)
     upper = np.array([[corner >> 2 & 1, corner >> 1 & 1, corner & 1] for corner in range(8)], bool)
     for axis, side in enumerate(grid.shape):
-        place = np.clip((points[:, axis] - grid.origin[axis]) / grid.spacing[axis], 0, side - 1.001)
-        low = place.astype(np.int32)
-        beyond = (place - low).astype(np.float32)
+        position = np.clip((points[:, axis] - grid.origin[axis]) / grid.spacing[axis], 0, side - 1.001)
+        low = position.astype(np.int32)
+        beyond = (position - low).astype(np.float32)
         index *= side
         for corner in range(8):
             high = upper[corner, axis]
@@ -150,18 +150,20 @@ def _shifted(levels: NDArray[np.float32], shape: Mapping[str, float]) -> NDArray
     for structure, (classes, weight, step_mm) in SHIFTS.items():
         by = np.float32(2 * step_mm * shape[structure])
         for name in classes:
-            moved[PLACE[name]] -= by * levels[weight]
+            moved[COLUMN_OF[name]] -= by * levels[weight]
     return moved
 
 
-def _lesions(anatomy: Anatomy, points: NDArray[np.float32], change: float, own: np.random.Generator) -> NDArray[np.float32]:
+def _lesions(
+    anatomy: Anatomy, points: NDArray[np.float32], change: float, patient_rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Return how much of each voxel is lesion, (I, J, K) from 0 to 1: balls in white matter that add up to the load."""
     usual = LESION_MEDIAN_ML * 1000
     load = usual * math.exp(LESION_SPREAD * min(change, 2.5))
-    number = int(own.integers(25, 45))
-    order = np.searchsorted(anatomy.lesion_odds, own.random(number))
+    number = int(patient_rng.integers(25, 45))
+    order = np.searchsorted(anatomy.lesion_odds, patient_rng.random(number))
     centres = anatomy.lesion_sites[order]
-    sizes = np.exp(own.normal(0, 0.9, number))
+    sizes = np.exp(patient_rng.normal(0, 0.9, number))
     radii = np.cbrt(sizes / sizes.sum() * load * 1.4 * 0.75 / math.pi)
     grid = anatomy.grid
     field = np.zeros(grid.shape, np.float32)
@@ -169,9 +171,9 @@ def _lesions(anatomy: Anatomy, points: NDArray[np.float32], change: float, own: 
     for centre, radius in zip(centres, radii, strict=True):
         block = []
         for axis in range(3):
-            place = (centre[axis] - grid.origin[axis]) / grid.spacing[axis]
+            middle = (centre[axis] - grid.origin[axis]) / grid.spacing[axis]
             reach = (radius + 4 * soft + 6) / grid.spacing[axis]
-            block.append(slice(max(int(place - reach), 0), int(place + reach) + 2))
+            block.append(slice(max(int(middle - reach), 0), int(middle + reach) + 2))
         near = tuple(block)
         away = points[near] - centre.astype(np.float32)
         distance = np.sqrt(np.einsum("...c,...c->...", away, away))
@@ -186,17 +188,17 @@ def _labelled(
     """Return the brain mask, and for each voxel in it the class that fills most of it."""
     inside = share[0] < 0.5
     best, most = np.ones(share.shape[1], np.intp), share[1].copy()
-    for place in range(2, len(TISSUES)):  # several times faster than argmax along the first axis
-        np.copyto(best, place, where=share[place] > most)
-        np.maximum(most, share[place], out=most)
+    for row in range(2, len(TISSUES)):  # several times faster than argmax along the first axis
+        np.copyto(best, row, where=share[row] > most)
+        np.maximum(most, share[row], out=most)
     left = np.array([tissue.left for tissue in TISSUES], np.uint8)[best]
     right = np.array([tissue.right for tissue in TISSUES], np.uint8)[best]
-    found = np.where(points[..., 0][anatomy.active] < 0, left, right)
-    found[lesion > 0.5] = LESION
+    ids = np.where(points[..., 0][anatomy.active] < 0, left, right)
+    ids[lesion > 0.5] = LESION
     mask = np.zeros(anatomy.grid.shape, bool)
     labels = np.zeros(anatomy.grid.shape, np.uint8)
     mask[anatomy.active] = inside
-    labels[anatomy.active] = np.where(inside, found, 0)
+    labels[anatomy.active] = np.where(inside, ids, 0)
     return mask, labels
 
 
@@ -212,25 +214,25 @@ def _signal(
     modality: str,
     change: Mapping[str, float],
     patches: NDArray[np.float32] | None,
-    own: np.random.Generator,
-    fresh: np.random.Generator,
+    patient_rng: np.random.Generator,
+    scan_rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Return the undisturbed signal in the active voxels: darker T1w, brighter FLAIR where a tissue has changed."""
     base = np.array([tissue.t1 if modality == "t1" else tissue.flair for tissue in TISSUES])
-    means = base * (1 + 0.012 * own.normal(size=len(TISSUES)) + 0.006 * fresh.normal(size=len(TISSUES)))
+    means = base * (1 + 0.012 * patient_rng.normal(size=len(TISSUES)) + 0.006 * scan_rng.normal(size=len(TISSUES)))
     sign = -1 if modality == "t1" else 1
     pattern = np.zeros(share.shape[1], np.float32)
     for structure, z in change.items():
-        places = [PLACE[name] for name in MEMBERS[structure]]
+        rows = [COLUMN_OF[name] for name in MEMBERS[structure]]
         if patches is None:
-            means[places] *= 1 + sign * SIGNAL_STEP * z
+            means[rows] *= 1 + sign * SIGNAL_STEP * z
             continue
-        part = share[places].sum(axis=0) ** 2  # little where tissues mix, so that neighbours see none of it
+        part = share[rows].sum(axis=0) ** 2  # little where tissues mix, so that neighbours see none of it
         level = float((part * patches).sum() / max(float(part.sum()), 1.0))
-        strength = np.float32(sign * PATCH_STEP * z * base[places].mean())
+        strength = np.float32(sign * PATCH_STEP * z * base[rows].mean())
         pattern += part * (patches - np.float32(level)) * strength
     signal = pattern
     for mean, part in zip(means.astype(np.float32), share, strict=True):
         signal += mean * part
-    white = np.float32(means[PLACE["white_matter"]])
+    white = np.float32(means[COLUMN_OF["white_matter"]])
     return signal + lesion * (np.float32(LESION_SIGNAL[modality]) - white)

@@ -64,13 +64,13 @@ def measured(
     mask: NDArray[np.bool_],
     anatomy: Anatomy,
     scanner: Scanner,
-    place: int,
+    channel: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int16]:
     """Apply contrast, point spread, bias field, Rician noise and gain, and cut the brain out."""
     blurred = gaussian_filter(signal, scanner.blur_mm / anatomy.grid.spacing[0], mode="constant", truncate=3.0)
     seen = np.maximum(blurred[mask], 0) / 100
-    seen = 100 * seen ** np.float32(scanner.gamma[place])
+    seen = 100 * seen ** np.float32(scanner.gamma[channel])
     seen *= np.exp(np.float32(scanner.bias) * random_field(anatomy.bias_knots, rng)[mask])
     noise = rng.standard_normal((2, len(seen)), np.float32) * np.float32(scanner.noise)
     seen = np.hypot(seen + noise[0], noise[1]) * np.float32(scanner.gain)

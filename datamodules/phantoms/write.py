@@ -24,8 +24,6 @@ from __future__ import annotations
 import gzip
 import json
 import multiprocessing
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -37,6 +35,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.files.atomic import filled_folder, is_taken
+from datamodules.files.tables import tsv_text
 from datamodules.phantoms.anatomy import build_anatomy
 from datamodules.phantoms.patients import PhantomOptions, PhantomPatient, PhantomScan, draw_patients, generator
 from datamodules.phantoms.presets import PRESETS, PhantomError, PhantomPreset, get_preset
@@ -71,25 +71,16 @@ def write_phantom_cohort(
     """
     if processes < 1:
         raise PhantomError(f"A cohort is drawn by 1 process or more, not {processes}.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_taken(folder):
         raise PhantomError(f"{folder} exists and is not empty. Choose another folder, or remove it first.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    part.mkdir()
-    try:
+    with filled_folder(folder) as partial:
         patients = draw_patients(options)
-        _write_tables(part, options, patients)
+        _write_tables(partial, options, patients)
         done = 0
-        for written in _each_patient(part, options, patients, processes):
+        for written in _each_patient(partial, options, patients, processes):
             done += written
             if on_scan is not None:
                 on_scan(done, options.scans)
-        if folder.exists():
-            folder.rmdir()
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return folder
 
 
@@ -108,9 +99,9 @@ def _write_patient(root: Path, options: PhantomOptions, patient: PhantomPatient)
     """Draw and write all scans of a patient; returns how many."""
     anatomy = build_anatomy(options.spacing_mm)
     for scan in patient.scans:
-        own = generator(options, patient.number, purpose=1)
-        fresh = generator(options, patient.number, scan.number, purpose=1)
-        images = render_scan(anatomy, options.truth, patient, scan, own, fresh)
+        patient_rng = generator(options, patient.number, purpose=1)
+        scan_rng = generator(options, patient.number, scan.number, purpose=1)
+        images = render_scan(anatomy, options.truth, patient, scan, patient_rng, scan_rng)
         sub, ses = f"sub-{patient.label}", f"ses-{scan.number:02d}"
         anat = root / sub / ses / "anat"
         anat.mkdir(parents=True)
@@ -151,7 +142,7 @@ def _write_tables(part: Path, options: PhantomOptions, patients: list[PhantomPat
         root.mkdir(parents=True, exist_ok=True)
         _write_json(root / "dataset_description.json", _description(options, kind))
     (part / "README").write_text(_readme(options), encoding="utf-8")
-    people = ((f"sub-{one.label}", one.age, one.sex, one.site) for one in patients)
+    people = ((f"sub-{patient.label}", patient.age, patient.sex, patient.site) for patient in patients)
     _write_tsv(part / "participants.tsv", ("participant_id", "age", "sex", "site"), people)
     _write_json(part / "participants.json", _PARTICIPANTS)
     rows = []
@@ -201,8 +192,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _write_tsv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
     """Write a tab-separated table."""
-    lines = ["\t".join(map(str, row)) for row in (columns, *rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text(tsv_text(columns, rows), encoding="utf-8")
 
 
 _PARTICIPANTS = {

@@ -80,8 +80,8 @@ def extract_brain(t1w: Volume, method: Method = "deepbet") -> BrainMask:
     mask = registered_mask(t1w)
     wrong = implausible(mask, t1w, "registration to the template")
     if wrong:
-        told = f"{remark}; {wrong}" if remark else wrong
-        raise ScanError(f"{t1w.path}: no brain was found ({told}); look at the image, is it a T1w scan of a head?")
+        reasons = f"{remark}; {wrong}" if remark else wrong
+        raise ScanError(f"{t1w.path}: no brain was found ({reasons}); look at the image, is it a T1w scan of a head?")
     return BrainMask(mask, "registration", remark)
 
 
@@ -95,7 +95,7 @@ def implausible(mask: NDArray[np.bool_], t1w: Volume, method: str) -> str:
 def without_skull(t1w: Volume) -> NDArray[np.bool_] | None:
     """The brain of an image whose surroundings are exactly 0 already, else None.
 
-    A head whose background was set to 0 is told from a brain by its volume, and by its outline: a brain is one part, ends
+    A brain differs from a head whose background was set to 0 by its volume and by its outline: a brain is one part, ends
     before the volume does on both sides and in front and behind, and does not reach down to a neck.
     """
     filled = t1w.array != 0

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import CohortError, read_rows
+from datamodules.files.tables import CohortError, read_object, read_rows
 
 HEADER_TEXTS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 """Every field of a NIfTI header that holds text of one's own."""
@@ -143,16 +143,11 @@ def copy_clean_table(source: Path, target: Path, keep: Collection[str] = ()) -> 
 
 def _clean_description(path: Path, kept: Collection[str]) -> str:
     """The data dictionary of the columns that stay: description, units and levels."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
-    if not isinstance(content, dict):
-        raise CohortError(f"{path} holds no JSON object; mend or remove it")
+    content = read_object(path)
     fields = ("LongName", "Description", "Units", "Levels")
-    told = {
+    dictionary = {
         name: {field: about[field] for field in fields if field in about}
         for name, about in content.items()
         if name in kept and isinstance(about, dict)
     }
-    return json.dumps(told, indent=2) + "\n"
+    return json.dumps(dictionary, indent=2) + "\n"

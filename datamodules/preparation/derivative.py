@@ -32,7 +32,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.files.atomic import write_atomically, write_text
+from datamodules.files.atomic import file_sha256, write_atomically, write_text
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.images import SPACE
 from regions.grid import Grid
@@ -43,8 +43,8 @@ MNI = 4
 
 
 @dataclass(frozen=True)
-class Place:
-    """Folder and names of one session's prepared files."""
+class OutputPaths:
+    """Paths of one session's prepared files."""
 
     out: Path
     patient: str
@@ -82,7 +82,7 @@ class Place:
         return self.anat / f"{self.stem}_space-{SPACE}_{what}.nii.gz"
 
     @contextmanager
-    def workplace(self) -> Iterator[Path]:
+    def work_folder(self) -> Iterator[Path]:
         """An empty folder for temporary files, gone afterwards; what a killed process left in it goes at the next start."""
         folder = self.derivative / ".work" / self.stem
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,9 +100,9 @@ class Place:
             path.unlink()
 
 
-def place_of(session: RawSession, out: Path) -> Place:
-    """The place of a session's prepared files."""
-    return Place(out, session.patient, session.session)
+def output_paths(session: RawSession, out: Path) -> OutputPaths:
+    """The paths of a session's prepared files."""
+    return OutputPaths(out, session.patient, session.session)
 
 
 def inputs_of(session: RawSession) -> dict[str, str]:
@@ -112,30 +112,25 @@ def inputs_of(session: RawSession) -> dict[str, str]:
         OSError: if a file cannot be read.
     """
     files = {"t1w": session.t1w, "flair": session.flair} | ({"labels": session.labels} if session.labels else {})
-    return {kind: f"{path.name} {_sha256(path)}" for kind, path in files.items()}
+    return {kind: f"{path.name} {file_sha256(path)}" for kind, path in files.items()}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def key_of(inputs: Mapping[str, str], told: Mapping[str, Any]) -> str:
+def key_of(inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """One hash of the inputs' content, sidecars and dialect, and of all settings and versions."""
-    text = json.dumps([dict(inputs), dict(told)], sort_keys=True, default=str)
+    text = json.dumps([dict(inputs), dict(settings)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def is_finished(place: Place, key: str) -> bool:
+def is_finished(paths: OutputPaths, key: str) -> bool:
     """Whether the scan was prepared from the same inputs with the same settings, and its files are all there."""
     try:
-        content = json.loads(place.qc.read_text(encoding="utf-8"))
+        content = json.loads(paths.qc.read_text(encoding="utf-8"))
         sizes = {name: int(size) for name, size in content["outputs"].items()}
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return False
     if content.get("key") != key or not sizes:
         return False
-    return all((place.anat / name).is_file() and (place.anat / name).stat().st_size == size for name, size in sizes.items())
+    return all((paths.anat / name).is_file() and (paths.anat / name).stat().st_size == size for name, size in sizes.items())
 
 
 def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
@@ -161,9 +156,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return round(float(value), 6) if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value

@@ -58,8 +58,8 @@ def check_axes(volume: Volume) -> None:
     columns = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
     skew = float(np.abs(columns.T @ columns - np.eye(3)).max())
     if skew > LARGEST_SHEAR:
-        told = f"its voxel axes are not at right angles (cosine {skew:.3f}, {LARGEST_SHEAR:g} is allowed)"
-        raise ScanError(f"{volume.path}: {told}; export it again without a transform in the header")
+        problem = f"its voxel axes are not at right angles (cosine {skew:.3f}, {LARGEST_SHEAR:g} is allowed)"
+        raise ScanError(f"{volume.path}: {problem}; export it again without a transform in the header")
 
 
 def isotropic(
@@ -75,8 +75,8 @@ def isotropic(
     Returns:
         (i, j, k) float32, and its affine; the volume's outer faces stay where they are, to within a voxel.
     """
-    own = np.linalg.norm(affine[:3, :3], axis=0)
-    steps = side_mm / own
+    sides_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    steps = side_mm / sides_mm
     values = np.asarray(array, dtype=np.float32)
     for axis, step in enumerate(steps):
         if step > 1:

@@ -25,7 +25,7 @@ LEAST_OVERLAP = 0.6
 
 
 def find_labels(folder: Path, dialect: str, patient: str, session: str) -> Path | None:
-    """The label map of a session in a folder of results, None where there is none.
+    """The label map of a session in a folder of results, None if it has none.
 
     Looked for are ``sub-X_ses-Y/`` or ``sub-X/ses-Y/`` with the file of the program (``mri/aseg.mgz`` and so on), and
     ``**/sub-X[_ses-Y][_...]_dseg.nii[.gz]``.
@@ -36,17 +36,17 @@ def find_labels(folder: Path, dialect: str, patient: str, session: str) -> Path 
     if dialect not in DIALECTS:
         raise CohortError(f"label dialect {dialect!r} is not known; --dialect is one of {', '.join(DIALECTS)}")
     names = [f"{patient}_{session}", f"{patient}/{session}"] if session else [patient]
-    own = [path for name in names for file in FILES.get(dialect, ()) if (path := folder / name / file).is_file()]
-    if own:
-        return own[0]
+    outputs = [path for name in names for file in FILES.get(dialect, ()) if (path := folder / name / file).is_file()]
+    if outputs:
+        return outputs[0]
     stem = f"{patient}_{session}" if session else patient
     near = sorted(
         {*folder.glob(f"{patient}/**/{stem}_*dseg.nii*"), *folder.glob(f"{stem}_*dseg.nii*"), *folder.glob(f"{stem}.nii*")}
     )
-    found = [path for path in near if path.name.endswith((".nii", ".nii.gz")) and "_space-MNI" not in path.name]
-    if len(found) > 1:
-        raise CohortError(f"{folder} has several label maps of {stem}: {', '.join(path.name for path in found)}; keep one")
-    return found[0] if found else None
+    matches = [path for path in near if path.name.endswith((".nii", ".nii.gz")) and "_space-MNI" not in path.name]
+    if len(matches) > 1:
+        raise CohortError(f"{folder} has several label maps of {stem}: {', '.join(path.name for path in matches)}; keep one")
+    return matches[0] if matches else None
 
 
 def prepare_labels(path: Path, dialect: str, brain: Volume, transform: Transform, grid: Grid, work: Path) -> NDArray[np.uint8]:
@@ -73,8 +73,8 @@ def prepare_labels(path: Path, dialect: str, brain: Volume, transform: Transform
         raise ScanError(f"{path}: {error}") from None
     overlap = _overlap(labels > 0, source.affine, brain)
     if overlap < LEAST_OVERLAP:
-        told = f"overlaps the brain of {brain.path.name} by Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
-        raise ScanError(f"{path} {told}; is it the map of this scan, in the scan's own space?")
+        problem = f"overlaps the brain of {brain.path.name} by Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
+        raise ScanError(f"{path} {problem}; is it the map of this scan, in the scan's own space?")
     return resample(labels, source.affine, transform, grid.shape, grid.matrix, work, "nearestNeighbor").astype(np.uint8)
 
 
@@ -91,5 +91,5 @@ def _overlap(labelled: NDArray[np.bool_], affine: NDArray[np.float64], brain: Vo
 
 def label_table(labels: NDArray[np.uint8]) -> str:
     """The table of a label map in the scheme: which structure each id is, tab separated, as BIDS wants it."""
-    found = [int(value) for value in np.unique(labels) if value]
-    return "\n".join(["index\tname", "0\tBackground", *(f"{value}\t{STRUCTURES[value]}" for value in found)]) + "\n"
+    present = [int(value) for value in np.unique(labels) if value]
+    return "\n".join(["index\tname", "0\tBackground", *(f"{value}\t{STRUCTURES[value]}" for value in present)]) + "\n"

@@ -11,7 +11,7 @@ from typing import Any
 from datamodules.preparation import bias, brain, images, registration
 
 CODE_VERSION = 1
-"""Raised whenever prepared files change, so that older ones are made anew."""
+"""Raised whenever prepared files change, so that older ones are rebuilt."""
 PACKAGES = ("antspyx", "deepbet", "torch", "nilearn", "nibabel", "numpy", "scipy")
 
 
@@ -56,5 +56,5 @@ class PrepareOptions:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Versions of everything that has a say in the voxels."""
-    found = {name: version(name) for name in ("regionwise", *PACKAGES)}
-    return found | {"preparation": str(CODE_VERSION)}
+    installed = {name: version(name) for name in ("regionwise", *PACKAGES)}
+    return installed | {"preparation": str(CODE_VERSION)}

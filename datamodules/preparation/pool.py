@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.intake.raw import RawSession
-from datamodules.preparation.derivative import inputs_of, is_finished, key_of, place_of
+from datamodules.preparation.derivative import inputs_of, is_finished, key_of, output_paths
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.scan import prepare_session
 
@@ -122,7 +122,7 @@ def _one_thread() -> Any:
 
 
 def _result(job: Job, reader: Connection, process: Any, seconds: float) -> Ended:
-    """What the process said before it ended, or what ended it."""
+    """The state that the process reported, or how it died."""
     try:
         state, reason = reader.recv()
     except EOFError:
@@ -130,7 +130,7 @@ def _result(job: Job, reader: Connection, process: Any, seconds: float) -> Ended
     reader.close()
     process.join()
     if not reason and state == "failed":
-        reason = _death(process.exitcode, place_of(job.session, job.out).log)
+        reason = _death(process.exitcode, output_paths(job.session, job.out).log)
     return Ended(job.session, state, reason, seconds)
 
 
@@ -144,16 +144,16 @@ def work(job: Job, writer: Connection) -> None:
     """Prepare one session in a process of its own, and say how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends this process
     _end_with_parent()
-    place = place_of(job.session, job.out)
+    paths = output_paths(job.session, job.out)
     try:
         inputs = inputs_of(job.session)
-        told = {"sidecars": job.session.sidecars, "dialect": job.session.dialect, "versions": versions()}
-        key = key_of(inputs, told | job.options.parameters())
-        if is_finished(place, key):
+        settings = {"sidecars": job.session.sidecars, "dialect": job.session.dialect, "versions": versions()}
+        key = key_of(inputs, settings | job.options.parameters())
+        if is_finished(paths, key):
             writer.send(("finished before", ""))
             return
-        place.log.parent.mkdir(parents=True, exist_ok=True)
-        with place.log.open("w", encoding="utf-8") as log:
+        paths.log.parent.mkdir(parents=True, exist_ok=True)
+        with paths.log.open("w", encoding="utf-8") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
 
@@ -161,10 +161,10 @@ def work(job: Job, writer: Connection) -> None:
         writer.send(("prepared", ""))
     except (ValueError, OSError) as error:
         traceback.print_exc()
-        writer.send(("failed", _plain(error, place.log)))
+        writer.send(("failed", _plain(error, paths.log)))
     except Exception as error:  # one scan's error, of whatever kind, must not stop the others; its log has the traceback
         traceback.print_exc()
-        writer.send(("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}; see {place.log}"))
+        writer.send(("failed", _first_line(error, paths.log)))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -174,8 +174,14 @@ def work(job: Job, writer: Connection) -> None:
 def _plain(error: ValueError | OSError, log: Path) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-    own = type(error).__module__.split(".")[0] in ("datamodules", "regions")
-    return str(error) if own else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}; see {log}"
+    if type(error).__module__.split(".")[0] in ("datamodules", "regions"):
+        return str(error)
+    return _first_line(error, log)
+
+
+def _first_line(error: Exception, log: Path) -> str:
+    """Kind and first line of an error, and the log with the rest."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}; see {log}"
 
 
 def _end_with_parent() -> None:

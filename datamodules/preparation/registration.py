@@ -93,10 +93,10 @@ def linear(
         extra = {"mask": to_ants(mask, fixed[1]), "mask_all_stages": True}
     if start is not None:
         extra["initial_transform"] = str(write_matrix(start, work / "start.mat"))
-    found = ants.registration(
+    result = ants.registration(
         to_ants(*fixed), to_ants(*moving), kind, outprefix=f"{work}/{kind}-", singleprecision=False, **LINEAR, **extra
     )
-    return read_matrix(Path(found["fwdtransforms"][0]))
+    return read_matrix(Path(result["fwdtransforms"][0]))
 
 
 def deformable(fixed: Image, moving: Image, work: Path, start: NDArray[np.float64], mask: Any = None) -> Transform:
@@ -110,10 +110,10 @@ def deformable(fixed: Image, moving: Image, work: Path, start: NDArray[np.float6
     make_repeatable()
     extra = {"mask": to_ants(mask, fixed[1])} if mask is not None else {}
     begin = str(write_matrix(start, work / "start.mat"))
-    found = ants.registration(
+    result = ants.registration(
         to_ants(*fixed), to_ants(*moving), "SyNOnly", initial_transform=begin, outprefix=f"{work}/SyN-", **DEFORMABLE, **extra
     )
-    (warp,) = [Path(path) for path in found["fwdtransforms"] if path.endswith("Warp.nii.gz")]
+    (warp,) = [Path(path) for path in result["fwdtransforms"] if path.endswith("Warp.nii.gz")]
     return Transform(start, warp)
 
 
@@ -206,10 +206,10 @@ def best_start(fixed: Image, moving: Image, mask: NDArray[np.bool_], starts: Seq
     where = np.argwhere(mask)[::5].astype(float)
     values = fixed[0][mask][::5]
     points = moved_mm(fixed[1], where)
-    found = []
+    similarities = []
     for start in starts:
-        places = moved_mm(np.linalg.inv(moving[1]) @ start, points)
-        other = map_coordinates(moving[0], places.T, order=1, cval=0.0)
+        voxels = moved_mm(np.linalg.inv(moving[1]) @ start, points)
+        other = map_coordinates(moving[0], voxels.T, order=1, cval=0.0)
         score = normalised_mutual_information(values, other)
-        found.append(score if np.isfinite(score) else 0.0)
-    return int(np.argmax(found))
+        similarities.append(score if np.isfinite(score) else 0.0)
+    return int(np.argmax(similarities))

@@ -34,7 +34,7 @@ def check_samseg(program: Path) -> None:
         ScanError: naming it.
     """
     if not program.is_file() or not os.access(program, os.X_OK):
-        raise ScanError(f"--samseg {program} is no program; give the path of run_samseg in SAMSEG's environment")
+        raise ScanError(f"--samseg {program} is not a program; give the path of run_samseg in SAMSEG's environment")
 
 
 def run_samseg(program: Path, t1w: Path, flair: Path, output: Path, lesion: bool, threads: int = 1) -> Path:
@@ -47,10 +47,9 @@ def run_samseg(program: Path, t1w: Path, flair: Path, output: Path, lesion: bool
         samseg_command(program, t1w, flair, output, lesion, threads), capture_output=True, text=True, check=False
     )
     print(done.stdout, done.stderr, sep="\n")
-    found = output / "seg.mgz"
-    if done.returncode or not found.is_file():
+    label_map = output / "seg.mgz"
+    if done.returncode or not label_map.is_file():
         last = ([line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()] or ["no message"])[-1]
-        raise ScanError(
-            f"SAMSEG ended with status {done.returncode} and wrote {'a' if found.is_file() else 'no'} label map ({last[:160]})"
-        )
-    return found
+        wrote = "a" if label_map.is_file() else "no"
+        raise ScanError(f"SAMSEG ended with status {done.returncode} and wrote {wrote} label map ({last[:160]})")
+    return label_map

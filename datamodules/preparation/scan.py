@@ -1,4 +1,4 @@
-"""One session from raw to prepared: the order of the steps, and what is told of each.
+"""One session from raw to prepared: the order of the steps, and what is recorded of each.
 
 T1w: brain, bias, affine (and SyN) to the template. FLAIR: rigid to T1w, bias. Then every image, the mask and the label map are
 read once, at the points that the composed transforms give for the voxels of the prepared grid, and set to 0 outside the brain.
@@ -72,22 +72,22 @@ def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key
     Raises:
         ScanError: naming the file and what is wrong with it.
     """
-    place = derivative.place_of(session, out)
-    place.clear()
-    with place.workplace() as work:
-        found = register(session, options, work)
-        images = on_grid(found, work)
-        labels, dialect = own_labels(session, found, options, work)
-        numbers = quality_numbers(session, found, images, labels)
-        write_outputs(place, session, images, labels, dialect, options)
-        outputs = {path.name: path.stat().st_size for path in sorted(place.anat.glob(f"{place.stem}_space-*"))}
+    paths = derivative.output_paths(session, out)
+    paths.clear()
+    with paths.work_folder() as work:
+        registered = register(session, options, work)
+        images = on_grid(registered, work)
+        labels, dialect = session_labels(session, registered, options, work)
+        numbers = quality_numbers(session, registered, images, labels)
+        write_outputs(paths, session, images, labels, dialect, options)
+        outputs = {path.name: path.stat().st_size for path in sorted(paths.anat.glob(f"{paths.stem}_space-*"))}
         record = {
             "patient": session.patient, "session": session.session, "key": key, "inputs": dict(inputs),
-            "brain_method": found.brain.method, "remarks": [found.brain.remark] if found.brain.remark else [],
-            "numbers": numbers, "template_to_t1w": found.to_t1w.matrix, "t1w_to_flair": found.t1w_to_flair,
+            "brain_method": registered.brain.method, "remarks": [registered.brain.remark] if registered.brain.remark else [],
+            "numbers": numbers, "template_to_t1w": registered.to_t1w.matrix, "t1w_to_flair": registered.t1w_to_flair,
             "parameters": options.parameters(), "versions": versions(), "outputs": outputs,
         }  # fmt: skip
-        derivative.write_json(place.qc, record)
+        derivative.write_json(paths.qc, record)
 
 
 def register(session: RawSession, options: PrepareOptions, work: Path) -> Registered:
@@ -161,16 +161,17 @@ class Images:
     field: NDArray[np.bool_]
 
 
-def on_grid(found: Registered, work: Path) -> Images:
+def on_grid(registered: Registered, work: Path) -> Images:
     """Read both images and the mask once each at the grid's voxels.
 
     Raises:
         ScanError: if the brain then lies elsewhere than the template's.
     """
-    whole = resample(found.brain.mask, found.t1w.affine, found.to_t1w, GRID.shape, GRID.matrix, work, "linear") > 0.5
+    t1w, mask = registered.t1w, registered.brain.mask
+    whole = resample(mask, t1w.affine, registered.to_t1w, GRID.shape, GRID.matrix, work, "linear") > 0.5
     seen = [
-        resample(np.ones_like(one.array), one.affine, way, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
-        for one, way in ((found.t1w, found.to_t1w), (found.flair, found.to_flair))
+        resample(np.ones_like(volume.array), volume.affine, transform, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
+        for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair))
     ]
     field = seen[0] & seen[1]
     brain = whole & field
@@ -178,54 +179,55 @@ def on_grid(found: Registered, work: Path) -> Images:
     both = int(brain.sum()) + int((outline & field).sum())
     overlap = 2 * int((brain & outline).sum()) / both if both else 0.0
     if overlap < LEAST_OVERLAP:
-        told = f"within the field of view its brain overlaps the template's by Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
-        raise ScanError(f"{found.t1w.path}: registration to the template failed ({told}); look at the image")
+        dice = f"Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
+        problem = f"within the field of view its brain overlaps the template's by {dice}"
+        raise ScanError(f"{t1w.path}: registration to the template failed ({problem}); look at the image")
     box = tight_slices(brain)
     corner = GRID.matrix
     corner[:3, 3] += [side.start for side in box]
     pictures = []
-    for one, way in ((found.t1w, found.to_t1w), (found.flair, found.to_flair)):
+    for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair)):
         picture = np.zeros(GRID.shape, np.float32)
-        picture[box] = resample(one.array, one.affine, way, brain[box].shape, corner, work)
+        picture[box] = resample(volume.array, volume.affine, transform, brain[box].shape, corner, work)
         pictures.append(np.where(brain, picture, np.float32(0)))
     return Images(pictures[0], pictures[1], brain, field)
 
 
-def own_labels(
-    session: RawSession, found: Registered, options: PrepareOptions, work: Path
+def session_labels(
+    session: RawSession, registered: Registered, options: PrepareOptions, work: Path
 ) -> tuple[NDArray[np.uint8] | None, str]:
     """The session's label map on the grid, and which program it is from; SAMSEG makes one where it was asked for."""
     path, dialect = session.labels, session.dialect
     if options.samseg is not None:
         files = [work / "t1w.nii", work / "flair.nii"]
-        t1w = found.t1w
-        beside = resample(
-            found.flair.array, found.flair.affine, Transform(found.t1w_to_flair), t1w.array.shape, t1w.affine, work
-        )
-        for file, array in zip(files, (t1w.array, beside), strict=True):
+        t1w = registered.t1w
+        to_flair, flair = Transform(registered.t1w_to_flair), registered.flair
+        on_t1w = resample(flair.array, flair.affine, to_flair, t1w.array.shape, t1w.affine, work)
+        for file, array in zip(files, (t1w.array, on_t1w), strict=True):
             nib.save(nib.Nifti1Image(array, t1w.affine), file)
         path, dialect = run_samseg(options.samseg, files[0], files[1], work / "samseg", options.lesion), "samseg"
     if path is None:
         return None, ""
-    brain = Volume(found.t1w.path, found.brain.mask.astype(np.float32), found.t1w.affine)
-    return prepare_labels(path, dialect, brain, found.to_t1w, GRID, work), dialect
+    brain = Volume(registered.t1w.path, registered.brain.mask.astype(np.float32), registered.t1w.affine)
+    return prepare_labels(path, dialect, brain, registered.to_t1w, GRID, work), dialect
 
 
 def quality_numbers(
-    session: RawSession, found: Registered, images: Images, labels: NDArray[np.uint8] | None
+    session: RawSession, registered: Registered, images: Images, labels: NDArray[np.uint8] | None
 ) -> dict[str, float]:
-    """Every number that tells whether the scan may be used."""
+    """All quality numbers of the scan."""
     heads = [header_numbers(load_header(path)) for path in (session.t1w, session.flair)]
     known = {
-        "left_right_known": min(one["left_right_known"] for one in heads),
-        "left_right_contradiction": max(one["left_right_contradiction"] for one in heads),
+        "left_right_known": min(header["left_right_known"] for header in heads),
+        "left_right_contradiction": max(header["left_right_contradiction"] for header in heads),
     }
-    own = placement(images.t1w, images.flair, template_image(GRID), images.brain, images.field, GRID)
-    return measure(images.t1w, images.flair, images.brain, GRID, labels, images.field) | own | dict(found.numbers) | known
+    placed = placement(images.t1w, images.flair, template_image(GRID), images.brain, images.field, GRID)
+    measured = measure(images.t1w, images.flair, images.brain, GRID, labels, images.field)
+    return measured | placed | dict(registered.numbers) | known
 
 
 def write_outputs(
-    place: derivative.Place,
+    paths: derivative.OutputPaths,
     session: RawSession,
     images: Images,
     labels: NDArray[np.uint8] | None,
@@ -240,18 +242,18 @@ def write_outputs(
         "Versions": versions(),
     }
     sources = {"t1w": _uri(session, session.t1w), "flair": _uri(session, session.flair)}
-    path = place.image("desc-brain_mask")
+    path = paths.image("desc-brain_mask")
     derivative.write_image(path, images.brain.astype(np.uint8), GRID)
     derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
     if labels is not None:
-        path = place.image(f"seg-{dialect.replace('-', '')}_dseg")
+        path = paths.image(f"seg-{dialect.replace('-', '')}_dseg")
         derivative.write_image(path, labels, GRID)
         derivative.write_json(derivative.json_beside(path), {"SourceDialect": dialect, "Sources": [sources["t1w"]]} | made)
         write_text(path.with_name(path.name.removesuffix(".nii.gz") + ".tsv"), label_table(labels))
     for kind, suffix, array in (("flair", "FLAIR", images.flair), ("t1w", "T1w", images.t1w)):
-        path = place.image(f"desc-preproc_{suffix}")
-        own = {"SkullStripped": True, "Sources": [sources["t1w"], *([sources["flair"]] if kind == "flair" else [])]}
-        derivative.write_json(derivative.json_beside(path), clean_sidecar(session.sidecars.get(kind, {})) | own | made)
+        path = paths.image(f"desc-preproc_{suffix}")
+        fields = {"SkullStripped": True, "Sources": [sources["t1w"], *([sources["flair"]] if kind == "flair" else [])]}
+        derivative.write_json(derivative.json_beside(path), clean_sidecar(session.sidecars.get(kind, {})) | fields | made)
         derivative.write_image(path, array, GRID)
 
 

@@ -21,7 +21,7 @@ def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tup
     Args:
         dataset: The raw dataset.
         out: The new cohort's folder; where it is the raw dataset itself, its tables stay as they are.
-        options: Told in the derivative's description.
+        options: Recorded in the derivative's description.
 
     Returns:
         Remarks: which columns were not copied, what is missing.
@@ -81,9 +81,9 @@ def _sessions(dataset: RawDataset, out: Path, patient: str) -> list[str]:
     """The tables with the days of a patient's scans."""
     name = f"{patient}/{patient}_sessions.tsv"
     remarks = _copied(dataset.folder / name, out / name) if (dataset.folder / name).is_file() else []
-    for one in (one for one in dataset.sessions if one.patient == patient and one.acquired is not None):
-        stem = f"{patient}_{one.session}" if one.session else patient
-        table = Path(patient, one.session, f"{stem}_scans.tsv")
+    for session in (session for session in dataset.sessions if session.patient == patient and session.acquired is not None):
+        stem = f"{patient}_{session.session}" if session.session else patient
+        table = Path(patient, session.session, f"{stem}_scans.tsv")
         if (dataset.folder / table).is_file():
-            write_text(out / table, f"filename\tacq_time\nanat/{one.t1w.name}\t{one.acquired}\n")
+            write_text(out / table, f"filename\tacq_time\nanat/{session.t1w.name}\t{session.acquired}\n")
     return remarks

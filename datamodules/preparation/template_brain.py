@@ -73,14 +73,14 @@ def _starts(head: Image, template: Image, brain: NDArray[np.bool_]) -> list[NDAr
     upper = points[points[:, 2] > crown - HEIGHT_MM]
     low, high = np.percentile(upper[:, :2], [1, 99], axis=0)
     goal = np.array([*(low + high) / 2, crown - TOP_OF_BRAIN_MM - (top - middle[2])])
-    found = []
+    starts = []
     for scale, pitch, back, up in product(SCALES, PITCHES, SHIFTS_MM, SHIFTS_MM):
         matrix = np.eye(4)
         cosine, sine = np.cos(pitch), np.sin(pitch)
         matrix[:3, :3] = scale * np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
         matrix[:3, 3] = goal + np.array([0, back, up]) - matrix[:3, :3] @ middle
-        found.append(matrix)
-    return found
+        starts.append(matrix)
+    return starts
 
 
 def _otsu(values: NDArray[np.float32]) -> float:

@@ -91,11 +91,11 @@ def _tissues(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[n
     white = Region("white", WHITE_MATTER, "", "").select(labels)
     deep = np.asarray(binary_erosion(white, iterations=max(int(3 / min(grid.spacing)), 1)))
     fluid = Region("fluid", VENTRICLES, "", "").select(labels)
-    tissue, fluid_at = (_enough(one) for one in (deep | Region("gray", CORTEX, "", "").select(labels), fluid))
+    tissue, fluid_at = (_enough(mask) for mask in (deep | Region("gray", CORTEX, "", "").select(labels), fluid))
     return tissue, deep.reshape(-1)[tissue], fluid_at
 
 
 def _enough(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Flat indices of a mask's voxels, of every n-th where they are many."""
-    places = np.flatnonzero(mask)
-    return places[:: max(places.size // ENOUGH_VOXELS, 1)]
+    voxels = np.flatnonzero(mask)
+    return voxels[:: max(voxels.size // ENOUGH_VOXELS, 1)]

@@ -5,7 +5,7 @@ programs differ in which they believe, and one of them shows the brain mirrored.
 guess. A header that is wrong in itself, without a contradiction, cannot be found out from the file.
 
 References:
-    NIfTI-1 header, nifti1.h, METHOD 1 to 3 (how voxel positions are told).
+    NIfTI-1 header, nifti1.h, METHOD 1 to 3 (how voxel positions are given).
 """
 
 from __future__ import annotations

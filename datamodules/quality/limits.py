@@ -33,19 +33,19 @@ class Limit:
     Attributes:
         name: As in ``datamodules.quality.measure``; ``*`` at the end stands for every region.
         title: Column heading.
-        told: What is wrong with a scan beyond the limit, as it is printed; ``{}`` stands for the region.
+        message: What is wrong with a scan beyond the limit, as it is printed; ``{}`` stands for the region.
         low: Least value, below which a scan is held back.
         high: Largest value, above which a scan is held back.
         tails: In which direction a scan can lie too far from the cohort: "low", "high", "both" or "" for neither.
         log: What is added before the cohort is compared on a logarithmic scale, as volumes and noise need; None: no such scale.
-            Volumes get 5 ml, so that small ventricles on coarse voxels are no outlier.
+            Volumes get 5 ml, so that small ventricles on coarse voxels are not outliers.
         spread: Least robust standard deviation, so that a very even cohort does not condemn its last scan.
         reason: Why these values.
     """
 
     name: str
     title: str
-    told: str
+    message: str
     low: float = -np.inf
     high: float = np.inf
     tails: str = ""
@@ -78,7 +78,7 @@ LIMITS = (
     Limit("noise_flair", "noise FLAIR", "FLAIR is noisier than the others", tails="high", log=0.0,
           reason="depends on scanner and interpolation, so only the cohort can tell"),
     Limit("left_right_known", "left-right", "the raw header does not tell left from right", low=1.0,
-          reason="a mirrored brain cannot be told from a whole one"),
+          reason="a mirrored brain cannot be distinguished from a normal one"),
     Limit("left_right_contradiction", "L-R contradiction", "the raw header contradicts itself on left and right", high=0.0,
           reason="programs differ in which of the two they believe"),
 )  # fmt: skip
@@ -92,7 +92,7 @@ class Finding:
     value: float
     z: float
     verdict: Verdict
-    told: str
+    message: str
     detail: str
 
 
@@ -107,13 +107,13 @@ class Judged:
     @property
     def worst(self) -> float:
         """For sorting: 1000 for a fixed limit, else the largest robust z."""
-        fixed = any(np.isnan(one.z) for one in self.findings)
+        fixed = any(np.isnan(finding.z) for finding in self.findings)
         return 1000.0 if fixed else max((abs(value) for value in self.z.values() if np.isfinite(value)), default=0.0)
 
     @property
     def reason(self) -> str:
         """The worst finding in words, without its value."""
-        return self.findings[0].told if self.findings else ""
+        return self.findings[0].message if self.findings else ""
 
     @property
     def detail(self) -> str:
@@ -134,10 +134,10 @@ def judge_scans(scans: Sequence[Mapping[str, float]]) -> list[Judged]:
     """Compare every scan with the fixed limits, and with the others.
 
     Args:
-        scans: Numbers by name, one mapping a scan; nan or a missing name means not known.
+        scans: Numbers by name, one mapping per scan; nan or a missing name means not known.
 
     Returns:
-        One verdict a scan, in order.
+        One verdict per scan, in order.
     """
     names = list(dict.fromkeys(name for numbers in scans for name in numbers))
     table = {name: np.array([float(numbers.get(name, np.nan)) for numbers in scans]) for name in names}
@@ -148,10 +148,10 @@ def judge_scans(scans: Sequence[Mapping[str, float]]) -> list[Judged]:
     }
     judged = []
     for row in range(len(scans)):
-        found = [one for name, values in table.items() if (one := _finding(name, float(values[row]), scores, row))]
-        found.sort(key=lambda one: (one.verdict != "held", -1000.0 if np.isnan(one.z) else -abs(one.z)))
-        verdict: Verdict = found[0].verdict if found else "ok"
-        judged.append(Judged(verdict, tuple(found), {name: float(values[row]) for name, values in scores.items()}))
+        findings = [finding for name, values in table.items() if (finding := _finding(name, float(values[row]), scores, row))]
+        findings.sort(key=lambda finding: (finding.verdict != "held", -1000.0 if np.isnan(finding.z) else -abs(finding.z)))
+        verdict: Verdict = findings[0].verdict if findings else "ok"
+        judged.append(Judged(verdict, tuple(findings), {name: float(values[row]) for name, values in scores.items()}))
     return judged
 
 
@@ -178,13 +178,13 @@ def _finding(name: str, value: float, scores: Mapping[str, NDArray[np.float64]],
     if limit is None or np.isnan(value):
         return None
     region = name.removeprefix(limit.name.removesuffix("*")).replace("_", " ") if limit.name.endswith("*") else ""
-    told = limit.told.format(region)
+    message = limit.message.format(region)
     if not limit.low <= value <= limit.high:
         allowed = f"at least {limit.low:g}" if value < limit.low else f"at most {limit.high:g}"
-        return Finding(name, value, float("nan"), "held", told, f"{value:.3g}, {allowed} is allowed")
+        return Finding(name, value, float("nan"), "held", message, f"{value:.3g}, {allowed} is allowed")
     z = float(scores[name][row]) if name in scores else 0.0
     beyond = {"low": -z, "high": z, "both": abs(z)}.get(limit.tails, 0.0)
     if not beyond > LOOK_Z:
         return None
     verdict: Verdict = "held" if beyond > HOLD_Z else "look"
-    return Finding(name, value, z, verdict, told, f"{value:.3g}, robust z {z:+.1f}")
+    return Finding(name, value, z, verdict, message, f"{value:.3g}, robust z {z:+.1f}")

@@ -68,7 +68,7 @@ def measure(
         field: (I, J, K) bool, what both sequences have seen: a volume of ones, moved as the images were.
 
     Returns:
-        Number by name, nan where it cannot be told.
+        Number by name, nan where it cannot be computed.
 
     Raises:
         ValueError: if the arrays differ in shape, or the brain mask is empty.
@@ -78,7 +78,7 @@ def measure(
         raise ValueError(f"images, masks and grid of one scan have shapes {sorted(shapes)}; they must be equal")
     if not brain.any():
         raise UserError("the brain mask is empty")
-    numbers = _place(t1w, flair, brain, grid, field)
+    numbers = _fit_numbers(t1w, flair, brain, grid, field)
     for name, image in (("t1w", t1w), ("flair", flair)):
         numbers[f"contrast_{name}"] = tissue_contrast(image, brain, grid, labels)
         numbers[f"noise_{name}"] = noise(image, brain)
@@ -90,23 +90,23 @@ def measure(
     return numbers
 
 
-def _place(
+def _fit_numbers(
     t1w: NDArray[Any], flair: NDArray[Any], brain: NDArray[np.bool_], grid: Grid, field: NDArray[np.bool_] | None
 ) -> dict[str, float]:
     """Size and overlap of the brain, and how well the images agree with the template and with each other."""
     few = _every(grid)
     template = template_image(grid)[few]
-    own, other, inside = t1w[few], flair[few], brain[few]
+    t1w_values, flair_values, inside = t1w[few], flair[few], brain[few]
     seen = inside | (template_on(grid)[few] > 0)
     if field is not None:
         seen &= field[few]
     return {
         "brain_ml": float(brain.sum()) * grid.voxel_mm3 / 1000,
         "template_dice": template_dice(brain, grid) if field is None else _dice_within(brain, grid, field),
-        "template_nmi": normalised_mutual_information(own[seen], template[seen]),
-        "pair_nmi": normalised_mutual_information(own[inside], other[inside]),
-        "cover_t1w": cover(own[inside]),
-        "cover_flair": cover(other[inside]),
+        "template_nmi": normalised_mutual_information(t1w_values[seen], template[seen]),
+        "pair_nmi": normalised_mutual_information(t1w_values[inside], flair_values[inside]),
+        "cover_t1w": cover(t1w_values[inside]),
+        "cover_flair": cover(flair_values[inside]),
     }
 
 
@@ -141,7 +141,7 @@ def normalised_mutual_information(first: NDArray[Any], second: NDArray[Any]) -> 
     if first.size < LEAST_VOXELS:
         return float("nan")
     levels = [_levels(values) for values in (first, second)]
-    if any(one is None for one in levels):
+    if any(level is None for level in levels):
         return float("nan")
     joint = np.bincount(levels[0] * BINS + levels[1], minlength=BINS * BINS).reshape(BINS, BINS) / first.size  # type: ignore[operator]
     return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / _entropy(joint.ravel())
@@ -240,7 +240,7 @@ def cut_shares(brain: NDArray[np.bool_], grid: Grid, field: NDArray[np.bool_] | 
     """
     labels = template_on(grid)
     seen = labels[_before_flat_faces(brain, grid)] if field is None else labels[field]
-    counts, all_counts = (np.bincount(found.ravel(), minlength=256) for found in (seen, labels))
+    counts, all_counts = (np.bincount(ids.ravel(), minlength=256) for ids in (seen, labels))
     shares = {}
     for region in REGIONS.values():
         chosen = region.select(np.arange(256))
@@ -273,8 +273,8 @@ def template_image(grid: Grid) -> NDArray[np.float32]:
     """
     image: Any = nib.load(_template_path())
     values = np.asarray(image.dataobj, dtype=np.float32)
-    own = np.abs(np.diag(image.affine))[:3]
-    widths = [np.sqrt(max(side / fine, 1.0) ** 2 - 1) / 2.355 for side, fine in zip(grid.spacing, own, strict=True)]
+    template_sides = np.abs(np.diag(image.affine))[:3]
+    widths = [np.sqrt(max(side / fine, 1.0) ** 2 - 1) / 2.355 for side, fine in zip(grid.spacing, template_sides, strict=True)]
     smooth = gaussian_filter(values, widths) if max(widths) > 0 else values
     to_voxel = np.linalg.inv(image.affine) @ grid.matrix
     lines = [to_voxel[axis, axis] * np.arange(grid.shape[axis]) + to_voxel[axis, 3] for axis in range(3)]

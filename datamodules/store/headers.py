@@ -18,7 +18,7 @@ from datamodules.store.sources import Source
 from regions.grid import Grid
 
 VERSION = 1
-"""Raised whenever other headers are accepted, or read otherwise, so that all are read anew."""
+"""Raised whenever other headers are accepted, or read otherwise, so that all are read again."""
 
 
 class KnownGrids:
@@ -58,17 +58,17 @@ class KnownGrids:
 
 
 def _read(record: Path) -> dict[str, Grid]:
-    """What is known; a record that cannot be understood is as good as none, the headers are then read again."""
+    """The recorded grids; empty if the record cannot be understood, the headers are then read again."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         if content["version"] != VERSION:
             return {}
         made: dict[str, Grid] = {}
         grids: dict[str, Grid] = {}
-        for digest, one in content["grids"].items():
-            key = json.dumps(one)
+        for digest, entry in content["grids"].items():
+            key = json.dumps(entry)
             if key not in made:
-                made[key] = Grid(tuple(one["shape"]), tuple(tuple(row) for row in one["affine"]))
+                made[key] = Grid(tuple(entry["shape"]), tuple(tuple(row) for row in entry["affine"]))
             grids[digest] = made[key]
         return grids
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):

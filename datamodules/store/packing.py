@@ -11,8 +11,6 @@ machine share it, since mapped files lie in the system's page cache once. A key 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.files.atomic import locked, write_atomically
+from datamodules.files.atomic import content_sha256, locked, write_atomically
 from datamodules.store.prepare import CHANNELS, ScanError
 from datamodules.store.store import PreparedCohort, write_array
 from regions.grid import Box
@@ -53,7 +51,7 @@ def open_packed(prepared: PreparedCohort, box: Box, kinds: Sequence[str]) -> dic
 
 def _key(prepared: PreparedCohort, box: Box) -> str:
     content = {"volumes": prepared.hash, "start": box.start, "stop": box.stop}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
+    return content_sha256(content)[:40]
 
 
 def _open(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> npt.NDArray[Any]:
@@ -66,8 +64,8 @@ def _open(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> npt.NDAr
                 try:
                     write_atomically(path, lambda file: write_array(file, dtype, shape, boxes))
                 except OSError as error:
-                    told = f"{error.strerror}; mend that, or add --data.memory mapped"
-                    raise OSError(error.errno, told, str(path)) from None
+                    problem = f"{error.strerror}; fix that, or add --data.memory mapped"
+                    raise OSError(error.errno, problem, str(path)) from None
     try:
         packed = np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:

@@ -33,7 +33,7 @@ from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
 from regions.labels import DIALECTS, to_scheme
 
 CODE_VERSION = 2
-"""Raised whenever prepared volumes change, so that older ones are made anew."""
+"""Raised whenever prepared volumes change, so that older ones are rebuilt."""
 
 CHANNELS = ("t1w", "flair")
 TINY = np.float16(6e-8)
@@ -43,7 +43,7 @@ BLOCK = (6, 96)
 """Rows, and voxels of each, that are turned at once; of a dozen sizes the one that took least time."""
 LEAST_OVERLAP = 0.5
 CHECKED_CONTRAST = ("contrast", "checked")
-"""A covariate, of a patient or a scan, that says: somebody looked, T1w and FLAIR are what they are called."""
+"""Covariate and value, of a patient or a scan: the contrast was checked by eye, T1w and FLAIR are not swapped."""
 LARGEST_ML = 2500
 """The template's brain has 1857 ml; a head that still has its skull and skin is twice as large."""
 
@@ -77,37 +77,37 @@ def study_grid(paths: Sequence[Path], margin_mm: float = 6.0, grid_of: Callable[
     Raises:
         ScanError: if no header can be used; the error is that of the first.
     """
-    found: Counter[Grid] = Counter()
+    counts: Counter[Grid] = Counter()
     errors: list[ScanError] = []
     for path in paths:
         try:
             grid = _around_template(grid_of(path), margin_mm)
-            found[next((one for one in found if _coincide(one, grid)), grid)] += 1
+            counts[next((known for known in counts if _coincide(known, grid)), grid)] += 1
         except SpaceError as error:
             errors.append(ScanError(f"{path}: {error}"))
         except ScanError as error:
             errors.append(error)
-    if not found:
+    if not counts:
         raise errors[0] if errors else ScanError("no scan to take a grid from")
-    return found.most_common(1)[0][0]
+    return counts.most_common(1)[0][0]
 
 
-def _coincide(one: Grid, other: Grid) -> bool:
-    return one.shape == other.shape and space_gap_mm(one.shape, one.affine, other.affine) <= TOLERANCE_MM
+def _coincide(first: Grid, second: Grid) -> bool:
+    return first.shape == second.shape and space_gap_mm(first.shape, first.affine, second.affine) <= TOLERANCE_MM
 
 
-def _around_template(own: Grid, margin_mm: float) -> Grid:
+def _around_template(grid: Grid, margin_mm: float) -> Grid:
     """The voxels of a scan's lattice that reach around the template's brain; the same for all scans on one lattice."""
     _, template = load_template()
     shape, origin = [], []
     for axis in range(3):
-        spacing = own.spacing[axis]
+        spacing = grid.spacing[axis]
         low = template.origin[axis] - margin_mm + TOLERANCE_MM
         high = template.origin[axis] + (template.shape[axis] - 1) * template.spacing[axis] + margin_mm - TOLERANCE_MM
-        first = int(np.floor((low - own.origin[axis]) / spacing))
-        shape.append(int(np.ceil((high - own.origin[axis]) / spacing)) - first + 1)
-        origin.append(own.origin[axis] + first * spacing)
-    affine = np.diag([*own.spacing, 1.0])
+        first = int(np.floor((low - grid.origin[axis]) / spacing))
+        shape.append(int(np.ceil((high - grid.origin[axis]) / spacing)) - first + 1)
+        origin.append(grid.origin[axis] + first * spacing)
+    affine = np.diag([*grid.spacing, 1.0])
     affine[:3, 3] = origin
     return Grid.of((shape[0], shape[1], shape[2]), affine)
 
@@ -125,9 +125,9 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     t1w, flair = read_stored(scan.t1w), read_stored(scan.flair)
     check_same_space(t1w, flair)
     mask = _brain(scan, t1w)
-    own_labels = _labels(scan, t1w) if scan.labels is not None else None
-    place = placement(t1w, grid, scan)
-    inside = np.flatnonzero(place.kept(mask).ravel("F"))
+    labels = _labels(scan, t1w) if scan.labels is not None else None
+    onto_grid = placement(t1w, grid, scan)
+    inside = np.flatnonzero(onto_grid.kept(mask).ravel("F"))
     brain_ml = inside.size * grid.voxel_mm3 / 1000
     if not inside.size:
         _refuse_misplaced(scan, 0.0, brain_ml)
@@ -135,14 +135,14 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     for channel, volume in zip(image, (t1w, flair), strict=True):
         values = volume.array.ravel("F").take(inside)
         if values.min() == values.max():
-            raise ScanError(f"{volume.path} has one value only inside the brain; export it again or mend the brain mask")
+            raise ScanError(f"{volume.path} has one value only inside the brain; export it again or fix the brain mask")
         scores.ravel("F")[inside] = normalised(values)
-        place(scores, channel)
+        onto_grid(scores, channel)
     brain = image[0].view(np.uint16) != 0  # numpy compares float16 twenty times as slowly
     overlap = template_dice(brain, grid)
     _refuse_misplaced(scan, overlap, brain_ml)
     _refuse_swapped(image, brain, grid, scan)
-    return Prepared(image, place(own_labels) if own_labels is not None else None, brain_ml, overlap)
+    return Prepared(image, onto_grid(labels) if labels is not None else None, brain_ml, overlap)
 
 
 def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
@@ -191,11 +191,11 @@ class Placement:
             array: In any order in memory.
             out: Takes the copy; a new array without it.
         """
-        own = self._seen(array)
+        part = self._seen(array)
         out = np.empty(self.shape, array.dtype) if out is None else out
-        if own.shape != self.shape:
+        if part.shape != self.shape:
             out[...] = 0
-        _copy(out[self.target], own)
+        _copy(out[self.target], part)
         return out
 
     def kept(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -231,23 +231,23 @@ def placement(reference: Volume, grid: Grid, scan: Scan) -> Placement:
         ScanError: if voxel size or voxel position differ, so that an interpolation would be needed.
     """
     try:
-        turns, own = turned_grid(reference.array.shape, reference.affine)
+        turns, scan_grid = turned_grid(reference.array.shape, reference.affine)
     except SpaceError as error:
         raise ScanError(f"{scan.t1w}: {error}") from None
-    if not np.allclose(own.spacing, grid.spacing, rtol=1e-3):
-        sizes = f"voxels of {_mm(own.spacing)}, the study {_mm(grid.spacing)}"
+    if not np.allclose(scan_grid.spacing, grid.spacing, rtol=1e-3):
+        sizes = f"voxels of {_mm(scan_grid.spacing)}, the study {_mm(grid.spacing)}"
         raise ScanError(f"{scan.t1w} has {sizes}; prepare all scans at one size")
-    first = np.rint((np.array(grid.origin) - np.array(own.origin)) / np.array(grid.spacing)).astype(int)
-    if (first >= own.shape).any() or (first + grid.shape <= 0).any():
+    first = np.rint((np.array(grid.origin) - np.array(scan_grid.origin)) / np.array(grid.spacing)).astype(int)
+    if (first >= scan_grid.shape).any() or (first + grid.shape <= 0).any():
         raise ScanError(f"{scan.t1w} lies wholly outside the MNI152 template's brain; register it to MNI152")
-    shifted = own.matrix
-    shifted[:3, 3] += first * own.spacing
+    shifted = scan_grid.matrix
+    shifted[:3, 3] += first * scan_grid.spacing
     beside = space_gap_mm(grid.shape, grid.matrix, shifted)
     if beside > TOLERANCE_MM:
         raise ScanError(
             f"{scan.t1w} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
         )
-    low, high = np.maximum(first, 0), np.minimum(first + grid.shape, own.shape)
+    low, high = np.maximum(first, 0), np.minimum(first + grid.shape, scan_grid.shape)
     source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     target = tuple(slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True))
     return Placement(turns, source, target, grid.shape)
@@ -285,19 +285,19 @@ def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
 def _refuse_misplaced(scan: Scan, overlap: float, brain_ml: float) -> None:
     """Refuse a brain that cannot be one in MNI152 space."""
     if overlap < LEAST_OVERLAP:
-        told = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
-        raise ScanError(f"{scan.t1w}: {told}; register it to MNI152")
+        problem = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
+        raise ScanError(f"{scan.t1w}: {problem}; register it to MNI152")
     if brain_ml > LARGEST_ML:
-        told = f"its brain has {brain_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
-        raise ScanError(f"{scan.t1w}: {told}; give a brain mask or extract the brain")
+        problem = f"its brain has {brain_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
+        raise ScanError(f"{scan.t1w}: {problem}; give a brain mask or extract the brain")
 
 
 def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:
-    """Refuse a pair whose contrasts are clearly those of a swapped one, unless somebody looked."""
+    """Refuse a pair whose contrasts are clearly those of a swapped pair, unless ``CHECKED_CONTRAST`` is set."""
     column, checked = CHECKED_CONTRAST
     if scan.covariates.get(column, "").lower() == checked:
         return
     order = contrast_order(image[0], image[1], brain, grid)
     if order < LOOKS_SWAPPED:
-        told = f"white matter is brighter than cortex in {scan.flair.name} rather than here (by {-order:.1f} SD)"
-        raise ScanError(f"{scan.t1w}: {told}; swap the two, or write {checked!r} into a column {column!r} of the table")
+        problem = f"white matter is brighter than cortex in {scan.flair.name} rather than here (by {-order:.1f} SD)"
+        raise ScanError(f"{scan.t1w}: {problem}; swap the two, or write {checked!r} into a column {column!r} of the table")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from datamodules.cohort.records import Exclusion, Scan
-from datamodules.files.atomic import locked, write_text
+from datamodules.files.atomic import file_sha256, locked, write_text
 from datamodules.files.volumes import ScanError
 
 Stamp = tuple[int, int, int]
@@ -64,11 +63,11 @@ def hash_sources(scans: Sequence[Scan], record: Path, workers: int = 1) -> tuple
         except OSError as error:
             unreadable[str(path)] = _reason(path, error)
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for (path, resolved), found in zip(unknown, pool.map(_hashed, [path for path, _ in unknown]), strict=True):
-            if isinstance(found, Source):
-                sources[str(path)] = fresh[resolved] = found
+        for (path, resolved), result in zip(unknown, pool.map(_hashed, [path for path, _ in unknown]), strict=True):
+            if isinstance(result, Source):
+                sources[str(path)] = fresh[resolved] = result
             else:
-                unreadable[str(path)] = _reason(path, found)
+                unreadable[str(path)] = _reason(path, result)
     if fresh:
         with locked(record.with_name("locks") / "sources"):
             merged = _read_record(record) | fresh
@@ -79,8 +78,7 @@ def hash_sources(scans: Sequence[Scan], record: Path, workers: int = 1) -> tuple
 def _hashed(path: Path) -> Source | OSError:
     try:
         stamp = _stamp(path)
-        with path.open("rb") as file:
-            return Source(stamp, hashlib.file_digest(file, "sha256").hexdigest())
+        return Source(stamp, file_sha256(path))
     except OSError as error:
         return error
 
@@ -110,10 +108,10 @@ def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unrea
 
 
 def _shared(path: Path, scan: Scan, other: Scan) -> str:
-    told = f"{path.name} is byte for byte an image of {other.name}"
+    problem = f"{path.name} is byte for byte an image of {other.name}"
     if other.patient == scan.patient:
-        return f"{told}; each session needs its own"
-    return f"{told}; one patient under two names would leak into the test"
+        return f"{problem}; each session needs its own"
+    return f"{problem}; one patient under two names would leak into the test"
 
 
 def refuse_changed(scan: Scan, sources: Mapping[str, Source]) -> None:
@@ -133,9 +131,9 @@ def _stamp(path: Path) -> Stamp:
 
 
 def _read_record(record: Path) -> dict[str, Source]:
-    """What is known of files; a record that cannot be understood is as good as none, the files are then read again."""
+    """The recorded files; empty if the record cannot be understood, the files are then read again."""
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
-        return {path: Source(tuple(one["stamp"]), str(one["sha256"])) for path, one in content.items()}
+        return {path: Source(tuple(entry["stamp"]), str(entry["sha256"])) for path, entry in content.items()}
     except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import Exclusion, Scan
-from datamodules.files.atomic import locked, naming, new_folder
+from datamodules.files.atomic import content_sha256, locked, naming, new_folder
 from datamodules.store.boxes import crop_to_box
 from datamodules.store.headers import KnownGrids
 from datamodules.store.prepare import CODE_VERSION, ScanError, prepare_scan, study_grid
@@ -48,10 +48,10 @@ class BrokenScansError(ScanError):
 
     def __init__(self, broken: Sequence[Exclusion]) -> None:
         self.broken = tuple(broken)
-        told = "\n".join(f"  {one.name}: {one.detail}" for one in broken[:20])
+        listed = "\n".join(f"  {exclusion.name}: {exclusion.detail}" for exclusion in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
         what = f"{len(broken)} scan{'s' if len(broken) > 1 else ''} cannot be used"
-        super().__init__(f"{what}; mend them, or exclude them with --broken exclude (they are counted):\n{told}{more}")
+        super().__init__(f"{what}; fix them, or exclude them with --broken exclude (they are counted):\n{listed}{more}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ class PreparedCohort:
             array = np.lib.format.open_memmap(path, mode="r")
         except FileNotFoundError:
             if name == "labels" and path.parent.is_dir():
-                told = f"line {row + 2} of the study's cohort.tsv has none"
-                raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {told}") from None
-            raise ScanError(f"{path} is gone; run the command again to prepare it anew") from None
+                problem = f"line {row + 2} of the study's cohort.tsv has none"
+                raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {problem}") from None
+            raise ScanError(f"{path} is gone; run the command again to prepare it") from None
         except ValueError as error:
             raise _damaged(path, str(error)) from None
         if array.shape[-3:] != self.grid.shape:
@@ -134,7 +134,7 @@ def open_store(
         grid = study_grid([scan.t1w for scan in scans], grid_of=known)
         known.save()
     broken = unusable_sources(scans, sources, unreadable)
-    gone = {one.name for one in broken}
+    gone = {exclusion.name for exclusion in broken}
     keys = {scan.name: _key(scan, grid, sources) for scan in scans if scan.name not in gone}
     wanted = {keys[scan.name]: scan for scan in scans if scan.name in keys}
     missing = {key: scan for key, scan in wanted.items() if not _complete(folder / "volumes" / key, scan)}
@@ -168,7 +168,7 @@ def _key(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> str:
         "dialect": "table" if "dialect" in files else scan.dialect,
         "sources": {name: sources[str(path)].sha256 for name, path in files.items()},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
+    return content_sha256(content)[:40]
 
 
 def _complete(volume: Path, scan: Scan) -> bool:

@@ -3,7 +3,7 @@
 ::
 
     <out>/qc/index.html  sub-X[_ses-Y].png      images of patients: for this machine only
-    <out>/qc.tsv                                who is held back, see ``datamodules.cohort.held_scans``
+    <out>/qc.tsv                                who is held back, see ``datamodules.cohort.flagged_scans``
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.cohort.held_scans import read_accepted, write_verdicts
+from datamodules.cohort.flagged_scans import read_accepted, write_verdicts
 from datamodules.files.atomic import write_atomically
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import read_volume

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.cohort.held_scans import ACCEPTED, VERDICTS
+from datamodules.cohort.flagged_scans import ACCEPTED, VERDICTS
 from datamodules.files.atomic import write_text
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
 from experiments.checking.quality import ScanQuality
@@ -86,7 +86,7 @@ def _scan_table(
         reason = accepted.get((scan.patient, scan.session))
         beyond = {one.name: one.verdict for one in verdict.findings}
         told = WORDS[verdict.verdict] + (f", accepted: {reason}" if reason else "")
-        why = "; ".join(f"{one.told} ({one.detail})" for one in verdict.findings)
+        why = "; ".join(f"{one.message} ({one.detail})" for one in verdict.findings)
         rows.append(
             [
                 Html(f'<span style="white-space:nowrap">{escape(scan.name)}</span>'),

@@ -123,18 +123,20 @@ def begun(folder: Path) -> set[str]:
     return {path.parents[2].name for path in runs if ".aside-" not in path.parent.name}
 
 
-def open_cohort(options: StudyOptions, on_scan: OnScan | None = None, with_held: bool = False) -> tuple[Cohort, PreparedCohort]:
+def open_cohort(
+    options: StudyOptions, on_scan: OnScan | None = None, with_flagged: bool = False
+) -> tuple[Cohort, PreparedCohort]:
     """Read a cohort and its volumes, which are made where they are missing; no split is needed.
 
     Args:
         options: What the study would be made of.
         on_scan: Called with (done, to do) after each volume that is made.
-        with_held: Keep the scans that quality control holds back.
+        with_flagged: Keep the scans that quality control holds back.
 
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_held)
+    cohort = read_cohort(options.cohort, options.label, with_flagged)
     try:
         prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
     except BrokenScansError as error:

@@ -1,11 +1,11 @@
-"""Scans that are held back: ``qc.tsv`` says which, ``qc_accept.tsv`` which of them the user has looked at and accepted.
+"""Scans flagged by quality control: ``qc.tsv`` lists them, ``qc_accept.tsv`` those that the user has looked at and accepted.
 
 Both stand in the cohort's folder, beside participants.tsv, or beside the cohort's table::
 
     qc.tsv          patient session verdict reason detail ...     written by ``prepare``, and by ``check --hold``
     qc_accept.tsv   patient session reason                        written by hand
 
-The first is made anew whenever scans are; the second is kept. Cohorts that ``adopt`` joins bring both along.
+The first is rewritten whenever scans are prepared; the second is kept. ``adopt`` joins both files of all its cohorts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from datamodules.cohort.records import Cohort, Exclusion, scan_name
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns
+from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns, tsv_text
 from datamodules.quality.limits import Judged
 
 VERDICTS = "qc.tsv"
@@ -32,7 +32,7 @@ def quality_folder(source: Path) -> Path:
     if not source.is_dir():
         return source.parent
     above = (source, *source.resolve().parents[:2])
-    return next((place for place in above if (place / "participants.tsv").is_file()), source)
+    return next((folder for folder in above if (folder / "participants.tsv").is_file()), source)
 
 
 def write_verdicts(folder: Path, keys: Sequence[Key], judged: Sequence[Judged], numbers: Sequence[Mapping[str, float]]) -> Path:
@@ -44,18 +44,18 @@ def write_verdicts(folder: Path, keys: Sequence[Key], judged: Sequence[Judged], 
         judged: Their verdicts.
         numbers: Their quality numbers, which become columns.
     """
-    names = list(dict.fromkeys(name for one in numbers for name in one))
-    lines = ["\t".join(["patient", "session", "verdict", "reason", "detail", *names])]
-    for (patient, session), verdict, own in zip(keys, judged, numbers, strict=True):
-        cells = [f"{own[name]:.6g}" if own.get(name) == own.get(name) and name in own else "n/a" for name in names]
-        lines.append("\t".join([patient, session, verdict.verdict, verdict.reason, verdict.detail, *cells]))
+    names = list(dict.fromkeys(name for row in numbers for name in row))
+    rows = []
+    for (patient, session), verdict, row in zip(keys, judged, numbers, strict=True):
+        cells = [f"{row[name]:.6g}" if row.get(name) == row.get(name) and name in row else "n/a" for name in names]
+        rows.append([patient, session, verdict.verdict, verdict.reason, verdict.detail, *cells])
     path = folder / VERDICTS
-    write_text(path, "\n".join(lines) + "\n")
+    write_text(path, tsv_text(["patient", "session", "verdict", "reason", "detail", *names], rows))
     return path
 
 
-def read_held(folder: Path) -> dict[Key, tuple[str, str]]:
-    """Reason and detail of every scan that qc.tsv holds back; empty where there is no such file.
+def read_flagged(folder: Path) -> dict[Key, tuple[str, str]]:
+    """Reason and detail of every scan that qc.tsv holds back; empty without such a file.
 
     Raises:
         CohortError: if the file cannot be read.
@@ -69,7 +69,7 @@ def read_held(folder: Path) -> dict[Key, tuple[str, str]]:
 
 
 def read_accepted(folder: Path) -> dict[Key, str]:
-    """The user's reason for every scan that qc_accept.tsv accepts; empty where there is no such file.
+    """The user's reason for every scan that qc_accept.tsv accepts; empty without such a file.
 
     Raises:
         CohortError: if the file cannot be read, or a row gives no reason.
@@ -94,40 +94,39 @@ def join_verdicts(sources: Sequence[Path], folder: Path) -> None:
     Raises:
         CohortError: if a file cannot be read.
     """
-    places = [quality_folder(source) for source in sources]
     for name, columns in ((VERDICTS, ("patient", "session", "verdict", "reason", "detail")), (ACCEPTED, ACCEPTED_COLUMNS)):
-        rows = [row for place in places if (place / name).is_file() for row in read_rows(place / name)]
+        tables = [quality_folder(source) / name for source in sources]
+        rows = [row for table in tables if table.is_file() for row in read_rows(table)]
         if rows:
-            lines = [columns, *([row.get(column, "") for column in columns] for row in rows)]
-            write_text(folder / name, "".join("\t".join(line) + "\n" for line in lines))
+            write_text(folder / name, tsv_text(columns, ([row.get(column, "") for column in columns] for row in rows)))
 
 
-def without_held(cohort: Cohort) -> Cohort:
-    """The cohort without the scans that are held back; what was accepted, and what was accepted in vain, becomes a remark.
+def excluded_by_qc(cohort: Cohort) -> Cohort:
+    """The cohort with flagged scans excluded; accepted scans, and acceptances that have no effect, become remarks.
 
     Raises:
         CohortError: if a file cannot be read, or no scan is left.
     """
     folder = quality_folder(cohort.source)
-    held, accepted = read_held(folder), read_accepted(folder)
-    if not held and not accepted:
+    flagged, accepted = read_flagged(folder), read_accepted(folder)
+    if not flagged and not accepted:
         return cohort
     names = {_bare((scan.patient, scan.session)): scan for scan in cohort.scans}
     taken = {_bare(key) for key in accepted}
     out = [
         Exclusion(scan.patient, scan.session, f"{HELD}{reason}", detail)
-        for key, (reason, detail) in held.items()
+        for key, (reason, detail) in flagged.items()
         if (scan := names.get(_bare(key))) is not None and _bare(key) not in taken
     ]
     left = cohort.without(out) if out else cohort
     if not left.scans:
         raise CohortError(f"{folder / VERDICTS} holds back every usable scan; look at them, then accept them in {ACCEPTED}")
     remarks = []
-    known = {_bare(key) for key in held}
-    if used := sorted(scan_name(*key) for key in held if _bare(key) in taken):
+    known = {_bare(key) for key in flagged}
+    if used := sorted(scan_name(*key) for key in flagged if _bare(key) in taken):
         remarks.append(f"accepted in {ACCEPTED} although beyond a limit: {', '.join(used)}")
-    if vain := sorted(scan_name(*key) for key in accepted if _bare(key) not in known):
-        remarks.append(f"{ACCEPTED} names scans that are not held back: {', '.join(vain)}")
+    if unused := sorted(scan_name(*key) for key in accepted if _bare(key) not in known):
+        remarks.append(f"{ACCEPTED} names scans that are not held back: {', '.join(unused)}")
     return replace(left, remarks=(*left.remarks, *remarks))
 
 
