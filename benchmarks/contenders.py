@@ -2,7 +2,7 @@
 
 All contenders start from the same .nii.gz files and hand out the same batches: T1w and FLAIR, z-scored in the brain mask,
 mirrored with probability 0.5, shifted by up to 2 mm, with Gaussian noise of standard deviation 0.02, zero outside the region.
-They train the same network with the same optimiser in float32; the peers as plain PyTorch layers (``benchmarks.plain``), and
+They train the same network with the same optimiser in float32: the peers as plain PyTorch layers (``ResidualCNN.as_plain``),
 two of them also with regionwise's own step (``-fast-step``), which tells the gain of the data from that of the step.
 
 What differs is how: regionwise reads a box from its store; TorchIO reads whole volumes from disk each epoch and shifts by
@@ -91,8 +91,8 @@ def torchio_from_disk(bench: Bench, name: str, batch: int, workers: int) -> Peer
 
 
 def _collate_subjects(subjects: Sequence[Any]) -> dict[str, Tensor]:
-    image = torch.stack([torch.cat([one["t1w"].data, one["flair"].data]) for one in subjects])
-    return {"image": image.float(), "label": torch.tensor([one["label"] for one in subjects])}
+    image = torch.stack([torch.cat([subject["t1w"].data, subject["flair"].data]) for subject in subjects])
+    return {"image": image.float(), "label": torch.tensor([subject["label"] for subject in subjects])}
 
 
 def _loader(
@@ -103,7 +103,7 @@ def _loader(
 
 
 def _collate_dicts(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    return {"image": torch.stack([one["image"] for one in items]), "label": torch.tensor([one["label"] for one in items])}
+    return {"image": torch.stack([item["image"] for item in items]), "label": torch.tensor([item["label"] for item in items])}
 
 
 def _monai_transforms(bench: Bench, name: str, affine: bool) -> tuple[Any, np.ndarray[Any, Any] | None]:

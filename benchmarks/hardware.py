@@ -6,11 +6,12 @@ import os
 import platform
 import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from experiments.runtime.provenance import installed_version
 
 PACKAGES = ("regionwise", "torch", "pytorch-lightning", "torchmetrics", "numpy", "torchio", "monai", "nibabel")
 
@@ -27,7 +28,7 @@ def seen() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: installed_version(name) for name in PACKAGES},
         "commit": _commit(),
         "load_before": round(os.getloadavg()[0], 2),
     }
@@ -50,13 +51,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> str | None:

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from experiments.cluster.resources import ClusterError, Resources, seconds_of
-from experiments.cluster.scripts import Place, array_script, compare_script, read_runs_table, runs_table
+from experiments.cluster.scripts import Launch, array_script, compare_script, read_runs_table, runs_table
 from experiments.runtime.interruption import forget_scheduler
 from experiments.study.runs import grid
 
 RUNS = grid(["global", "brainstem"], [0], 3)
-PLACE = Place("regionwise-tiny-1", Path("/data/my studies/tiny/cluster/1"), Path("/home/me/it's here"), "/opt/venv/bin/python")
+LAUNCH = Launch(
+    "regionwise-tiny-1", Path("/data/my studies/tiny/cluster/1"), Path("/home/me/it's here"), "/opt/venv/bin/python"
+)
 
 
 def options(script: str) -> list[str]:
@@ -28,7 +30,7 @@ def options(script: str) -> list[str]:
 class TestScript:
     def test_it_asks_for_what_was_typed(self) -> None:
         asked = Resources("gpu", "neuro", "4:00:00", "32G", "8", "a100:1", "5", "300")
-        assert options(array_script(PLACE, RUNS, asked)) == [
+        assert options(array_script(LAUNCH, RUNS, asked)) == [
             "--job-name=regionwise-tiny-1",
             "--array=0-5%5",
             "--partition=gpu",
@@ -46,18 +48,18 @@ class TestScript:
         ]
 
     def test_what_was_not_typed_is_left_to_the_cluster(self) -> None:
-        said = " ".join(options(array_script(PLACE, RUNS, Resources(mem=""))))
+        said = " ".join(options(array_script(LAUNCH, RUNS, Resources(mem=""))))
         assert not any(name in said for name in ("--partition", "--account", "--time", "--mem", "%5"))
         assert "--array=0-5 " in said
 
     def test_without_a_gpu_none_is_asked_for_and_none_is_seen(self) -> None:
-        script = array_script(PLACE, RUNS, Resources(gpus="0"))
+        script = array_script(LAUNCH, RUNS, Resources(gpus="0"))
         assert "--gpus" not in script
         assert 'export CUDA_VISIBLE_DEVICES=""' in script
-        assert "CUDA_VISIBLE_DEVICES=" not in array_script(PLACE, RUNS, Resources())
+        assert "CUDA_VISIBLE_DEVICES=" not in array_script(LAUNCH, RUNS, Resources())
 
     def test_the_training_runs_in_a_step_that_gets_the_signal(self) -> None:
-        script = array_script(PLACE, RUNS, Resources(cpus="2"), ["--folds", "3"])
+        script = array_script(LAUNCH, RUNS, Resources(cpus="2"), ["--folds", "3"])
         step = script[script.index("\nsrun ") :].split("status=")[0].replace("\\\n", "")
         assert step.split() == [
             "srun", "--ntasks=1", "--cpus-per-task=2", "/opt/venv/bin/python", "-m", "experiments", "fold",
@@ -66,26 +68,26 @@ class TestScript:
         ]  # fmt: skip
 
     def test_a_requeue_names_the_array_index_and_never_the_job_id(self) -> None:
-        script = array_script(PLACE, RUNS, Resources())
+        script = array_script(LAUNCH, RUNS, Resources())
         assert 'scontrol requeue "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"' in script
         assert "SLURM_JOB_ID" not in script
 
     def test_a_percent_sign_in_a_folder_is_no_pattern_for_logs(self) -> None:
-        script = array_script(replace(PLACE, folder=Path("/data/50%a")), RUNS, Resources())
+        script = array_script(replace(LAUNCH, folder=Path("/data/50%a")), RUNS, Resources())
         assert "--output=/data/50%%a/logs/task-%a.log" in options(script)
 
     def test_a_path_that_slurm_would_misread_is_refused(self) -> None:
         with pytest.raises(ClusterError, match="holds a quote"):
-            array_script(replace(PLACE, folder=Path('/data/"x"')), RUNS, Resources())
+            array_script(replace(LAUNCH, folder=Path('/data/"x"')), RUNS, Resources())
 
     def test_further_options_are_carried_to_both_jobs(self) -> None:
         asked = Resources(sbatch="--qos=long --constraint 'a100&nvlink' -x n7 --comment='two words'")
         lines = ["--qos=long", "--constraint a100&nvlink", "-x n7", '--comment="two words"']
         assert asked.extra() == lines
-        assert set(lines) <= set(options(array_script(PLACE, RUNS, asked))) & set(options(compare_script(PLACE, asked, [])))
+        assert set(lines) <= set(options(array_script(LAUNCH, RUNS, asked))) & set(options(compare_script(LAUNCH, asked, [])))
 
     def test_the_comparison_s_commands_follow_each_other_and_the_first_failure_ends_it(self) -> None:
-        script = compare_script(PLACE, Resources(gpus="2"), [["compare", "--seeds", "0,1"], ["report"]])
+        script = compare_script(LAUNCH, Resources(gpus="2"), [["compare", "--seeds", "0,1"], ["report"]])
         compared, reported = script.splitlines()[-2:]
         assert compared.endswith("-m experiments compare --seeds 0,1 || exit")
         assert reported.endswith("-m experiments report || exit")
@@ -107,7 +109,7 @@ def script_runner(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f'#!/bin/bash\necho "{name} $*" >>"$CALLS"\n{body}\n')
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    script = array_script(Place("job", folder, tmp_path, "python"), RUNS, Resources(stage="/scratch/$USER/x"))
+    script = array_script(Launch("job", folder, tmp_path, "python"), RUNS, Resources(stage="/scratch/$USER/x"))
 
     def run(status: int, task: int = 0, restarts: int | None = None) -> tuple[int, list[str]]:
         environment = {

@@ -43,7 +43,7 @@ class Resources:
     signal: str = "120"
     """Seconds before the time limit at which a run is asked to stop; one batch and 60 seconds must fit in."""
     stage: str = ""
-    """Folder on the node's own disk to which the prepared volumes are copied, once a node; may hold $USER and the like."""
+    """Folder on the node's own disk to which the prepared volumes are copied, once per node; may hold $USER and the like."""
     sbatch: str = ""
     """Further options of sbatch, as on its command line."""
 
@@ -74,7 +74,7 @@ class Resources:
         return int(self.gpus.rpartition(":")[2]) > 0
 
     def extra(self) -> list[str]:
-        """The further options of sbatch, one a line of its script.
+        """The further options of sbatch, one per line of its script.
 
         Raises:
             ClusterError: if they set what the array itself needs, or cannot be read.

@@ -24,7 +24,7 @@ COLUMNS = ("task", "input", "fold", "seed")
 
 
 @dataclass(frozen=True)
-class Place:
+class Launch:
     """Where a submission lies and how its processes start. All paths are absolute."""
 
     job: str
@@ -59,7 +59,7 @@ def log_pattern(folder: Path, name: str) -> str:
     return quoted(f"{str(folder).replace('%', '%%')}/logs/{name}")
 
 
-def array_script(launch: Place, runs: Sequence[Run], resources: Resources, options: Sequence[str] = ()) -> str:
+def array_script(launch: Launch, runs: Sequence[Run], resources: Resources, options: Sequence[str] = ()) -> str:
     """The sbatch script of an array with one task for each run.
 
     Args:
@@ -121,7 +121,7 @@ exit "$status"
 """
 
 
-def compare_script(launch: Place, resources: Resources, commands: Sequence[Sequence[str]]) -> str:
+def compare_script(launch: Launch, resources: Resources, commands: Sequence[Sequence[str]]) -> str:
     """The sbatch script of the comparison, which starts when the arrays have ended and refuses a grid that is not complete.
 
     Its commands run one after another; the first that fails ends it.

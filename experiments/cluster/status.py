@@ -65,31 +65,31 @@ def runs_of(folder: Path, submissions: Sequence[Submission]) -> list[Run]:
         for p in folder.glob("*/fold-*/seed-*/run.json")
         if "aside" not in str(p)
     }
-    begun |= {run for one in submissions for run in one.runs}
-    order = {name: place for place, name in enumerate(REGIONS)}
+    begun |= {run for submission in submissions for run in submission.runs}
+    order = {name: position for position, name in enumerate(REGIONS)}
     names = sorted({run.input for run in begun} or set(REGIONS), key=lambda name: (order.get(name, len(order)), name))
     facts = folder / "splits.json"
     folds = json.loads(facts.read_text(encoding="utf-8"))["folds"] if facts.is_file() else FOLDS
     return grid(names, sorted({run.seed for run in begun}) or [0], folds)
 
 
-def _see(own: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
-    facts = own.facts()
+def _see(run_folder: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
+    facts = run_folder.facts()
     if prints is None and facts:
         prints = Fingerprint.of(facts["fingerprint"])
-    state: str = own.state(prints) if prints else "missing"
+    state: str = run_folder.state(prints) if prints else "missing"
     if state == "interrupted" and job is not None and job.state == "RUNNING" and facts.get("state") == "running":
         state = "running"  # the lock of another node is not seen on every file system
-    path = own.path / "progress.json"
+    path = run_folder.path / "progress.json"
     progress = json.loads(path.read_text(encoding="utf-8")) if state in ("running", "interrupted") and path.is_file() else {}
     return Seen(state, facts.get("attempts", 0), progress, str(facts.get("error", "")), job)
 
 
 def queue_lines(queue: Queue) -> list[str]:
-    """What the queue holds, an array a line."""
+    """What the queue holds, one array per line."""
     lines = []
     for array in queue.arrays:
         jobs = sorted((job for job in queue.runs.values() if job.id.startswith(f"{array}_")), key=lambda job: not job.running)
         counts = Counter(f"{job.state.lower()} {job.where if job.where.startswith('(') else ''}".strip() for job in jobs)
-        lines.append(f"array {array}: " + ", ".join(f"{count} {told}" for told, count in counts.items()))
+        lines.append(f"array {array}: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
     return [*lines, *(f"job {job.id}: comparison, {job.state.lower()} {job.where}" for job in queue.compares)]

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from datamodules.files.atomic import write_json, write_text
 from experiments.cluster.resources import ClusterError, Resources
-from experiments.cluster.scripts import Place, array_script, compare_script, runs_table
+from experiments.cluster.scripts import Launch, array_script, compare_script, runs_table
 from experiments.cluster.submissions import Queue, ask_queue, one_line, read_submissions, slurm
 from experiments.study.grid import stale_message, states
 from experiments.study.opening import set_aside
@@ -49,22 +49,22 @@ def submit(
     missing = missing_runs(study, fingerprint, runs, queue, restart)
     if not missing:
         queued = sum(run in queue.runs for run in runs)
-        told = f"{queued} are in the queue, look: make status" if queued else "none is missing"
-        console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} {told}")
+        rest = f"{queued} are in the queue, look: make status" if queued else "none is missing"
+        console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} {rest}")
         return 0
-    place = place_of(settings, study)
-    write_scripts(place, settings, missing, runs, resources)
-    array = _hand_over(place, [str(place.folder / "array.sh")])
-    _write_facts(place, array, None, fingerprint)
-    console.print(f"array {array}: {len(missing)} of {len(runs)} runs, one task each; logs in {_short(place.folder / 'logs')}")
-    others = [one for one in queue.arrays if one != array]
+    launch = launch_of(settings, study)
+    write_scripts(launch, settings, missing, runs, resources)
+    array = _hand_over(launch, [str(launch.folder / "array.sh")])
+    _write_facts(launch, array, None, fingerprint)
+    console.print(f"array {array}: {len(missing)} of {len(runs)} runs, one task each; logs in {_short(launch.folder / 'logs')}")
+    others = [other for other in queue.arrays if other != array]
     dependency = "--dependency=afterany:" + ":".join([array, *others])
     try:
-        compare = _hand_over(place, [dependency, str(place.folder / "compare.sh")], remove=False)
+        compare = _hand_over(launch, [dependency, str(launch.folder / "compare.sh")], remove=False)
     except ClusterError as error:
         console.print(f"[yellow]note[/yellow]: the runs are queued, the comparison is not ({error}); later: make compare")
         return 0
-    _write_facts(place, array, compare, fingerprint)
+    _write_facts(launch, array, compare, fingerprint)
     console.print(f"job {compare}: the comparison, when they have ended; look: make status, stop: make cancel")
     return 0
 
@@ -97,16 +97,16 @@ def dry_run(
     if not missing:
         console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} none is missing")
         return 0
-    print(array_script(place_of(settings, study), missing, resources, own_options(settings)), end="")
+    print(array_script(launch_of(settings, study), missing, resources, own_options(settings)), end="")
     print(f"\n# runs.tsv\n{runs_table(missing)}", end="")
     return 0
 
 
-def place_of(settings: Settings, study: Study) -> Place:
+def launch_of(settings: Settings, study: Study) -> Launch:
     """A folder and a job name that no other submission has."""
     stamp = f"{datetime.now():%Y%m%dT%H%M%S.%f}-{os.getpid()}"
     folder = (study.folder / "cluster" / stamp).absolute()
-    return Place(f"regionwise-{settings.study}-{stamp}", folder, Path.cwd(), sys.executable)
+    return Launch(f"regionwise-{settings.study}-{stamp}", folder, Path.cwd(), sys.executable)
 
 
 def own_options(settings: Settings) -> list[str]:
@@ -115,16 +115,18 @@ def own_options(settings: Settings) -> list[str]:
     return [*(["--regions", str(regions)] if regions else []), "--folds", str(folds)]
 
 
-def write_scripts(place: Place, settings: Settings, missing: Sequence[Run], runs: Sequence[Run], resources: Resources) -> None:
+def write_scripts(
+    launch: Launch, settings: Settings, missing: Sequence[Run], runs: Sequence[Run], resources: Resources
+) -> None:
     """Write everything that the jobs read."""
-    write_text(place.folder / "runs.tsv", runs_table(missing))
-    write_text(place.folder / "settings.yaml", settings.yaml())
-    write_text(place.folder / "array.sh", array_script(place, missing, resources, own_options(settings)))
-    write_text(place.folder / "compare.sh", compare_script(place, resources, closing_commands(settings, runs, place)))
-    (place.folder / "logs").mkdir()
+    write_text(launch.folder / "runs.tsv", runs_table(missing))
+    write_text(launch.folder / "settings.yaml", settings.yaml())
+    write_text(launch.folder / "array.sh", array_script(launch, missing, resources, own_options(settings)))
+    write_text(launch.folder / "compare.sh", compare_script(launch, resources, closing_commands(settings, runs, launch)))
+    (launch.folder / "logs").mkdir()
 
 
-def closing_commands(settings: Settings, runs: Sequence[Run], place: Place) -> list[list[str]]:
+def closing_commands(settings: Settings, runs: Sequence[Run], launch: Launch) -> list[list[str]]:
     """What follows the runs: the baselines, the comparison over all seeds of the grid, the report."""
     values = settings.values
     study = ["--study", settings.study, "--studies", str(values.studies)]
@@ -132,24 +134,24 @@ def closing_commands(settings: Settings, runs: Sequence[Run], place: Place) -> l
     seeds = ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
     compare = ["compare", *study, "--folds", str(values.folds), "--inputs", inputs]
     compare += ["--tracking.mode", settings.tracking().mode, "--seeds", seeds]
-    baselines = ["baselines", "--config", str(place.folder / "settings.yaml"), *own_options(settings)]
+    baselines = ["baselines", "--config", str(launch.folder / "settings.yaml"), *own_options(settings)]
     return [baselines, compare, ["report", *study]]
 
 
-def _hand_over(place: Place, words: Sequence[str], remove: bool = True) -> str:
+def _hand_over(launch: Launch, words: Sequence[str], remove: bool = True) -> str:
     """Call sbatch and return the job's id; files of an array that was refused are removed."""
     done = slurm(["sbatch", "--parsable", *words])
     if done.returncode:
         if remove:
-            shutil.rmtree(place.folder)
+            shutil.rmtree(launch.folder)
         raise ClusterError(f"sbatch refused: {one_line(done.stderr)}")
     return done.stdout.strip().split(";")[0]
 
 
-def _write_facts(place: Place, array: str, compare: str | None, fingerprint: Fingerprint) -> None:
+def _write_facts(launch: Launch, array: str, compare: str | None, fingerprint: Fingerprint) -> None:
 
-    facts = {"job": place.job, "array": array, "compare": compare, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    write_json(place.folder / "submission.json", facts | {"fingerprint": fingerprint.hashes()})
+    facts = {"job": launch.job, "array": array, "compare": compare, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    write_json(launch.folder / "submission.json", facts | {"fingerprint": fingerprint.hashes()})
 
 
 def _short(path: Path) -> str:

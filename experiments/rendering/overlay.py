@@ -21,13 +21,13 @@ from regions.catalog import REGIONS, get_region
 from regions.grid import Grid
 
 PANEL = 216
-"""Pixels of a panel's height, about one a millimetre of a head."""
+"""Pixels of a panel's height, about one per millimetre of a head."""
 COLOURS = {name: rgb(ON_DARK[color]) for name, color in INPUT_COLORS.items()}
 """Red, green and blue of the outlines; later ones are drawn over earlier ones."""
 GRAYS = 250
 """Palette entries below this are gray, those from here on the colours."""
 PLANES_MM = ((2, -18.0), (2, 16.0), (0, -4.0), (1, -22.0))
-"""Axis and place: axial through brainstem and temporal lobes, axial through ventricles and nuclei, the middle, coronal."""
+"""Axis and position in mm: axial through brainstem and temporal lobes, axial through ventricles and nuclei, the middle, coronal."""
 
 
 def overlay_png(
@@ -53,7 +53,7 @@ def overlay_png(
     """
     rows: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]] = [("T1w", t1w, None), ("FLAIR", flair, None)]
     if labels is not None:
-        rows.append(("T1w, own labels", t1w, labels))
+        rows.append(("T1w, scan's labels", t1w, labels))
     strips = []
     for name, image, row_labels in rows:
         low, high = _window(image, brain)

@@ -122,7 +122,7 @@ def definitions(pairs: Sequence[tuple[str, Cell]]) -> str:
 
 
 def blank(words: str = "for the authors") -> Html:
-    """A place that only a person can fill."""
+    """A blank that only a person can fill."""
     return Html(f'<span class="blank">{escape(words)}</span>')
 
 

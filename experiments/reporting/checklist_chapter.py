@@ -51,8 +51,7 @@ def _partition(sources: Sources) -> str:
     facts = sources.optional.get("splits") or {}
     return (
         f"By patient, {sources.comparison['folds']} parts, seed {facts.get('seed', 'unknown')}, in splits.tsv; every load "
-        "checks that "
-        "the parts are disjoint and complete."
+        "checks that the parts are disjoint and complete."
     )
 
 

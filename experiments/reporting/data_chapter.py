@@ -60,10 +60,9 @@ def sample_size(sources: Sources) -> str:
     precision = expected_precision(size, comparisons=others)
     points = {name: f"{100 * value:.0f}" for name, value in vars(precision).items()}
     return (
-        f"With {plural(comparison['positives'], 'positive scan')} and {negatives} negative ones, and with sensitivity and "
-        "specificity of "
-        f"0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each side. A paired "
-        f"difference to the whole brain is found with a power of 80 % when it is {points['detectable']} points "
+        f"With {plural(comparison['positives'], 'positive scan')} and {negatives} negative scans, and with sensitivity and "
+        f"specificity of 0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each side. A paired "
+        f"difference to the whole brain is detected with a power of 80 % when it is {points['detectable']} points "
         f"({points['detectable_adjusted']} after Holm's adjustment for {others})."
     )
 
@@ -206,8 +205,7 @@ def _partitions(sources: Sources) -> list[str]:
     return [
         paragraph(
             f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
-            "with "
-            f"several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, threshold, "
+            f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, threshold, "
             "temperature) on part k + 1 and trains on the others."
         ),
         table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),

@@ -54,12 +54,18 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
         ),
         _site_chart(cohort, sources, chart),
         table(
-            ["input", "single models", "internal test", "external minus internal, single models", "sites left out one by one"],
+            [
+                "input",
+                "single models",
+                "internal test",
+                "external minus internal, single models",
+                "sites left out one at a time",
+            ],
             [_drop(result, sources) for result in cohort["inputs"]],
             caption="Balanced accuracy, like for like",
         ),
         note(
-            "Internal test scores come from single models, so the drop is taken from the folds' models one by one (mean "
+            "Internal test scores come from single models, so the drop is taken from the folds' models one at a time (mean "
             "\N{PLUS-MINUS SIGN} SD); the ensemble is another, usually better predictor. Intervals: "
             f"{cohort['interval']}. Last column: lowest and highest ensemble value when one site is left out."
         ),

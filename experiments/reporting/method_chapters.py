@@ -36,10 +36,8 @@ def _participants(sources: Sources) -> str:
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
         f"included, {share}. "
         f"{reference_standard(sources.config.get('label') or {})} Patients were divided into {comparison['folds']} parts, "
-        "stratified by "
-        f"label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 the tuning "
-        "set and "
-        "the rest the training set. All scans of a patient were in one part."
+        f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 the tuning "
+        "set and the rest the training set. All scans of a patient were in one part."
     )
 
 
@@ -100,13 +98,12 @@ def _training(sources: Sources) -> str:
 def _statistics(sources: Sources) -> str:
     comparison = sources.comparison
     return (
-        f"Balanced accuracy, sensitivity and specificity were pooled over the folds at each fold's own threshold; the AUC "
-        "compares "
-        f"scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster bootstrap stratified by fold "
-        "and label "
-        f"({comparison['draws']:,} draws, the same for all inputs). Each region was compared with the whole brain by paired "
-        f"bootstrap intervals and a paired permutation test that exchanges all scans of a patient ({comparison['draws']:,} "
-        "permutations); balanced accuracy was primary, with Holm's adjustment over the regions. Calibration: one temperature "
+        "Balanced accuracy, sensitivity and specificity were pooled over the folds at each fold's own threshold; the AUC "
+        "compares scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster bootstrap stratified by "
+        f"fold and label ({comparison['draws']:,} draws, the same for all inputs). "
+        "Each region was compared with the whole brain by paired bootstrap intervals and a paired permutation test that "
+        f"exchanges all scans of a patient ({comparison['draws']:,} permutations); balanced accuracy was primary, with Holm's "
+        "adjustment over the regions. Calibration: one temperature "
         "per fold from the tuning part, Brier score, log loss, calibration intercept and slope with patient-cluster standard "
         "errors."
     )

@@ -28,8 +28,7 @@ def learning(sources: Sources) -> Chapter:
         "learning",
         f"Training and tuning loss over epochs for each input, one line per run. {described}.",
         "Loss over epochs, one line per run. Gray: training part; colour: tuning part; dot: the epoch that was kept, the one "
-        "with "
-        "the lowest tuning loss. A dot at the right rim means that training was cut short by its limit.",
+        "with the lowest tuning loss. A dot at the right rim means that training was cut short by its limit.",
         lambda canvas: draw_learning(canvas, known, sources.inputs),
     )
     last = sum(int(record.facts["best_epoch"]) == int(record.facts["epochs"]) - 1 for record in known)

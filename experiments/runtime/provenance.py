@@ -26,12 +26,13 @@ PACKAGES = (
 def provenance() -> dict[str, object]:
     """Versions and commit; null where there is none. Holds no path and no name of a machine."""
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
         "git_commit": _commit(),
     }
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """Version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

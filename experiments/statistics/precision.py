@@ -55,7 +55,7 @@ class Precision:
         design_effect: Factor on the variance from repeated scans, 1 + (scans per patient - 1) x correlation.
         half_width: Expected half width of the interval of one input.
         difference_half_width: Expected half width of the interval of a paired difference.
-        detectable: Smallest true difference found with the given power in a single test.
+        detectable: Smallest true difference detected with the given power in a single test.
         detectable_adjusted: The same at the strictest step of Holm's procedure.
     """
 

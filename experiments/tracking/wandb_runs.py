@@ -6,7 +6,7 @@
 W&B is a view of the study, never its source: metrics.json and predictions.tsv are complete without it. This is the only
 file that imports wandb, and it does so when the first run is opened: importing it is free.
 
-The x axis of every curve is `epoch`. Lightning writes two rows an epoch, one from tuning and one from training.
+The x axis of every curve is `epoch`. Lightning writes two rows per epoch, one from tuning and one from training.
 """
 
 import logging
