@@ -36,8 +36,8 @@ def _participants(sources: Sources) -> str:
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
         f"included, {share}. "
         f"{reference_standard(sources.config.get('label') or {})} Patients were divided into {comparison['folds']} parts, "
-        f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 the tuning "
-        "set and the rest the training set. All scans of a patient were in one part."
+        f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 "
+        "the tuning set and the rest the training set. All scans of a patient were in one part."
     )
 
 
