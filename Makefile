@@ -19,7 +19,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
 .PHONY: help install demo test check fold sweep plan baselines compare controls external report submit status cancel sync dashboard leet phantoms prepare adopt bench bench-gpu lint types clean
 
 help: ## list all targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name told; do printf '  make %-9s %s\n' "$$name" "$$told"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-9s %s\n' "$$name" "$$meaning"; done
 
 install: $(STAMP) ## create .venv and install the project; does nothing when that is done
 
@@ -38,7 +38,7 @@ test: $(STAMP) ## lint, types and all tests but the long ones
 	$(VENV)/bin/mypy
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(ARGS)
 
-check: $(STAMP) ## before training: quality of the scans, exclusions, balance, doubles, precision, cost
+check: $(STAMP) ## before training: quality of the scans, exclusions, balance, duplicates, precision, cost
 	@$(RUN) check $(OPTIONS)
 
 fold: $(STAMP) ## one run: make fold FOLD=3 ROI=gray_matter
@@ -47,7 +47,7 @@ fold: $(STAMP) ## one run: make fold FOLD=3 ROI=gray_matter
 sweep: $(STAMP) ## every missing run of the study: make sweep GPUS=0,1 or JOBS=2
 	@$(RUN) sweep $(if $(GPUS),--gpus "$(GPUS)") $(if $(PER_DEVICE),--per_device "$(PER_DEVICE)") $(if $(JOBS),--jobs "$(JOBS)") $(GRID) $(OPTIONS)
 
-plan: $(STAMP) ## the commands of the missing runs, one a line
+plan: $(STAMP) ## the commands of the missing runs, one per line
 	@$(RUN) plan $(GRID) $(OPTIONS)
 
 baselines: $(STAMP) ## age, sex, volumes and mean intensities on the same folds, for the comparison

@@ -1,6 +1,6 @@
 """The command line: ``python -m experiments WORD [options]``, also installed as ``regionwise``.
 
-A user's mistake ends in one plain line and status 2; an unexpected error shows its traceback and ends with status 1.
+A user's mistake ends in one or two plain lines and status 2; an unexpected error shows its traceback and ends with status 1.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from experiments.study.arguments import command_parser
+from lightning_modules.errors import ModelError
+from regions.errors import UserError
+
 WORDS = {
     "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
     "phantoms": "write a synthetic cohort with a known effect",
     "adopt": "a public MS dataset as a cohort, or several cohorts as one",
     "prepare": "raw BIDS scans with skull to a cohort in MNI152 space",
-    "check": "before training: quality of the scans, exclusions, balance, doubles, precision, cost",
+    "check": "before training: quality of the scans, exclusions, balance, duplicates, precision, cost",
     "fold": "train one run: --roi gray_matter --fold 3",
     "sweep": "train every run of the study that is missing",
     "baselines": "what age, sex, volumes and mean intensities alone can do, on the same folds",
@@ -28,7 +32,7 @@ WORDS = {
     "dashboard": "the study's W&B workspace, as JSON without a key, saved with one",
     "leet": "the study in W&B's terminal dashboard",
     "submit": "train every missing run on a Slurm cluster, as one array",
-    "status": "the study's state, from its files, with the queue's beside it",
+    "status": "the study's state, from its files, with the Slurm state beside it",
     "cancel": "take the study's array out of the queue",
     "plan": "list the commands of the missing runs, for any scheduler",
 }
@@ -51,31 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = module.main(words[1:])
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on where it stopped", 130)
-    except (ValueError, OSError) as error:
-        if is_users(error):
-            return complain(str(error) if isinstance(error, ValueError) else describe(error))
-        raise
-    except RuntimeError as error:
-        if type(error).__name__ in ("FoldError", "DivergedError"):
-            return complain(str(error), 2 if type(error).__name__ == "FoldError" else 1)
-        raise
+    except (UserError, ModelError) as error:
+        return complain(str(error), error.status)
+    except OSError as error:
+        return complain(describe(error))
     return status
-
-
-def is_users(error: Exception) -> bool:
-    """Whether an error is one that its user can mend: the project's own kinds, and files that cannot be read or written."""
-    own = type(error).__module__.split(".")[0] in ("regions", "datamodules", "lightning_modules", "experiments")
-    from_own_check = error.__traceback__ is not None and _raised_in(error).startswith(
-        ("regions", "datamodules", "lightning_modules")
-    )
-    return own or isinstance(error, OSError) or from_own_check
-
-
-def _raised_in(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return str(trace.tb_frame.f_globals.get("__name__", "")) if trace else ""
 
 
 def describe(error: OSError) -> str:
@@ -93,18 +77,19 @@ def complain(message: str, status: int = 2) -> int:
 def usage() -> str:
     """The list of commands."""
     width = max(map(len, WORDS))
-    lines = [f"  {word:<{width}}  {told}" for word, told in WORDS.items()]
+    lines = [f"  {word:<{width}}  {meaning}" for word, meaning in WORDS.items()]
     return "\n".join(["usage: regionwise WORD [options]", "", *lines, "", "regionwise fold --help lists every setting."])
 
 
 def help_of(word: str) -> int:
-    """Help of one command: what it does, and for trainings every setting."""
+    """Help of one command: what it does, its options, and every setting where it takes them."""
     module = importlib.import_module(f"experiments.commands.{word}")
     print((module.__doc__ or "").strip(), "\n")
-    print((module.main.__doc__ or "").strip(), "\n")
-    if word in ("fold", "sweep", "submit", "work", "demo", "controls", "baselines"):
+    command_parser(module.Options, described=True).print_help()
+    if module.Options.takes_settings:
         from experiments.study.settings import build_parser
 
+        print(f"\n{word} takes every setting of a training too:\n")
         build_parser(described=True).print_help()
     return 0
 

@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from experiments.analysis.baseline_features import FEATURES, MEANS, measured_features
 from experiments.analysis.baseline_files import BASELINES, baseline_folder, read_features
 from experiments.analysis.baseline_models import PENALTIES, Design, fit_baseline
+from experiments.analysis.baselines import design_of, make_baselines
 from experiments.analysis.pooling import pool
-from experiments.commands.baselines import design_of, make_baselines
 from experiments.statistics.scores import point_values
 from experiments.study.run_folder import RunFolder, read_predictions
 from experiments.study.scan_table import read_scans

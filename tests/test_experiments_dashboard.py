@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tracking_server import OFFLINE, offline_run
 
-from experiments.commands.dashboard import build_workspace, dashboard, workspace_values
-from experiments.commands.leet import leet_command
 from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.leet import leet_command
 from experiments.tracking.wandb_runs import RunIdentity
+from experiments.tracking.workspace import build_workspace, dashboard, workspace_values
 
 pytest_plugins = ["tracking_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")

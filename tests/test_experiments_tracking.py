@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.commands.sync import read_records, read_run
 from experiments.tracking import wandb_runs as tracking
 from experiments.tracking.privacy import PrivacyError
+from experiments.tracking.sync import read_records, read_run
 from experiments.tracking.values import as_html, roc_points
 from experiments.tracking.wandb_runs import RunIdentity, TrackingError, TrackingOptions
 
@@ -51,7 +51,7 @@ def test_opening_a_run_does_not_import_the_job_launcher(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from experiments.tracking import RunIdentity, TrackingOptions, close_run, open_run
+from experiments.tracking.wandb_runs import RunIdentity, TrackingOptions, close_run, open_run
 run = open_run(TrackingOptions(mode="offline"), RunIdentity("s", "global", 0, 0), Path({str(tmp_path)!r}), {{}})
 close_run(run, completed=True)
 assert "wandb.sdk.launch" not in sys.modules

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from datamodules.batches.loading import RUNS_PER_GPU
-from experiments.commands.sweep import SweepError, visible_gpus, worker_devices
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.study.runs import Run
 from experiments.training import worker
+from experiments.training.sweep import SweepError, visible_gpus, worker_devices
 
 
 def test_each_gpu_gets_as_many_workers_as_asked_for_one_round_after_the_other() -> None:

@@ -7,6 +7,7 @@ make adopt FROM=cohorts/a,cohorts/b OUT=cohorts/both
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.cohort.records import Candidate, LabelRule
@@ -15,55 +16,67 @@ from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.dataset import PublicDataset
 from datamodules.intake.public import find_dataset, public_datasets
 from datamodules.preparation.derivative import usual_out
-from experiments.study.arguments import PlainParser
+from experiments.study.arguments import CommandOptions, named, read
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``adopt``: --dataset (msleseg, muslim, ljubljana; none to join cohorts), --from, --out."""
-    parser = PlainParser(prog="regionwise adopt", add_help=False, allow_abbrev=False)
-    parser.add_argument("--dataset", default="")
-    parser.add_argument("--from", dest="source", default="")
-    parser.add_argument("--out", default="")
-    known = parser.parse_args(arguments)
-    if not known.source or not known.out:
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """What becomes a cohort, and where."""
+
+    dataset: str = ""
+    """Public dataset: msleseg, muslim or ljubljana; empty: cohorts are joined."""
+    source: str = named("from", "")
+    """The dataset's unpacked folder, or cohorts separated by commas."""
+    out: str = ""
+    """Folder of the new cohort."""
+
+
+def run(options: Options) -> int:
+    """Write the cohort, and say what is in it and what comes next."""
+    if not options.source or not options.out:
         datasets = ", ".join(public_datasets())
         raise CohortError(
             f"adopt needs --from (the unpacked folder) and --out (the new cohort); --dataset is one of {datasets}"
         )
-    out = Path(known.out)
-    if known.dataset:
-        dataset = find_dataset(known.dataset)
-        print("\n".join(describe(dataset, adopt(dataset, Path(known.source), out), out)))
+    out = Path(options.out)
+    if options.dataset:
+        dataset = find_dataset(options.dataset)
+        print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out), out)))
         return 0
-    sources = [Path(name) for name in known.source.split(",") if name]
-    found = combine(sources, out, LabelRule(undated="keep"))
-    print("\n".join([f"{counted(found)} of {len(sources)} cohorts in {out}", f"next: make check COHORT={out}"]))
+    sources = [Path(name) for name in options.source.split(",") if name]
+    candidates = combine(sources, out, LabelRule(undated="keep"))
+    print("\n".join([f"{counted(candidates)} of {len(sources)} cohorts in {out}", f"next: make check COHORT={out}"]))
     return 0
 
 
-def counted(found: Sequence[Candidate]) -> str:
+def counted(candidates: Sequence[Candidate]) -> str:
     """How many scans and patients there are, and what they lack."""
-    scans = [one for one in found if one.t1w or one.flair]
-    whole = [one for one in scans if one.t1w and one.flair]
-    scored = [one for one in whole if one.score and one.score.edss]
-    lost = f"; rows without a scan: {len(found) - len(scans)}" if len(found) > len(scans) else ""
-    patients = len({one.patient for one in scans})
+    scans = [scan for scan in candidates if scan.t1w or scan.flair]
+    whole = [scan for scan in scans if scan.t1w and scan.flair]
+    scored = [scan for scan in whole if scan.score and scan.score.edss]
+    lost = f"; rows without a scan: {len(candidates) - len(scans)}" if len(candidates) > len(scans) else ""
+    patients = len({scan.patient for scan in scans})
     return (
         f"{len(scans)} scans of {patients} patients, {len(whole)} with T1w and FLAIR, {len(scored)} of these with a score{lost}"
     )
 
 
-def describe(dataset: PublicDataset, found: Sequence[Candidate], out: Path) -> list[str]:
-    """What was found, whose it is, and what to do next."""
+def describe(dataset: PublicDataset, candidates: Sequence[Candidate], out: Path) -> list[str]:
+    """What there is, whose it is, and what to do next."""
     keep = '''ARGS="--label.undated keep"'''
     if dataset.prepared:
         steps = [f"next: make check COHORT={out} {keep}"]
     else:
         steps = [f"next: make prepare BIDS={out}", f"then: make check COHORT={usual_out(out)} {keep}"]
     return [
-        f"{dataset.title}: {counted(found)}",
+        f"{dataset.title}: {counted(candidates)}",
         f"licence: {dataset.licence}",
         f"cite: {dataset.citation}",
         dataset.note,
         *steps,
     ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``adopt``."""
+    return run(read(Options, arguments))

@@ -7,151 +7,42 @@ them into the same table and tests each against global on the same patients.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
-from datamodules.files.atomic import write_json
-from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
-from experiments.analysis.baseline_files import BASELINES, baseline_folder
-from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
+from experiments.analysis.baselines import make_baselines
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
-from experiments.study.run_folder import Rows, RunFolder, write_predictions
-from experiments.study.scan_table import ScanTable, read_scans
 from experiments.study.settings import parse_settings
-from experiments.study.study import Study
-
-VERSION = "baselines 1"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``baselines``: every setting that ``fold`` takes."""
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """The baselines have no options beside the settings."""
+
+    takes_settings: ClassVar[bool] = True
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Fit every baseline on every fold and say what each is made of."""
     console = Console(highlight=False, soft_wrap=True)
-    settings = parse_settings(arguments)
+    settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     made = make_baselines(study, settings.values.workers, console)
-    for name, one in made["baselines"].items():
-        lacking = ", ".join(f"{feature} of {count} scans" for feature, count in one["missing"].items())
-        console.print(f"{name}: {one['about']}{f'; missing {lacking}' if lacking else ''}")
+    for name, facts in made["baselines"].items():
+        lacking = ", ".join(f"{feature} of {count} scans" for feature, count in facts["missing"].items())
+        console.print(f"{name}: {facts['about']}{f'; missing {lacking}' if lacking else ''}")
     for note in made["notes"]:
         console.print(f"[yellow]note[/yellow]: {note}")
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")
     return 0
 
 
-def make_baselines(study: Study, workers: int = 1, console: Console | None = None) -> dict[str, Any]:
-    """Measure the features, fit every baseline on every fold, write predictions, run.json and baselines.json.
-
-    Args:
-        study: The opened study.
-        workers: Threads that measure.
-        console: Where a bar is shown.
-
-    Returns:
-        The content of baselines.json.
-    """
-    features = _measure(study, workers, console)
-    scans = read_scans(study.folder)
-    y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
-    made: dict[str, Any] = {}
-    notes: list[str] = []
-    for name, about in BASELINES.items():
-        design = design_of(name, scans, features)
-        if isinstance(design, str):
-            notes.append(f"no baseline {name}: {design}")
-            continue
-        fits = _fit_folds(study, name, design, y)
-        made[name] = {
-            "about": about,
-            "features": list(design.names),
-            "missing": design.missing(),
-            "folds": {str(fold): _facts(fit) for fold, fit in fits.items()},
-        }
-    content = {"study": study.folder.name, "scans": int(y.size), "baselines": made, "notes": notes}
-    write_json(study.folder / "baselines.json", content)
-    return content
-
-
-def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[Any, Any]:
-
-    path = study.folder / "baselines" / "features.tsv"
-    quiet = console is None or not console.is_terminal
-    with Progress(console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("measuring regions", total=None, visible=False)
-
-        def on_scan(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
-        return measured_features(study.cohort.scans, study.prepared, path, workers, on_scan)
-
-
-def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> Design | str:
-    """The features of one baseline, or in words why it cannot be made.
-
-    Args:
-        name: One of ``BASELINES``.
-        scans: The study's scans.
-        features: (scans, features) in the order of ``FEATURES``.
-    """
-    if name == "prevalence":
-        return Design((), np.empty((scans.patient.size, 0)))
-    measured = dict(zip(FEATURES, features.T, strict=True))
-    if name == "region_means":
-        return Design(MEANS, np.stack([measured[one] for one in MEANS], axis=1))
-    sex = scans.text("sex")
-    person = {"age": scans.number("age"), "male": np.where(sex == "", np.nan, (sex == "M").astype(np.float64))}
-    known = {one: values for one, values in person.items() if not np.isnan(values).all()}
-    if name == "age_sex_volumes":
-        sizes = {one: measured[one] for one in VOLUMES if not np.isnan(measured[one]).all()}
-        if set(sizes) <= {"brain_ml"}:
-            return "no scan has a label map"
-        known |= {one: values for one, values in sizes.items() if one != "lesion_ml" or np.nanmax(values) > 0}
-    if not known:
-        return "the cohort has neither age nor sex; add the columns to participants.tsv"
-    return Design(tuple(known), np.stack(list(known.values()), axis=1), ("male",))
-
-
-def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit]:
-    patients = [scan.patient for scan in study.cohort.scans]
-    fits = {}
-    for fold in range(study.splits.folds):
-        parts = study.splits.partitions(fold, patients)
-        fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"])
-        _write_fold(study, baseline_folder(study.folder, name, fold), parts, fits[fold], name, fold)
-    return fits
-
-
-def _write_fold(
-    study: Study, path: Path, parts: Mapping[str, np.ndarray[Any, Any]], fit: BaselineFit, name: str, fold: int
-) -> None:
-    scans = study.cohort.scans
-    rows = [(partition, scans[row], fit.p[row]) for partition in ("tuning", "internal_test") for row in parts[partition]]
-    columns = (
-        [partition for partition, _, _ in rows],
-        [scan.patient for _, scan, _ in rows],
-        [scan.session for _, scan, _ in rows],
-        [scan.site for _, scan, _ in rows],
-        [scan.label for _, scan, _ in rows],
-        [p for _, _, p in rows],
-    )
-    path.mkdir(parents=True, exist_ok=True)
-    write_predictions(path / "predictions.tsv", Rows(*(np.array(column) for column in columns)))
-    prints = {"split": study.splits.hash, "cohort": study.cohort_hash, "data": study.prepared.hash, "config": VERSION}
-    facts = {"state": "complete", "baseline": name, "fold": fold, "fingerprint": prints, **_facts(fit)}
-    RunFolder(path).write_facts(facts)
-
-
-def _facts(fit: BaselineFit) -> dict[str, Any]:
-    return {
-        "threshold": fit.threshold,
-        "C": fit.penalty,
-        "tuning_log_loss": fit.tuning_log_loss,
-        "intercept": fit.intercept,
-        "coefficients": dict(fit.coefficients),
-    }
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``baselines``."""
+    return run(*split(Options, arguments))

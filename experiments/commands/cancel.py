@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from experiments.cluster.resources import ClusterError
 from experiments.cluster.submissions import ask_queue, one_line, read_submissions, slurm
-from experiments.study.arguments import parse, study_parser
+from experiments.study.arguments import StudyChoice, read
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``cancel``: --study, --studies, --cohort.
+@dataclass(frozen=True)
+class Options(StudyChoice):
+    """Which study's jobs are cancelled."""
+
+
+def run(options: Options) -> int:
+    """Cancel the study's jobs.
 
     Raises:
         ClusterError: if Slurm does not answer or refuses.
     """
-    _, folder = parse(study_parser("cancel"), arguments)
+    folder = options.folder
     queue = ask_queue(read_submissions(folder))
     ids = [*queue.arrays, *(job.id for job in queue.compares)]
     if not ids:
@@ -28,3 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     waiting = len(queue.runs) - running
     print(f"cancelled {running} running and {waiting} queued runs of {folder} (jobs {', '.join(ids)}); go on: make submit")
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``cancel``."""
+    return run(read(Options, arguments))

@@ -1,4 +1,4 @@
-"""``check``: what would be trained, before anything is: quality, exclusions, balance, doubles, precision and cost.
+"""``check``: what would be trained, before anything is: quality, exclusions, balance, duplicates, precision and cost.
 
 ``--hold`` writes the verdicts on a cohort's scans beside it (qc.tsv), as ``prepare`` does for the scans that it makes: from
 then on every command leaves out the scans that are beyond a limit and not accepted in qc_accept.tsv.
@@ -6,41 +6,41 @@ then on every command leaves out the scans that are beyond a limit and not accep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.console import Console
-from rich.progress import Progress
 
-from datamodules.cohort.held_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
-from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import TooFewPatientsError
-from datamodules.files.atomic import write_json, write_text
-from datamodules.files.tables import CohortError
-from datamodules.quality.limits import judge_scans
-from datamodules.store.store import PreparedCohort
-from experiments.analysis.table1 import write_table1
-from experiments.checking.acquisition import write_acquisition
-from experiments.checking.check_page import write_check_page
-from experiments.checking.gather import Subject, gather
-from experiments.checking.quality import ScanQuality, quality_of_cohort
-from experiments.checking.quality_page import write_quality_page
-from experiments.checking.view import quality_lines, show
+from experiments.checking.check import check, hold, unsplit
+from experiments.checking.gather import Subject
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
-from experiments.study.settings import Settings, parse_settings
-from experiments.study.study import cohort_table, open_cohort
+from experiments.study.settings import parse_settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``check``: --hold, and every setting that ``fold`` takes.
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """What is done beside the check."""
+
+    takes_settings: ClassVar[bool] = True
+
+    hold: bool = False
+    """Write the verdicts on the scans beside the cohort (qc.tsv); scans beyond a limit are then left out by every command."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Check the cohort.
 
     Returns:
         1 where two patients seem to have one scan, else 0.
     """
     console = Console(highlight=False, soft_wrap=True)
-    settings = parse_settings([word for word in arguments if word != "--hold"])
+    settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
-    if "--hold" in arguments:
+    if options.hold:
         hold(settings, console)
     try:
         study = open_with_progress(settings, console)
@@ -50,58 +50,6 @@ def main(arguments: Sequence[str]) -> int:
     return check(settings, Subject(study.folder, study.cohort, study.prepared, study.splits), console)
 
 
-def check(settings: Settings, study: Subject, console: Console) -> int:
-    """Print what the study would train on, and write it into the study's folder.
-
-    Returns:
-        1 where two patients seem to have one scan, else 0.
-    """
-    console.print(f"cohort {study.cohort.source}, study {study.folder}")
-    quality = with_progress(study.cohort.scans, study.prepared, settings.values.workers, console)
-    place = quality_folder(study.cohort.source)
-    holds = (place / VERDICTS).is_file()
-    judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(place))
-    found = gather(settings, study, quality, judged)
-    show(study, found, quality, judged, console)
-    write_table1(study.folder, found.table1)
-    write_acquisition(study.folder, found.acquisition)
-    write_json(study.folder / "check.json", found.facts())
-    page = write_check_page(study, found, quality_lines(quality, judged))
-    console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
-    console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
-    return int(any(not one.same_patient for one in found.duplicates))
-
-
-def unsplit(settings: Settings, reason: str) -> Subject:
-    """A cohort that cannot be split, with its table and its flow in the study's folder; its volumes are there already."""
-    options = settings.study_options()
-    cohort, prepared = open_cohort(options)
-    write_json(options.folder / "flow.json", cohort.flow())
-    write_text(options.folder / "cohort.tsv", cohort_table(cohort))
-    return Subject(options.folder, cohort, prepared, None, reason)
-
-
-def with_progress(scans: Sequence[Scan], prepared: PreparedCohort, workers: int, console: Console) -> list[ScanQuality]:
-    """Measure and draw the scans that were not yet; show a bar while it lasts."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring scans", total=None, visible=False)
-        report: Callable[[int, int], None] = lambda done, total: bar.update(task, completed=done, total=total, visible=True)  # noqa: E731
-        return quality_of_cohort(scans, prepared, workers, report)
-
-
-def hold(settings: Settings, console: Console) -> None:
-    """Judge all scans of the cohort and write qc.tsv beside it.
-
-    Raises:
-        CohortError: if a study was already made with the cohort as it was.
-    """
-    options = settings.study_options()
-    if (options.folder / "splits.tsv").is_file():
-        told = f"study {options.folder.name} was made with the cohort as it was"
-        raise CohortError(f"{told}; give another STUDY, or remove {options.folder}")
-    cohort, prepared = open_cohort(options, with_held=True)
-    quality = with_progress(cohort.scans, prepared, options.workers, console)
-    judged = judge_scans([one.numbers for one in quality])
-    keys = [(scan.patient, scan.session) for scan in cohort.scans]
-    path = write_verdicts(quality_folder(options.cohort), keys, judged, [one.numbers for one in quality])
-    console.print(f"written: {path}, {sum(one.verdict == 'held' for one in judged)} scans held back")
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``check``."""
+    return run(*split(Options, arguments))

@@ -10,16 +10,17 @@ same table, in a family of their own. ``comparison.json`` names the runs behind 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
 from experiments.analysis.view import show
-from experiments.study.arguments import parse, study_parser
+from experiments.study.arguments import StudyChoice, named, read
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
 from experiments.study.runs import PlanError
 from experiments.tracking.options import TrackingOptions
@@ -29,35 +30,53 @@ FURTHER_DRAWS = 2_000
 """Draws for subgroups and robustness, which are looked at and not tested."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``compare``: --study, --studies, --seeds, --folds, --inputs, --draws, --partial, --tracking.mode."""
-    parser = study_parser("compare")
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--seeds", default="")
-    parser.add_argument("--folds", type=int, default=0)
-    parser.add_argument("--inputs", default="")
-    parser.add_argument("--regions", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--draws", type=int, default=DRAWS)
-    parser.add_argument("--partial", action="store_true")
-    parser.add_argument("--tracking.mode", dest="mode", choices=("offline", "online", "disabled"), default=None)
-    known, folder = parse(parser, arguments)
-    if known.draws < 100:
-        raise PlanError(f"--draws is {known.draws}; an interval needs at least 100, the default is {DRAWS}")
-    names = [name for name in known.inputs.split(",") if name] or inputs_of(folder)
-    folds = known.folds or folds_of(folder)
-    seeds, notes = wanted_seeds(folder, names, folds, known.seeds or ("" if known.seed is None else str(known.seed)))
-    tables, found = compared(folder, names, seeds, folds, known.draws, known.partial, notes)
-    write_comparison(folder, found)
-    write_further(folder, tables, min(known.draws, FURTHER_DRAWS))
-    track(folder, found, TrackingOptions(mode=known.mode) if known.mode else TrackingOptions())
-    show(found, folder, Console(highlight=False, soft_wrap=True))
+@dataclass(frozen=True)
+class Options(StudyChoice):
+    """What is compared, and how closely."""
+
+    seed: int | None = None
+    """The seed to compare; --seeds wins."""
+    seeds: str = ""
+    """Seeds, separated by commas; empty: all that are complete."""
+    folds: int = 0
+    """Folds; 0: those of the study's split."""
+    inputs: str = ""
+    """Inputs, separated by commas; empty: all that the study has."""
+    regions: str = ""
+    """Has no effect here: the study's record names its regions."""
+    draws: int = DRAWS
+    """Draws of the bootstrap and of the permutation test."""
+    partial: bool = False
+    """Compare what is complete, also where runs are missing."""
+    mode: Literal["offline", "online", "disabled"] | None = named("tracking.mode", None)
+    """Where W&B keeps the comparison: offline, online or disabled; without it offline."""
+
+
+def run(options: Options) -> int:
+    """Compare the inputs; write, track and show the comparison."""
+    folder = options.folder
+    if options.draws < 100:
+        raise PlanError(f"--draws is {options.draws}; an interval needs at least 100, the default is {DRAWS}")
+    names = [name for name in options.inputs.split(",") if name] or inputs_of(folder)
+    folds = options.folds or folds_of(folder)
+    seeds_text = options.seeds or ("" if options.seed is None else str(options.seed))
+    seeds, notes = wanted_seeds(folder, names, folds, seeds_text)
+    tables, comparison = compared(folder, names, seeds, folds, options.draws, options.partial, notes)
+    write_comparison(folder, comparison)
+    write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
+    track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
+    show(comparison, folder, Console(highlight=False, soft_wrap=True))
     return 0
 
 
-def track(folder: Path, found: StudyComparison, options: TrackingOptions) -> None:
-    """Write one run an input and the study's summary run in W&B, offline by default."""
+def track(folder: Path, comparison: StudyComparison, options: TrackingOptions) -> None:
+    """Write one run per input and the study's summary run in W&B, offline by default."""
     if options.mode == "disabled":
         return
+    log_inputs(options, comparison.study, folder, rows_of(comparison))
+    log_comparison(options, comparison.study, folder, [*rows_of(comparison), *baseline_rows(comparison)])
 
-    log_inputs(options, found.study, folder, rows_of(found))
-    log_comparison(options, found.study, folder, [*rows_of(found), *baseline_rows(found)])
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``compare``."""
+    return run(read(Options, arguments))

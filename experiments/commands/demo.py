@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from experiments.commands import baselines, compare, report, sweep
-from experiments.study.arguments import only_study, parse, study_parser
-from experiments.study.demo_cohort import ensure_demo_cohort
-from experiments.study.settings import DEMO_COHORT
+from experiments.study.arguments import StudyChoice, split
+
+
+@dataclass(frozen=True)
+class Options(sweep.Options):
+    """Options of the demo: those of ``sweep``."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Play every step in turn; a sweep that is not complete ends it."""
+    status = sweep.run(options, settings_args)
+    if status != 0:
+        return status
+    baselines.run(baselines.Options(), settings_args)
+    study, _ = split(StudyChoice, settings_args)
+    compare.run(compare.Options(study.study, study.studies, study.cohort))
+    report.write(study.folder, Console(highlight=False, soft_wrap=True))
+    return 0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``demo``: takes every setting that ``sweep`` takes."""
-    console = Console(highlight=False, soft_wrap=True)
-    ensure_demo_cohort(DEMO_COHORT, console)
-    status = sweep.main(arguments)
-    if status != 0:
-        return status
-    baselines.main(sweep.split_arguments(arguments)[1])
-    words = only_study(arguments)
-    compare.main(words)
-    report.write(parse(study_parser("report"), words)[1], console)
-    return 0
+    """Command line of ``demo``."""
+    return run(*split(Options, arguments))

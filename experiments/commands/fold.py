@@ -2,52 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from rich.console import Console
 
 from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
 from experiments.runtime.staging import stage
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
 from experiments.study.record import known_regions
-from experiments.study.runs import parse_run
+from experiments.study.runs import FOLDS, PlanError, parse_run
 from experiments.study.settings import parse_settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``fold``: --roi, --fold, --seed, --restart, --quiet, --stage DIR, and every setting.
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """Which run is trained, and how."""
 
-    With --stage the prepared volumes are first copied to a folder on this machine's own disk.
-    """
+    takes_settings: ClassVar[bool] = True
+
+    roi: str | None = None
+    """Input of the run: one of the six, or a region of --regions."""
+    fold: str | None = None
+    """Test part of the run, from 0."""
+    seed: str | None = None
+    """Seed of weights, order and augmentation; without it 0."""
+    regions: Path | None = None
+    """YAML file with your own regions."""
+    folds: str | None = None
+    """Parts of the patients; without it 7."""
+    restart: bool = False
+    """Set results of other settings aside and train anew."""
+    quiet: bool = False
+    """Print no line per epoch."""
+    stage: Path | None = None
+    """Folder on this machine's own disk to which the prepared volumes are copied first."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Train one run; what cannot be trained is named before torch is imported."""
     install_handlers()
     forget_scheduler()
-    light = argparse.ArgumentParser(prog="regionwise fold", add_help=False, allow_abbrev=False)
-    for name in ("roi", "fold", "seed", "regions", "folds", "stage"):
-        light.add_argument(f"--{name}")
-    light.add_argument("--restart", action="store_true")
-    light.add_argument("--quiet", action="store_true")
-    known, rest = light.parse_known_args(arguments)
-    if known.roi is None and "--config" in rest:
-        own = parse_settings(rest).values
-        known.roi, known.fold, known.seed = own.roi, known.fold or str(own.fold), known.seed or str(own.seed)
-    folds = int(known.folds) if known.folds else 7
-    run = parse_run(known.roi, known.fold, known.seed, known_regions(Path(known.regions) if known.regions else None), folds)
-    for name in ("regions", "folds"):
-        rest += [f"--{name}", getattr(known, name)] if getattr(known, name) else []
+    if options.roi is None and "--config" in settings_args:
+        recorded = parse_settings(settings_args).values
+        options = replace(
+            options, roi=recorded.roi, fold=options.fold or str(recorded.fold), seed=options.seed or str(recorded.seed)
+        )
+    if options.folds and not options.folds.isdecimal():
+        raise PlanError(f"--folds {options.folds} is not a whole number; the default is {FOLDS}")
+    folds = int(options.folds or FOLDS)
+    run = parse_run(options.roi, options.fold, options.seed, known_regions(options.regions), folds)
+    settings_args += ["--regions", str(options.regions)] if options.regions else []
+    settings_args += ["--folds", options.folds] if options.folds else []
 
     from experiments.training.run import fold
 
     console = Console(highlight=False, soft_wrap=True)
-    settings = parse_settings(rest)
+    settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
-    if known.stage:
+    if options.stage:
         try:
-            study = replace(study, prepared=stage(study.prepared, Path(known.stage), console))
+            study = replace(study, prepared=stage(study.prepared, options.stage, console))
         except Interrupted:
             return RESUME
-    return fold(settings, study, run, console, known.restart, known.quiet)
+    return fold(settings, study, run, console, options.restart, options.quiet)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``fold``."""
+    return run(*split(Options, arguments))

@@ -1,47 +1,24 @@
 """``leet``: the study in W&B's terminal dashboard; no key, no network."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from __future__ import annotations
 
-from experiments.study.arguments import parse, study_parser
-from experiments.tracking.wandb_runs import TrackingError, offline_run_folders
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.study.arguments import StudyChoice, read
+from experiments.tracking.leet import leet
+
+
+@dataclass(frozen=True)
+class Options(StudyChoice):
+    """Which study is shown."""
+
+
+def run(options: Options) -> int:
+    """Show the study until the user quits."""
+    return leet(options.folder)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Command line of ``leet``: --study."""
-    _, folder = parse(study_parser("leet"), arguments)
-    return leet(folder)
-
-
-def leet_command(study_folder: Path) -> list[str]:
-    """Return the command line of `wandb leet`, W&B's dashboard in the terminal; needs no key and no network.
-
-    Leet lists one folder, while each run keeps its own: `<study>/leet/` gets a link to every offline run.
-
-    Raises:
-        TrackingError: if the study has no offline run.
-    """
-    runs = offline_run_folders(study_folder)
-    if not runs:
-        raise TrackingError(f"no offline run in {study_folder}; runs are made by `make fold` and `make sweep`")
-    links = study_folder / "leet"
-    links.mkdir(exist_ok=True)
-    for old in links.iterdir():
-        if old.is_symlink():
-            old.unlink()
-    for run in runs:
-        (links / run.name).symlink_to(os.path.relpath(run, links))
-    return [sys.executable, "-m", "wandb", "leet", str(links)]
-
-
-def leet(study_folder: Path) -> int:
-    """Show the study in the terminal until the user quits; the command behind `make leet`.
-
-    Returns:
-        The exit status of W&B's terminal dashboard.
-    """
-    environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-    return subprocess.run(leet_command(study_folder), env=environment, check=False).returncode
+    """Command line of ``leet``."""
+    return run(read(Options, arguments))

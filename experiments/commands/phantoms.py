@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from experiments.study.arguments import PlainParser
+from experiments.study.arguments import CommandOptions, read
 from experiments.study.runs import PlanError
 
+DEFAULT = PhantomOptions()
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``phantoms``: --out, --phantom (preset), --patients, --scans, --spacing, --seed, --external."""
-    default = PhantomOptions()
-    parser = PlainParser(prog="regionwise phantoms", add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--phantom", default=default.preset)
-    parser.add_argument("--patients", type=int, default=default.patients)
-    parser.add_argument("--scans", type=int, default=default.scans)
-    parser.add_argument("--spacing", type=float, default=default.spacing_mm)
-    parser.add_argument("--seed", type=int, default=default.seed)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--external", action="store_true")
-    known = parser.parse_args(arguments)
-    if known.out is None:
+
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """What the cohort looks like, and where it is written."""
+
+    out: Path | None = None
+    """Folder of the new cohort."""
+    phantom: str = DEFAULT.preset
+    """Preset of the effect."""
+    patients: int = DEFAULT.patients
+    """Patients."""
+    scans: int = DEFAULT.scans
+    """Scans of all patients together."""
+    spacing: float = DEFAULT.spacing_mm
+    """Side of a voxel in mm, 1 to 8."""
+    seed: int = DEFAULT.seed
+    """Seed of everything that is random."""
+    processes: int = 1
+    """Processes that write scans."""
+    external: bool = DEFAULT.external
+    """Other sites and scanners, for a cohort that no study was trained with."""
+
+
+def run(options: Options) -> int:
+    """Write the cohort and say what it holds."""
+    if options.out is None:
         raise PlanError("--out is missing; give the folder of the new cohort, for example --out cohorts/phantoms")
-    options = PhantomOptions(known.phantom, known.patients, known.scans, known.spacing, known.seed, known.external)
+    phantom = PhantomOptions(options.phantom, options.patients, options.scans, options.spacing, options.seed, options.external)
 
     console = Console(highlight=False, soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("writing phantom scans", total=options.scans)
+        task = bar.add_task("writing phantom scans", total=phantom.scans)
         write_phantom_cohort(
-            known.out, options, lambda done, total: bar.update(task, completed=done, total=total), processes=known.processes
+            options.out, phantom, lambda done, total: bar.update(task, completed=done, total=total), processes=options.processes
         )
-    told = f"{options.patients} patients, {options.scans} scans at {options.spacing_mm:g} mm"
-    console.print(f"{options.preset} phantom cohort: {told} in {known.out}")
+    size = f"{phantom.patients} patients, {phantom.scans} scans at {phantom.spacing_mm:g} mm"
+    console.print(f"{phantom.preset} phantom cohort: {size} in {options.out}")
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``phantoms``."""
+    return run(read(Options, arguments))

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.grid import planned_runs, states
 from experiments.study.opening import fingerprint_of
 from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``plan``: --format tsv or commands, --all, --inputs, --seeds, and every setting of ``fold``.
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """Which runs are listed, and how."""
 
-    Prints one line for each run that is not complete; for a scheduler or a tool that takes a list of commands.
-    """
-    light = argparse.ArgumentParser(prog="regionwise plan", add_help=False, allow_abbrev=False)
-    light.add_argument("--inputs", default="")
-    light.add_argument("--seeds", default="")
-    light.add_argument("--all", action="store_true")
-    light.add_argument("--format", choices=("tsv", "commands"), default="commands")
-    known, rest = light.parse_known_args(arguments)
+    takes_settings: ClassVar[bool] = True
 
-    settings = parse_settings(rest)
+    inputs: str = ""
+    """Inputs, separated by commas; empty: the six and your own regions."""
+    seeds: str = ""
+    """Seeds, separated by commas; empty: that of the settings."""
+    all: bool = False
+    """List complete runs too."""
+    format: Literal["tsv", "commands"] = "commands"
+    """A table with states (tsv), or commands alone."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Print one line for each run that is not complete; for a scheduler or a tool that takes a list of commands."""
+    settings = parse_settings(settings_args)
     study = open_study(settings.study_options())
-    state = states(study, fingerprint_of(settings, study), planned_runs(settings, known.inputs, known.seeds))
-    if known.format == "tsv":
+    state = states(study, fingerprint_of(settings, study), planned_runs(settings, options.inputs, options.seeds))
+    if options.format == "tsv":
         print("input\tfold\tseed\tstate\tcommand")
     for run, value in state.items():
-        if value == "complete" and not known.all:
+        if value == "complete" and not options.all:
             continue
-        words = ["fold", "--roi", run.input, "--fold", str(run.fold), "--seed", str(run.seed), *rest]
+        words = ["fold", "--roi", run.input, "--fold", str(run.fold), "--seed", str(run.seed), *settings_args]
         command = "python -m experiments " + shlex.join(words)
-        print(f"{run.input}\t{run.fold}\t{run.seed}\t{value}\t{command}" if known.format == "tsv" else command)
+        print(f"{run.input}\t{run.fold}\t{run.seed}\t{value}\t{command}" if options.format == "tsv" else command)
     return 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``plan``."""
+    return run(*split(Options, arguments))

@@ -5,53 +5,72 @@ Finished scans are skipped, so that the same command goes on where it stopped; a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import difflib
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from datamodules.files.atomic import write_text
+from datamodules.files.atomic import locked, write_text
 from datamodules.intake.raw import RawDataset, read_raw
-from datamodules.preparation.derivative import PIPELINE, place_of, usual_out
+from datamodules.preparation.derivative import PIPELINE, output_paths, usual_out
 from datamodules.preparation.label_maps import find_labels
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from datamodules.preparation.samseg import check_samseg
 from datamodules.preparation.tables import write_tables
 from experiments.checking.prepared import write_prepared_quality
-from experiments.study.arguments import PlainParser
+from experiments.study.arguments import CommandOptions, named, read
 from experiments.study.runs import PlanError
 
 FAILURES = "prepare_failures.tsv"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``prepare``.
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """Which dataset is prepared, and how."""
 
-    --bids DIR [--out DIR] [--jobs N] [--only sub-01,sub-02/ses-1] [--restart] [--brain deepbet|registration] [--nonlinear]
-    [--labels-from DIR] [--dialect freesurfer|fastsurfer|synthseg|samseg] [--samseg PATH_TO_run_samseg [--lesion]]
+    bids: Path | None = None
+    """Folder of the raw BIDS dataset."""
+    out: Path | None = None
+    """Folder of the new cohort; without it cohorts/<name of the dataset>_prepared."""
+    jobs: int | None = None
+    """Scans prepared at a time; without it as many as cores and memory allow."""
+    only: str = ""
+    """Patients or sessions, separated by commas (sub-01,sub-02/ses-1); empty: all."""
+    restart: bool = False
+    """Prepare finished scans again."""
+    brain: Literal["deepbet", "registration"] = "deepbet"
+    """How the brain is found."""
+    nonlinear: bool = False
+    """Add a nonlinear registration (SyN)."""
+    labels_from: Path | None = named("labels-from", None)
+    """Folder of FreeSurfer-like results with label maps; without it those in the dataset's own derivatives are taken."""
+    dialect: str = ""
+    """What wrote the label maps: freesurfer, fastsurfer, synthseg or samseg."""
+    samseg: Path | None = None
+    """Program run_samseg, to make label maps."""
+    lesion: bool = False
+    """Let SAMSEG segment lesions too."""
 
-    --out is cohorts/<name of the dataset>_prepared when it is not given. --labels-from takes label maps from a folder of
-    FreeSurfer-like results; without it, those in the dataset's own derivatives are taken.
-    """
-    known = _parser().parse_args(arguments)
-    if known.bids is None:
+
+def run(options: Options) -> int:
+    """Prepare the dataset."""
+    if options.bids is None:
         raise PlanError("--bids is missing; give the folder of a raw BIDS dataset, for example make prepare BIDS=/data/ms")
-    if known.jobs is not None and known.jobs < 1:
-        raise PlanError(f"--jobs {known.jobs}: 1 or more scans are prepared at a time")
-    if known.labels_from is not None and not known.dialect:
+    if options.jobs is not None and options.jobs < 1:
+        raise PlanError(f"--jobs {options.jobs}: 1 or more scans are prepared at a time")
+    if options.labels_from is not None and not options.dialect:
         raise PlanError("--labels-from needs --dialect: freesurfer, fastsurfer, synthseg or samseg")
-    if known.lesion and known.samseg is None:
+    if options.lesion and options.samseg is None:
         raise PlanError("--lesion is an option of SAMSEG; give --samseg PATH_TO_run_samseg as well")
 
     missing = [name for name in ("ants", "deepbet", "nilearn") if find_spec(name) is None]
@@ -60,28 +79,12 @@ def main(arguments: Sequence[str]) -> int:
             f"prepare needs {', '.join(missing)}, not installed here; pip install 'regionwise[prepare]' (make install has it)"
         )
     console = Console(highlight=False, soft_wrap=True)
-    if known.samseg is not None:
-        check_samseg(known.samseg)
-    options = PrepareOptions(known.brain, known.nonlinear, known.samseg, known.lesion)
-    dataset = read_raw(known.bids, "" if known.labels_from else known.dialect)
-    dataset = _chosen(_with_labels(dataset, known.labels_from, known.dialect, console), known.only)
-    return prepare(dataset, known.out or usual_out(known.bids), options, known.jobs, known.restart, console)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = PlainParser(prog="regionwise prepare", add_help=False, allow_abbrev=False)
-    parser.add_argument("--bids", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--jobs", type=int, default=None)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--restart", action="store_true")
-    parser.add_argument("--brain", choices=("deepbet", "registration"), default="deepbet")
-    parser.add_argument("--nonlinear", action="store_true")
-    parser.add_argument("--labels-from", type=Path, default=None)
-    parser.add_argument("--dialect", default="")
-    parser.add_argument("--samseg", type=Path, default=None)
-    parser.add_argument("--lesion", action="store_true")
-    return parser
+    if options.samseg is not None:
+        check_samseg(options.samseg)
+    steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion)
+    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect)
+    dataset = _chosen(_with_labels(dataset, options.labels_from, options.dialect, console), options.only)
+    return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
 
 
 def _with_labels(dataset: RawDataset, folder: Path | None, dialect: str, console: Console) -> RawDataset:
@@ -129,12 +132,13 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
     """
     for remark in dataset.remarks:
         console.print(f"[yellow]note[/yellow]: {remark}")
-    with _alone(out / "derivatives" / PIPELINE):
+    derivative = out / "derivatives" / PIPELINE
+    with locked(derivative / ".lock", lambda: _refuse_second(derivative)):
         for remark in write_tables(dataset, out, options):
             console.print(f"[yellow]note[/yellow]: {remark}")
         if restart:
             for one in dataset.sessions:
-                place_of(one, out).qc.unlink(missing_ok=True)
+                output_paths(one, out).qc.unlink(missing_ok=True)
         processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
         console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
         with _progress(len(dataset.sessions), processes, console) as told:
@@ -143,16 +147,9 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
         return _summary(dataset, out, ended, console)
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the cohort's lock, so that two commands never write the same files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PlanError(f"another prepare is writing {folder}; wait for it, or choose another --out") from None
-        yield
+def _refuse_second(folder: Path) -> NoReturn:
+    """Refuse a cohort that another command is writing."""
+    raise PlanError(f"another prepare is writing {folder}; wait for it, or choose another --out")
 
 
 @contextlib.contextmanager
@@ -222,3 +219,8 @@ def _show_quality(out: Path, console: Console) -> None:
 
 def _name(patient: str, session: str) -> str:
     return f"{patient}/{session}" if session else patient
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``prepare``."""
+    return run(read(Options, arguments))

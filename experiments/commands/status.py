@@ -1,108 +1,42 @@
-"""``status``: what state each run of a study is in, from its files, and what Slurm's queue holds of it; needs no accounting."""
+"""``status``: what state each run of a study is in, from its files, and what Slurm's queue holds of it; needs no accounting.
+
+Again and again: ``watch make status STUDY=...``.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.cluster.resources import ClusterError
-from experiments.cluster.submissions import Job, Queue, Submission, ask_queue, read_submissions
-from experiments.study.arguments import parse, study_parser
-from experiments.study.run_folder import Fingerprint, RunFolder
-from experiments.study.runs import FOLDS, Run, grid
+from experiments.cluster.status import Seen, look, look_up, queue_lines
+from experiments.cluster.submissions import read_submissions
+from experiments.study.arguments import StudyChoice, read
+from experiments.study.runs import Run
 from experiments.training.sweep_view import STYLES
-from regions.catalog import REGIONS
-
-NAMES = {"complete": "done", "missing": "-"}
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One run as its files and the queue show it."""
-
-    state: str
-    attempts: int
-    progress: Mapping[str, Any]
-    error: str
-    job: Job | None
-
-    @property
-    def text(self) -> str:
-        """What stands in the table: state or epoch, number of starts if more than one, and the queue's word."""
-        words = [NAMES.get(self.state, self.state)]
-        if self.state in ("running", "interrupted") and self.progress:
-            words = [f"{self.progress['epoch']}/{self.progress['max_epochs']}"]
-        words += [f"x{self.attempts}"] if self.attempts > 1 else []
-        if self.job is not None and self.state != "complete":
-            words += [self.job.where] if self.job.running else ["queued"]
-        elif self.state == "interrupted":
-            words += ["stopped"] if self.progress else []
-        return " ".join(words).removeprefix("- ")
+class Options(StudyChoice):
+    """Which study is shown."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``status``: --study, --studies, --cohort. Again and again: ``watch make status STUDY=...``."""
-    _, folder = parse(study_parser("status"), arguments)
+def run(options: Options) -> int:
+    """Print the state of every run, and of the queue."""
+    folder = options.folder
     console = Console(highlight=False, soft_wrap=True)
     submissions = read_submissions(folder)
     queue, remark = look_up(submissions)
-    seen = look(folder, submissions, queue)
-    show(folder, seen, console)
+    show(folder, look(folder, submissions, queue), console)
     for line in [*queue_lines(queue), *([remark] if remark else [])]:
         console.print(line, markup=False)
     return 0
-
-
-def look_up(submissions: Sequence[Submission]) -> tuple[Queue, str]:
-    """The queue, or an empty one and why it cannot be seen."""
-    if not submissions:
-        return Queue({}, ()), ""
-    try:
-        return ask_queue(submissions), ""
-    except ClusterError as error:
-        return Queue({}, ()), f"the queue cannot be seen, this is what the files say: {error}"
-
-
-def look(folder: Path, submissions: Sequence[Submission], queue: Queue) -> dict[Run, Seen]:
-    """Every run of the study: those that have a folder or were submitted, and the rest of their rows."""
-    prints = Fingerprint.of(submissions[-1].fingerprint) if submissions else None
-    return {run: _see(RunFolder(run.folder(folder)), prints, queue.runs.get(run)) for run in runs_of(folder, submissions)}
-
-
-def runs_of(folder: Path, submissions: Sequence[Submission]) -> list[Run]:
-    """The grid of inputs and seeds that the study holds or that were submitted; the six inputs where there are none."""
-    begun = {
-        Run(p.parts[-4], int(p.parts[-3][5:]), int(p.parts[-2][5:]))
-        for p in folder.glob("*/fold-*/seed-*/run.json")
-        if "aside" not in str(p)
-    }
-    begun |= {run for one in submissions for run in one.runs}
-    order = {name: place for place, name in enumerate(REGIONS)}
-    names = sorted({run.input for run in begun} or set(REGIONS), key=lambda name: (order.get(name, len(order)), name))
-    facts = folder / "splits.json"
-    folds = json.loads(facts.read_text(encoding="utf-8"))["folds"] if facts.is_file() else FOLDS
-    return grid(names, sorted({run.seed for run in begun}) or [0], folds)
-
-
-def _see(own: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
-    facts = own.facts()
-    if prints is None and facts:
-        prints = Fingerprint.of(facts["fingerprint"])
-    state: str = own.state(prints) if prints else "missing"
-    if state == "interrupted" and job is not None and job.state == "RUNNING" and facts.get("state") == "running":
-        state = "running"  # the lock of another node is not seen on every file system
-    path = own.path / "progress.json"
-    progress = json.loads(path.read_text(encoding="utf-8")) if state in ("running", "interrupted") and path.is_file() else {}
-    return Seen(state, facts.get("attempts", 0), progress, str(facts.get("error", "")), job)
 
 
 def show(folder: Path, seen: Mapping[Run, Seen], console: Console) -> None:
@@ -126,11 +60,6 @@ def show(folder: Path, seen: Mapping[Run, Seen], console: Console) -> None:
             console.print(f"[red]failed[/red] {run.name}: {one.error}")
 
 
-def queue_lines(queue: Queue) -> list[str]:
-    """What the queue holds, an array a line."""
-    lines = []
-    for array in queue.arrays:
-        jobs = sorted((job for job in queue.runs.values() if job.id.startswith(f"{array}_")), key=lambda job: not job.running)
-        counts = Counter(f"{job.state.lower()} {job.where if job.where.startswith('(') else ''}".strip() for job in jobs)
-        lines.append(f"array {array}: " + ", ".join(f"{count} {told}" for told, count in counts.items()))
-    return [*lines, *(f"job {job.id}: comparison, {job.state.lower()} {job.where}" for job in queue.compares)]
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``status``."""
+    return run(read(Options, arguments))

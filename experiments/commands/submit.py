@@ -6,198 +6,67 @@ The store and the split are made here, on the login node, so the tasks only read
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
-import time
 from collections.abc import Sequence
-from dataclasses import fields
-from datetime import datetime
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.console import Console
 
-from datamodules.files.atomic import write_json, write_text
 from datamodules.store.store import locked
-from experiments.cluster.resources import ClusterError, Resources
-from experiments.cluster.scripts import Place, array_script, compare_script, runs_table
-from experiments.cluster.submissions import Queue, ask_queue, one_line, read_submissions, require, slurm
+from experiments.cluster.resources import Resources
+from experiments.cluster.submissions import require
+from experiments.cluster.submit import dry_run, submit
 from experiments.runtime.quiet import quiet_libraries
-from experiments.study.arguments import PlainParser
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
-from experiments.study.grid import planned_runs, stale_message, states
-from experiments.study.opening import fingerprint_of, open_with_progress, set_aside
-from experiments.study.run_folder import Fingerprint, RunFolder
-from experiments.study.runs import Run
-from experiments.study.settings import Settings, parse_settings
-from experiments.study.study import Study
-
-RESOURCES = tuple(field.name for field in fields(Resources))
+from experiments.study.grid import planned_runs
+from experiments.study.opening import fingerprint_of, open_with_progress
+from experiments.study.settings import parse_settings
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``submit``: --inputs, --seeds, --dry_run, --restart (stale runs), and every setting of ``fold``.
+@dataclass(frozen=True)
+class Options(CommandOptions, Resources):
+    """Which runs are handed over, and what each asks of the cluster."""
 
-    What a run asks for: --partition, --account, --time, --mem, --cpus, --gpus, --concurrency, --signal, --stage, --sbatch.
-    With --dry_run the script is printed and nothing is submitted; that needs no Slurm.
-    """
-    light = PlainParser(prog="regionwise submit", add_help=False, allow_abbrev=False)
-    for one in fields(Resources):
-        light.add_argument(f"--{one.name}", default=one.default)
-    light.add_argument("--inputs", default="")
-    light.add_argument("--seeds", default="")
-    light.add_argument("--restart", action="store_true")
-    light.add_argument("--dry_run", action="store_true")
-    known, rest = light.parse_known_args(joined(arguments, "--sbatch"))
-    resources = Resources(**{name: getattr(known, name) for name in RESOURCES})
-    if not known.dry_run:
+    takes_settings: ClassVar[bool] = True
+
+    inputs: str = ""
+    """Inputs, separated by commas; empty: the six and your own regions."""
+    seeds: str = ""
+    """Seeds, separated by commas; empty: that of the settings."""
+    restart: bool = False
+    """Set runs of other settings aside and train them anew."""
+    dry_run: bool = False
+    """Print the script and submit nothing; needs no Slurm."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Submit every missing run, or show what would be submitted."""
+    if not options.dry_run:
         require("sbatch")
 
     console = Console(highlight=False, soft_wrap=True)
     quiet_libraries()
-    settings = parse_settings(rest)
-    runs = planned_runs(settings, known.inputs, known.seeds)
+    settings = parse_settings(settings_args)
+    runs = planned_runs(settings, options.inputs, options.seeds)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     fingerprint = fingerprint_of(settings, study)
-    if known.dry_run:
-        return dry_run(settings, study, fingerprint, runs, resources, console)
+    if options.dry_run:
+        return dry_run(settings, study, fingerprint, runs, options, console)
     with locked(study.folder / "cluster" / ".lock"):
-        return submit(settings, study, fingerprint, runs, resources, console, known.restart)
+        return submit(settings, study, fingerprint, runs, options, console, options.restart)
 
 
 def joined(arguments: Sequence[str], name: str) -> list[str]:
     """The words with ``name value`` made one, for a value that itself starts with a dash."""
     words = list(arguments)
     if name in words[:-1]:
-        place = words.index(name)
-        words[place : place + 2] = [f"{name}={words[place + 1]}"]
+        at = words.index(name)
+        words[at : at + 2] = [f"{name}={words[at + 1]}"]
     return words
 
 
-def submit(
-    settings: Settings,
-    study: Study,
-    fingerprint: Fingerprint,
-    runs: Sequence[Run],
-    resources: Resources,
-    console: Console,
-    restart: bool = False,
-) -> int:
-    """Hand over the runs that are neither complete, nor queued, nor in a process's hands; the caller holds the study's lock.
-
-    Returns:
-        0, also when there is nothing to hand over.
-
-    Raises:
-        ClusterError: if Slurm refuses, or runs of other settings are in the way.
-    """
-    queue = ask_queue(read_submissions(study.folder))
-    missing = missing_runs(study, fingerprint, runs, queue, restart)
-    if not missing:
-        queued = sum(run in queue.runs for run in runs)
-        told = f"{queued} are in the queue, look: make status" if queued else "none is missing"
-        console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} {told}")
-        return 0
-    place = place_of(settings, study)
-    write_scripts(place, settings, missing, runs, resources)
-    array = _hand_over(place, [str(place.folder / "array.sh")])
-    _write_facts(place, array, None, fingerprint)
-    console.print(f"array {array}: {len(missing)} of {len(runs)} runs, one task each; logs in {_short(place.folder / 'logs')}")
-    others = [one for one in queue.arrays if one != array]
-    dependency = "--dependency=afterany:" + ":".join([array, *others])
-    try:
-        compare = _hand_over(place, [dependency, str(place.folder / "compare.sh")], remove=False)
-    except ClusterError as error:
-        console.print(f"[yellow]note[/yellow]: the runs are queued, the comparison is not ({error}); later: make compare")
-        return 0
-    _write_facts(place, array, compare, fingerprint)
-    console.print(f"job {compare}: the comparison, when they have ended; look: make status, stop: make cancel")
-    return 0
-
-
-def missing_runs(study: Study, fingerprint: Fingerprint, runs: Sequence[Run], queue: Queue | None, restart: bool) -> list[Run]:
-    """The runs to hand over, in the study's order; stale ones are set aside when that is asked for.
-
-    Raises:
-        ClusterError: if runs of other settings are in the way.
-    """
-    state = states(study, fingerprint, runs)
-    stale = [run for run in runs if state[run] == "stale"]
-    if stale and not restart:
-        raise ClusterError(stale_message(study, fingerprint, stale))
-    for run in stale:
-        folder = RunFolder(run.folder(study.folder))
-        with folder.lock() as ours:
-            if not ours:
-                raise ClusterError(f"{run.name} is being trained with other settings; stop that first: make cancel")
-            set_aside(folder)
-    queued = queue.runs if queue else {}
-    return [run for run in runs if state[run] not in ("complete", "running") and run not in queued]
-
-
-def dry_run(
-    settings: Settings, study: Study, fingerprint: Fingerprint, runs: Sequence[Run], resources: Resources, console: Console
-) -> int:
-    """Print the array's script, and which runs its tasks would be; write and submit nothing."""
-    missing = missing_runs(study, fingerprint, runs, None, False)
-    if not missing:
-        console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} none is missing")
-        return 0
-    print(array_script(place_of(settings, study), missing, resources, own_options(settings)), end="")
-    print(f"\n# runs.tsv\n{runs_table(missing)}", end="")
-    return 0
-
-
-def place_of(settings: Settings, study: Study) -> Place:
-    """A folder and a job name that no other submission has."""
-    stamp = f"{datetime.now():%Y%m%dT%H%M%S.%f}-{os.getpid()}"
-    folder = (study.folder / "cluster" / stamp).absolute()
-    return Place(f"regionwise-{settings.study}-{stamp}", folder, Path.cwd(), sys.executable)
-
-
-def own_options(settings: Settings) -> list[str]:
-    """Settings that ``fold`` must know before it reads settings.yaml, where they are not the usual ones."""
-    regions, folds = settings.values.regions, settings.values.folds
-    return [*(["--regions", str(regions)] if regions else []), "--folds", str(folds)]
-
-
-def write_scripts(place: Place, settings: Settings, missing: Sequence[Run], runs: Sequence[Run], resources: Resources) -> None:
-    """Write everything that the jobs read."""
-    write_text(place.folder / "runs.tsv", runs_table(missing))
-    write_text(place.folder / "settings.yaml", settings.yaml())
-    write_text(place.folder / "array.sh", array_script(place, missing, resources, own_options(settings)))
-    write_text(place.folder / "compare.sh", compare_script(place, resources, closing_commands(settings, runs, place)))
-    (place.folder / "logs").mkdir()
-
-
-def closing_commands(settings: Settings, runs: Sequence[Run], place: Place) -> list[list[str]]:
-    """What follows the runs: the baselines, the comparison over all seeds of the grid, the report."""
-    values = settings.values
-    study = ["--study", settings.study, "--studies", str(values.studies)]
-    inputs = ",".join(dict.fromkeys(run.input for run in runs))
-    seeds = ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
-    compare = ["compare", *study, "--folds", str(values.folds), "--inputs", inputs]
-    compare += ["--tracking.mode", settings.tracking().mode, "--seeds", seeds]
-    baselines = ["baselines", "--config", str(place.folder / "settings.yaml"), *own_options(settings)]
-    return [baselines, compare, ["report", *study]]
-
-
-def _hand_over(place: Place, words: Sequence[str], remove: bool = True) -> str:
-    """Call sbatch and return the job's id; files of an array that was refused are removed."""
-    done = slurm(["sbatch", "--parsable", *words])
-    if done.returncode:
-        if remove:
-            shutil.rmtree(place.folder)
-        raise ClusterError(f"sbatch refused: {one_line(done.stderr)}")
-    return done.stdout.strip().split(";")[0]
-
-
-def _write_facts(place: Place, array: str, compare: str | None, fingerprint: Fingerprint) -> None:
-
-    facts = {"job": place.job, "array": array, "compare": compare, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-    write_json(place.folder / "submission.json", facts | {"fingerprint": fingerprint.hashes()})
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``submit``."""
+    return run(*split(Options, joined(arguments, "--sbatch")))

@@ -6,39 +6,57 @@ machines that share the folder, do each run once. A worker stops when the proces
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from experiments.runtime.interruption import forget_scheduler, install_handlers
+from experiments.study.arguments import CommandOptions, split
 from experiments.study.grid import planned_runs
 from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
-from experiments.training.worker import work
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Command line of ``work``: --inputs, --seeds, --isolate, --follow (stop with the parent process), and every setting."""
+@dataclass(frozen=True)
+class Options(CommandOptions):
+    """Which runs a worker takes."""
+
+    takes_settings: ClassVar[bool] = True
+
+    inputs: str = ""
+    """Inputs, separated by commas; empty: all."""
+    seeds: str = ""
+    """Seeds, separated by commas; empty: that of the settings."""
+    follow: int = 0
+    """Number of the process with which this one stops; 0: none."""
+    isolate: bool = False
+    """Train each run in a process of its own."""
+
+
+def run(options: Options, settings_args: list[str]) -> int:
+    """Take missing runs one after another until none is left."""
     install_handlers()
     forget_scheduler()
-    light = argparse.ArgumentParser(prog="regionwise work", add_help=False, allow_abbrev=False)
-    light.add_argument("--inputs", default="")
-    light.add_argument("--seeds", default="")
-    light.add_argument("--follow", type=int, default=0)
-    light.add_argument("--isolate", action="store_true")
-    known, rest = light.parse_known_args(arguments)
-    if known.follow:
-        threading.Thread(target=_follow, args=(known.follow,), daemon=True).start()
+    if options.follow:
+        threading.Thread(target=_follow, args=(options.follow,), daemon=True).start()
 
-    settings = parse_settings(rest)
-    runs = planned_runs(settings, known.inputs, known.seeds)
-    return work(settings, open_study(settings.study_options()), runs, rest if known.isolate else None)
+    from experiments.training.worker import work
+
+    settings = parse_settings(settings_args)
+    runs = planned_runs(settings, options.inputs, options.seeds)
+    return work(settings, open_study(settings.study_options()), runs, settings_args if options.isolate else None)
 
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Command line of ``work``."""
+    return run(*split(Options, arguments))

@@ -1,13 +1,94 @@
-"""Command-line arguments of the words that read a finished or running study: which study, and nothing heavy imported."""
+"""The command line of a word, from one frozen dataclass: its fields are the options, the text under a field is its help.
+
+jsonargparse, which reads the settings, does not fit here: a word must take its own options out of a line that holds settings
+too (jsonargparse has no ``parse_known_args``), and its flags have no value (there ``--restart true``).
+"""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+import types
 from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse_from_object
 
 from experiments.study.runs import PlanError, study_name
+from experiments.tracking.options import TrackingOptions
+
+Chosen = TypeVar("Chosen", bound="CommandOptions")
+
+
+@dataclass(frozen=True)
+class CommandOptions:
+    """Options of a word; a class with no options of its own takes settings alone, or nothing."""
+
+    takes_settings: ClassVar[bool] = False
+    """Whether every setting of ``fold`` may stand on the command line too."""
+
+
+@dataclass(frozen=True)
+class StudyChoice(CommandOptions):
+    """The study that a word reads."""
+
+    study: str = ""
+    """Name of the study; empty: that of the cohort."""
+    studies: Path = Path("studies")
+    """Folder of all studies."""
+    cohort: Path = Path("cohorts/demo")
+    """The study's cohort, which names the study where no name is given."""
+    preset: str = ""
+    """Has no effect here: a finished study keeps its settings."""
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder: as named, or named like the cohort.
+
+        Raises:
+            PlanError: if there is no such study.
+        """
+        return study_folder(self.study or self.cohort.resolve().name.split(".")[0], self.studies)
+
+
+def named(name: str, default: Any) -> Any:
+    """A field whose option is written otherwise than the field, such as ``--tracking.mode``."""
+    return field(default=default, metadata={"option": name})
+
+
+@dataclass(frozen=True)
+class TrackedStudy(StudyChoice):
+    """The study that a word reads, and where its runs are in W&B."""
+
+    project: str = named("tracking.project", "")
+    """Project in W&B; empty: that of all studies."""
+    entity: str = named("tracking.entity", "")
+    """Account or team in W&B; empty: the account's default."""
+
+    def tracking(self) -> TrackingOptions:
+        """Where the runs are, as the parts that track take it."""
+        usual = TrackingOptions()
+        return TrackingOptions(project=self.project or usual.project, entity=self.entity or usual.entity)
+
+
+def study_folder(study: str, studies: Path) -> Path:
+    """The folder of a study.
+
+    Raises:
+        PlanError: if there is no such study.
+    """
+    name = study_name(study)
+    folder = studies / name
+    if not folder.is_dir():
+        raise PlanError(f"there is no study {folder}; start one with: make sweep STUDY={name}")
+    return folder
+
+
+def option_of(item: Field[Any]) -> str:
+    """How the option of a field is written, without its dashes."""
+    return str(item.metadata.get("option", item.name))
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -22,36 +103,66 @@ class PlainParser(argparse.ArgumentParser):
         raise PlanError(f"{self.prog.split()[-1]}: {message}")
 
 
-def study_parser(word: str) -> PlainParser:
-    """A parser that knows --study, --studies and --cohort; further arguments may be added."""
-    parser = PlainParser(prog=f"regionwise {word}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--study", default="")
-    parser.add_argument("--studies", type=Path, default=Path("studies"))
-    parser.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
-    parser.add_argument("--preset", default="", help=argparse.SUPPRESS)
+def read(options: type[Chosen], arguments: Sequence[str]) -> Chosen:
+    """The options of a word that takes no settings.
+
+    Raises:
+        PlanError: if an option does not exist, or its value is not allowed.
+    """
+    return options(**vars(command_parser(options).parse_args(arguments)))
+
+
+def split(options: type[Chosen], arguments: Sequence[str]) -> tuple[Chosen, list[str]]:
+    """The options of a word, and the rest of its command line, which holds settings.
+
+    Raises:
+        PlanError: if an option's value is not allowed.
+    """
+    values, settings_args = command_parser(options).parse_known_args(arguments)
+    return options(**vars(values)), settings_args
+
+
+def command_parser(options: type[CommandOptions], described: bool = False) -> PlainParser:
+    """The parser of a word.
+
+    Args:
+        options: The dataclass; the last part of its module's name is the word.
+        described: Whether the help says what each option means; that is read from the source.
+    """
+    parser = PlainParser(
+        prog=f"regionwise {options.__module__.rpartition('.')[2]}",
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.RawTextHelpFormatter if described else argparse.HelpFormatter,
+    )
+    hints = get_type_hints(options)
+    meanings = descriptions(options) if described else {}
+    for item in fields(options):
+        name, text = option_of(item), meanings.get(item.name, "").replace("%", "%%")
+        if item.default not in (None, "", False, MISSING):
+            text += f" (default: {item.default})"
+        if hints[item.name] is bool:
+            parser.add_argument(f"--{name}", dest=item.name, action="store_true", help=text)
+        else:
+            value_type, choices = value_of(hints[item.name])
+            parser.add_argument(
+                f"--{name}", dest=item.name, type=value_type, choices=choices, default=item.default, help=text,
+                metavar=None if choices else value_type.__name__.upper(),
+            )  # fmt: skip
     return parser
 
 
-def study_folder(known: argparse.Namespace) -> Path:
-    """The study's folder: as named, or named like the cohort.
-
-    Raises:
-        PlanError: if there is no such study.
-    """
-    name = study_name(known.study or known.cohort.resolve().name.split(".")[0])
-    folder = Path(known.studies) / name
-    if not folder.is_dir():
-        raise PlanError(f"there is no study {folder}; start one with: make sweep STUDY={name}")
-    return folder
+def value_of(hint: Any) -> tuple[type, tuple[str, ...] | None]:
+    """What turns a word into the value of a type, and the words that are allowed; ``None`` in a union is the default alone."""
+    if get_origin(hint) in (Union, types.UnionType):
+        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+    return (str, get_args(hint)) if get_origin(hint) is Literal else (hint, None)
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Path]:
-    """Parse a command line and find its study."""
-    known = parser.parse_args(arguments)
-    return known, study_folder(known)
-
-
-def only_study(arguments: Sequence[str]) -> list[str]:
-    """Those words of a longer command line that name the study and its cohort."""
-    known, _ = study_parser("study").parse_known_args(arguments)
-    return [f"--study={known.study}", f"--studies={known.studies}", f"--cohort={known.cohort}"]
+def descriptions(options: type[CommandOptions]) -> dict[str, str]:
+    """The text under each field of a dataclass and of those that it extends, on one line each."""
+    texts: dict[str, str] = {}
+    for kind in reversed(inspect.getmro(options)):
+        if kind is not object:
+            texts |= {entry.arg_name: entry.description or "" for entry in parse_from_object(kind).params}
+    return {name: " ".join(text.split()) for name, text in texts.items()}

@@ -1,0 +1,81 @@
+"""What would be trained, before anything is: quality, exclusions, balance, duplicates, precision and cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.progress import Progress
+
+from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
+from datamodules.cohort.records import Scan
+from datamodules.files.atomic import write_json, write_text
+from datamodules.files.tables import CohortError
+from datamodules.quality.limits import judge_scans
+from datamodules.store.store import PreparedCohort
+from experiments.analysis.table1 import write_table1
+from experiments.checking.acquisition import write_acquisition
+from experiments.checking.check_page import write_check_page
+from experiments.checking.gather import Subject, gather
+from experiments.checking.quality import ScanQuality, quality_of_cohort
+from experiments.checking.quality_page import write_quality_page
+from experiments.checking.view import quality_lines, show
+from experiments.study.settings import Settings
+from experiments.study.study import cohort_table, open_cohort
+
+
+def check(settings: Settings, study: Subject, console: Console) -> int:
+    """Print what the study would train on, and write it into the study's folder.
+
+    Returns:
+        1 where two patients seem to have one scan, else 0.
+    """
+    console.print(f"cohort {study.cohort.source}, study {study.folder}")
+    quality = with_progress(study.cohort.scans, study.prepared, settings.values.workers, console)
+    residence = quality_folder(study.cohort.source)
+    holds = (residence / VERDICTS).is_file()
+    judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence))
+    gathered = gather(settings, study, quality, judged)
+    show(study, gathered, quality, judged, console)
+    write_table1(study.folder, gathered.table1)
+    write_acquisition(study.folder, gathered.acquisition)
+    write_json(study.folder / "check.json", gathered.facts())
+    page = write_check_page(study, gathered, quality_lines(quality, judged))
+    console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
+    console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
+    return int(any(not pair.same_patient for pair in gathered.duplicates))
+
+
+def unsplit(settings: Settings, reason: str) -> Subject:
+    """A cohort that cannot be split, with its table and its flow in the study's folder; its volumes are there already."""
+    options = settings.study_options()
+    cohort, prepared = open_cohort(options)
+    write_json(options.folder / "flow.json", cohort.flow())
+    write_text(options.folder / "cohort.tsv", cohort_table(cohort))
+    return Subject(options.folder, cohort, prepared, None, reason)
+
+
+def with_progress(scans: Sequence[Scan], prepared: PreparedCohort, workers: int, console: Console) -> list[ScanQuality]:
+    """Measure and draw the scans that were not yet; show a bar while it lasts."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("measuring scans", total=None, visible=False)
+        report: Callable[[int, int], None] = lambda done, total: bar.update(task, completed=done, total=total, visible=True)  # noqa: E731
+        return quality_of_cohort(scans, prepared, workers, report)
+
+
+def hold(settings: Settings, console: Console) -> None:
+    """Judge all scans of the cohort and write qc.tsv beside it.
+
+    Raises:
+        CohortError: if a study was already made with the cohort as it was.
+    """
+    options = settings.study_options()
+    if (options.folder / "splits.tsv").is_file():
+        message = f"study {options.folder.name} was made with the cohort as it was"
+        raise CohortError(f"{message}; give another STUDY, or remove {options.folder}")
+    cohort, prepared = open_cohort(options, with_flagged=True)
+    quality = with_progress(cohort.scans, prepared, options.workers, console)
+    judged = judge_scans([scan.numbers for scan in quality])
+    keys = [(scan.patient, scan.session) for scan in cohort.scans]
+    path = write_verdicts(quality_folder(options.cohort), keys, judged, [scan.numbers for scan in quality])
+    console.print(f"written: {path}, {sum(scan.verdict == 'held' for scan in judged)} scans held back")

@@ -1,0 +1,193 @@
+"""Every command: its options are written once, its help, the Makefile and docs/commands.md follow; mistakes are one line."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import runpy
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import WORDS, main
+from experiments.study.arguments import CommandOptions, StudyChoice, descriptions, option_of, read, split
+from experiments.study.runs import PlanError
+from experiments.study.settings import build_parser
+from lightning_modules.errors import ModelError
+from regions.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+DOCS = runpy.run_path(str(ROOT / "docs" / "commands.py"))
+OPTIONS: dict[str, type[CommandOptions]] = {word: DOCS["options_of"](word) for word in WORDS}
+
+Call = Callable[..., tuple[int, str, str]]
+
+NONSENSE_VALUES = {
+    "demo": ["--jobs", "many", "--trainer.max_epochs", "many"],
+    "phantoms": ["--out", "x", "--patients", "many"],
+    "adopt": ["--dataset", "adni", "--from", "x", "--out", "y"],
+    "prepare": ["--bids", "x", "--brain", "by_hand"],
+    "check": ["--label.threshold", "11"],
+    "fold": ["--roi", "global", "--fold", "9"],
+    "sweep": ["--inputs", "gobal"],
+    "baselines": ["--workers", "many"],
+    "compare": ["--draws", "many"],
+    "controls": ["--draws", "many"],
+    "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
+    "report": ["--study", "a/b"],
+    "work": ["--follow", "me"],
+    "sync": ["--study", "a/b"],
+    "dashboard": ["--study", "a/b"],
+    "leet": ["--study", "a/b"],
+    "submit": ["--dry_run", "--mem", "much"],
+    "status": ["--study", "a/b"],
+    "cancel": ["--study", "a/b"],
+    "plan": ["--format", "json"],
+}
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main(list(words))
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def is_plain(status: int, out: str, err: str) -> bool:
+    return status == 2 and err.startswith("regionwise: ") and len(err.splitlines()) in (1, 2) and "Traceback" not in out + err
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_option_that_does_not_exist_is_one_line_and_status_two(word: str, call: Call) -> None:
+    needed = ["--roi", "global", "--fold", "0"] if word == "fold" else []
+    needed += ["--dry_run"] if word == "submit" else []
+    status, out, err = call(word, *needed, "--nonsense", "x")
+    assert is_plain(status, out, err), (status, out, err)
+    assert "nonsense" in err
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_value_that_is_not_allowed_is_one_line_and_status_two(word: str, call: Call) -> None:
+    status, out, err = call(word, *NONSENSE_VALUES[word])
+    assert is_plain(status, out, err), (status, out, err)
+
+
+def test_a_network_s_setting_that_cannot_be_is_one_line_too(call: Call, phantom_cohort: Path, store_folder: Path) -> None:
+    words = ["fold", "--roi", "global", "--fold", "0", "--cohort", str(phantom_cohort), "--store", str(store_folder)]
+    status, out, err = call(*words, "--network.init_args.dropout", "2")
+    assert is_plain(status, out, err), (status, out, err)
+    assert err == "regionwise: dropout must lie in [0, 1), got 2.0\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyError("odd"), RuntimeError("odd")])
+def test_an_error_that_nobody_expected_keeps_its_traceback(
+    error: Exception, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("experiments.commands.status.main", broken)
+    with pytest.raises(type(error), match="odd"):
+        call("status")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (UserError("cohort x has no scan"), 2, "cohort x has no scan"),
+        (FileNotFoundError(2, "No such file or directory", "x.tsv"), 2, "x.tsv: No such file or directory"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on where it stopped"),
+    ],
+)
+def test_what_is_said_and_the_status(
+    error: BaseException, status: int, message: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("experiments.commands.status.main", broken)
+    assert call("status") == (status, "", f"regionwise: {message}\n")
+
+
+def test_a_training_that_diverged_ends_with_one_and_one_of_other_settings_with_two() -> None:
+    assert importlib.import_module("experiments.training.fit").DivergedError.status == 1
+    assert importlib.import_module("experiments.training.run").FoldError.status == 2
+
+
+def error_classes() -> list[tuple[str, str]]:
+    pairs = []
+    for package in ("regions", "datamodules", "lightning_modules", "experiments"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names = [node.name for node in tree.body if isinstance(node, ast.ClassDef) and node.name.endswith("Error")]
+            pairs += [(".".join(path.relative_to(ROOT).with_suffix("").parts), name) for name in names]
+    return pairs
+
+
+@pytest.mark.parametrize(("module", "name"), error_classes())
+def test_every_error_class_carries_a_status(module: str, name: str) -> None:
+    assert issubclass(getattr(importlib.import_module(module), name), (UserError, ModelError))
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_option_says_what_it_means(word: str) -> None:
+    texts = descriptions(OPTIONS[word])
+    assert all(texts[item.name].endswith(".") for item in fields(OPTIONS[word])), texts
+
+
+@pytest.mark.parametrize("word", ["status", "compare", "external", "prepare", "fold"])
+def test_help_lists_the_options_and_what_each_means(word: str, call: Call) -> None:
+    status, out, err = call(word, "--help")
+    assert (status, err) == (0, "")
+    for item in fields(OPTIONS[word]):
+        assert f"--{option_of(item)}" in out
+        assert descriptions(OPTIONS[word])[item.name] in out
+    assert ("--trainer.max_epochs" in out) == OPTIONS[word].takes_settings
+
+
+def test_the_page_of_commands_says_what_the_classes_say() -> None:
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == DOCS["page"](), "run: python docs/commands.py"
+
+
+def test_each_variable_of_make_is_an_option_of_its_command_or_a_setting() -> None:
+    settings = {option.removeprefix("--") for action in build_parser()._actions for option in action.option_strings}
+    settings |= {"preset"}
+    words = DOCS["variables"]()
+    assert set(words) == set(WORDS) - {"work"}
+    for word, pairs in words.items():
+        known = {option_of(item) for item in fields(OPTIONS[word])} | (settings if OPTIONS[word].takes_settings else set())
+        assert set(pairs.values()) <= known, word
+
+
+def test_every_variable_of_the_makefile_s_recipes_is_in_the_page() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    listed = {name for pairs in DOCS["variables"]().values() for name in pairs}
+    assert {"FOLD", "ROI", "COHORT", "STUDY", "PRESET", "SEED", "SEEDS", "INPUTS", "GPUS", "JOBS", "DRY", "STAGE"} <= listed
+    for name in listed:
+        assert f"$({name})" in text
+        assert f"| {name} | `--" in page
+
+
+def test_a_line_is_split_into_options_and_settings() -> None:
+    options, settings_args = split(OPTIONS["sweep"], ["--gpus", "0,1", "--trainer.max_epochs", "5", "--restart", "--seed=3"])
+    assert (vars(options)["gpus"], vars(options)["restart"]) == ("0,1", True)
+    assert settings_args == ["--trainer.max_epochs", "5", "--seed=3"]
+
+
+def test_types_and_defaults_come_from_the_fields() -> None:
+    choice = read(StudyChoice, ["--studies", "elsewhere"])
+    assert choice == StudyChoice(studies=Path("elsewhere"))
+    compare = vars(read(OPTIONS["compare"], ["--tracking.mode", "online", "--seed", "3", "--partial"]))
+    assert (compare["mode"], compare["seed"], compare["partial"], compare["folds"]) == ("online", 3, True, 0)
+    with pytest.raises(PlanError, match="compare: argument --seed: invalid int value: 'x'"):
+        read(OPTIONS["compare"], ["--seed", "x"])
+    with pytest.raises(PlanError, match="compare: unrecognized arguments: --see 1"):
+        read(OPTIONS["compare"], ["--see", "1"])
