@@ -27,7 +27,7 @@ LOOKS = {
     "monai-affine": (palette.SKY, "^"),
     "monai-persistent": (palette.GRAY, "v"),
     "monai-cache": (palette.INDIGO, "D"),
-    "monai-cache-fast-step": (palette.OLIVE, "X"),
+    "monai-cache-fast-step": (palette.FOREST, "X"),
     OURS: (palette.ACCENT, "o"),
 }
 """Colour and marker of each contender; colours that no input has, as the inputs' names on the axis are in theirs."""

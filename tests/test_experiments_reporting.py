@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,34 @@ def test_text_and_marks_stand_out_from_the_paper(scheme: str, paper: str) -> Non
 
     assert min(contrast(name) for name in ("--ink", "--soft", "--accent", "--warn")) >= 4.5
     assert min(contrast(name) for name in shown if name.startswith("--c-")) >= 2.6
+
+
+VISION = {
+    "full": np.eye(3),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]),
+    "tritanopia": np.array([[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]]),
+}
+"""Machado et al. 2009, IEEE Trans Vis Comput Graph 15:1291-1298: linear RGB as seen with complete dichromacy."""
+
+
+def _lab(color: str, vision: str) -> np.ndarray[Any, Any]:
+    """CIE L*a*b* (D65) of a colour as seen."""
+    values = np.array(palette.rgb(color)) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = to_xyz @ np.clip(VISION[vision] @ linear, 0, 1) / np.array([0.9505, 1, 1.089])
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_of_the_inputs_differ_for_colour_blind_readers(vision: str, dark: bool) -> None:
+    """2.3 is a just noticeable difference (CIE 1976)."""
+    colors = [palette.ON_DARK[color] if dark else color for color in palette.INPUT_COLORS.values()]
+    seen = [_lab(color, vision) for color in colors]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 10
 
 
 def test_a_chart_follows_the_page_and_repeats() -> None:

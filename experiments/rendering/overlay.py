@@ -27,7 +27,7 @@ COLOURS = {name: rgb(ON_DARK[color]) for name, color in INPUT_COLORS.items()}
 GRAYS = 250
 """Palette entries below this are gray, those from here on the colours."""
 PLANES_MM = ((2, -18.0), (2, 16.0), (0, -4.0), (1, -22.0))
-"""Axis and position in mm: axial through brainstem and temporal lobes, axial through ventricles and nuclei, the middle, coronal."""
+"""Axis and position in mm: axial through brainstem and temporal lobes, through ventricles and nuclei; the middle; coronal."""
 
 
 def overlay_png(

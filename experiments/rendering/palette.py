@@ -16,7 +16,7 @@ INK, SOFT, RULE = "#1b1f24", "#59616b", "#d8dce1"
 ACCENT = "#1d5d7f"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#0072b2", "#d98c00", "#009e73", "#b3588f", "#d55e00"
 SKY, BROWN, GRAY = "#3d9bd1", "#8c6d31", "#7a828c"
-WINE, INDIGO, OLIVE = "#882255", "#5a48c8", "#5f7300"
+WINE, INDIGO, FOREST = "#882255", "#5a48c8", "#184818"
 VARIABLES = {
     INK: "--ink",
     SOFT: "--soft",
@@ -31,7 +31,7 @@ VARIABLES = {
     BROWN: "--c-brown",
     WINE: "--c-wine",
     INDIGO: "--c-indigo",
-    OLIVE: "--c-olive",
+    FOREST: "--c-forest",
     GRAY: "--c-gray",
 }
 """Colour on light paper -> CSS variable of a page."""
@@ -49,7 +49,7 @@ ON_DARK = {
     BROWN: "#c2a262",
     WINE: "#d0607a",
     INDIGO: "#a296f2",
-    OLIVE: "#b4c23c",
+    FOREST: "#4f7f3f",
     GRAY: "#98a1ac",
 }
 """Colour on light paper -> the same colour on dark paper or a black picture."""
@@ -69,7 +69,7 @@ INPUT_MARKERS = {
     "ventricles": "v",
     "brainstem": "P",
 }
-MORE_COLORS = (SKY, BROWN, WINE, INDIGO, OLIVE, GRAY)
+MORE_COLORS = (SKY, BROWN, WINE, INDIGO, FOREST, GRAY)
 """Of a user's regions, in their order; no input has them."""
 MORE_MARKERS = ("X", "<", ">", "p", "h", "*", "d")
 """Of a user's regions; seven beside six colours, so that colour and marker together differ for 42 regions."""

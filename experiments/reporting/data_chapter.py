@@ -61,9 +61,9 @@ def sample_size(sources: Sources) -> str:
     points = {name: f"{100 * value:.0f}" for name, value in vars(precision).items()}
     return (
         f"With {plural(comparison['positives'], 'positive scan')} and {negatives} negative scans, and with sensitivity and "
-        f"specificity of 0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each side. A paired "
-        f"difference to the whole brain is detected with a power of 80 % when it is {points['detectable']} points "
-        f"({points['detectable_adjusted']} after Holm's adjustment for {others})."
+        f"specificity of 0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each "
+        f"side. A paired difference to the whole brain is detected with a power of 80 % when it is {points['detectable']} "
+        f"points ({points['detectable_adjusted']} after Holm's adjustment for {others})."
     )
 
 
@@ -205,8 +205,8 @@ def _partitions(sources: Sources) -> list[str]:
     return [
         paragraph(
             f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
-            f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, threshold, "
-            "temperature) on part k + 1 and trains on the others."
+            f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, "
+            "threshold, temperature) on part k + 1 and trains on the others."
         ),
         table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),
         note(
