@@ -40,7 +40,7 @@ class UnknownRegionError(UserError):
 
 
 class RegionFileError(UserError):
-    """A file of own regions cannot be understood."""
+    """A file of user-defined regions cannot be understood."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def get_region(name: str, regions: Mapping[str, Region] | None = None) -> Region
 
 
 def load_regions(path: Path | str) -> dict[str, Region]:
-    """Read a user's own regions from YAML.
+    """Read user-defined regions from YAML.
 
     Each entry is a name with either `labels` or `of` (regions to put together, the six or earlier ones in the file),
     and optionally `without` (regions or ids to take away), `description` and `source`:

@@ -143,7 +143,7 @@ ZOO: dict[str, tuple[Damage, str]] = {
     "mirrored x": (mirrored, r"flair.nii.gz lies up to 160.00 mm from .*, or store both in one orientation"),
     "sform and qform disagree": (
         two_places,
-        r"t1w.nii.gz says two things of where its voxels lie: sform and qform are 30.0 mm apart",
+        r"t1w.nii.gz gives two positions of its voxels: sform and qform are 30.0 mm apart",
     ),
     "neither sform nor qform": (no_codes, r"t1w.nii.gz does not say where its voxels lie \(no sform, no qform\)"),
     "oblique": (oblique, r"t1w.nii.gz: The image is oblique"),

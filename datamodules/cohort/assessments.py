@@ -79,7 +79,7 @@ def read_assessments(root: Path) -> Assessments:
 
 
 def _score_rows(root: Path) -> tuple[Path, list[dict[str, str]]]:
-    """The rows of the first place that gives scores, with ``participant_id`` and ``where`` set."""
+    """The rows of the first table that gives scores, with ``participant_id`` and ``where`` set."""
     path = root / "phenotype" / "edss.tsv"
     if path.is_file():
         rows = read_rows(path)
@@ -104,7 +104,7 @@ def _score_rows(root: Path) -> tuple[Path, list[dict[str, str]]]:
 
 
 def _also_scored(root: Path, taken: Path) -> str:
-    """Name of a table with scores that were not read because a better place gives them."""
+    """Name of a table with scores that was not read because another table takes precedence."""
     people = root / "participants.tsv"
     rows = read_rows(people) if taken != people and people.is_file() else []
     return people.name if rows and "edss" in rows[0] else ""
@@ -136,7 +136,7 @@ def _alike(first: Assessment, second: Assessment) -> bool:
 
 
 def _read_relapses(root: Path) -> dict[str, list[date]]:
-    """Onsets of relapses by patient; a row without a date says nothing."""
+    """Onsets of relapses by patient; rows without a date are skipped."""
     onsets: dict[str, list[date]] = {}
     for path in (root / name for name in RELAPSE_TABLES if (root / name).is_file()):
         rows = read_rows(path)

@@ -136,7 +136,7 @@ def _nifti(paths: Iterable[Path]) -> list[Path]:
 
 
 def _refuse_locked(patient: Path) -> None:
-    """Refuse a folder that may not be read, which a search passes over as if it were empty."""
+    """Refuse a folder that may not be read, which a search would take as empty."""
 
     def refuse(error: OSError) -> NoReturn:
         problem = f"{error.filename} cannot be read ({error.strerror})"
@@ -154,7 +154,7 @@ def _bids_root(folder: Path) -> Path:
 
 
 def _participants(root: Path) -> dict[str, dict[str, str]]:
-    """Covariates of each participant; columns that mean something else in a study's own table are left out."""
+    """Covariates of each participant; columns that have another meaning in a study's table are left out."""
     path = root / "participants.tsv"
     rows = read_rows(path)
     require_columns(path, rows, ("participant_id",))

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -97,12 +97,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file; it falls with the process, however that ends."""
+def locked(path: Path, on_busy: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the system releases it when the process ends.
+
+    Args:
+        path: The file, created if missing.
+        on_busy: Called after each attempt that finds the lock held by another process; it waits before the next attempt, or
+            raises. None waits without limit.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if on_busy is None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        else:
+            while not _try_lock(file):
+                on_busy()
         yield
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def file_sha256(path: Path) -> str:

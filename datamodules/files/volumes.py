@@ -1,4 +1,4 @@
-"""Reading one NIfTI file: finite, three-dimensional, in a known place; all else is an error that names the file."""
+"""Reading one NIfTI file: finite, three-dimensional, in a known space; everything else is an error that names the file."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load_header(path: Path) -> Any:
     """Open an image without reading its voxels, and check its sides, type and affine.
 
     Raises:
-        ScanError: if the file is damaged, not a single 3D volume of numbers, or says nothing of where it lies.
+        ScanError: if the file is damaged, not a single 3D volume of numbers, or has no position in its header.
     """
     try:
         image: Any = nib.load(path)
@@ -70,9 +70,9 @@ def load_header(path: Path) -> Any:
 
 
 def _check_codes(path: Path, image: Any) -> None:
-    """Refuse a NIfTI header that says nothing of where the voxels lie, or two things of the same space.
+    """Refuse a NIfTI header without sform and qform, or with two that contradict each other within one space.
 
-    sform and qform may differ where they tell of different spaces, such as the template's and the scanner's; the sform counts.
+    sform and qform may differ if they describe different spaces, such as the template's and the scanner's; the sform counts.
     """
     codes = [int(image.header[name]) for name in ("sform_code", "qform_code") if name in image.header.keys()]  # noqa: SIM118
     if codes and not any(codes):
@@ -83,9 +83,7 @@ def _check_codes(path: Path, image: Any) -> None:
         except ValueError as error:
             raise unreadable(path, error) from None
         if gap > MOST_CONTRADICTION_MM:
-            raise ScanError(
-                f"{path} says two things of where its voxels lie: sform and qform are {gap:.1f} mm apart; fix its header"
-            )
+            raise ScanError(f"{path} gives two positions of its voxels: sform and qform are {gap:.1f} mm apart; fix its header")
 
 
 def read_volume(path: Path) -> Volume:

@@ -76,7 +76,7 @@ def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candida
 
 
 def _name_of(source: Path) -> str:
-    """The folder's name, or that of a table which has one of its own."""
+    """The folder's name; for a table that is not ``cohort.tsv`` the table's name."""
     return source.parent.name if source.name == "cohort.tsv" else source.stem if source.is_file() else source.name
 
 

@@ -12,7 +12,7 @@ from datamodules.files.tables import CohortError
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """One dataset: its words, and the function that lists its scans."""
+    """One dataset: its names, licence and notes, and the function that lists its scans."""
 
     name: str
     title: str

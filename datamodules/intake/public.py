@@ -1,4 +1,4 @@
-"""Public datasets with brain MRI and EDSS: what each is called, whose it is, and how its scans are listed.
+"""Public datasets with brain MRI and EDSS, by name.
 
 Nothing is downloaded and no image is copied. The layouts are those of the published archives, unpacked.
 """

@@ -58,7 +58,7 @@ def read_raw(folder: Path, segmentation: str = "") -> RawDataset:
 
     Args:
         folder: The dataset's root.
-        segmentation: Name of the program whose label maps are taken, needed where there are those of several.
+        segmentation: Name of the program whose label maps are taken, needed if several programs left some.
 
     Raises:
         CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.

@@ -32,7 +32,7 @@ def find_label_map(root: Path, patient: str, session: str, program: str = "") ->
         root: The raw dataset.
         patient: ``sub-X``.
         session: ``ses-Y``, or empty.
-        program: One of the four; needed where there are label maps of several.
+        program: One of the four; needed if several programs left label maps.
 
     Raises:
         CohortError: if the program is unknown, or it is open which label map is meant.
@@ -48,14 +48,18 @@ def find_label_map(root: Path, patient: str, session: str, program: str = "") ->
     return matches[0] if matches else (None, "")
 
 
-def _label_maps(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
+def program_outputs(folder: Path, program: str, patient: str, session: str) -> list[Path]:
+    """The label maps of a session in a program's folder of results, the most detailed first; empty for other programs."""
     names = [f"{patient}_{session}", f"{patient}/{session}"] if session else [patient]
+    return [path for name in names for file in FILES.get(program, ()) if (path := folder / name / file).is_file()]
+
+
+def _label_maps(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
     label_maps = []
     for derivative in sorted(path for path in root.glob("derivatives/*") if path.is_dir()):
         for dialect in FILES:
             if derivative.name.lower().startswith(dialect):
-                files = [path for name in names for file in FILES[dialect] if (path := derivative / name / file).is_file()]
-                label_maps += [(dialect, path) for path in files[:1]]
+                label_maps += [(dialect, path) for path in program_outputs(derivative, dialect, patient, session)[:1]]
         anat = derivative / patient / session / "anat" if session else derivative / patient / "anat"
         stem = f"{patient}_{session}_" if session else f"{patient}_"
         for path in sorted(anat.glob(f"{stem}*_dseg.nii*")):

@@ -88,7 +88,7 @@ class Anatomy:
 
     Args:
         grid: RAS+, voxel centres at multiples of the spacing, three unequal sides.
-        active: (I, J, K) bool, the voxels that can lie in anybody's brain.
+        active: (I, J, K) bool, the voxels that can lie in the brain of any patient.
         levels: (I * J * K, COLUMNS) float32: level in mm per class, then the weights.
         width: mm, how softly the classes meet.
         knots: smooth basis per axis for displacements, (side, knots) each.

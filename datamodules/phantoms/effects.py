@@ -34,7 +34,7 @@ _UPPER = np.cumsum(list(EDSS_SHARES.values()))
 
 
 def true_step(severity: float) -> int:
-    """Return the place on the EDSS scale (0 for 0, 1 for 1.0, 2 for 1.5, ...) that belongs to a severity."""
+    """Return the index on the EDSS scale (0 for 0, 1 for 1.0, 2 for 1.5, ...) that belongs to a severity."""
     share = 0.5 * math.erfc(-severity / math.sqrt(2))
     return int(np.searchsorted(_UPPER[:-1], share, side="right"))
 

@@ -1,8 +1,9 @@
 """Who is in a synthetic cohort: severity, EDSS, age, dates, scanners, and how far each structure has changed.
 
-One latent severity per patient drives the EDSS and the changes of all structures, see `phantom_effects`.
+One latent severity per patient drives the EDSS and the changes of all structures, see `datamodules.phantoms.effects`.
 
-Every scan has its own random generator, derived from (seed, cohort, patient, scan): the order of work changes nothing.
+Every scan has a separate random generator, derived from (seed, cohort, patient, scan), so that the order of work does not
+matter.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def generator(options: PhantomOptions, patient: int = 0, scan: int = 0, purpose:
 
 
 def draw_patients(options: PhantomOptions) -> list[PhantomPatient]:
-    """Draw everybody in a cohort, all but the images."""
+    """Draw all patients of a cohort, without their images."""
     rng = generator(options)
     strata = rng.permutation(options.patients) + rng.uniform(0.001, 0.999, options.patients)
     severities = ndtri(strata / options.patients)

@@ -203,7 +203,7 @@ def _labelled(
 
 
 def _patches(anatomy: Anatomy) -> NDArray[np.float32]:
-    """Return the pattern of dark and bright patches, the same for everybody, in the active voxels."""
+    """Return the pattern of dark and bright patches, the same for all patients, in the active voxels."""
     rng = np.random.default_rng(20)
     return random_field(anatomy.patch_knots, rng)[anatomy.active]
 

@@ -1,6 +1,6 @@
 """Taking the slow brightness change of the receive coil out of an image: N4.
 
-The field is estimated on a coarse copy, since it varies over centimetres, and applied to the image's own voxels.
+The field is estimated on a coarse copy, since it varies over centimetres, and applied at the image's full resolution.
 
 References:
     Tustison et al. 2010, IEEE Trans Med Imaging 29:1310-1320, doi 10.1109/TMI.2010.2046908 (N4).
@@ -62,7 +62,7 @@ def correct_bias(
 def _on_voxels(
     field: NDArray[np.float32], where: NDArray[np.float64], shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """The coarse field on the image's own voxels; both grids have the same axes."""
+    """The coarse field on the image's voxels; both grids have the same axes."""
     to_coarse = np.linalg.inv(where) @ affine
     return np.asarray(
         affine_transform(field, to_coarse[:3, :3], to_coarse[:3, 3], output_shape=shape, order=1, mode="nearest"),

@@ -31,7 +31,7 @@ EXTRACTED_SHARE = 0.6
 
 @dataclass(frozen=True)
 class BrainMask:
-    """A brain mask on the image's own voxels, how it was made, and why not otherwise.
+    """A brain mask on the image's voxels, how it was made, and why another method was not used.
 
     Attributes:
         mask: (I, J, K) bool.

@@ -4,8 +4,8 @@ A list of forbidden fields misses the one that a scanner's next software version
 that a scanner fills, not a person, are kept; every other is dropped, and the tables' dropped columns are named. Free text
 (``SeriesDescription``, ``ProtocolName``, ``ImageComments``) is dropped as well: operators type names into it.
 
-Patient ids, scan dates and ages stay, since labels are found by them. A prepared folder is therefore pseudonymous at best and
-belongs on the machine; what may leave it is said in ``experiments.tracking.privacy``.
+Patient ids, scan dates and ages stay, since labels are assigned by them. A prepared folder is thus pseudonymous at best and
+stays on the machine; ``experiments.tracking.privacy`` lists what may leave it.
 
 References:
     DICOM PS3.15 Annex E, Attribute Confidentiality Profiles (which attributes identify).
@@ -28,7 +28,7 @@ from datamodules.files.atomic import write_text
 from datamodules.files.tables import CohortError, read_object, read_rows
 
 HEADER_TEXTS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
-"""Every field of a NIfTI header that holds text of one's own."""
+"""Every field of a NIfTI header that holds free text."""
 
 NUMBERS = frozenset({
     "MagneticFieldStrength", "ImagingFrequency", "EchoTime", "RepetitionTime", "RepetitionTimePreparation",
@@ -118,7 +118,7 @@ def is_allowed_column(name: str, keep: Collection[str] = ()) -> bool:
 
 
 def copy_clean_table(source: Path, target: Path, keep: Collection[str] = ()) -> CleanedTable:
-    """Copy a .tsv or .csv table, and its .json where it has one, without the columns that nobody allowed.
+    """Copy a .tsv or .csv table, and its .json where it has one, without the columns that are not allowed.
 
     Args:
         source: participants.tsv, sub-X_sessions.tsv, phenotype/edss.tsv, or another table of that kind.

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import ScanError, Volume, read_volume
-from datamodules.intake.segmentations import FILES
+from datamodules.intake.segmentations import program_outputs
 from datamodules.preparation.registration import Transform, moved_mm, resample
 from regions.grid import Grid
 from regions.labels import DIALECTS, STRUCTURES, to_scheme
@@ -35,9 +35,7 @@ def find_labels(folder: Path, dialect: str, patient: str, session: str) -> Path 
     """
     if dialect not in DIALECTS:
         raise CohortError(f"label dialect {dialect!r} is not known; --dialect is one of {', '.join(DIALECTS)}")
-    names = [f"{patient}_{session}", f"{patient}/{session}"] if session else [patient]
-    outputs = [path for name in names for file in FILES.get(dialect, ()) if (path := folder / name / file).is_file()]
-    if outputs:
+    if outputs := program_outputs(folder, dialect, patient, session):
         return outputs[0]
     stem = f"{patient}_{session}" if session else patient
     near = sorted(

@@ -20,7 +20,7 @@ class PrepareOptions:
     """Choices of the user.
 
     Attributes:
-        brain: How the brain is found first, ``deepbet`` or ``registration``.
+        brain: The first method of brain extraction, ``deepbet`` or ``registration``.
         nonlinear: Bend the T1w onto the template (SyN) after the affine step.
         samseg: The program ``run_samseg`` of SAMSEG's own environment, or None.
         lesion: Let SAMSEG find lesions as well.
@@ -55,6 +55,6 @@ class PrepareOptions:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """Versions of everything that has a say in the voxels."""
+    """Versions of all packages that determine the voxels."""
     installed = {name: version(name) for name in ("regionwise", *PACKAGES)}
     return installed | {"preparation": str(CODE_VERSION)}

@@ -67,7 +67,7 @@ def prepare_all(jobs: Sequence[Job], processes: int, on_end: Callable[[Ended], N
     """Prepare every session that is not finished.
 
     Args:
-        jobs: What is to be done; each in its own place.
+        jobs: The sessions; no two write the same files.
         processes: How many at a time.
         on_end: Called in the caller's thread after each session.
 
@@ -141,7 +141,7 @@ def _death(status: int, log: Path) -> str:
 
 
 def work(job: Job, writer: Connection) -> None:
-    """Prepare one session in a process of its own, and say how it ended."""
+    """Prepare one session, as the target of a separate process, and send how it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent ends this process
     _end_with_parent()
     paths = output_paths(job.session, job.out)

@@ -1,6 +1,6 @@
-"""SAMSEG as a program of its own: label maps, and lesions, from the raw T1w and FLAIR of a session.
+"""SAMSEG as a separate program: label maps, and lesions, from the raw T1w and FLAIR of a session.
 
-SAMSEG needs an environment of its own (numpy below 2): ``python -m venv samseg``, ``samseg/bin/pip install samseg 'numpy<2'``,
+SAMSEG needs a separate environment (numpy below 2): ``python -m venv samseg``, ``samseg/bin/pip install samseg 'numpy<2'``,
 for lesions tensorflow as well; then ``prepare --samseg samseg/bin/run_samseg``. It was not run together with ``prepare`` by the
 project's tests, only its command is built and its output read there.
 

@@ -15,7 +15,7 @@ from regions.catalog import CORTEX, VENTRICLES, WHITE_MATTER, Region
 from regions.grid import Grid
 
 LEAST_VOXELS = 50
-"""Fewer voxels of a tissue than this say nothing."""
+"""A tissue with fewer voxels than this is not measured."""
 ENOUGH_VOXELS = 30_000
 """Of more tissue or fluid than this every n-th voxel is looked at; medians of so many are known to 0.01 standard deviations."""
 FLUID_PERCENTILE = 20

@@ -1,8 +1,8 @@
-"""What a raw image's header says about left and right: nothing else in a file can tell a mirrored brain from a whole one.
+"""What a raw image's header says about left and right: the only part of a file that distinguishes a mirrored brain.
 
 A NIfTI file says where its voxels lie in up to two ways, ``sform`` and ``qform``. Where both are set and contradict each other,
 programs differ in which they believe, and one of them shows the brain mirrored. Where neither is set, left and right are a
-guess. A header that is wrong in itself, without a contradiction, cannot be found out from the file.
+guess. A header that is wrong in itself, without a contradiction, cannot be detected from the file.
 
 References:
     NIfTI-1 header, nifti1.h, METHOD 1 to 3 (how voxel positions are given).

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 LOOK_Z = 3.5
 HOLD_Z = 6.0
 LEAST_SCANS = 10
-"""Below this many scans a median and its spread say too little; only the fixed limits count."""
+"""Below this many scans a median and its spread are too uncertain; only the fixed limits count."""
 
 Verdict = Literal["ok", "look", "held"]
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What one number may be.
+    """The accepted range of one quality number.
 
     Attributes:
         name: As in ``datamodules.quality.measure``; ``*`` at the end stands for every region.

@@ -46,7 +46,7 @@ BINS = 32
 FINE_MM = 2.0
 """Numbers that need no detail are computed on every n-th voxel, about this far apart."""
 LEAST_VOXELS = 50
-"""Fewer voxels than this say nothing about a mean or a histogram."""
+"""With fewer voxels than this no mean or histogram is computed."""
 
 
 def measure(

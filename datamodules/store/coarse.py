@@ -111,7 +111,7 @@ def averaged(image: npt.NDArray[np.float16], factor: int) -> npt.NDArray[np.floa
 
 
 def commonest(labels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """The commonest label of each block, the one found first among equals: (I, J, K) uint8 -> (I', J', K') uint8."""
+    """The most frequent label of each block, the first of equally frequent ones: (I, J, K) uint8 -> (I', J', K') uint8."""
     blocks = np.moveaxis(_blocks(labels, factor), -1, 0)
     most = np.zeros(blocks.shape[1:], dtype=np.int16)
     best = blocks[0].copy()

@@ -26,7 +26,7 @@ from regions.grid import Box
 
 
 def can_pack(folder: Path) -> bool:
-    """Whether boxes can be written into a store; a store that somebody else keeps may be for reading only."""
+    """Whether boxes can be written into a store; a shared store may be read-only."""
     return os.access(folder, os.W_OK | os.X_OK)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from datamodules.files.atomic import content_sha256
 from datamodules.store.coarse import coarsened
 from experiments.controls.plan import ControlRun
 from experiments.runtime.console import bar
@@ -24,7 +23,7 @@ from experiments.study.study import Study
 from regions.catalog import Region
 
 VERSION = 1
-"""Raised whenever a control's training changes, so that older ones are made anew."""
+"""Raised whenever a control's training changes, so that older ones are rebuilt."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Controls:
         if run.control in ("sex", "field_strength"):
             name = run.control
             content["covariate"] = [scan.covariates.get(name, "") for scan in self.study.cohort.scans]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return content_sha256(content)
 
 
 def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Console) -> Controls:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from datamodules.files.atomic import write_json
+from datamodules.files.atomic import file_sha256, write_json
 from datamodules.files.tables import read_rows
 from datamodules.store.prepare import CODE_VERSION, study_grid
 from experiments.analysis.pooling import pool
 from experiments.externals.errors import ExternalError
-from experiments.externals.log import broken_line, events, hash_file, latest
+from experiments.externals.log import broken_line, events, latest
 from experiments.runtime.provenance import provenance
 from experiments.statistics.calibration import clipped_logit, fit_temperature
 from experiments.study.record import RECORD, read_record
@@ -87,11 +87,11 @@ def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]
                 "run": run.name,
                 "fold": run.fold,
                 "checkpoint": str(folder.best.relative_to(study)),
-                "checkpoint_sha256": hash_file(folder.best),
+                "checkpoint_sha256": file_sha256(folder.best),
                 "threshold": threshold,
                 "temperature": temperature,
                 "calibrated_threshold": float(calibrated(np.array([threshold]), temperature)[0]),
-                "files": {each: hash_file(folder.path / each) for each in OF_A_MODEL},
+                "files": {each: file_sha256(folder.path / each) for each in OF_A_MODEL},
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
@@ -106,7 +106,7 @@ def calibrated(p: Any, temperature: float) -> Any:
 def write_frozen(folder: Path, frozen: dict[str, Any]) -> str:
     """Write frozen.json and return its SHA-256."""
     write_json(folder / FROZEN, frozen)
-    return hash_file(folder / FROZEN)
+    return file_sha256(folder / FROZEN)
 
 
 def read_frozen(folder: Path) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def label_files(cohort: Path) -> list[Path]:
 
 def hash_labels(cohort: Path) -> dict[str, str]:
     """SHA-256 of every label file, by its full path."""
-    return {str(path.resolve()): hash_file(path) for path in label_files(cohort)}
+    return {str(path.resolve()): file_sha256(path) for path in label_files(cohort)}
 
 
 def touched(folder: Path) -> list[str]:
@@ -158,7 +158,7 @@ def touched(folder: Path) -> list[str]:
     frozen_path = folder / FROZEN
     if not frozen_path.is_file():
         return [*faults, f"{frozen_path} is gone"]
-    if hash_file(frozen_path) != freeze_event["sha256"]:
+    if file_sha256(frozen_path) != freeze_event["sha256"]:
         return [*faults, f"{frozen_path} was changed"]
     frozen = read_frozen(folder)
     study = folder.parents[1]
@@ -197,4 +197,4 @@ def _touched_labels(files: dict[str, str], cohort: Path) -> list[str]:
 def _differs(path: Path, digest: str, what: str = "") -> list[str]:
     if not path.is_file():
         return [f"{what}{path} is gone"]
-    return [] if hash_file(path) == digest else [f"{what}{path} was changed"]
+    return [] if file_sha256(path) == digest else [f"{what}{path} was changed"]

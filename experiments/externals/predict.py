@@ -17,10 +17,9 @@ from rich.console import Console
 from torch import nn
 
 from datamodules.cohort.splits import Splits
-from datamodules.files.atomic import write_json
+from datamodules.files.atomic import file_sha256, write_json
 from datamodules.mri import BrainMRIDataModule
 from experiments.externals.errors import ExternalError
-from experiments.externals.log import hash_file
 from experiments.externals.scans import ExternalCohort
 from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
@@ -98,7 +97,7 @@ def _data(
 
 def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[str, Any]) -> StratificationModule:
     path = study / model["checkpoint"]
-    if hash_file(path) != model["checkpoint_sha256"]:
+    if file_sha256(path) != model["checkpoint_sha256"]:
         raise ExternalError(f"checkpoint {path} is not the one that was frozen")
     module = StratificationModule(network=network, **settings.values.model.as_dict())
     module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])

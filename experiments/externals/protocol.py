@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.cohort.splits import read_facts
-from datamodules.files.atomic import write_text
+from datamodules.files.atomic import file_sha256, write_text
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import freeze, hash_labels, read_frozen, touched, write_frozen
-from experiments.externals.log import events, hash_file, latest, note
+from experiments.externals.log import events, latest, note
 from experiments.externals.scans import ExternalCohort
 from experiments.externals.score import Known, Scored
 from experiments.statistics.predictions import FloatArray
@@ -96,8 +96,8 @@ def write_tables(folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[st
     path = folder / "predictions.tsv"
     write_text(path, "\n".join(lines) + "\n")
     event = latest(events(folder), "predicted")
-    if event is None or event["sha256"] != hash_file(path):
-        note(folder, "predicted", sha256=hash_file(path), scans=len(known.y))
+    if event is None or event["sha256"] != file_sha256(path):
+        note(folder, "predicted", sha256=file_sha256(path), scans=len(known.y))
 
 
 def facts(folder: Path, frozen: Mapping[str, Any], external: ExternalCohort, read: Mapping[str, Any]) -> dict[str, Any]:

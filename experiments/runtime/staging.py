@@ -9,19 +9,18 @@ A volume is found by its content, so several studies and stores can share one fo
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from datamodules.files.atomic import locked
 from datamodules.store.store import PreparedCohort
 from experiments.runtime.interruption import stop_if_interrupted
 
+POLL_SECONDS = 0.2
 SPARE = 0.05
 """Share of the copied bytes that stays free beside them."""
 
@@ -40,8 +39,9 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
     Raises:
         Interrupted: if a signal comes while it copies or waits for another process that does.
     """
+    stop_if_interrupted()
     try:
-        with _locked(folder / ".lock"):
+        with locked(folder / ".lock", _wait_for_lock):
             copied = _copy_missing(prepared, folder)
     except OSError as error:
         told = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -71,16 +71,6 @@ def _copy_missing(prepared: PreparedCohort, folder: Path) -> int:
     return len(missing)
 
 
-@contextmanager
-def _locked(path: Path, poll_seconds: float = 0.2) -> Iterator[None]:
-    """Hold an exclusive lock on a file; waiting for it ends when a signal asks this process to stop."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while True:
-            stop_if_interrupted()
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(poll_seconds)
-        yield
+def _wait_for_lock() -> None:
+    time.sleep(POLL_SECONDS)
+    stop_if_interrupted()

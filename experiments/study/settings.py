@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +18,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
+from datamodules.files.atomic import content_sha256
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, study_name
 from experiments.study.study import StudyOptions
@@ -237,7 +236,7 @@ class Settings:
 
     def hash(self) -> str:
         """SHA-256 of the settings that change a result."""
-        return hashlib.sha256(json.dumps(self.result_settings(), sort_keys=True).encode()).hexdigest()
+        return content_sha256(self.result_settings())
 
 
 def parse_settings(arguments: Sequence[str]) -> Settings:
