@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml
 
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool_inputs
+from experiments.study.record import read_record
 from experiments.study.run_folder import ResultsError, RunFolder
 from experiments.study.runs import PlanError, Run
 
@@ -42,7 +43,7 @@ class Sources:
         comparison: comparison.json.
         records: The runs that the comparison was made from.
         tables: Input -> internal test rows, one table a seed.
-        config: Settings of the first of these runs; all share them but input, fold and seed.
+        config: Training settings, which all these runs share; label rule and mask mode are those of the study's record.
         optional: Name without suffix -> content of flow.json, splits.json, baselines.json ...
         external: Cohort -> external.json.
         cohort: Rows of cohort.tsv.
@@ -106,7 +107,7 @@ def read_sources(folder: Path) -> Sources:
         comparison=comparison,
         records=records,
         tables=pool_inputs(folder, runs),
-        config=_config(records[0].run.folder(folder) / "config.yaml"),
+        config=_config(folder, records[0].run),
         optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()},
         external={path.parent.name: read_content(path) for path in sorted(folder.glob("external/*/external.json"))},
         cohort=_rows(folder / "cohort.tsv"),
@@ -143,11 +144,14 @@ def _record(folder: Path, run: Run) -> RunRecord:
     return RunRecord(run, run_folder.facts(), columns)
 
 
-def _config(path: Path) -> Content:
-    if not path.is_file():
-        return {}
-    content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return content if isinstance(content, dict) else {}
+def _config(folder: Path, run: Run) -> Content:
+    path, record = run.folder(folder) / "config.yaml", read_record(folder)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    if record is None:
+        return content if isinstance(content, dict) else {}
+    mask = {"mask_mode": record.mask.mode, "dilate_mm": record.mask.dilate_mm}
+    return {**content, "label": asdict(record.label), "data": {**(content.get("data") or {}), **mask}}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
