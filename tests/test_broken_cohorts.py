@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[Callable[[Folder], object], str]] = {
         lambda f: f.image("sub-02", "ses-1", "T1w").rename(
             f.image("sub-01", "ses-1", "T1w").with_name(f"sub-02_ses-1_{SPACE}_T1w.nii.gz")
         ),
-        r"sub-02_ses-1_.*T1w.nii.gz does not lie in a folder sub-02; move or rename it",
+        r"sub-02_ses-1_.*T1w.nii.gz is not in a folder sub-02; move or rename it",
     ),
     "one scan in two versions": (
         lambda f: f.put(f"derivatives/one/sub-02/ses-1/anat/sub-02_ses-1_acq-b_{SPACE}_T1w.nii.gz"),

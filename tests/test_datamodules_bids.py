@@ -242,7 +242,7 @@ def test_one_scan_under_two_names_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize(("patient", "session", "strange"), [("sub-02", "ses-1", "sub-02"), ("sub-01", "ses-9", "ses-9")])
 def test_scan_in_the_folder_of_another_is_refused(folder: Path, patient: str, session: str, strange: str) -> None:
     put(folder / "derivatives/one/sub-01/ses-1/anat" / f"{patient}_{session}_{SPACE}_T1w.nii.gz")
-    with pytest.raises(CohortError, match=rf"does not lie in a folder {strange}; move or rename it"):
+    with pytest.raises(CohortError, match=rf"is not in a folder {strange}; move or rename it"):
         found(folder)
 
 

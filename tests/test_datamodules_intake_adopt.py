@@ -108,7 +108,7 @@ def test_msleseg_without_dates_is_excluded_unless_that_is_wished(msleseg: Path, 
     ("row", "told"),
     [
         ("P1;T1;41;F;RR;2,5;3;4;5;6", r"clinical_data.csv line 2: 10 cells, the header has 9"),
-        ("P1;T1;41;F;RR;2,5;3;4;5", r"clinical_data.csv line 2: '5' stands in a column without a name"),
+        ("P1;T1;41;F;RR;2,5;3;4;5", r"clinical_data.csv line 2: '5' is in a column without a name"),
         ("P1;T1;-4;F;RR;2,5;3;4;", r"clinical_data.csv line 2, column 'age': '-4' is not an age in years \(0 to 120\)"),
         (
             "P1;T1;4;F;RR;2;3;4;\nP1;T1;4;F;RR;2;3;4;",
@@ -217,7 +217,7 @@ def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) ->
     ]
     assert cohort.scans[2].t1w == tmp_path / "b/q1.nii"
     table_of(tmp_path / "c", "p2")
-    with pytest.raises(CohortError, match=r"patient p2 stands in .*a and .*c; rename the patient in one of them"):
+    with pytest.raises(CohortError, match=r"patient p2 is in .*a and .*c; rename the patient in one of them"):
         combine([tmp_path / "a", tmp_path / "c"], tmp_path / "more", LabelRule())
     assert not (tmp_path / "more").exists()
 

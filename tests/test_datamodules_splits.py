@@ -122,7 +122,7 @@ def test_fold_out_of_range(fold: int) -> None:
 
 
 def test_patient_without_a_part() -> None:
-    with pytest.raises(SplitError, match=r"patient sub-999 stands in no part of the split \(1 such patients\)"):
+    with pytest.raises(SplitError, match=r"patient sub-999 is in no part of the split \(1 such patients\)"):
         make_splits(scans_of(20, 8), 0).partitions(0, ["sub-001", "sub-999"])
 
 
@@ -157,7 +157,7 @@ def test_leak_is_refused(written: tuple[Path, list[Scan]]) -> None:
     repeated = next(n for n in range(1, len(lines) - 1) if lines[n].split("\t")[0] == lines[n + 1].split("\t")[0])
     patient, _, _, part = lines[repeated].split("\t")
     edited(path, lambda rows: move(rows, repeated, str((int(part) + 1) % 7)))
-    with pytest.raises(SplitError, match=rf"patient {patient} stands in parts \d and \d: a leak; restore the file"):
+    with pytest.raises(SplitError, match=rf"patient {patient} is in parts \d and \d: a leak; restore the file"):
         load_splits(path, scans)
 
 
@@ -196,7 +196,7 @@ def test_scan_foreign_to_the_cohort(written: tuple[Path, list[Scan]]) -> None:
 def test_scan_twice_in_the_table(written: tuple[Path, list[Scan]]) -> None:
     path, scans = written
     edited(path, lambda rows: rows.append(rows[1]))
-    with pytest.raises(SplitError, match=r"scan sub-000/ses-0 stands there twice; restore the file"):
+    with pytest.raises(SplitError, match=r"scan sub-000/ses-0 is listed twice; restore the file"):
         load_splits(path, scans)
 
 

@@ -67,7 +67,7 @@ def test_unnamed_empty_columns_of_a_spreadsheet_are_ignored(tmp_path: Path) -> N
         ('a,b\n1,"2\n3,4\n', r"line 3: unexpected end of data; check the quotation marks"),
         ('a,b\n1,"2\n3"\n', r"column 'b': '2\\n3' holds a tab, line break or quotation mark"),
         ('a,b\n1,"say ""x"""\n', r"line 2, column 'b': 'say \"x\"' holds a tab, line break or quotation mark"),
-        ("a,b,\n1,2,3\n", r"line 2: '3' stands in a column without a name"),
+        ("a,b,\n1,2,3\n", r"line 2: '3' is in a column without a name"),
     ],
 )
 def test_unreadable_table_is_told_plainly(tmp_path: Path, content: str | bytes, told: str) -> None:

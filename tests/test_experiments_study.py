@@ -128,7 +128,7 @@ def test_leak_put_into_the_split_is_refused(own: StudyOptions) -> None:
     path.write_text(path.read_text().replace(f"{twice}\tses-02\t", "X").replace(f"{part}\n", f"{part}\n"))
     rows = [line for line in path.read_text().splitlines() if not line.startswith("X")]
     path.write_text("\n".join([*rows, f"{twice}\tses-02\t0\t{(part + 1) % 7}"]) + "\n")
-    with pytest.raises(SplitError, match=rf"patient {twice} stands in parts \d and \d: a leak; restore the file"):
+    with pytest.raises(SplitError, match=rf"patient {twice} is in parts \d and \d: a leak; restore the file"):
         open_study(own)
 
 

@@ -181,7 +181,7 @@ def _entities(t1w: Path) -> tuple[str, str]:
     patient, session = match[1], match[2] or ""
     strange = [name for name in (patient, session) if name and name not in t1w.parts]
     if strange:
-        raise CohortError(f"{t1w} does not lie in a folder {strange[0]}; move or rename it")
+        raise CohortError(f"{t1w} is not in a folder {strange[0]}; move or rename it")
     return patient, session
 
 

@@ -65,7 +65,7 @@ class Splits:
             raise SplitError(f"fold {fold} does not exist; folds are 0 to {self.folds - 1}")
         strangers = sorted(set(patients) - set(self.part))
         if strangers:
-            raise SplitError(f"patient {strangers[0]} stands in no part of the split ({len(strangers)} such patients)")
+            raise SplitError(f"patient {strangers[0]} is in no part of the split ({len(strangers)} such patients)")
         part = np.array([self.part[patient] for patient in patients])
         test, tuning = part == fold, part == (fold + 1) % self.folds
         chosen = {"train": ~test & ~tuning, "tuning": tuning, "internal_test": test}
@@ -156,7 +156,7 @@ def load_splits(path: Path, scans: Sequence[Scan]) -> Splits:
     for patient, where in parts.items():
         if len(where) > 1:
             listed = " and ".join(map(str, sorted(where)))
-            raise SplitError(f"{path}: patient {patient} stands in parts {listed}: a leak; restore the file")
+            raise SplitError(f"{path}: patient {patient} is in parts {listed}: a leak; restore the file")
     _check_scans(path, rows, scans)
     splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"])
     _check_parts(path, splits, scans)
@@ -176,7 +176,7 @@ def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[
     listed = Counter((row["patient"], row["session"]) for row in rows)
     twice = [key for key, count in listed.items() if count > 1]
     if twice:
-        raise SplitError(f"{path}: scan {scan_name(*twice[0])} stands there twice; restore the file")
+        raise SplitError(f"{path}: scan {scan_name(*twice[0])} is listed twice; restore the file")
     ours = {(scan.patient, scan.session): scan.label for scan in scans}
     gone, new = set(listed) - set(ours), set(ours) - set(listed)
     for keys, relation in ((new, "is in the cohort but not in"), (gone, "is not in the cohort but in")):

@@ -105,7 +105,7 @@ def _row(path: Path, header: Sequence[str], number: int, cells: Sequence[str]) -
         raise CohortError(f"{where}: {len(cells)} cells where the header has {len(header)}; give each column one cell")
     for name, cell in zip(header, cells, strict=True):
         if cell and not name:
-            raise CohortError(f"{where}: {cell!r} stands in a column without a name; name it in the header")
+            raise CohortError(f"{where}: {cell!r} is in a column without a name; name it in the header")
         if set(cell) & set('\t\n\r"'):
             raise CohortError(f"{where}, column {name!r}: {cell!r} holds a tab, line break or quotation mark; remove it")
     return {name: cell for name, cell in zip(header, cells, strict=True) if name} | {"#": str(number)}

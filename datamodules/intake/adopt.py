@@ -63,7 +63,7 @@ def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candida
         for candidate in members:
             if owner.setdefault(candidate.patient, source) != source:
                 both = f"{owner[candidate.patient]} and {source}"
-                raise CohortError(f"patient {candidate.patient} stands in {both}; rename the patient in one of them")
+                raise CohortError(f"patient {candidate.patient} is in {both}; rename the patient in one of them")
             candidates.append(replace(candidate, covariates={**candidate.covariates, "cohort": _name_of(source)}))
     about = {"Name": " + ".join(_name_of(source) for source in sources)}
 

@@ -74,7 +74,7 @@ def _read_table(path: Path) -> dict[tuple[str, str], dict[str, str]]:
         if spare and not row.get("Lesion Number"):
             row["Lesion Number"] = spare.pop(0)
         if spare:
-            raise CohortError(f"{where}: {spare[0]!r} stands in a column without a name; the layout is not the published one")
+            raise CohortError(f"{where}: {spare[0]!r} is in a column without a name; the layout is not the published one")
         name = ("P" + row["Patient"].lstrip("Pp"), "T" + row["Timepoint"].lstrip("Tt"))
         if name in table:
             raise CohortError(f"{where}: {name[0]} {name[1]} occurs twice, also in {table[name]['where']}; keep one")
