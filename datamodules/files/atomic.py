@@ -115,9 +115,26 @@ def locked(path: Path, on_busy: Callable[[], object] | None = None) -> Iterator[
         yield
 
 
-def _try_lock(file: IO[str]) -> bool:
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Try to take the lock on a file: True when it is held, False when another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        yield _try_lock(file)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file; no file is made."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with path.open("r") as file:
+            return not _try_lock(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _try_lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

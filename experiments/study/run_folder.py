@@ -9,17 +9,16 @@ Everything is written atomically, run.json with state ``complete`` last, so a fo
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.files.atomic import write_json, write_text
+from datamodules.files.atomic import is_locked, try_lock, write_json, write_text
 from datamodules.files.tables import read_rows, require_columns
 from experiments.study.record import ShownRegion, read_record
 from experiments.study.runs import Run
@@ -116,27 +115,12 @@ class RunFolder:
         return state
 
     def is_locked(self) -> bool:
-        """Whether a process is at work on this run; no lock file is made."""
-        try:
-            with (self.path / ".lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        """Whether a process is at work on this run."""
+        return is_locked(self.path / ".lock")
 
-    @contextmanager
-    def lock(self) -> Iterator[bool]:
+    def lock(self) -> AbstractContextManager[bool]:
         """Try to take the run for this process: True when it is ours, False when another process has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        return try_lock(self.path / ".lock")
 
 
 @dataclass(frozen=True)
