@@ -7,7 +7,6 @@ import time
 from rich.console import Console
 from rich.progress import Progress
 
-from experiments.runtime.allocation import keep_freed_memory
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.settings import Settings
@@ -16,7 +15,6 @@ from experiments.study.study import Study, open_study
 
 def open_with_progress(settings: Settings, console: Console) -> Study:
     """Open the study; show a bar while scans are prepared."""
-    keep_freed_memory()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing scans", total=None, visible=False)
         study = open_study(

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from datamodules.files.atomic import write_text
-from experiments.runtime.allocation import keep_freed_memory
 from experiments.runtime.interruption import RESUME, TAKEN, Interrupted, stop_if_interrupted
 from experiments.runtime.provenance import provenance
 from experiments.runtime.quiet import quiet_libraries
@@ -111,7 +110,6 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
         What run.json adds: threshold, best epoch, timings, peak memory.
     """
     quiet_libraries()
-    keep_freed_memory()
     stop_if_interrupted()
     parts = assemble(settings, study, run, folder, console, quiet)
     completed = False
