@@ -146,7 +146,7 @@ class TestSweep:
         _, options = copied
         status, _, err = call("sweep", *options, "--model.learning_rate", "0.5")
         assert (status, err.count("\n")) == (2, 1)
-        assert "42 runs of tiny were made with another config (first: global/fold-0/seed-0)" in err
+        assert "42 runs of tiny are stale: they were made with another config (first: global/fold-0/seed-0)" in err
 
     def test_nothing_that_names_a_patient_or_a_path_is_in_the_wandb_folder(self, swept, study) -> None:
         blob = b"".join(path.read_bytes() for path in swept[0].rglob("wandb/**/*") if path.is_file())

@@ -1,0 +1,159 @@
+"""A raw dataset prepared scan by scan, with a bar meanwhile, and a list of failures and a page of all scans at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from datamodules.files.atomic import locked, write_text
+from datamodules.intake.raw import RawDataset
+from datamodules.preparation.derivative import PIPELINE, output_paths
+from datamodules.preparation.label_maps import find_labels
+from datamodules.preparation.options import PrepareOptions
+from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
+from datamodules.preparation.tables import write_tables
+from experiments.checking.prepared import write_prepared_quality
+from experiments.study.runs import PlanError
+
+FAILURES = "prepare_failures.tsv"
+
+
+def with_labels(dataset: RawDataset, folder: Path | None, dialect: str, console: Console) -> RawDataset:
+    """Give each session the label map that a folder of results has for it."""
+    if folder is None:
+        return dataset
+    if not folder.is_dir():
+        raise PlanError(f"--labels-from {folder} is not a folder; give the folder that holds one folder of results per session")
+    sessions = []
+    for session in dataset.sessions:
+        path = find_labels(folder, dialect, session.patient, session.session)
+        if path is None:
+            console.print(f"{session.name}: no label map in {folder}")
+        sessions.append(replace(session, labels=path, dialect=dialect if path else ""))
+    if not any(session.labels for session in sessions):
+        raise PlanError(
+            f"{folder} holds no {dialect} label map of a session; looked for are sub-X_ses-Y/mri/... sub-X/**/*_dseg.nii.gz"
+        )
+    return replace(dataset, sessions=tuple(sessions))
+
+
+def select_sessions(dataset: RawDataset, only: str) -> RawDataset:
+    """Keep the patients or sessions of ``--only``."""
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    if not wanted:
+        return dataset
+    names = {name for session in dataset.sessions for name in (session.patient, session.name)}
+    for name in wanted:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=3)
+            raise PlanError(
+                f"--only {name}: no such scan in {dataset.folder}" + (f"; did you mean {', '.join(near)}?" if near else "")
+            )
+    kept = tuple(session for session in dataset.sessions if session.patient in wanted or session.name in wanted)
+    return replace(dataset, sessions=kept)
+
+
+def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int | None, restart: bool, console: Console) -> int:
+    """Prepare a dataset, print what came of it, and return the exit status: 1 when a scan failed, else 0.
+
+    Raises:
+        PlanError: if another process is writing the same cohort.
+        OSError: if nothing can be written.
+    """
+    for remark in dataset.remarks:
+        console.print(f"[yellow]note[/yellow]: {remark}")
+    derivative = out / "derivatives" / PIPELINE
+    with locked(derivative / ".lock", lambda: _refuse_second(derivative)):
+        for remark in write_tables(dataset, out, options):
+            console.print(f"[yellow]note[/yellow]: {remark}")
+        if restart:
+            for session in dataset.sessions:
+                output_paths(session, out).qc.unlink(missing_ok=True)
+        processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
+        console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
+        with _progress(len(dataset.sessions), processes, console) as on_scan:
+            ended = prepare_all([Job(session, out, options) for session in dataset.sessions], processes, on_scan)
+        shutil.rmtree(out / "derivatives" / PIPELINE / ".work", ignore_errors=True)
+        return _summary(dataset, out, ended, console)
+
+
+def _refuse_second(folder: Path) -> NoReturn:
+    """Refuse a cohort that another command is writing."""
+    raise PlanError(f"another prepare is writing {folder}; wait for it, or choose another --out")
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left by the scans that were prepared; those that were finished before say nothing about it."""
+
+    def render(self, task: Task) -> Text:
+        end = task.fields["end"]
+        left = (
+            "time left is known after the first scan" if end is None else f"{max(end - time.monotonic(), 0) / 60:.0f} min left"
+        )
+        return Text(left, style="cyan")
+
+
+@contextlib.contextmanager
+def _progress(total: int, processes: int, console: Console) -> Iterator[Callable[[Ended], None]]:
+    """A bar with the time left in a terminal; a line for each scan in a log."""
+    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("preparing", total=total, end=None)
+        ended: list[Ended] = []
+
+        def on_scan(scan: Ended) -> None:
+            ended.append(scan)
+            each = [earlier.seconds for earlier in ended if earlier.state == "prepared"]
+            rounds = (total - len(ended)) / processes
+            end = time.monotonic() + rounds * sum(each) / len(each) if each else None
+            bar.update(task, completed=len(ended), end=end)
+            if scan.state == "failed":
+                console.print(f"{scan.session.name}  failed  {scan.reason}")
+            elif scan.state == "prepared":
+                console.print(f"{scan.session.name}  prepared in {scan.seconds:.0f} s  ({len(ended)} of {total})")
+
+        yield on_scan
+
+
+def _summary(dataset: RawDataset, out: Path, ended: Sequence[Ended], console: Console) -> int:
+    """Say what was prepared and what was not, also in a table beside the scans."""
+    failed = [scan for scan in ended if scan.state == "failed"]
+    rows = [("failed", scan.session.patient, scan.session.session, scan.reason) for scan in failed]
+    rows += [("left out", *excluded) for excluded in dataset.excluded]
+    path = out / "derivatives" / PIPELINE / FAILURES
+    lines = ["\t".join(" ".join(cell.replace('"', "'").split()) or "n/a" for cell in row) for row in rows]
+    write_text(path, "\n".join(["state\tpatient\tsession\treason", *lines]) + "\n")
+    new, before = (sum(scan.state == state for scan in ended) for state in ("prepared", "finished before"))
+    counts = [f"{new} prepared", f"{before} finished before", f"{len(dataset.excluded)} left out", f"{len(failed)} failed"]
+    console.print(", ".join(counts))
+    for patient, session, reason in dataset.excluded:
+        console.print(f"  left out  {_name(patient, session)}  {reason}")
+    for scan in failed:
+        console.print(f"  failed    {scan.session.name}  {scan.reason}")
+    if failed:
+        console.print(f"the list: {path}; the same command tries the failed scans again")
+    if new + before:
+        _show_quality(out, console)
+    return 1 if failed else 0
+
+
+def _show_quality(out: Path, console: Console) -> None:
+    """Write the page of all scans and the list of those held back, and say where they are."""
+    quality = write_prepared_quality(out, workers=2)
+    console.print(f"look at the scans: {quality.page}; then: make check COHORT={out}")
+    for name, reason in quality.held:
+        console.print(f"  held back  {name}  {reason}; a row in {out / 'qc_accept.tsv'} accepts it")
+
+
+def _name(patient: str, session: str) -> str:
+    return f"{patient}/{session}" if session else patient
