@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from regions.errors import UserError
@@ -156,8 +157,6 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         FileNotFoundError: there is no such file.
         RegionFileError: an entry that cannot be understood, with its name and the reason.
     """
-    import yaml
-
     path = Path(path)
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))
