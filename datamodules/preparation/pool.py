@@ -24,6 +24,7 @@ from datamodules.intake.raw import RawSession
 from datamodules.preparation.derivative import inputs_of, is_finished, key_of, output_paths
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.scan import prepare_session
+from regions.errors import UserError
 
 SCAN_GB = 2.0
 """Memory of one scan's process, 1.3 GB for 3 mm slices, more for 0.5 mm voxels."""
@@ -159,9 +160,9 @@ def work(job: Job, writer: Connection) -> None:
 
             prepare_session(job.session, job.out, job.options, key, inputs)
         writer.send(("prepared", ""))
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         traceback.print_exc()
-        writer.send(("failed", _plain(error, paths.log)))
+        writer.send(("failed", _plain(error)))
     except Exception as error:  # one scan's error, of whatever kind, must not stop the others; its log has the traceback
         traceback.print_exc()
         writer.send(("failed", _first_line(error, paths.log)))
@@ -171,12 +172,10 @@ def work(job: Job, writer: Connection) -> None:
         writer.close()
 
 
-def _plain(error: ValueError | OSError, log: Path) -> str:
+def _plain(error: UserError | OSError) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-    if type(error).__module__.split(".")[0] in ("datamodules", "regions"):
-        return str(error)
-    return _first_line(error, log)
+    return str(error)
 
 
 def _first_line(error: Exception, log: Path) -> str:

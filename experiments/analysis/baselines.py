@@ -84,15 +84,15 @@ def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> De
         return Design((), np.empty((scans.patient.size, 0)))
     measured = dict(zip(FEATURES, features.T, strict=True))
     if name == "region_means":
-        return Design(MEANS, np.stack([measured[one] for one in MEANS], axis=1))
+        return Design(MEANS, np.stack([measured[feature] for feature in MEANS], axis=1))
     sex = scans.text("sex")
     person = {"age": scans.number("age"), "male": np.where(sex == "", np.nan, (sex == "M").astype(np.float64))}
-    known = {one: values for one, values in person.items() if not np.isnan(values).all()}
+    known = {feature: values for feature, values in person.items() if not np.isnan(values).all()}
     if name == "age_sex_volumes":
-        sizes = {one: measured[one] for one in VOLUMES if not np.isnan(measured[one]).all()}
+        sizes = {feature: measured[feature] for feature in VOLUMES if not np.isnan(measured[feature]).all()}
         if set(sizes) <= {"brain_ml"}:
             return "no scan has a label map"
-        known |= {one: values for one, values in sizes.items() if one != "lesion_ml" or np.nanmax(values) > 0}
+        known |= {feature: values for feature, values in sizes.items() if feature != "lesion_ml" or np.nanmax(values) > 0}
     if not known:
         return "the cohort has neither age nor sex; add the columns to participants.tsv"
     return Design(tuple(known), np.stack(list(known.values()), axis=1), ("male",))

@@ -47,17 +47,17 @@ def show(folder: Path, seen: Mapping[Run, Seen], console: Console) -> None:
     for fold in sorted({run.fold for run in seen}):
         table.add_column(f"fold {fold}", no_wrap=True)
     rows: dict[tuple[int, str], list[Text]] = {}
-    for run, one in seen.items():
-        rows.setdefault((run.seed, run.input), []).append(Text(one.text, style=STYLES[one.state]))
+    for run, view in seen.items():
+        rows.setdefault((run.seed, run.input), []).append(Text(view.text, style=STYLES[view.state]))
     for (seed, name), cells in rows.items():
         table.add_row(f"{name} (seed {seed})" if several else name, *cells)
     width = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, width), file=console.file).print(table)
-    counts = Counter(one.state for one in seen.values())
+    counts = Counter(view.state for view in seen.values())
     console.print(", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state]))
-    for run, one in seen.items():
-        if one.state == "failed":
-            console.print(f"[red]failed[/red] {run.name}: {one.error}")
+    for run, view in seen.items():
+        if view.state == "failed":
+            console.print(f"[red]failed[/red] {run.name}: {view.error}")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -180,7 +180,7 @@ def _is_ready(run: LocalRun, api: Any, project: str, without_tables: bool, repor
     elif missing and not without_tables:
         report.failed[run.id] = (
             f"{len(missing)} of its {len(run.tables)} table files are missing, e.g. {missing[0]}; was the study moved? "
-            "Sync it at that place, or give up the tables with without_tables"
+            "Sync it in the folder where it was trained, or give up the tables: make sync ARGS=--without-tables"
         )
     else:
         return True
