@@ -1,8 +1,8 @@
 """How near a whole study comes to what the device can do: every input at 1 mm, 382 scans that are made in memory.
 
-Needs torch, pytorch-lightning, torchmetrics and numpy alone. Each input is trained by the Trainer as a run trains it (data,
-augmentation, tuning pass), then compared with the same network on random tensors that lie on the device (the bound), and with
-the roofline.
+Needs torch, pytorch-lightning, torchmetrics, numpy and nibabel alone. Each input is trained by the Trainer as a run trains it
+(data, augmentation, tuning pass), then compared with the same network on random tensors that lie on the device (the bound), and
+with the roofline.
 
     python -m benchmarks gpu                                        # on a GPU
     python -m benchmarks gpu --device cpu --spacing 6 --scans 28    # a trial without one

@@ -7,7 +7,7 @@ Tuning and test batches pass the same path without any random step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,10 @@ from datamodules.store.store import PreparedCohort
 from regions.catalog import Region
 from regions.errors import UserError
 from regions.grid import EmptyRegionError, region_box
+from regions.step import inside_labels, keep_inside
+
+if TYPE_CHECKING:
+    import torchio as tio
 
 
 class BrainMRIDataModule(pl.LightningDataModule):
@@ -89,7 +93,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; give 1 or more")
         self.prepared, self.labels, self.region, self.batch_size, self.seed = prepared, labels, region, batch_size, seed
+        self.patients = patients
         self.partitions = splits.partitions(fold, patients)
+        self.mask_mode, self.dilate_mm = mask_mode, dilate_mm
         self.by_subject = mask_mode == "subject" and bool(region.labels) and mask is None
         self.content = content
         self.memory = memory
@@ -100,9 +106,9 @@ class BrainMRIDataModule(pl.LightningDataModule):
         else:
             self.box = region_box(mask, grid, multiple_of, least_side)
         shown = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))
-        self.mask = None if shown is None else shown[None, None].float()
-        self.region_labels = torch.zeros(256)
-        self.region_labels[list(region.labels)] = 1
+        self.mask = None if shown is None else shown[None, None].bool()
+        self.region_labels = torch.zeros(256, dtype=torch.bool)
+        self.region_labels[list(region.labels)] = True
         self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
         if self.by_subject:
             self._check_subject_regions()
@@ -157,6 +163,24 @@ class BrainMRIDataModule(pl.LightningDataModule):
         """Tuning scans, then internal test scans."""
         return self._loader("tuning", "internal_test", once=True)
 
+    def subjects(self, part: Literal["train", "tuning", "internal_test"]) -> tio.SubjectsDataset:
+        """The scans of a part as TorchIO subjects on the study's grid, with nothing random, the region step applied.
+
+        A subject holds the images ``t1w`` and ``flair``, ``label``, ``patient``, ``row`` in the cohort, and in subject mode the
+        label map ``labels``.
+
+        Raises:
+            UserError: if there is no such part.
+        """
+        from datamodules.batches.subjects import region_subjects
+
+        if part not in self.partitions:
+            raise UserError(f"part {part!r} does not exist; parts are {', '.join(self.partitions)}")
+        facts = {int(row): {"label": int(self.labels[row]), "patient": self.patients[row]} for row in self.partitions[part]}
+        region = self.region if self.region.labels else None
+        mode = "subject" if self.by_subject else self.mask_mode
+        return region_subjects(self.prepared, facts, region, mode, self.dilate_mm)
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Bring a batch to the device, all but its rows' numbers."""
         return moved(batch, device)
@@ -182,10 +206,10 @@ class BrainMRIDataModule(pl.LightningDataModule):
         image = image.float()
         if own is not None:
             self.region_labels = self.region_labels.to(own.device)
-            image = image * self.region_labels[own.long()][:, None]
+            image = keep_inside(image, inside_labels(own, self.region_labels)[:, None])
         elif self.mask is not None:
             self.mask = self.mask.to(image.device)
-            image = image * self.mask  # a product is several times faster than a choice
+            image = keep_inside(image, self.mask)
         if self.content != "image":
             image = control_content(image, batch["index"], self.content, self.seed)
         return {"image": image, "label": batch["label"], "index": batch["index"]}

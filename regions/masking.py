@@ -22,6 +22,7 @@ import torchio as tio
 from regions.atlas import EmptyRegionError, Grid, SpaceError, region_coverage, region_mask, space_gap_mm
 from regions.catalog import Region, get_region
 from regions.errors import UserError
+from regions.step import keep_inside
 
 MODES = ("template", "subject", "template-dilated")
 MINIMUM_COVERAGE = 0.9
@@ -89,7 +90,7 @@ class KeepRegion(tio.IntensityTransform):
         mask = self._from_subject(subject, first) if self.mode == "subject" else self._from_template(first, images[first])
         inside = torch.from_numpy(mask.copy())
         for name, image in images.items():
-            kept = torch.where(inside, image.data, torch.zeros((), dtype=image.data.dtype))
+            kept = keep_inside(image.data, inside)
             if not kept.any():
                 raise EmptyRegionError(
                     f"Image {name!r} is 0 everywhere in region {self.region.name!r}. "

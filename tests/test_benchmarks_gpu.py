@@ -1,4 +1,4 @@
-"""The GPU benchmark runs with torch, Lightning, torchmetrics and numpy alone, and its roofline counts right."""
+"""The GPU benchmark runs with torch, Lightning, torchmetrics, numpy and nibabel alone, and its roofline counts right."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from benchmarks.table import BenchError
 WITHOUT = """
 import sys
 import numpy, pytorch_lightning, torch, torchmetrics.classification
-for name in ("jsonargparse", "monai", "nibabel", "nilearn", "rich", "scipy", "sklearn", "torchio", "wandb"):
+for name in ("jsonargparse", "monai", "nilearn", "rich", "scipy", "sklearn", "torchio", "wandb"):
     sys.modules[name] = None
 from benchmarks.gpu import main
 sys.exit(main(sys.argv[1:]))
