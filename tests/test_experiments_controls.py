@@ -327,8 +327,8 @@ def test_other_settings_make_the_trainings_anew(home: list[str], capsys: pytest.
 
 def test_controls_take_over_what_the_study_was_made_with(tmp_path: Path) -> None:
     record = StudyRecord(
-        cohort=Path("other/cohort"), store=Path("store"), label=LabelRule(threshold=4.0), broken="refuse", folds=5, split_seed=0,
-        split_hash="", cohort_hash="", mask=Mask.of("subject", 3.0), regions={"global": ()},
+        cohort=Path("other/cohort"), store=Path("store"), label=LabelRule(threshold=4.0), broken="refuse", folds=5,
+        split_seed=0, split_hash="", cohort_hash="", mask=Mask.of("subject", 3.0), regions={"global": ()},
     )  # fmt: skip
     write_record(tmp_path / "mine", record)
     words = with_recorded(["--study", "mine", "--studies", str(tmp_path), "--folds", "6"])

@@ -1,20 +1,61 @@
-"""Covariates of patients as people write them: decimal commas, ages, sexes. Ambiguous values are refused by row and column."""
+"""Covariates of patients as people write them: names of columns, decimal commas, ages, sexes, field strengths.
+
+The one place that knows under which names and spellings a covariate is found. Ambiguous values are refused by row and column.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
 
 from datamodules.files.tables import MISSING, CohortError
 
 OLDEST = 120
 """Years; an age above this, or below 0, is taken as a typing error."""
-SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"}
+_MODELS = ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname")
+COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "age": ("age", "age_years", "age_at_scan"),
+        "sex": ("sex", "gender"),
+        "field_strength": ("field_strength", "magnetic_field_strength", "magneticfieldstrength", "fieldstrength"),
+        "model": _MODELS,
+        "scanner": (*_MODELS, "vendor"),
+        "vendor": ("vendor", "manufacturer"),
+        "site": ("site", "center", "centre", "hospital"),
+    }
+)
+"""Covariate -> names of its column, the first that is there counts; upper and lower case are the same."""
+SEXES: Mapping[str, str] = MappingProxyType(
+    {"f": "F", "female": "F", "w": "F", "woman": "F", "weiblich": "F", "m": "M", "male": "M", "man": "M", "männlich": "M"}
+)
 NAMED = 10
 """Faults that one message lists."""
 
 Row = Mapping[str, str]
+Cells = TypeVar("Cells")
+
+
+def column_of(columns: Mapping[str, Cells], covariate: str) -> Cells | None:
+    """What a table holds of a covariate, however its column is called; None where it has no such column."""
+    by_name = {name.lower(): cells for name, cells in columns.items()}
+    return next((by_name[name] for name in COLUMNS.get(covariate, (covariate,)) if name in by_name), None)
+
+
+def text_of(covariates: Row, covariate: str) -> str:
+    """The value of a covariate of one scan, empty where it is unknown; sexes as F and M."""
+    text = (column_of(covariates, covariate) or "").strip()
+    if covariate == "sex":
+        return SEXES.get(text.lower(), "")
+    return "" if text.lower() in MISSING else text
+
+
+def number_of(text: str) -> float:
+    """The number at the start of a text such as ``3.0``, ``3,0`` or ``3 Tesla``; NaN where there is none."""
+    match = re.match(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?", text)
+    return float(match[0].replace(",", ".")) if match else float("nan")
 
 
 def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
@@ -29,12 +70,14 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
         CohortError: naming rows and columns of all implausible ages, and of numbers that a comma makes ambiguous.
     """
     columns = {name: _points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
-    ages = [name for name in names if name.lower() == "age"]
+    ages = [name for name in names if name.lower() in COLUMNS["age"]]
     faults = [fault for name in ages for fault in _odd_ages(columns[name], _locations(path, rows, name))]
     if faults:
         more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
         raise CohortError("\n  ".join(faults[:NAMED]) + more)
-    sexes = {name: [SEXES.get(cell.lower(), cell) for cell in columns[name]] for name in names if name.lower() == "sex"}
+    sexes = {
+        name: [SEXES.get(cell.lower(), cell) for cell in columns[name]] for name in names if name.lower() in COLUMNS["sex"]
+    }
     columns |= sexes
     return [{name: columns[name][at] for name in names if columns[name][at].lower() not in MISSING} for at in range(len(rows))]
 
@@ -76,9 +119,12 @@ def clean_cells(cells: Mapping[str, str], where: str) -> dict[str, str]:
         CohortError: naming an implausible age.
     """
     faults = [
-        fault for name in cells if name.lower() == "age" for fault in _odd_ages([cells[name]], [f"{where}, column {name!r}"])
+        fault
+        for name in cells
+        if name.lower() in COLUMNS["age"]
+        for fault in _odd_ages([cells[name]], [f"{where}, column {name!r}"])
     ]
     if faults:
         raise CohortError(faults[0])
     given = {name: cell for name, cell in cells.items() if cell.lower() not in MISSING}
-    return given | {"sex": SEXES.get(given["sex"].lower(), given["sex"])} if "sex" in given else given
+    return given | {name: SEXES.get(cell.lower(), cell) for name, cell in given.items() if name.lower() in COLUMNS["sex"]}

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.cohort.covariates import COLUMNS
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_json, write_text
 from datamodules.preparation.deidentify import is_allowed_column
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
-from experiments.study.scan_table import ALIASES, ScanTable
+from experiments.study.scan_table import ScanTable
 
 NUMBERS = {"age": "age, years", "edss": "EDSS", "days": "days from scan to EDSS", "scans": "scans of the patient"}
 CLASSES = {"sex": "sex", "site": "site", "vendor": "vendor", "scanner": "scanner", "field_strength": "field strength, T"}
@@ -87,7 +88,7 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
     same = scans.has("vendor") and bool((scans.text("scanner") == scans.text("vendor")).all())
     classes = [name for name in CLASSES if scans.has(name) and not (name == "scanner" and same)]
     found += [Variable(name, CLASSES[name], False) for name in classes]
-    taken = NOT_COVARIATES | {alias for aliases in ALIASES.values() for alias in aliases}
+    taken = NOT_COVARIATES | {alias for aliases in COLUMNS.values() for alias in aliases}
     odd = []
     for name in scans.columns:
         if name.lower() in taken:

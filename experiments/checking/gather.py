@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
@@ -148,14 +149,20 @@ def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:
 
     Without a split, all scans are one part.
     """
-    names = ("site", "vendor", "scanner", "model", "field_strength")
     parts = study.splits.folds if study.splits else 1
-    found: dict[str, list[Counter[str]]] = {}
+    counts: dict[str, list[Counter[str]]] = {}
     for scan in study.cohort.scans:
-        told = [scan.covariates[name] + (" T" if name == "field_strength" else "") for name in names if name in scan.covariates]
-        row = found.setdefault(", ".join(dict.fromkeys(told)) or "unknown", [Counter() for _ in range(parts)])
-        row[study.part(scan)].update(scans=1, positive=scan.label)
-    return {name: [(one["scans"], one["positive"]) for one in row] for name, row in sorted(found.items())}
+        parts_of_scanner = counts.setdefault(scanner_of(scan), [Counter() for _ in range(parts)])
+        parts_of_scanner[study.part(scan)].update(scans=1, positive=scan.label)
+    return {name: [(part["scans"], part["positive"]) for part in row] for name, row in sorted(counts.items())}
+
+
+def scanner_of(scan: Scan) -> str:
+    """Site, vendor, model and field strength of a scan, as far as known."""
+    texts = [text_of(scan.covariates, name) for name in ("site", "vendor", "model")]
+    field = text_of(scan.covariates, "field_strength")
+    texts.append(f"{number_of(field)} T" if field else "")
+    return ", ".join(dict.fromkeys(text for text in texts if text)) or "unknown"
 
 
 def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:

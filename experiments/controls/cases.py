@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.batches.control_inputs import Content
+from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import SplitError, Splits, make_splits
 from datamodules.store.store import PreparedCohort
@@ -19,7 +20,6 @@ from experiments.study.study import Study
 from regions.catalog import Region
 from regions.errors import UserError
 
-SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}
 HIGH_FIELD_T = 2.5
 
 
@@ -86,43 +86,40 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
 
 
 def permuted_labels(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[int, ...]:
-    """Labels dealt out anew between the patients of a part; all scans of a patient get the same one.
+    """Labels dealt out again between the patients of a part; all scans of a patient get the same one.
 
     A patient passes on the label of the last scan, so each part keeps its number of positive patients.
     """
-    own = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
+    label_of = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
     dealt: dict[str, int] = {}
     for part in range(splits.folds):
-        members = [patient for patient in sorted(own) if splits.part[patient] == part]
+        members = [patient for patient in sorted(label_of) if splits.part[patient] == part]
         order = rng.permutation(len(members))
-        dealt |= {patient: own[members[place]] for patient, place in zip(members, order, strict=True)}
+        dealt |= {patient: label_of[members[position]] for patient, position in zip(members, order, strict=True)}
     return tuple(dealt[scan.patient] for scan in scans)
 
 
 def sex_of(scan: Scan) -> int | None:
     """1 for male, 0 for female, None where it is unknown."""
-    return SEXES.get(scan.covariates.get("sex", "").strip().lower())
+    return {"F": 0, "M": 1}.get(text_of(scan.covariates, "sex"))
 
 
 def high_field_of(scan: Scan) -> int | None:
     """1 for a field of 2.5 T and more, 0 below, None where it is unknown."""
-    try:
-        field = float(scan.covariates.get("field_strength", "").lower().removesuffix("t").replace(",", "."))
-    except ValueError:
-        return None
-    return int(field >= HIGH_FIELD_T)
+    field = number_of(text_of(scan.covariates, "field_strength"))
+    return None if np.isnan(field) else int(field >= HIGH_FIELD_T)
 
 
 def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) -> Case:
     labels = {row: label for row, scan in enumerate(base.scans) if (label := label_of(scan)) is not None}
     rows = list(labels)
-    told = what.replace("_", " ")
+    name = what.replace("_", " ")
     if len(rows) < len(base.scans) / 2:
-        raise NotRunError(f"{told} is known of {len(rows)} of {len(base.scans)} scans; add it to the cohort's table")
+        raise NotRunError(f"{name} is known of {len(rows)} of {len(base.scans)} scans; add it to the cohort's table")
     for value in (0, 1):
         patients = {base.scans[row].patient for row in rows if labels[row] == value}
         if len(patients) < base.splits.folds:
-            raise NotRunError(f"one {told} has {len(patients)} patients, each of {base.splits.folds} folds needs one")
+            raise NotRunError(f"one {name} has {len(patients)} patients, each of {base.splits.folds} folds needs one")
     keys = tuple(base.prepared.keys[row] for row in rows)
     return replace(
         base,

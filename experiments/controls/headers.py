@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
-from datamodules.files.tables import MISSING
 from experiments.controls.cases import NotRunError
 from experiments.statistics.predictions import FloatArray, Predictions
 from lightning_modules.metrics import best_threshold
 
 COLUMNS = (
-    "site", "field_strength", "vendor", "manufacturer", "model", "scanner", "software", "coil", "protocol", "sequence",
+    "site", "field_strength", "vendor", "model", "software", "coil", "protocol", "sequence",
     "voxel_size", "slice_thickness", "echo_time", "repetition_time", "inversion_time", "flip_angle",
 )  # fmt: skip
 """Covariates that describe how a scan was made, where the cohort's table or the images' sidecars have them."""
@@ -28,8 +28,8 @@ def header_columns(scans: Sequence[Scan]) -> list[str]:
 
 
 def _value(scan: Scan, name: str) -> str:
-    text = scan.covariates.get(name, "").strip()
-    return "" if text.lower() in MISSING else text
+    text = text_of(scan.covariates, name)
+    return f"{number_of(text)}" if name == "field_strength" and text else text
 
 
 def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.cohort.covariates import SEXES, column_of, number_of
 from datamodules.files.tables import MISSING, read_rows, require_columns
 from experiments.statistics.predictions import Predictions
 from experiments.study.run_folder import ResultsError
 
 UNKNOWN = ""
-ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "age": ("age", "age_years", "age_at_scan"),
-        "sex": ("sex", "gender"),
-        "field_strength": ("field_strength", "magnetic_field_strength", "magneticfieldstrength"),
-        "scanner": ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname", "vendor"),
-        "vendor": ("vendor", "manufacturer"),
-        "site": ("site", "center", "centre", "hospital"),
-    }
-)
-"""Covariate -> names of its column, the first that is there counts; upper and lower case are the same."""
-SEXES: Mapping[str, str] = MappingProxyType(
-    {"f": "F", "female": "F", "w": "F", "woman": "F", "m": "M", "male": "M", "man": "M"}
-)
 
 
 @dataclass(frozen=True)
@@ -61,23 +46,15 @@ class ScanTable:
 
     def number(self, covariate: str) -> npt.NDArray[np.float64]:
         """(n,) float64 values of a covariate, NaN where unknown; a unit behind the number is dropped."""
-        return np.array([_number(value) for value in self._column(covariate).tolist()], dtype=np.float64)
+        return np.array([number_of(value) for value in self._column(covariate).tolist()], dtype=np.float64)
 
     def has(self, covariate: str) -> bool:
         """Whether any scan has the covariate."""
         return bool(np.any(self.text(covariate) != UNKNOWN))
 
     def _column(self, covariate: str) -> npt.NDArray[np.str_]:
-        by_name = {name.lower(): values for name, values in self.columns.items()}
-        for name in ALIASES.get(covariate, (covariate,)):
-            if name in by_name:
-                return by_name[name]
-        return np.full(self.patient.size, UNKNOWN, dtype=np.str_)
-
-
-def _number(text: str) -> float:
-    found = re.match(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?", text)
-    return float(found[0].replace(",", ".")) if found else float("nan")
+        values = column_of(self.columns, covariate)
+        return np.full(self.patient.size, UNKNOWN, dtype=np.str_) if values is None else values
 
 
 def read_scans(study: Path) -> ScanTable:
@@ -96,7 +73,7 @@ def read_scans(study: Path) -> ScanTable:
         for name in rows[0]
         if name != "#"
     }
-    edss, days = (np.array([_number(text) for text in columns[name].tolist()]) for name in ("edss", "days"))
+    edss, days = (np.array([number_of(text) for text in columns[name].tolist()]) for name in ("edss", "days"))
     return ScanTable(columns["patient"], columns["session"], edss, days, columns["label"].astype(np.int64), columns)
 
 
