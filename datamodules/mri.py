@@ -28,6 +28,7 @@ from datamodules.batches.loading import (
     free_memory,
     moved,
 )
+from datamodules.batches.transform_pool import SubjectTransform, TransformPool, TransformTask
 from datamodules.cohort.splits import Splits
 from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.packing import can_pack
@@ -57,12 +58,13 @@ class BrainMRIDataModule(pl.LightningDataModule):
             by ``dilate_mm``; ``subject``: each scan's own label map.
         dilate_mm: How far ``template-dilated`` grows.
         augmentation: Random changes of training scans.
+        transforms: TorchIO transforms of training scans, on the whole grid, before ``augmentation`` and the region step.
         memory: Where the boxes of the run's scans lie: ``device``, ``packed`` or ``mapped`` (``datamodules.batches.loading``);
             ``auto`` decides by their size and by what is free on the GPU.
         seed: Seed of order and augmentation.
         mask: (I, J, K) bool on the study's grid, shown in the place of the template's region; for control experiments.
         content: What is shown of the region; for control experiments: ``image``; ``mask``: 1 in its brain voxels; ``shuffled``:
-            its brain voxels in an order of chance, each scan in its own, T1w and FLAIR alike.
+            its brain voxels shuffled, each scan in its own order, T1w and FLAIR alike.
         least_side: Each side of a batch's volume is at least this.
 
     Raises:
@@ -83,6 +85,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         mask_mode: Literal["template", "subject", "template-dilated"] = "template",
         dilate_mm: float = 3.0,
         augmentation: Augmentation = Augmentation(),
+        transforms: Sequence[SubjectTransform] = (),
         memory: Memory = "auto",
         seed: int = 0,
         mask: npt.NDArray[np.bool_] | None = None,
@@ -110,6 +113,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.region_labels = torch.zeros(256, dtype=torch.bool)
         self.region_labels[list(region.labels)] = True
         self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
+        task = TransformTask(prepared, tuple(transforms), seed, self.augmenter.read, self.by_subject)
+        self.transforms = TransformPool(task) if transforms else None
         if self.by_subject:
             self._check_subject_regions()
 
@@ -137,8 +142,10 @@ class BrainMRIDataModule(pl.LightningDataModule):
         if self.place is None:
             self.place = choose_place(self.memory, self._bytes(), free_memory(device), can_pack(self.prepared.folder))
         place: Place = "mapped" if once and self.place == "device" else self.place
-        box = self.augmenter.read if train else self.box
-        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, place, device, self.augmenter.read)
+        pack = self.augmenter.read
+        box, transforms = (pack, self.transforms) if train else (self.box, None)
+        place = "mapped" if transforms else place
+        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, place, device, pack, transforms)
         if train:
             rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
             sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)
@@ -194,19 +201,19 @@ class BrainMRIDataModule(pl.LightningDataModule):
         """The steps after reading.
 
         Args:
-            batch: As read: ``image`` float16, of the read box for training, of the box otherwise.
+            batch: As read: ``image`` float16, or float32 after transforms, of the read box for training, of the box otherwise.
             epoch: Epoch of training, or None for tuning and test batches.
 
         Returns:
             ``image`` (B, 2, *box.shape) float32, exactly zero outside the region; ``label`` and ``index`` unchanged.
         """
-        image, own = batch["image"], batch.get("labels")
+        image, labels = batch["image"], batch.get("labels")
         if epoch is not None:
-            image, own = self.augmenter(image, batch["index"], epoch, own)
+            image, labels = self.augmenter(image, batch["index"], epoch, labels)
         image = image.float()
-        if own is not None:
-            self.region_labels = self.region_labels.to(own.device)
-            image = keep_inside(image, inside_labels(own, self.region_labels)[:, None])
+        if labels is not None:
+            self.region_labels = self.region_labels.to(labels.device)
+            image = keep_inside(image, inside_labels(labels, self.region_labels)[:, None])
         elif self.mask is not None:
             self.mask = self.mask.to(image.device)
             image = keep_inside(image, self.mask)

@@ -104,7 +104,7 @@ def test_an_error_while_reading_ahead_reaches_the_training() -> None:
 class Slow:
     """A dataset that takes 20 ms a batch."""
 
-    def batch(self, rows: list[int]) -> dict[str, torch.Tensor]:
+    def batch(self, rows: list[int], epoch: int = 0) -> dict[str, torch.Tensor]:
         time.sleep(0.02)
         return numbered(rows)
 

@@ -190,14 +190,14 @@ def test_a_run_that_was_killed_between_training_and_tables_ends_like_an_unbroken
     assert_equal_runs(unbroken, tmp_path)
 
 
-def attempt(options: StudyOptions, studies: Path, kill_at: int) -> int:
+def attempt(options: StudyOptions, studies: Path, kill_at: int, more: list[str] | None = None) -> int:
     """Start the run as a process that kills itself at its n-th event; returns the process's status."""
     studies.parent.mkdir(exist_ok=True)
     driver = studies.parent / "driver.py"
     driver.write_text(DRIVER)
     command = [sys.executable, str(driver), str(kill_at), str(studies.parent / "killed.txt"), "--quiet"]
     command += ["--preset", "demo", "--cohort", str(options.cohort), "--store", str(options.store), "--studies", str(studies)]
-    command += ["--study", "s", "--roi", RUN.input, "--fold", str(RUN.fold), *words()]
+    command += ["--study", "s", "--roi", RUN.input, "--fold", str(RUN.fold), *words(), *(more or [])]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.run(command, env=environment, check=False, timeout=300).returncode
 
@@ -222,6 +222,20 @@ def test_a_killed_process_goes_on_and_ends_like_an_unbroken_one(
     killed = kill_and_go_on(study_options, tmp_path / "studies", [14, 37])
     assert len(killed) == 2
     assert_equal_runs(unbroken, tmp_path / "studies" / "s")
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_torchio_transforms_ends_like_an_unbroken_one(
+    study: Study, study_options: StudyOptions, tmp_path: Path
+) -> None:
+    more = ["--data.transforms+=torchio.RandomBiasField", "--data.transforms.coefficients", "0.3"]
+    more += ["--data.transforms+=torchio.RandomAffine", "--trainer.max_epochs", "3"]
+    whole, killed = tmp_path / "whole" / "studies", tmp_path / "killed" / "studies"
+    assert attempt(study_options, whole, 0, more) == 0
+    assert attempt(study_options, killed, 16, more) == -signal.SIGKILL
+    assert RunFolder(RUN.folder(killed / "s")).last.is_file()
+    assert attempt(study_options, killed, 0, more) == 0
+    assert_equal_runs(whole / "s", killed / "s")
 
 
 @pytest.mark.long

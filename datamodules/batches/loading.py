@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from datamodules.batches.transform_pool import TransformPool
 from datamodules.store.boxes import crop_to_box, within
 from datamodules.store.packing import open_packed
 from datamodules.store.store import PreparedCohort
@@ -132,6 +133,7 @@ class BoxDataset:
         place: Where the boxes lie.
         device: The device of ``device``.
         pack: The box that is packed; ``box`` lies within it.
+        transforms: Change each scan before its box is cut out; with ``mapped`` only.
     """
 
     def __init__(
@@ -144,8 +146,9 @@ class BoxDataset:
         place: Place,
         device: torch.device,
         pack: Box,
+        transforms: TransformPool | None = None,
     ) -> None:
-        self.prepared, self.box = prepared, box
+        self.prepared, self.box, self.transforms = prepared, box, transforms
         self.kinds = ("image", "labels") if with_labels else ("image",)
         self.label = torch.as_tensor(list(labels), dtype=torch.int64)
         self.rows = [int(row) for row in rows]
@@ -191,9 +194,17 @@ class BoxDataset:
         """The boxes of some scans from their files; in pinned memory, if asked for: a GPU copies from it while it computes."""
         return {kind: self._read(kind, rows, pin) for kind in self.kinds}
 
-    def batch(self, rows: list[int], pin: bool = False) -> Batch:
-        """The boxes of some scans, with their labels and rows."""
-        if self._kept is None:
+    def _transformed(self, transforms: TransformPool, rows: Sequence[int], epoch: int, pin: bool) -> Batch:
+        """The boxes of some scans after their transforms; ``image`` is float32."""
+        scans = transforms(rows, epoch)
+        boxes = {kind: torch.from_numpy(np.stack([scan[kind] for scan in scans])) for kind in self.kinds}
+        return {kind: box.pin_memory() if pin else box for kind, box in boxes.items()}
+
+    def batch(self, rows: list[int], pin: bool = False, epoch: int = 0) -> Batch:
+        """The boxes of some scans, with their labels and rows; the epoch matters to transforms only."""
+        if self.transforms is not None:
+            boxes = self._transformed(self.transforms, rows, epoch, pin)
+        elif self._kept is None:
             boxes = self.read(rows, pin)
         else:  # no index is sent to the device: it would have to wait for the step under way
             boxes = {kind: torch.stack([whole[self._place[row]] for row in rows]) for kind, whole in self._kept.items()}
@@ -231,11 +242,12 @@ class BoxLoader:
             yield batch
 
     def _batches(self) -> Iterator[Batch]:
+        epoch = self.sampler.epoch
         if not self.ahead:
             return (self.dataset.batch(rows) for rows in self.sampler)
         if self.device is None:
-            return read_ahead(self.dataset.batch, self.sampler)
-        coming = read_ahead(lambda rows: self.dataset.batch(rows, pin=True), self.sampler, READERS, READERS)
+            return read_ahead(lambda rows: self.dataset.batch(rows, epoch=epoch), self.sampler)
+        coming = read_ahead(lambda rows: self.dataset.batch(rows, pin=True, epoch=epoch), self.sampler, READERS, READERS)
         return sent_ahead(coming, self.device)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -211,6 +212,8 @@ class Settings:
         self.augmentation()
         if self.values.data.batch_size < 1:
             raise SettingsError(f"data.batch_size is {self.values.data.batch_size}; give 1 or more")
+        if self.values.data.transforms:
+            refuse_other_transforms([str(entry["class_path"]) for entry in self.plain()["data"]["transforms"]])
 
     def plain(self) -> dict[str, Any]:
         """All settings as plain values, as they stand in YAML."""
@@ -254,6 +257,21 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         raise SettingsError(readable(str(error))) from None
     settings.check()
     return settings
+
+
+def refuse_other_transforms(paths: Sequence[str]) -> None:
+    """Refuse classes that are not TorchIO's.
+
+    Raises:
+        SettingsError: naming the first.
+    """
+    from torchio import Transform
+
+    for path in paths:
+        module, _, name = path.rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        if not (isinstance(kind, type) and issubclass(kind, Transform)):
+            raise SettingsError(f"data.transforms: {path} is not a TorchIO transform; give for example torchio.RandomBiasField")
 
 
 def readable(message: str) -> str:

@@ -1,0 +1,56 @@
+"""Change one training scan by TorchIO transforms; runs in the processes of ``datamodules.batches.transform_pool``."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+import torchio as tio
+
+from datamodules.batches.subjects import IMAGES, scan_subject
+from datamodules.batches.transform_pool import Arrays, TransformTask
+from datamodules.store.boxes import crop_to_box
+from regions.errors import UserError
+
+TAG = 2
+"""Keeps the random numbers of the transforms apart from those of order (1) and augmentation."""
+
+
+def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
+    """Change a scan on the study's whole grid, then cut out the box, so that all inputs see the same change.
+
+    All random numbers follow from (seed, epoch, row). The brain's voxels are moved along with the image; outside them the
+    result is exactly zero.
+
+    Returns:
+        ``image`` (2, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
+
+    Raises:
+        UserError: if a transform fails or changes the shape.
+    """
+    seeds = np.random.SeedSequence([task.seed, epoch, row, TAG]).generate_state(3).tolist()
+    torch.manual_seed(seeds[0])
+    np.random.seed(seeds[1])
+    random.seed(seeds[2])
+    subject: Any = scan_subject(task.prepared, row, task.with_labels)
+    brain = (subject["t1w"].data != 0).to(torch.uint8)
+    subject.add_image(tio.LabelMap(tensor=brain, affine=task.prepared.grid.matrix), "brain")
+    for transform in task.transforms:
+        name = f"data.transforms: {type(transform).__name__}"
+        try:
+            subject = transform(subject)
+        except Exception as error:
+            raise UserError(f"{name} fails: {type(error).__name__}: {' '.join(str(error).split())}") from error
+        for image in subject.get_images(intensity_only=False):
+            if tuple(image.shape) != (1, *task.prepared.grid.shape):
+                raise UserError(
+                    f"{name} changes the shape from {(1, *task.prepared.grid.shape)} to {tuple(image.shape)}; leave it out"
+                )
+    inside = subject["brain"].data[0].numpy() != 0
+    image = np.stack([np.where(inside, subject[name].data[0].numpy(), 0).astype(np.float32) for name in IMAGES])
+    arrays: Arrays = {"image": crop_to_box(image, task.box)}
+    if task.with_labels:
+        arrays["labels"] = crop_to_box(subject["labels"].data[0].numpy().astype(np.uint8), task.box)
+    return arrays
