@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
@@ -194,7 +195,7 @@ def attempt(options: StudyOptions, studies: Path, kill_at: int, more: list[str] 
     """Start the run as a process that kills itself at its n-th event; returns the process's status."""
     studies.parent.mkdir(exist_ok=True)
     driver = studies.parent / "driver.py"
-    driver.write_text(DRIVER)
+    driver.write_text("if __name__ == '__main__':\n" + textwrap.indent(DRIVER, "    "))  # processes it spawns import it
     command = [sys.executable, str(driver), str(kill_at), str(studies.parent / "killed.txt"), "--quiet"]
     command += ["--preset", "demo", "--cohort", str(options.cohort), "--store", str(options.store), "--studies", str(studies)]
     command += ["--study", "s", "--roi", RUN.input, "--fold", str(RUN.fold), *words(), *(more or [])]
@@ -232,7 +233,7 @@ def test_a_killed_run_with_torchio_transforms_ends_like_an_unbroken_one(
     more += ["--data.transforms+=torchio.RandomAffine", "--trainer.max_epochs", "3"]
     whole, killed = tmp_path / "whole" / "studies", tmp_path / "killed" / "studies"
     assert attempt(study_options, whole, 0, more) == 0
-    assert attempt(study_options, killed, 16, more) == -signal.SIGKILL
+    assert attempt(study_options, killed, 40, more) == -signal.SIGKILL
     assert RunFolder(RUN.folder(killed / "s")).last.is_file()
     assert attempt(study_options, killed, 0, more) == 0
     assert_equal_runs(whole / "s", killed / "s")
