@@ -11,11 +11,13 @@ import pytest
 from made_study import Made, write_study
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from datamodules.cohort.records import LabelRule
 from experiments.analysis.compare import compared
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
 from experiments.analysis.subgroups import FEWEST, subgroup_levels, write_subgroups
 from experiments.statistics.predictions import Predictions
+from experiments.study.record import Mask, StudyRecord, write_record
 from experiments.study.run_folder import ResultsError
 from experiments.study.scan_table import read_scans, rows_in
 
@@ -124,18 +126,19 @@ def test_subsets_leave_out_what_they_say(study: Path, robust: dict) -> None:
     assert [one["name"] for one in robust["subsets"]] == list(subsets)
 
 
-def test_the_threshold_is_that_of_the_runs_settings(study: Path, tmp_path: Path) -> None:
+def test_the_threshold_is_that_of_the_study_record(study: Path, tmp_path: Path) -> None:
     scans = read_scans(study)
     assert label_threshold(tmp_path, scans) == 3.0
     high = replace(scans, label=(scans.edss >= 4.0).astype(np.int64))
     assert label_threshold(tmp_path, high) == 4.0
-    place = tmp_path / "global" / "fold-0" / "seed-0"
-    place.mkdir(parents=True)
-    (place / "config.yaml").write_text("label:\n  threshold: 3.5\n", encoding="utf-8")
+    record = StudyRecord(
+        Path("cohort"), Path("store"), LabelRule(threshold=3.5), "refuse", 7, 0, "split", "cohort", Mask(), {"global": ()}
+    )
+    write_record(tmp_path, record)
     assert label_threshold(tmp_path, high) == 3.5
 
 
-def test_the_worst_errors_are_the_surest_wrong_decisions() -> None:
+def test_the_worst_errors_are_the_most_confident_wrong_decisions() -> None:
     pred = Predictions(
         np.array(["a", "b", "c", "d"]), np.zeros(4, dtype=int), np.array([1, 0, 0, 1]), np.array([0.3, 0.9, 0.2, 0.01]),
         np.array([0, 1, 0, 0]),
