@@ -19,7 +19,8 @@ from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from experiments.__main__ import main
 
-HEAVY = ("ants", "torch", "deepbet", "scipy", "nilearn")
+HEAVY = ("ants", "torch", "deepbet", "scipy.ndimage", "nilearn")
+"""Of scipy its parts count: nibabel imports the bare package, which takes 7 ms."""
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform
 
 from datamodules.preparation.images import from_ants, isotropic, to_ants
 
@@ -63,6 +62,8 @@ def _on_voxels(
     field: NDArray[np.float32], where: NDArray[np.float64], shape: tuple[int, ...], affine: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """The coarse field on the image's voxels; both grids have the same axes."""
+    from scipy.ndimage import affine_transform
+
     to_coarse = np.linalg.inv(where) @ affine
     return np.asarray(
         affine_transform(field, to_coarse[:3, :3], to_coarse[:3, 3], output_shape=shape, order=1, mode="nearest"),

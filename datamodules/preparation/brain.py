@@ -16,7 +16,6 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, label
 
 from datamodules.files.volumes import ScanError, Volume
 from datamodules.preparation.template_brain import registered_mask
@@ -98,6 +97,8 @@ def without_skull(t1w: Volume) -> NDArray[np.bool_] | None:
     A brain differs from a head whose background was set to 0 by its volume and by its outline: a brain is one part, ends
     before the volume does on both sides and in front and behind, and does not reach down to a neck.
     """
+    from scipy.ndimage import binary_fill_holes, label
+
     filled = t1w.array != 0
     if filled.mean() > EXTRACTED_SHARE or implausible(filled, t1w, ""):
         return None

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import affine_transform, gaussian_filter1d
 
 from datamodules.files.volumes import ScanError, Volume
 from regions.grid import Grid
@@ -75,6 +74,8 @@ def isotropic(
     Returns:
         (i, j, k) float32, and its affine; the volume's outer faces stay where they are, to within a voxel.
     """
+    from scipy.ndimage import affine_transform, gaussian_filter1d
+
     sides_mm = np.linalg.norm(affine[:3, :3], axis=0)
     steps = side_mm / sides_mm
     values = np.asarray(array, dtype=np.float32)

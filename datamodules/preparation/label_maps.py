@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import ScanError, Volume, read_volume
@@ -78,6 +77,8 @@ def prepare_labels(path: Path, dialect: str, brain: Volume, transform: Transform
 
 def _overlap(labelled: NDArray[np.bool_], affine: NDArray[np.float64], brain: Volume) -> float:
     """Dice of two masks on different voxels, counted on every third voxel of the labels."""
+    from scipy.ndimage import map_coordinates
+
     step = (slice(None, None, 3),) * 3
     places = np.indices(labelled.shape)[(slice(None), *step)].reshape(3, -1).T.astype(float)
     there = moved_mm(np.linalg.inv(brain.affine) @ affine, places)

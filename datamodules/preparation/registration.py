@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import center_of_mass, map_coordinates
 
 from datamodules.preparation.images import LPS, from_ants, isotropic, to_ants
 from datamodules.quality.measure import normalised_mutual_information
@@ -187,6 +186,8 @@ def moved_mm(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArra
 
 def centred(fixed: Image, moving: Image) -> NDArray[np.float64]:
     """The shift that puts the centres of mass of two images on each other, (4, 4)."""
+    from scipy.ndimage import center_of_mass
+
     matrix = np.eye(4)
     for sign, (array, affine) in ((-1, fixed), (1, moving)):
         centre = np.array([center_of_mass(np.maximum(array, 0))], dtype=float)
@@ -203,6 +204,8 @@ def best_start(fixed: Image, moving: Image, mask: NDArray[np.bool_], starts: Seq
         mask: (I, J, K) bool on the fixed image.
         starts: (4, 4) each, fixed mm to moving mm.
     """
+    from scipy.ndimage import map_coordinates
+
     where = np.argwhere(mask)[::5].astype(float)
     values = fixed[0][mask][::5]
     points = moved_mm(fixed[1], where)

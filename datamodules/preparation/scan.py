@@ -15,7 +15,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from datamodules.files.atomic import write_text
 from datamodules.files.volumes import ScanError, Volume, load_header, read_volume
@@ -142,6 +141,8 @@ def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> ND
 
     It starts where the headers say, or with the centres of mass on each other, whichever makes the two more alike.
     """
+    from scipy.ndimage import binary_dilation
+
     fixed = registration.coarse(t1w.array, t1w.affine)
     moving = registration.coarse(flair.array, flair.affine)
     inside = registration.coarse(brain.mask, t1w.affine)[0] > 0.5

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from datamodules.files.volumes import Volume
 from datamodules.preparation.images import PREPARED_GRID, to_ants
@@ -44,6 +43,7 @@ def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
         RuntimeError: by ANTs.
     """
     import ants
+    from scipy.ndimage import binary_dilation
 
     template, brain = template_images()
     head = coarse(t1w.array, t1w.affine)

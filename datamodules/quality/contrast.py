@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 
 from datamodules.files.float16 import to_single
 from regions.atlas import template_on
@@ -87,6 +86,8 @@ def _tissues(grid: Grid) -> tuple[NDArray[np.intp], NDArray[np.bool_], NDArray[n
 
     White matter is the template's without its outermost 3 mm (at least one voxel).
     """
+    from scipy.ndimage import binary_erosion
+
     labels = template_on(grid)
     white = Region("white", WHITE_MATTER, "", "").select(labels)
     deep = np.asarray(binary_erosion(white, iterations=max(int(3 / min(grid.spacing)), 1)))

@@ -32,7 +32,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, gaussian_filter, map_coordinates
 
 from datamodules.quality.contrast import contrast_order
 from regions.atlas import region_coverage, template_dice, template_on
@@ -193,6 +192,8 @@ def _tissues(grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 def _deep_tissues(labels: NDArray[np.uint8], grid: Grid) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Cerebral white matter without its outermost voxels (3 mm, at least one), and cortex."""
+    from scipy.ndimage import binary_erosion
+
     white = Region("deep_white", WHITE_MATTER, "", "").select(labels)
     steps = max(int(3 / min(grid.spacing)), 1)
     return np.asarray(binary_erosion(white, iterations=steps)), Region("cortex", CORTEX, "", "").select(labels)
@@ -271,6 +272,8 @@ def template_image(grid: Grid) -> NDArray[np.float32]:
 
     On a coarse grid it is smoothed first, as a large voxel does.
     """
+    from scipy.ndimage import gaussian_filter, map_coordinates
+
     image: Any = nib.load(_template_path())
     values = np.asarray(image.dataobj, dtype=np.float32)
     template_sides = np.abs(np.diag(image.affine))[:3]
