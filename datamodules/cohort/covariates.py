@@ -5,6 +5,7 @@ The one place that knows under which names and spellings a covariate is found. A
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,19 +16,19 @@ from datamodules.files.tables import MISSING, CohortError
 
 OLDEST = 120
 """Years; an age above this, or below 0, is taken as a typing error."""
-_MODELS = ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname")
+_SCANNERS = ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname")
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "age": ("age", "age_years", "age_at_scan"),
         "sex": ("sex", "gender"),
         "field_strength": ("field_strength", "magnetic_field_strength", "magneticfieldstrength", "fieldstrength"),
-        "model": _MODELS,
-        "scanner": (*_MODELS, "vendor"),
+        "model": _SCANNERS,
+        "scanner": _SCANNERS,
         "vendor": ("vendor", "manufacturer"),
         "site": ("site", "center", "centre", "hospital"),
     }
 )
-"""Covariate -> names of its column, the first that is there counts; upper and lower case are the same."""
+"""Covariate -> names of its column, the first with a value counts; upper and lower case are the same."""
 SEXES: Mapping[str, str] = MappingProxyType(
     {"f": "F", "female": "F", "w": "F", "woman": "F", "weiblich": "F", "m": "M", "male": "M", "man": "M", "männlich": "M"}
 )
@@ -38,18 +39,28 @@ Row = Mapping[str, str]
 Cells = TypeVar("Cells")
 
 
-def column_of(columns: Mapping[str, Cells], covariate: str) -> Cells | None:
-    """What a table holds of a covariate, however its column is called; None where it has no such column."""
+def columns_of(columns: Mapping[str, Cells], covariate: str) -> list[Cells]:
+    """What a table holds of a covariate, under each of its names that the table has, the usual name first."""
     by_name = {name.lower(): cells for name, cells in columns.items()}
-    return next((by_name[name] for name in COLUMNS.get(covariate, (covariate,)) if name in by_name), None)
+    return [by_name[name] for name in COLUMNS.get(covariate, (covariate.lower(),)) if name in by_name]
+
+
+def usual_spelling(covariate: str, text: str) -> str:
+    """A value as the analysis spells it: sexes F and M, field strengths ``3.0``; empty where it is unknown."""
+    text = text.strip()
+    if text.lower() in MISSING:
+        return ""
+    if covariate == "sex":
+        return SEXES.get(text.lower(), "")
+    if covariate == "field_strength" and not math.isnan(tesla := number_of(text)):
+        return f"{tesla}"
+    return text
 
 
 def text_of(covariates: Row, covariate: str) -> str:
-    """The value of a covariate of one scan, empty where it is unknown; sexes as F and M."""
-    text = (column_of(covariates, covariate) or "").strip()
-    if covariate == "sex":
-        return SEXES.get(text.lower(), "")
-    return "" if text.lower() in MISSING else text
+    """The value of a covariate of one scan in its usual spelling, empty where it is unknown."""
+    texts = (usual_spelling(covariate, text) for text in columns_of(covariates, covariate))
+    return next((text for text in texts if text), "")
 
 
 def number_of(text: str) -> float:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from datamodules.cohort.covariates import text_of
 from datamodules.files.tables import CohortError
 
 NO_SCAN = "no T1w in MNI152 space"
@@ -108,7 +109,7 @@ class Scan(SessionRecord):
     @property
     def site(self) -> str:
         """The site, or an empty text where it is unknown."""
-        return self.covariates.get("site", "")
+        return text_of(self.covariates, "site")
 
 
 @dataclass(frozen=True)

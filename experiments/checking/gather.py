@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.cohort.covariates import number_of, text_of
+from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
@@ -90,8 +90,8 @@ class Findings:
             "days": asdict(self.days),
             "parts": list(self.parts),
             "scanners": {name: [{"scans": n, "positive_scans": p} for n, p in row] for name, row in self.scanners.items()},
-            "duplicates": [asdict(one) for one in self.duplicates],
-            "inputs": [{"input": one.name, "box": list(one.box.shape), "ml": one.ml} for one in self.inputs],
+            "duplicates": [asdict(pair) for pair in self.duplicates],
+            "inputs": [{"input": box.name, "box": list(box.box.shape), "ml": box.ml} for box in self.inputs],
             "precision": None if self.precision is None else asdict(self.precision),
             "costs": facts_of(self.costs),
             "quality": dict(self.quality),
@@ -111,23 +111,23 @@ def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], j
     scans = study.cohort.scans
     inputs = input_boxes(settings, study)
     sources, _ = hash_sources(scans, study.prepared.folder / "sources.json")
-    duplicates = find_duplicates(scans, sources, [one.voxels for one in quality], [one.print for one in quality])
+    duplicates = find_duplicates(scans, sources, [scan.voxels for scan in quality], [scan.print for scan in quality])
     external = {path.parent.name: read_scans(path.parent) for path in sorted(study.folder.glob("external/*/cohort.tsv"))}
-    own = read_scans(study.folder)
-    variables, odd = variables_of(own)
+    table = read_scans(study.folder)
+    variables, odd = variables_of(table)
     return Findings(
         flow=study.cohort.flow(),
         parts=part_counts(study),
         scanners=scanner_counts(study),
         days=days_of(scans, study.cohort.rule),
-        table1=table1(groups_of(own, study.splits, external), variables),
+        table1=table1(groups_of(table, study.splits, external), variables),
         left_out_columns=odd,
         acquisition=acquisition_rows(scans),
         duplicates=duplicates,
         inputs=inputs,
         precision=precision_of(scans, len(inputs) - 1),
         costs=costs_of(settings, study, inputs),
-        quality={name: sum(one.verdict == name for one in judged) for name in ("held", "look", "ok")},
+        quality={name: sum(scan.verdict == name for scan in judged) for name in ("held", "look", "ok")},
     )
 
 
@@ -139,8 +139,8 @@ def part_counts(study: Subject) -> list[dict[str, int]]:
     for scan in study.cohort.scans:
         parts[study.part(scan)].append(scan)
     return [
-        {"patients": len({s.patient for s in own}), "scans": len(own), "positive_scans": sum(s.label for s in own)}
-        for own in parts
+        {"patients": len({s.patient for s in part}), "scans": len(part), "positive_scans": sum(s.label for s in part)}
+        for part in parts
     ]
 
 
@@ -161,7 +161,7 @@ def scanner_of(scan: Scan) -> str:
     """Site, vendor, model and field strength of a scan, as far as known."""
     texts = [text_of(scan.covariates, name) for name in ("site", "vendor", "model")]
     field = text_of(scan.covariates, "field_strength")
-    texts.append(f"{number_of(field)} T" if field else "")
+    texts.append(f"{field} T" if field else "")
     return ", ".join(dict.fromkeys(text for text in texts if text)) or "unknown"
 
 
@@ -170,11 +170,11 @@ def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
     grid, options = study.prepared.grid, settings.values.data
     network = settings.instantiated().network
     sides = multiple_of(network), smallest_side(network, batch_size=options.batch_size)
-    found = []
+    boxes = []
     for region in settings.regions.values():
         mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, *sides)
-        found.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
-    return found
+        boxes.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
+    return boxes
 
 
 def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
@@ -190,7 +190,7 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
     """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
     part = len(study.cohort.scans) / settings.values.folds
     work = Work(
-        voxels={one.name: one.voxels for one in inputs},
+        voxels={box.name: box.voxels for box in inputs},
         train_scans=part * (settings.values.folds - 2),
         tuning_scans=part,
         epochs=int(settings.values.trainer.max_epochs or 1),
@@ -198,12 +198,12 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
         runs=planned_runs(settings),
     )
     volumes = volumes_mb(study)
-    found = from_runs(work, volumes, study.folder)
-    if found is not None:
-        return found
+    costs = from_runs(work, volumes, study.folder)
+    if costs is not None:
+        return costs
 
-    small = [one for one in inputs if one.voxels * work.batch <= MEASURED_VOXELS]
-    chosen = max(small, key=lambda one: one.voxels) if small else min(inputs, key=lambda one: one.voxels)
+    small = [box for box in inputs if box.voxels * work.batch <= MEASURED_VOXELS]
+    chosen = max(small, key=lambda box: box.voxels) if small else min(inputs, key=lambda box: box.voxels)
     network = settings.instantiated().network
     precision = str(settings.values.trainer.precision or best_precision("cpu"))
     step = measured_step(network, chosen.name, chosen.box.shape, work.batch if small else 1, precision.startswith("bf16"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datamodules.cohort.covariates import number_of, text_of
+from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from experiments.controls.cases import NotRunError
@@ -24,12 +24,7 @@ COLUMNS = (
 
 def header_columns(scans: Sequence[Scan]) -> list[str]:
     """Those of `COLUMNS` that are not the same for all scans."""
-    return [name for name in COLUMNS if len({_value(scan, name) for scan in scans}) > 1]
-
-
-def _value(scan: Scan, name: str) -> str:
-    text = text_of(scan.covariates, name)
-    return f"{number_of(text)}" if name == "field_strength" and text else text
+    return [name for name in COLUMNS if len({text_of(scan.covariates, name) for scan in scans}) > 1]
 
 
 def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:
@@ -72,7 +67,7 @@ def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:
 
 def _design(scans: Sequence[Scan], name: str, train: Any) -> FloatArray:
     """Columns (scans, k) of one covariate: standardised by the training part, or one for each of its levels there."""
-    texts = [_value(scan, name) for scan in scans]
+    texts = [text_of(scan.covariates, name) for scan in scans]
     try:
         numbers = np.array([float(text.replace(",", ".")) if text else np.nan for text in texts])
     except ValueError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from datamodules.cohort.covariates import columns_of
 from datamodules.files.atomic import content_sha256
 from datamodules.store.coarse import coarsened
 from experiments.controls.plan import ControlRun
@@ -69,7 +70,7 @@ class Controls:
         }
         if run.control in ("sex", "field_strength"):
             name = run.control
-            content["covariate"] = [scan.covariates.get(name, "") for scan in self.study.cohort.scans]
+            content["covariate"] = ["".join(columns_of(scan.covariates, name)[:1]) for scan in self.study.cohort.scans]
         return content_sha256(content)
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from datamodules.cohort.covariates import text_of
 from experiments.rendering.page import Html, blank, note, paragraph, table, text
 from experiments.reporting.chapter import Chapter, Sheet, joined, wordy
 from experiments.reporting.data_chapter import reference_standard, sample_size
@@ -69,7 +70,7 @@ def _balance(sources: Sources) -> str:
 def _acquired(sources: Sources) -> str | None:
     return (
         "Scans by acquisition and class."
-        if sources.acquisition or any(row.get("field_strength") for row in sources.cohort)
+        if sources.acquisition or any(text_of(row, "field_strength") for row in sources.cohort)
         else None
     )
 

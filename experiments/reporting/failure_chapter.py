@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from datamodules.cohort.covariates import text_of
 from datamodules.files.volumes import load_header
 from experiments.rendering.overlay import overlay_png
 from experiments.rendering.page import Html, figure, missing, note, paragraph, table
@@ -68,8 +69,8 @@ def _facts(error: Mapping[str, Any], rows: Mapping[tuple[str, str], Mapping[str,
         pseudonym(error["patient"], key),
         KINDS[int(error["y"])],
         None if edss is None else f"{float(edss):g}",
-        decade(scan.get("age", "")),
-        scan.get("sex") or None,
+        decade(text_of(scan, "age")),
+        text_of(scan, "sex") or None,
         number(error["p"]),
         number(error["threshold"]),
         error["fold"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from datamodules.cohort.covariates import text_of
 from experiments.analysis.table1 import table1_lines
 from experiments.rendering.page import fold_away, missing, note, table
 from experiments.reporting.chapter import Sheet
@@ -48,8 +49,8 @@ def acquisition_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
         columns = list(filled)
         caption = "Sequences, from the images' sidecars, by class"
     else:
-        facts = [name for name in FACTS if any(row.get(name) for row in sources.cohort)]
-        counted = Counter((tuple(row.get(name) or "unknown" for name in facts), row["label"]) for row in sources.cohort)
+        facts = [name for name in FACTS if any(text_of(row, name) for row in sources.cohort)]
+        counted = Counter((tuple(text_of(row, name) or "unknown" for name in facts), row["label"]) for row in sources.cohort)
         rows = [[*key, counted[key, "0"], counted[key, "1"]] for key in sorted({key for key, _ in counted})]
         columns = [*(name.replace("_", " ") for name in facts), "negative scans", "positive scans"]
         caption = "Scans by acquisition and class, from the cohort's table"

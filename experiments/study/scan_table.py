@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.covariates import SEXES, column_of, number_of
+from datamodules.cohort.covariates import columns_of, number_of, usual_spelling
 from datamodules.files.tables import MISSING, read_rows, require_columns
 from experiments.statistics.predictions import Predictions
 from experiments.study.run_folder import ResultsError
@@ -38,23 +38,26 @@ class ScanTable:
     columns: Mapping[str, npt.NDArray[np.str_]]
 
     def text(self, covariate: str) -> npt.NDArray[np.str_]:
-        """(n,) values of a covariate, empty where unknown; sexes as F and M."""
-        values = self._column(covariate)
-        if covariate == "sex":
-            return np.array([SEXES.get(value.lower(), UNKNOWN) for value in values.tolist()], dtype=np.str_)
-        return values
+        """(n,) values of a covariate in their usual spelling, empty where unknown.
+
+        Where no column names scanners, the vendor is the scanner.
+        """
+        columns = columns_of(self.columns, covariate)
+        if covariate == "scanner" and not columns:
+            columns = columns_of(self.columns, "vendor")
+        texts = np.full(self.patient.size, UNKNOWN, dtype=np.str_)
+        for column in columns:
+            usual = np.array([usual_spelling(covariate, value) for value in column.tolist()], dtype=np.str_)
+            texts = np.where(texts == UNKNOWN, usual, texts)
+        return texts
 
     def number(self, covariate: str) -> npt.NDArray[np.float64]:
         """(n,) float64 values of a covariate, NaN where unknown; a unit behind the number is dropped."""
-        return np.array([number_of(value) for value in self._column(covariate).tolist()], dtype=np.float64)
+        return np.array([number_of(value) for value in self.text(covariate).tolist()], dtype=np.float64)
 
     def has(self, covariate: str) -> bool:
         """Whether any scan has the covariate."""
         return bool(np.any(self.text(covariate) != UNKNOWN))
-
-    def _column(self, covariate: str) -> npt.NDArray[np.str_]:
-        values = column_of(self.columns, covariate)
-        return np.full(self.patient.size, UNKNOWN, dtype=np.str_) if values is None else values
 
 
 def read_scans(study: Path) -> ScanTable:
@@ -83,11 +86,11 @@ def rows_in(scans: ScanTable, pred: Predictions) -> npt.NDArray[np.int64]:
     Raises:
         ResultsError: if a prediction has no row.
     """
-    place = {key: row for row, key in enumerate(zip(scans.patient.tolist(), scans.session.tolist(), strict=True))}
-    sessions: Sequence[str] = [""] * pred.y.size if pred.session is None else [str(one) for one in pred.session]
-    keys = list(zip([str(one) for one in pred.patient], sessions, strict=True))
-    strangers = [key for key in keys if key not in place]
+    row_of = {key: row for row, key in enumerate(zip(scans.patient.tolist(), scans.session.tolist(), strict=True))}
+    sessions: Sequence[str] = [""] * pred.y.size if pred.session is None else [str(session) for session in pred.session]
+    keys = list(zip([str(patient) for patient in pred.patient], sessions, strict=True))
+    strangers = [key for key in keys if key not in row_of]
     if strangers:
         patient, session = strangers[0]
         raise ResultsError(f"scan {patient} {session} was predicted and is not in the study's cohort.tsv; train it again")
-    return np.array([place[key] for key in keys], dtype=np.int64)
+    return np.array([row_of[key] for key in keys], dtype=np.int64)
