@@ -36,7 +36,7 @@ class Options(CommandOptions):
     folds: str | None = None
     """Parts of the patients; without it 7."""
     restart: bool = False
-    """Set results of other settings aside and train anew."""
+    """Set results of other settings aside and train again."""
     quiet: bool = False
     """Print no line per epoch."""
     stage: Path | None = None

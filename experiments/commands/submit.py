@@ -35,7 +35,7 @@ class Options(CommandOptions, Resources):
     seeds: str = ""
     """Seeds, separated by commas; empty: that of the settings."""
     restart: bool = False
-    """Set runs of other settings aside and train them anew."""
+    """Set runs of other settings aside and train them again."""
     dry_run: bool = False
     """Print the script and submit nothing; needs no Slurm."""
 

@@ -34,7 +34,7 @@ class Options(CommandOptions):
     seeds: str = ""
     """Seeds, separated by commas; empty: that of the settings."""
     restart: bool = False
-    """Set runs of other settings aside and train them anew."""
+    """Set runs of other settings aside and train them again."""
     isolate: bool = False
     """Train each run in a process of its own."""
 

@@ -78,7 +78,7 @@ def _panel(
     low: float,
     high: float,
 ) -> NDArray[np.uint8]:
-    """One plane as palette entries, (PANEL, width) uint8, up is superior or anterior; ``own`` None: the template's regions."""
+    """One plane as palette entries, (PANEL, width) uint8, up is superior or anterior; ``row_labels`` None: the template's."""
     inside, shown = _cut(brain, grid, plane), _cut(image, grid, plane).astype(np.float32)
     gray = np.clip((shown - low) * (GRAYS / (high - low)), 0, GRAYS - 1) * (shown != 0)
     picture = np.where(inside, gray, gray * 0.6).astype(np.uint8) & 0xFC  # 63 grays are enough, and halve the file
