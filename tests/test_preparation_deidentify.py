@@ -70,14 +70,28 @@ def test_numbers_that_are_not_finite_are_dropped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["name", "birth_date", "dob", "hospital_number", "mrn", "address", "comments", "initials", "ssn"]
+    "name", ["name", "birth_date", "dob", "hospital", "hospital_number", "mrn", "address", "comments", "initials", "ssn"]
 )
 def test_identifying_columns_are_not_allowed(name: str) -> None:
     assert not is_allowed_column(name)
     assert is_allowed_column(name, keep=[name])
 
 
-@pytest.mark.parametrize("name", ["participant_id", "Age", "sex", "EDSS", "acq_time", "Field Strength", "disease-duration"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "participant_id",
+        "Age",
+        "sex",
+        "EDSS",
+        "acq_time",
+        "Field Strength",
+        "disease-duration",
+        "age_years",
+        "gender",
+        "ManufacturersModelName",
+    ],
+)
 def test_columns_of_a_study_are_allowed_however_they_are_spelt(name: str) -> None:
     assert is_allowed_column(name)
 

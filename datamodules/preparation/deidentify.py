@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.covariates import COLUMNS as COVARIATE_NAMES
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import CohortError, read_object, read_rows
 
@@ -60,6 +61,10 @@ COLUMNS = frozenset({
     "cerebellar", "brainstem", "sensory", "bowelbladder", "visual", "cerebral", "ambulation", "species", "strain",
 })  # fmt: skip
 """Columns of participants, sessions and phenotype tables that are kept: lower case, letters and digits only."""
+ALIASES = frozenset(
+    alias.replace("_", "") for name in ("age", "sex", "field_strength", "scanner", "vendor") for alias in COVARIATE_NAMES[name]
+)
+"""Names of covariates that are kept too; a site's are listed above, without ``hospital``, because institutions are not kept."""
 
 _WORD = re.compile(r"[\w .+/()*\\-]{1,64}", re.ASCII)
 
@@ -114,7 +119,7 @@ class CleanedTable:
 
 def is_allowed_column(name: str, keep: Collection[str] = ()) -> bool:
     """Whether a column may be copied: a known one, however it is spelt, or one that the user asked for."""
-    return name in keep or re.sub(r"[^a-z0-9]", "", name.casefold()) in COLUMNS
+    return name in keep or re.sub(r"[^a-z0-9]", "", name.casefold()) in COLUMNS | ALIASES
 
 
 def copy_clean_table(source: Path, target: Path, keep: Collection[str] = ()) -> CleanedTable:
