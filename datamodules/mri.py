@@ -28,7 +28,8 @@ from datamodules.batches.loading import (
     free_memory,
     moved,
 )
-from datamodules.batches.transform_pool import SubjectTransform, TransformPool, TransformTask
+from datamodules.batches.transform_pool import TransformPool
+from datamodules.batches.transform_task import SubjectTransform, TransformTask
 from datamodules.cohort.splits import Splits
 from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.packing import can_pack

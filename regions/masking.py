@@ -113,8 +113,8 @@ class KeepRegion(tio.IntensityTransform):
 
     def _from_subject(self, subject: tio.Subject, name: str) -> np.ndarray:
         """Return the region in the subject's own label map, (I, J, K) bool."""
-        own = subject.get(self.labels_key)
-        if not isinstance(own, tio.LabelMap):
+        label_map = subject.get(self.labels_key)
+        if not isinstance(label_map, tio.LabelMap):
             present = [
                 key for key, image in subject.get_images_dict(intensity_only=False).items() if isinstance(image, tio.LabelMap)
             ]
@@ -122,8 +122,8 @@ class KeepRegion(tio.IntensityTransform):
                 f"The subject has no label map {self.labels_key!r}; its label maps: {', '.join(present) or 'none'}. "
                 "Give labels_key, or use mode 'template'."
             )
-        self._same_grid(f"image {name!r}", subject.get_image(name), f"label map {self.labels_key!r}", own)
-        labels = own.data[0].numpy()
+        self._same_grid(f"image {name!r}", subject.get_image(name), f"label map {self.labels_key!r}", label_map)
+        labels = label_map.data[0].numpy()
         if labels.min() < 0 or labels.max() > 255:
             raise UserError(
                 f"Label map {self.labels_key!r} has ids from {labels.min():g} to {labels.max():g}; the scheme ends at "
@@ -131,10 +131,10 @@ class KeepRegion(tio.IntensityTransform):
             )
         mask = self.region.select(labels.astype(np.uint8))
         if not mask.any():
-            found = ", ".join(str(label) for label in np.unique(labels.astype(np.uint8))[:40])
+            listed = ", ".join(str(label) for label in np.unique(labels.astype(np.uint8))[:40])
             raise EmptyRegionError(
                 f"Label map {self.labels_key!r} has no voxel of region {self.region.name!r} "
-                f"(labels {', '.join(map(str, self.region.labels)) or 'above 0'}); it has {found}."
+                f"(labels {', '.join(map(str, self.region.labels)) or 'above 0'}); it has {listed}."
             )
         return mask
 

@@ -107,7 +107,7 @@ class Augmenter:
             return out, None
         if moved_together:
             return out, self._cropped_together(labels[:, None], rows, drawn)[:, 0]
-        return out, torch.cat([move(one[None], row, drawn) for one, row in zip(labels, rows, strict=True)])
+        return out, torch.cat([move(label_map[None], row, drawn) for label_map, row in zip(labels, rows, strict=True)])
 
     def parameters(self, epoch: int) -> Parameters:
         """The parameters of every scan of the cohort in an epoch; those of one option do not depend on another."""
@@ -177,8 +177,8 @@ class Augmenter:
         """
         on_grid, within = self._overlap()
         noise = self._windows(image, epoch, drawn)
-        for target, one, row in zip(image, brain, rows, strict=True):
-            target[within].addcmul_(noise[int(drawn.offset[row])][on_grid], one[within])
+        for target, inside, row in zip(image, brain, rows, strict=True):
+            target[within].addcmul_(noise[int(drawn.offset[row])][on_grid], inside[within])
 
     def _add_noise_together(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
         """``_add_noise`` as two kernels."""

@@ -182,9 +182,9 @@ class BoxDataset:
             for kind in self.kinds
         }
         one_by_one = ([row] for row in self.rows)
-        for number, one in enumerate(read_ahead(lambda rows: self.read(rows, pin), one_by_one, READERS, READERS)):
+        for number, boxes in enumerate(read_ahead(lambda rows: self.read(rows, pin), one_by_one, READERS, READERS)):
             for kind, whole in kept.items():
-                whole[number].copy_(one[kind][0], non_blocking=True)
+                whole[number].copy_(boxes[kind][0], non_blocking=True)
         if pin:
             torch.cuda.synchronize(device)
         self._maps.clear()
@@ -277,11 +277,11 @@ def sent_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch
 
     def arrived() -> Batch:
         batch, event = coming.popleft()
-        own = torch.cuda.current_stream(device)
-        own.wait_event(event)
+        current = torch.cuda.current_stream(device)
+        current.wait_event(event)
         for value in batch.values():
             if value.is_cuda:
-                value.record_stream(own)
+                value.record_stream(current)
         return batch
 
     for number, batch in enumerate(batches):

@@ -10,7 +10,7 @@ import torch
 import torchio as tio
 
 from datamodules.batches.subjects import IMAGES, scan_subject
-from datamodules.batches.transform_pool import Arrays, TransformTask
+from datamodules.batches.transform_task import Arrays, TransformTask
 from datamodules.store.boxes import crop_to_box
 from regions.errors import UserError
 

@@ -43,21 +43,21 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
     made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
-    found: dict[str, Pooled] = {}
+    baselines: dict[str, Pooled] = {}
     absent, stale = [], []
     for name in BASELINES:
         folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
         facts = [RunFolder(path).facts() for path in folders.values()]
-        if not all(one.get("state") == "complete" for one in facts):
+        if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
             absent.append(name)
-        elif any(one["fingerprint"][part] != made[part] for one in facts for part in ("split", "cohort")):
+        elif any(fold_facts["fingerprint"][part] != made[part] for fold_facts in facts for part in ("split", "cohort")):
             stale.append(name)
         else:
-            found[name] = pool(folders)
+            baselines[name] = pool(folders)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []
-    return found, notes
+    return baselines, notes
 
 
 def read_features(study: Path) -> dict[tuple[str, str], dict[str, float]]:

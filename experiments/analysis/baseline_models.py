@@ -102,8 +102,8 @@ def _filled(design: Design) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     columns: dict[bool, list[int]] = {True: [], False: []}
-    for place, name in enumerate(design.names):
-        columns[name in design.classes].append(place)
+    for column, name in enumerate(design.names):
+        columns[name in design.classes].append(column)
     parts = [
         (kind, SimpleImputer(strategy=strategy, add_indicator=True, keep_empty_features=True), columns[two_valued])
         for kind, strategy, two_valued in (("number", "median", False), ("class", "most_frequent", True))

@@ -71,9 +71,9 @@ def compared(
     used = shared_folds(require_complete(folder, wanted, partial), folder)
     networks = pool_inputs(folder, used)
     first = next(iter(networks.values()))[0].test
-    baselines, told = read_baselines(folder, next(iter(used.values())))
-    tables = networks | {name: [one] for name, one in baselines.items()}
-    check_same_scans({name: own[0].test for name, own in tables.items()})
+    baselines, remarks = read_baselines(folder, next(iter(used.values())))
+    tables = networks | {name: [baseline] for name, baseline in baselines.items()}
+    check_same_scans({name: pooled[0].test for name, pooled in tables.items()})
     rng = np.random.default_rng(0)
     weights = draw_patient_weights(first, draws, rng)
     members, beside = _members(networks, baselines)
@@ -81,7 +81,7 @@ def compared(
     families = _families(members, beside, values, weights, rng)
     kept = {run for runs in used.values() for run in runs}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
-    found = StudyComparison(
+    comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
         seeds=list(seeds),
@@ -94,18 +94,18 @@ def compared(
         baselines={name: estimates[name] for name in beside},
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         missing=[run.name for run in wanted if run not in kept],
-        notes=[*notes, *told],
+        notes=[*notes, *remarks],
         details=details(tables, weights, families["paired"], folds, estimates),
         **families,
     )
-    return tables, found
+    return tables, comparison
 
 
 def _members(networks: Tables, baselines: Mapping[str, Pooled]) -> tuple[Members, Members]:
     """Test rows of inputs and of baselines; a baseline has no seed and stands beside each of the networks' seeds."""
     seeds = len(next(iter(networks.values())))
-    inputs = {name: [one.test for one in own] for name, own in networks.items()}
-    return inputs, {name: [one.test] * seeds for name, one in baselines.items()}
+    inputs = {name: [pooled.test for pooled in seeds_pooled] for name, seeds_pooled in networks.items()}
+    return inputs, {name: [pooled.test] * seeds for name, pooled in baselines.items()}
 
 
 def _families(

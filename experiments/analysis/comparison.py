@@ -65,23 +65,23 @@ class StudyComparison:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def rows_of(found: StudyComparison) -> list[dict[str, Any]]:
+def rows_of(comparison: StudyComparison) -> list[dict[str, Any]]:
     """One row an input: each metric with its interval, mean and SD over folds, and the paired difference to global."""
-    return [_row(name, metrics, found.paired) for name, metrics in found.estimates.items()]
+    return [_row(name, metrics, comparison.paired) for name, metrics in comparison.estimates.items()]
 
 
-def baseline_rows(found: StudyComparison) -> list[dict[str, Any]]:
+def baseline_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
     """One row a baseline, in the form of ``rows_of``."""
-    return [_row(name, metrics, found.paired_baselines) for name, metrics in found.baselines.items()]
+    return [_row(name, metrics, comparison.paired_baselines) for name, metrics in comparison.baselines.items()]
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
     row: dict[str, Any] = {"input": name, "folds": metrics["balanced_accuracy"].folds}
     for metric in METRICS:
-        one = metrics[metric]
-        row |= {metric: one.value, f"{metric}_low": one.low, f"{metric}_high": one.high}
-        row |= {f"{metric}_fold_mean": one.fold_mean, f"{metric}_fold_sd": one.fold_sd}
-    pair = next((one for one in paired if one.first == name), None)
+        estimate = metrics[metric]
+        row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
+        row |= {f"{metric}_fold_mean": estimate.fold_mean, f"{metric}_fold_sd": estimate.fold_sd}
+    pair = next((candidate for candidate in paired if candidate.first == name), None)
     return row | {
         "difference_to_global": pair.difference.value if pair else None,
         "difference_low": pair.difference.low if pair else None,
@@ -91,16 +91,18 @@ def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -
     }
 
 
-def write_comparison(folder: Path, found: StudyComparison) -> None:
+def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     """Write comparison.tsv (inputs, then baselines) and comparison.json into the study's folder."""
-    rows = [{"kind": "network"} | row for row in rows_of(found)] + [{"kind": "baseline"} | row for row in baseline_rows(found)]
+    rows = [{"kind": "network"} | row for row in rows_of(comparison)] + [
+        {"kind": "baseline"} | row for row in baseline_rows(comparison)
+    ]
     order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
     lines = ["\t".join(order)]
     lines += ["\t".join("" if row[name] is None else str(row[name]) for name in order) for row in rows]
     write_text(folder / "comparison.tsv", "\n".join(lines) + "\n")
-    content = {name: value for name, value in vars(found).items() if name not in ("estimates", "baselines", *FAMILIES)}
-    content |= {"interval": INTERVAL, "inputs": rows_of(found), "baselines": baseline_rows(found)}
-    content |= {name: [asdict(one) for one in getattr(found, name)] for name in FAMILIES}
+    content = {name: value for name, value in vars(comparison).items() if name not in ("estimates", "baselines", *FAMILIES)}
+    content |= {"interval": INTERVAL, "inputs": rows_of(comparison), "baselines": baseline_rows(comparison)}
+    content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in FAMILIES}
     write_json(folder / "comparison.json", content)
 
 
@@ -119,7 +121,7 @@ def read_comparison(folder: Path) -> StudyComparison:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
     facts.pop("interval")
     estimates, baselines = _estimates(facts.pop("inputs")), _estimates(facts.pop("baselines"))
-    families: dict[str, Any] = {name: [_paired(one) for one in facts.pop(name)] for name in FAMILIES}
+    families: dict[str, Any] = {name: [_paired(row) for row in facts.pop(name)] for name in FAMILIES}
     return StudyComparison(**{**facts, **families, "estimates": estimates, "baselines": baselines})
 
 
@@ -133,5 +135,5 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimat
     }
 
 
-def _paired(one: Mapping[str, Any]) -> Paired:
-    return Paired(**{**one, "difference": Estimate(**one["difference"])})
+def _paired(row: Mapping[str, Any]) -> Paired:
+    return Paired(**{**row, "difference": Estimate(**row["difference"])})

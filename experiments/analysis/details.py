@@ -57,24 +57,24 @@ def details(
     """
     return {
         "chance": {name: chance_details(metrics["auc"]) for name, metrics in estimates.items()},
-        "fold_values": {name: _fold_values([one.test for one in own]) for name, own in tables.items()},
-        "auc": {name: auc_details([one.test for one in own]) for name, own in tables.items()},
+        "fold_values": {name: _fold_values([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
+        "auc": {name: auc_details([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
         "thresholds": threshold_details(tables, weights),
         "corrected_t": [row for pair in paired if (row := corrected_row(tables, pair, folds)) is not None],
-        "calibration": {name: calibration_details(own, weights) for name, own in tables.items()},
+        "calibration": {name: calibration_details(by_seed, weights) for name, by_seed in tables.items()},
         "utility": utility_details(tables),
         "seeds": seed_details(tables),
     }
 
 
 def _fold_values(tests: Sequence[Predictions]) -> dict[str, list[float | None]]:
-    return {metric: list(one.values.values()) for metric, one in fold_summary(*tests).items()}
+    return {metric: list(summary.values.values()) for metric, summary in fold_summary(*tests).items()}
 
 
 def chance_details(auc: Estimate) -> dict[str, Any]:
     """The AUC's interval widened for overlapping training parts, and what it says of chance."""
-    found = widened(auc)
-    return {"auc_low": found.low, "auc_high": found.high, "words": against_chance(auc)}
+    wide = widened(auc)
+    return {"auc_low": wide.low, "auc_high": wide.high, "words": against_chance(auc)}
 
 
 def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:
@@ -82,8 +82,8 @@ def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:
 
     With several seeds all values are means; the mean of the standard errors is an upper bound of the mean's own.
     """
-    within = mean_or_none([fold_stratified_auc(one) for one in tests])
-    pooled = mean_or_none([pooled_auc(one) for one in tests])
+    within = mean_or_none([fold_stratified_auc(test) for test in tests])
+    pooled = mean_or_none([pooled_auc(test) for test in tests])
     out = {
         "auc": within,
         "pooled_auc": pooled,
@@ -92,30 +92,30 @@ def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:
     }
     if any(len(set(tests[0].y[tests[0].fold == fold])) < 2 for fold in np.unique(tests[0].fold)):
         return out
-    checks = [cv_auc_interval(one) for one in tests]
-    value, error = (float(np.mean(part)) for part in zip(*((found.value, error) for found, error in checks), strict=True))
+    checks = [cv_auc_interval(test) for test in tests]
+    value, error = (float(np.mean(part)) for part in zip(*((interval.value, error) for interval, error in checks), strict=True))
     low, high = max(0.0, value - 1.959963984540054 * error), min(1.0, value + 1.959963984540054 * error)
     return out | {"cv_auc": value, "cv_auc_low": low, "cv_auc_high": high, "cv_auc_error": error}
 
 
 def threshold_details(tables: Tables, weights: WeightArray) -> dict[str, Any]:
     """For each input: thresholds of the folds and their spread, and what deciding at 0.5 gives."""
-    halves = {name: [one.at_half() for one in own] for name, own in tables.items()}
+    halves = {name: [pooled.at_half() for pooled in by_seed] for name, by_seed in tables.items()}
     drawn = family_values(halves, weights)
     return {
-        name: _spread(own) | {"at_half": _rates(summarise(halves[name], weights, values=drawn[name]))}
-        for name, own in tables.items()
+        name: _spread(by_seed) | {"at_half": _rates(summarise(halves[name], weights, values=drawn[name]))}
+        for name, by_seed in tables.items()
     }
 
 
-def _rates(found: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {metric: asdict(found[metric]) for metric in METRICS if metric != "auc"}
+def _rates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {metric: asdict(estimates[metric]) for metric in METRICS if metric != "auc"}
 
 
-def _spread(own: Sequence[Pooled]) -> dict[str, Any]:
-    values = np.array([list(one.thresholds.values()) for one in own])
+def _spread(by_seed: Sequence[Pooled]) -> dict[str, Any]:
+    values = np.array([list(pooled.thresholds.values()) for pooled in by_seed])
     return {
-        "values": {str(fold): values[:, place].tolist() for place, fold in enumerate(own[0].thresholds)},
+        "values": {str(fold): values[:, column].tolist() for column, fold in enumerate(by_seed[0].thresholds)},
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if values.size > 1 else None,
         "lowest": float(values.min()),
@@ -128,31 +128,31 @@ def corrected_row(tables: Tables, pair: Paired, folds: int) -> dict[str, Any] | 
 
     Fold k of K trains on K - 2 parts and tests one, so n_test / n_train is 1 / (K - 2).
     """
-    a, b = (fold_summary(*(one.test for one in tables[name]))[pair.metric].values for name in (pair.first, pair.second))
+    a, b = (fold_summary(*(pooled.test for pooled in tables[name]))[pair.metric].values for name in (pair.first, pair.second))
     gaps = [x - y for x, y in zip(a.values(), b.values(), strict=True) if x is not None and y is not None]
     if len(gaps) < 2 or np.ptp(gaps) == 0:
         return None
-    found = corrected_t(gaps, 1 / (folds - 2))
-    return {"first": pair.first, "second": pair.second, "metric": pair.metric, **asdict(found)}
+    corrected = corrected_t(gaps, 1 / (folds - 2))
+    return {"first": pair.first, "second": pair.second, "metric": pair.metric, **asdict(corrected)}
 
 
-def temperatures(one: Pooled) -> dict[int, float | None]:
+def temperatures(pooled: Pooled) -> dict[int, float | None]:
     """Fold -> temperature from its tuning rows; None where these hold one class only."""
-    return {fold: fit_temperature(y, p) if np.unique(y).size == 2 else None for fold, (y, p) in one.tuning.items()}
+    return {fold: fit_temperature(y, p) if np.unique(y).size == 2 else None for fold, (y, p) in pooled.tuning.items()}
 
 
-def calibrated(one: Pooled, found: Mapping[int, float | None]) -> Predictions:
+def calibrated(pooled: Pooled, temperature_of: Mapping[int, float | None]) -> Predictions:
     """The test rows with each fold's temperature; a fold without one stays as it is."""
-    return apply_temperature(one.test, {fold: value or 1.0 for fold, value in found.items()})
+    return apply_temperature(pooled.test, {fold: value or 1.0 for fold, value in temperature_of.items()})
 
 
-def calibration_details(own: Sequence[Pooled], weights: WeightArray) -> dict[str, Any]:
+def calibration_details(by_seed: Sequence[Pooled], weights: WeightArray) -> dict[str, Any]:
     """Temperatures, and the calibration of the test probabilities before and after them."""
-    found = [temperatures(one) for one in own]
-    after = [calibrated(one, values) for one, values in zip(own, found, strict=True)]
+    fitted = [temperatures(pooled) for pooled in by_seed]
+    after = [calibrated(pooled, values) for pooled, values in zip(by_seed, fitted, strict=True)]
     return {
-        "temperatures": {str(fold): [values[fold] for values in found] for fold in found[0]},
-        "before": _calibration(stacked([one.test for one in own]), weights),
+        "temperatures": {str(fold): [values[fold] for values in fitted] for fold in fitted[0]},
+        "before": _calibration(stacked([pooled.test for pooled in by_seed]), weights),
         "after": _calibration(stacked(after), weights),
     }
 
@@ -162,7 +162,7 @@ def stacked(tests: Sequence[Predictions]) -> Predictions:
     if len(tests) == 1:
         return tests[0]
     names = ("patient", "fold", "y", "p", "decision")
-    return Predictions(**{name: np.concatenate([getattr(one, name) for one in tests]) for name in names})
+    return Predictions(**{name: np.concatenate([getattr(test, name) for test in tests]) for name in names})
 
 
 def _calibration(pred: Predictions, weights: WeightArray) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _calibration(pred: Predictions, weights: WeightArray) -> dict[str, Any]:
         "line_undefined": why,
         "ece": expected_calibration_error(curve),
         "ici": integrated_calibration_index(pred) if varied else None,
-        "reliability": [asdict(one) for one in curve],
+        "reliability": [asdict(point) for point in curve],
         "smooth": {"p": at.tolist(), "observed": smooth_calibration(pred, at).tolist()} if varied else None,
     }
 
@@ -194,8 +194,8 @@ def utility_details(tables: Tables) -> dict[str, Any]:
     """Net benefit of acting on the calibrated probabilities."""
     thresholds = [float(value) for value in ACTS]
     curves = {
-        name: decision_curve(stacked([calibrated(one, temperatures(one)) for one in own]), thresholds)
-        for name, own in tables.items()
+        name: decision_curve(stacked([calibrated(pooled, temperatures(pooled)) for pooled in by_seed]), thresholds)
+        for name, by_seed in tables.items()
     }
     treat_all = [point.treat_all for point in next(iter(curves.values()))]
     inputs = {name: [point.model for point in curve] for name, curve in curves.items()}
@@ -204,12 +204,12 @@ def utility_details(tables: Tables) -> dict[str, Any]:
 
 def seed_details(tables: Tables) -> dict[str, Any] | None:
     """Spread and rank order over seeds of the networks; None with one seed. Baselines have no seed and stay out."""
-    own = {name: tests for name, tests in tables.items() if len(tests) > 1}
-    if not own:
+    several = {name: tests for name, tests in tables.items() if len(tests) > 1}
+    if not several:
         return None
     out: dict[str, Any] = {}
     for metric in ("balanced_accuracy", "auc"):
-        values = {name: [point_values(one.test)[metric] for one in tests] for name, tests in own.items()}
+        values = {name: [point_values(pooled.test)[metric] for pooled in tests] for name, tests in several.items()}
         defined = {name: [value for value in row if value is not None] for name, row in values.items()}
         if all(len(row) == len(values[name]) for name, row in defined.items()):
             out[metric] = asdict(seed_report(defined)) | {"values": values}

@@ -22,11 +22,11 @@ def difference_of_numbers(first: npt.NDArray[np.float64], second: npt.NDArray[np
         first: (n,) values, nan where missing.
         second: (m,) values, nan where missing.
     """
-    one, two = first[np.isfinite(first)], second[np.isfinite(second)]
-    if min(one.size, two.size) < 2:
+    left, right = first[np.isfinite(first)], second[np.isfinite(second)]
+    if min(left.size, right.size) < 2:
         return float("nan")
-    spread = float(np.sqrt((one.var(ddof=1) + two.var(ddof=1)) / 2))
-    gap = float(one.mean() - two.mean())
+    spread = float(np.sqrt((left.var(ddof=1) + right.var(ddof=1)) / 2))
+    gap = float(left.mean() - right.mean())
     if spread == 0:
         return 0.0 if gap == 0 else float("nan")
     return gap / spread
@@ -45,14 +45,14 @@ def difference_of_classes(first: Sequence[str], second: Sequence[str]) -> float:
     Returns:
         nan when a group has no value, 0 when there is only one class, infinity when the groups share no class.
     """
-    one, two = ([value for value in values if value] for values in (first, second))
-    levels = sorted({*one, *two})
-    if not one or not two:
+    left, right = ([value for value in values if value] for values in (first, second))
+    levels = sorted({*left, *right})
+    if not left or not right:
         return float("nan")
-    shares = np.array([[values.count(level) / len(values) for level in levels[:-1]] for values in (one, two)])
+    shares = np.array([[values.count(level) / len(values) for level in levels[:-1]] for values in (left, right)])
     if len(levels) == 1:
         return 0.0
-    if not set(one) & set(two):
+    if not set(left) & set(right):
         return float("inf")
     covariance = sum(np.diag(p) - np.outer(p, p) for p in shares) / 2
     gap = shares[0] - shares[1]

@@ -95,8 +95,8 @@ def pool_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, li
     """Input -> one table for each seed, in the order of the seeds."""
     return {
         name: [
-            pool({run.fold: run.folder(folder) for run in own if run.seed == seed})
-            for seed in dict.fromkeys(run.seed for run in own)
+            pool({run.fold: run.folder(folder) for run in members if run.seed == seed})
+            for seed in dict.fromkeys(run.seed for run in members)
         ]
-        for name, own in runs.items()
+        for name, members in runs.items()
     }

@@ -47,12 +47,12 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     """
     first = next(iter(tables.values()))[0].test
     scans = read_scans(study)
-    place = rows_in(scans, first)
+    rows = rows_in(scans, first)
     threshold = label_threshold(study, scans)
     weights = draw_patient_weights(first, draws, np.random.default_rng(0))
-    subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, place, threshold)]
-    edss = [relabelled(tables, scans.edss[place], value, draws) for value in EDSS_THRESHOLDS]
-    worst = {name: worst_errors(own, scans.edss[place]) for name, own in tables.items() if name not in BASELINES}
+    subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
+    edss = [relabelled(tables, scans.edss[rows], value, draws) for value in EDSS_THRESHOLDS]
+    worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in tables.items() if name not in BASELINES}
     content = {"draws": draws, "about": ABOUT, "label_threshold": threshold, "edss": edss, "subsets": subsets}
     write_json(study / "robustness.json", content | {"worst_errors": worst})
 
@@ -68,25 +68,25 @@ def label_threshold(study: Path, scans: ScanTable) -> float:
     return float(scans.edss[scans.label == 1].min())
 
 
-def robustness_subsets(scans: ScanTable, place: npt.NDArray[np.int64], threshold: float) -> Iterator[tuple[str, BoolArray]]:
+def robustness_subsets(scans: ScanTable, rows: npt.NDArray[np.int64], threshold: float) -> Iterator[tuple[str, BoolArray]]:
     """Name and predictions of every subset that leaves scans out.
 
     Args:
         scans: The study's scans.
-        place: (n,) row of each prediction in `scans`.
+        rows: (n,) row of each prediction in `scans`.
         threshold: Lowest positive EDSS.
     """
-    everything = np.ones(place.size, dtype=bool)
+    everything = np.ones(rows.size, dtype=bool)
     yield "all scans", everything
-    single = first_scans(scans)[place]
+    single = first_scans(scans)[rows]
     if not single.all():
         yield "one scan a patient, the first", single
-    days = scans.days[place]
+    days = scans.days[rows]
     for most in WINDOWS_DAYS:
         chosen = np.abs(days) <= most
         if chosen.any() and not chosen.all():
             yield f"assessed within {most} days", chosen
-    edss = scans.edss[place]
+    edss = scans.edss[rows]
     borderline = (edss == threshold) | (edss == threshold - 0.5)
     if borderline.any():
         yield f"without EDSS {threshold - 0.5:g} and {threshold:g}", ~borderline
@@ -116,23 +116,23 @@ def relabelled(tables: Tables, edss: npt.NDArray[np.float64], threshold: float, 
     facts: dict[str, Any] = {"threshold": threshold, "scans": int(y.size), "events": int(y.sum()), "note": "", "inputs": {}}
     if np.unique(y).size < 2:
         return facts | {"note": "one class only, no score"}
-    again = {name: [replace(one, test=replace(one.test, y=y)) for one in own] for name, own in tables.items()}
+    again = {name: [replace(pooled, test=replace(pooled.test, y=y)) for pooled in by_seed] for name, by_seed in tables.items()}
     first = next(iter(again.values()))[0].test
     weights = draw_patient_weights(first, draws, np.random.default_rng(0))
     scored = part(again, np.ones(y.size, dtype=bool), weights)
     inputs = {
-        name: {metric: found[metric] for metric in ("balanced_accuracy", "auc")} for name, found in scored["inputs"].items()
+        name: {metric: scores[metric] for metric in ("balanced_accuracy", "auc")} for name, scores in scored["inputs"].items()
     }
     return facts | {"note": scored["note"], "inputs": inputs}
 
 
-def worst_errors(own: Sequence[Pooled], edss: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+def worst_errors(by_seed: Sequence[Pooled], edss: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
     """Wrongly decided scans of the first seed, those furthest beyond their threshold first.
 
     The distance is measured towards the wrong end: 1 is a probability of 0 or 1 for the wrong class.
     """
-    pred: Predictions = own[0].test
-    cut = np.array([own[0].thresholds[int(fold)] for fold in pred.fold])
+    pred: Predictions = by_seed[0].test
+    cut = np.array([by_seed[0].thresholds[int(fold)] for fold in pred.fold])
     room = np.where(pred.y == 1, cut, 1 - cut)
     beyond = np.where(pred.y == 1, cut - pred.p, pred.p - cut) / np.maximum(room, 1e-12)
     wrong = np.flatnonzero(pred.decision != pred.y)

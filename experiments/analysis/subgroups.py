@@ -44,9 +44,9 @@ def write_subgroups(study: Path, tables: Tables, draws: int) -> None:
     """
     first = next(iter(tables.values()))[0].test
     scans = read_scans(study)
-    place = rows_in(scans, first)
+    rows = rows_in(scans, first)
     weights = draw_patient_weights(first, draws, np.random.default_rng(0))
-    levels = list(subgroup_levels(scans, lesion_volumes(study, scans), place))
+    levels = list(subgroup_levels(scans, lesion_volumes(study, scans), rows))
     present = {variable for variable, _, _ in levels}
     wanted = (*CLASSES, "age", "days", "lesion_ml")
     groups = [{"variable": variable, "level": level, **part(tables, chosen, weights)} for variable, level, chosen in levels]
@@ -62,24 +62,24 @@ def lesion_volumes(study: Path, scans: ScanTable) -> npt.NDArray[np.float64]:
 
 
 def subgroup_levels(
-    scans: ScanTable, lesion_ml: npt.NDArray[np.float64], place: npt.NDArray[np.int64]
+    scans: ScanTable, lesion_ml: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
 ) -> Iterator[tuple[str, str, BoolArray]]:
     """Variable, level and the predictions in it, for every covariate that has at least two levels.
 
     Args:
         scans: The study's scans.
         lesion_ml: (scans,) lesion volumes.
-        place: (n,) row of each prediction in `scans`.
+        rows: (n,) row of each prediction in `scans`.
     """
     for variable in CLASSES:
-        values = scans.text(variable)[place]
+        values = scans.text(variable)[rows]
         names = sorted(set(values.tolist()) - {UNKNOWN})
         if len(names) > 1:
             yield from ((variable, name, values == name) for name in names)
             if np.any(values == UNKNOWN):
                 yield variable, "unknown", values == UNKNOWN
     for variable, numbers in (("age", scans.number("age")), ("days", scans.days), ("lesion_ml", lesion_ml)):
-        yield from _tertiles(variable, numbers[place])
+        yield from _tertiles(variable, numbers[rows])
 
 
 def _tertiles(variable: str, values: npt.NDArray[np.float64]) -> Iterator[tuple[str, str, BoolArray]]:
@@ -116,9 +116,9 @@ def part(tables: Tables, chosen: BoolArray, weights: WeightArray) -> dict[str, A
     fewest = min(np.unique(first.patient_index[chosen & (first.y == label)]).size for label in (0, 1))
     drawn = weights[:, inside] if fewest >= FEWEST else weights[:0, inside]
     note = "" if fewest >= FEWEST else f"fewer than {FEWEST} patients of a class, no interval"
-    members = {name: [subset(one.test, chosen) for one in own] for name, own in tables.items()}
+    members = {name: [subset(item.test, chosen) for item in by_seed] for name, by_seed in tables.items()}
     inputs = {
-        name: {metric: asdict(one) for metric, one in bootstrap_interval(members[name], drawn, values=values).items()}
+        name: {metric: asdict(item) for metric, item in bootstrap_interval(members[name], drawn, values=values).items()}
         for name, values in family_values(members, drawn).items()
     }
     return facts | {"note": note, "inputs": inputs}

@@ -84,10 +84,12 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
     Table 1 is made to be shown, so that only columns with a name that ``deidentify`` allows enter it: a column of names or of
     birth places would otherwise stand in it level by level. What is neither a number nor a class is left out as well.
     """
-    found = [Variable(name, title, True) for name, title in NUMBERS.items() if name in ("edss", "scans") or _any(scans, name)]
+    variables = [
+        Variable(name, title, True) for name, title in NUMBERS.items() if name in ("edss", "scans") or _any(scans, name)
+    ]
     same = scans.has("vendor") and bool((scans.text("scanner") == scans.text("vendor")).all())
     classes = [name for name in CLASSES if scans.has(name) and not (name == "scanner" and same)]
-    found += [Variable(name, CLASSES[name], False) for name in classes]
+    variables += [Variable(name, CLASSES[name], False) for name in classes]
     taken = NOT_COVARIATES | {alias for aliases in COLUMNS.values() for alias in aliases}
     odd = []
     for name in scans.columns:
@@ -100,12 +102,12 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
         if not is_allowed_column(name):
             odd.append(name)
         elif numbers.sum() >= 0.9 * len(texts) and len(set(texts)) > 2:
-            found.append(Variable(name, name.replace("_", " "), True))
+            variables.append(Variable(name, name.replace("_", " "), True))
         elif len(set(texts)) <= MOST_CLASSES:
-            found.append(Variable(name, name.replace("_", " "), False))
+            variables.append(Variable(name, name.replace("_", " "), False))
         else:
             odd.append(name)
-    return found, odd
+    return variables, odd
 
 
 def _any(scans: ScanTable, name: str) -> bool:
@@ -117,8 +119,8 @@ def numbers_in(group: Group, name: str) -> npt.NDArray[np.float64]:
     """(patients,) values of a number, nan where missing."""
     if name == "scans":
         return group.scans.astype(np.float64)
-    own = {"edss": group.table.edss, "days": group.table.days}
-    return np.asarray(own[name] if name in own else group.table.number(name))[group.rows]
+    special = {"edss": group.table.edss, "days": group.table.days}
+    return np.asarray(special[name] if name in special else group.table.number(name))[group.rows]
 
 
 def classes_in(group: Group, name: str) -> list[str]:
@@ -137,21 +139,23 @@ def table1(groups: Sequence[Group], variables: Sequence[Variable]) -> dict[str, 
         others, ``external`` by cohort against all internal patients.
     """
     rows: list[dict[str, Any]] = []
-    for one in variables:
-        rows += _number_rows(groups, one) if one.is_number else _class_rows(groups, one)
+    for variable in variables:
+        rows += _number_rows(groups, variable) if variable.is_number else _class_rows(groups, variable)
     facts = [{"id": g.id, "title": g.title, "patients": int(g.rows.size), "scans": int(g.scans.sum())} for g in groups]
     return {"groups": facts, "rows": rows}
 
 
-def _number_rows(groups: Sequence[Group], one: Variable) -> list[dict[str, Any]]:
+def _number_rows(groups: Sequence[Group], variable: Variable) -> list[dict[str, Any]]:
     cells, missing = {}, {}
     for group in groups:
-        values = numbers_in(group, one.name)
+        values = numbers_in(group, variable.name)
         known = values[np.isfinite(values)]
         missing[group.id] = int(values.size - known.size)
         cells[group.id] = _described(known)
-    differences = _differences(groups, lambda a, b: difference_of_numbers(numbers_in(a, one.name), numbers_in(b, one.name)))
-    return [{"variable": one.name, "title": one.title, "level": None, "missing": missing, "cells": cells,
+    differences = _differences(
+        groups, lambda a, b: difference_of_numbers(numbers_in(a, variable.name), numbers_in(b, variable.name))
+    )
+    return [{"variable": variable.name, "title": variable.title, "level": None, "missing": missing, "cells": cells,
              "differences": differences}]  # fmt: skip
 
 
@@ -163,18 +167,20 @@ def _described(known: npt.NDArray[np.float64]) -> dict[str, float | int | None]:
     return {"n": int(known.size), "mean": float(known.mean()), "sd": sd, "median": median, "q1": q1, "q3": q3}
 
 
-def _class_rows(groups: Sequence[Group], one: Variable) -> list[dict[str, Any]]:
-    values = {group.id: classes_in(group, one.name) for group in groups}
-    levels = sorted({value for own in values.values() for value in own if value})
-    missing = {name: own.count("") for name, own in values.items()}
-    differences = _differences(groups, lambda a, b: difference_of_classes(classes_in(a, one.name), classes_in(b, one.name)))
+def _class_rows(groups: Sequence[Group], variable: Variable) -> list[dict[str, Any]]:
+    values = {group.id: classes_in(group, variable.name) for group in groups}
+    levels = sorted({value for texts in values.values() for value in texts if value})
+    missing = {name: texts.count("") for name, texts in values.items()}
+    differences = _differences(
+        groups, lambda a, b: difference_of_classes(classes_in(a, variable.name), classes_in(b, variable.name))
+    )
     rows = []
     for number, level in enumerate(levels):
         cells = {}
-        for name, own in values.items():
-            known = len(own) - missing[name]
-            cells[name] = {"n": own.count(level), "share": own.count(level) / known if known else None}
-        rows.append({"variable": one.name, "title": one.title, "level": level, "missing": missing, "cells": cells,
+        for name, texts in values.items():
+            known = len(texts) - missing[name]
+            cells[name] = {"n": texts.count(level), "share": texts.count(level) / known if known else None}
+        rows.append({"variable": variable.name, "title": variable.title, "level": level, "missing": missing, "cells": cells,
                      "differences": differences if number == 0 else None})  # fmt: skip
     return rows
 
@@ -212,8 +218,10 @@ def table1_lines(content: Mapping[str, Any]) -> list[list[str]]:
         title = row["title"] + (f": {row['level']}" if row["level"] is not None else "")
         cells = [_cell(row["cells"][group["id"]], row["missing"][group["id"]]) for group in groups]
         gaps = row["differences"]
-        told = [_smd(gaps["classes"]), _smd(gaps["folds"]), *(_smd(gaps["external"][name]) for name in others)] if gaps else []
-        lines.append([title, *cells, *(told or [""] * (2 + len(others)))])
+        gap_texts = (
+            [_smd(gaps["classes"]), _smd(gaps["folds"]), *(_smd(gaps["external"][name]) for name in others)] if gaps else []
+        )
+        lines.append([title, *cells, *(gap_texts or [""] * (2 + len(others)))])
     return lines
 
 

@@ -17,42 +17,46 @@ from experiments.statistics.significance import Estimate
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
 
-def show(found: StudyComparison, folder: Path, console: Console) -> None:
+def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     """Print both tables, what they mean, and where everything lies."""
-    seeds = f"seed {found.seed}" if len(found.seeds) == 1 else f"mean over seeds {', '.join(map(str, found.seeds))}"
-    title = f"study {found.study}: {found.patients} patients, {found.scans} scans ({found.positives} positive), {seeds}"
-    _print(console, _performance(found, title))
-    console.print(
-        f"In brackets: 95 % intervals, patient-cluster bootstrap, {found.draws} draws. Threshold from each fold's tuning part."
+    seeds = (
+        f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
-    for line in [*_chance_lines(found), *_seed_lines(found)]:
+    size = f"{comparison.patients} patients, {comparison.scans} scans ({comparison.positives} positive)"
+    title = f"study {comparison.study}: {size}, {seeds}"
+    _print(console, _performance(comparison, title))
+    console.print(
+        f"In brackets: 95 % intervals, patient-cluster bootstrap, {comparison.draws} draws. "
+        "Threshold from each fold's tuning part."
+    )
+    for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:
         console.print(line)
-    if found.paired or found.paired_baselines:
-        _print(console, _differences(found.paired, found.paired_baselines))
-    for note in found.notes:
+    if comparison.paired or comparison.paired_baselines:
+        _print(console, _differences(comparison.paired, comparison.paired_baselines))
+    for note in comparison.notes:
         console.print(f"[yellow]note[/yellow]: {note}")
-    if found.missing:
-        told = f"{len(found.missing)} runs are missing, all inputs are cut to the folds they share."
-        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {told}")
+    if comparison.missing:
+        message = f"{len(comparison.missing)} runs are missing, all inputs are cut to the folds they share."
+        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {message}")
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
     offline = len(list(folder.glob("**/wandb/offline-run-*")))
     if offline:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
 
 
-def _chance_lines(found: StudyComparison) -> list[str]:
+def _chance_lines(comparison: StudyComparison) -> list[str]:
     """Which inputs are not above chance; nothing where all are."""
-    told = found.details.get("chance") or {}
-    low = [name for name in found.estimates if told.get(name, {}).get("words", "above chance") != "above chance"]
+    chance = comparison.details.get("chance") or {}
+    low = [name for name in comparison.estimates if chance.get(name, {}).get("words", "above chance") != "above chance"]
     return [f"AUC not shown to be above chance (allowing for overlapping training parts): {', '.join(low)}."] if low else []
 
 
-def _seed_lines(found: StudyComparison) -> list[str]:
+def _seed_lines(comparison: StudyComparison) -> list[str]:
     """What the seeds change: spread of each input, agreement of the rank orders; nothing with one seed."""
-    report: Mapping[str, Any] = (found.details.get("seeds") or {}).get("balanced_accuracy") or {}
+    report: Mapping[str, Any] = (comparison.details.get("seeds") or {}).get("balanced_accuracy") or {}
     if not report:
         return []
-    spread = ", ".join(f"{name} {one['sd']:.3f}" for name, one in report["spread"].items())
+    spread = ", ".join(f"{name} {entry['sd']:.3f}" for name, entry in report["spread"].items())
     agree = "undefined" if report["concordance"] is None else f"{report['concordance']:.2f}"
     return [
         f"SD of balanced accuracy between {report['seeds']} seeds: {spread}.",
@@ -66,20 +70,20 @@ def _print(console: Console, table: Table) -> None:
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
 
 
-def _performance(found: StudyComparison, title: str) -> Table:
+def _performance(comparison: StudyComparison, title: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("input", no_wrap=True)
     for name in TITLES.values():
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("balanced accuracy over folds", justify="right", no_wrap=True)
-    for name, metrics in found.estimates.items():
-        last = name == list(found.estimates)[-1]
+    for name, metrics in comparison.estimates.items():
+        last = name == list(comparison.estimates)[-1]
         table.add_row(
             name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]), end_section=last
         )
-    for name, metrics in found.baselines.items():
+    for name, metrics in comparison.baselines.items():
         table.add_row(f"{name} *", *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
-    if found.baselines:
+    if comparison.baselines:
         table.caption, table.caption_justify = "* baseline without a network, on the same folds", "left"
     return table
 
@@ -94,23 +98,29 @@ def _differences(paired: Sequence[Paired], baselines: Sequence[Paired]) -> Table
     }
     for name, side in columns.items():
         table.add_column(name, justify=side, no_wrap=True)
-    marked = [(one.first, one, one is paired[-1]) for one in paired] + [(f"{one.first} *", one, False) for one in baselines]
-    for name, one, last in marked:
-        p = "undefined" if one.p_holm is None else f"{one.p_holm:.3f}" if one.p_holm >= 0.001 else "< 0.001"
-        table.add_row(name, _interval(one.difference, sign="+"), p, one.verdict, end_section=last)
+    marked = [(pair.first, pair, pair is paired[-1]) for pair in paired] + [
+        (f"{pair.first} *", pair, False) for pair in baselines
+    ]
+    for name, pair, last in marked:
+        p = "undefined" if pair.p_holm is None else f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001"
+        table.add_row(name, _interval(pair.difference, sign="+"), p, pair.verdict, end_section=last)
     if baselines:
         table.caption, table.caption_justify = "* baselines, a Holm family of their own", "left"
     return table
 
 
-def _interval(one: Estimate, sign: str = "") -> str:
-    if one.value is None:
+def _interval(estimate: Estimate, sign: str = "") -> str:
+    if estimate.value is None:
         return "undefined"
-    text = f"{one.value:{sign}.2f}"
-    return text if one.low is None or one.high is None else f"{text} \\[{one.low:{sign}.2f}, {one.high:{sign}.2f}]"
+    text = f"{estimate.value:{sign}.2f}"
+    return (
+        text
+        if estimate.low is None or estimate.high is None
+        else f"{text} \\[{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
+    )
 
 
-def _spread(one: Estimate) -> str:
-    if one.fold_mean is None:
+def _spread(estimate: Estimate) -> str:
+    if estimate.fold_mean is None:
         return "undefined"
-    return f"{one.fold_mean:.2f}" if one.fold_sd is None else f"{one.fold_mean:.2f} +/- {one.fold_sd:.2f}"
+    return f"{estimate.fold_mean:.2f}" if estimate.fold_sd is None else f"{estimate.fold_mean:.2f} +/- {estimate.fold_sd:.2f}"

@@ -33,15 +33,15 @@ def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
     Raises:
         CohortError: if a sidecar is not JSON.
     """
-    found: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
     for scan in scans:
         for image, path in (("T1w", scan.t1w), ("FLAIR", scan.flair)):
-            told = _sidecar(path)
-            found[(image, *(_text(told.get(field)) for field in FIELDS), _voxel(path))].append(scan)
+            sidecar = _sidecar(path)
+            groups[(image, *(_text(sidecar.get(field)) for field in FIELDS), _voxel(path))].append(scan)
     rows = []
-    for key, own in sorted(found.items(), key=lambda item: (item[0][0] != "T1w", -len(item[1]), item[0])):
-        labels = Counter(scan.label for scan in own)
-        rows.append((*key, *map(str, (len({scan.patient for scan in own}), len(own), labels[0], labels[1]))))
+    for key, members in sorted(groups.items(), key=lambda item: (item[0][0] != "T1w", -len(item[1]), item[0])):
+        labels = Counter(scan.label for scan in members)
+        rows.append((*key, *map(str, (len({scan.patient for scan in members}), len(members), labels[0], labels[1]))))
     return rows
 
 

@@ -114,34 +114,40 @@ def estimate(work: Work, step: Step, volumes_mb: float, study: Path) -> Costs:
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     memory = step.kept_bytes * max(work.voxels.values()) * work.batch / 1e6 + 4 * weights + resident
     disk = len(work.runs) * (4 * weights + 0.5)
-    told = f"from {step.of}'s training step, measured here on the CPU; other inputs in proportion to their voxels"
-    return _costs(work, epoch, memory, disk, volumes_mb, study, told)
+    source = f"from {step.of}'s training step, measured here on the CPU; other inputs in proportion to their voxels"
+    return _costs(work, epoch, memory, disk, volumes_mb, study, source)
 
 
 def from_runs(work: Work, volumes_mb: float, study: Path) -> Costs | None:
     """Costs from the study's complete runs, None where there are none; inputs without a run in proportion to their voxels."""
     facts = {run: RunFolder(run.folder(study)).facts() for run in work.runs}
-    done = {run: one for run, one in facts.items() if one.get("state") == "complete" and one.get("seconds", {}).get("epoch")}
+    done = {
+        run: facts_of_run
+        for run, facts_of_run in facts.items()
+        if facts_of_run.get("state") == "complete" and facts_of_run.get("seconds", {}).get("epoch")
+    }
     if not done:
         return None
-    own = {
-        name: median(one["seconds"]["epoch"] for run, one in done.items() if run.input == name)
+    epochs_of = {
+        name: median(facts_of_run["seconds"]["epoch"] for run, facts_of_run in done.items() if run.input == name)
         for name in {run.input for run in done}
     }
-    rate = median(seconds / work.voxels[name] for name, seconds in own.items())
-    epoch = {name: own.get(name, rate * voxels) for name, voxels in work.voxels.items()}
-    memory = max(float(one.get("peak_memory_mb") or 0) for one in done.values())
+    rate = median(seconds / work.voxels[name] for name, seconds in epochs_of.items())
+    epoch = {name: epochs_of.get(name, rate * voxels) for name, voxels in work.voxels.items()}
+    memory = max(float(facts_of_run.get("peak_memory_mb") or 0) for facts_of_run in done.values())
     sizes = [sum(f.stat().st_size for f in run.folder(study).rglob("*") if f.is_file()) for run in done]
-    devices = ", ".join(sorted({str(one.get("device", "unknown device")) for one in done.values()}))
-    told = f"from {len(done)} complete run{'s' if len(done) > 1 else ''} of this study ({devices})"
-    return _costs(work, epoch, memory, len(work.runs) * median(sizes) / 1e6, volumes_mb, study, told)
+    devices = ", ".join(sorted({str(facts_of_run.get("device", "unknown device")) for facts_of_run in done.values()}))
+    source = f"from {len(done)} complete run{'s' if len(done) > 1 else ''} of this study ({devices})"
+    return _costs(work, epoch, memory, len(work.runs) * median(sizes) / 1e6, volumes_mb, study, source)
 
 
-def _costs(work: Work, epoch: Mapping[str, float], memory: float, disk: float, volumes: float, study: Path, told: str) -> Costs:
+def _costs(
+    work: Work, epoch: Mapping[str, float], memory: float, disk: float, volumes: float, study: Path, source: str
+) -> Costs:
     by_input = {name: seconds * work.epochs * sum(run.input == name for run in work.runs) for name, seconds in epoch.items()}
-    place = next(folder for folder in (study.resolve(), *study.resolve().parents) if folder.is_dir())
-    free = shutil.disk_usage(place).free / 1e6
-    return Costs(sum(by_input.values()), by_input, memory, disk, volumes, free, told)
+    existing = next(folder for folder in (study.resolve(), *study.resolve().parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free / 1e6
+    return Costs(sum(by_input.values()), by_input, memory, disk, volumes, free, source)
 
 
 def span(seconds: float) -> str:

@@ -61,23 +61,23 @@ def days_svg(days: Days) -> str:
     step = (width - left - 10) / max(len(days.counts), 1)
     scale = (height - bottom - top) / most
     bars = "".join(
-        f'<rect x="{left + place * step + 1:.1f}" y="{height - bottom - count * scale:.1f}" width="{step - 2:.1f}" '
+        f'<rect x="{left + position * step + 1:.1f}" y="{height - bottom - count * scale:.1f}" width="{step - 2:.1f}" '
         f'height="{count * scale:.1f}" fill="#3a6ea5"><title>{low:.0f} to {high:.0f} days: {count} scans</title></rect>'
-        for place, (low, high, count) in enumerate(zip(days.edges[:-1], days.edges[1:], days.counts, strict=True))
+        for position, (low, high, count) in enumerate(zip(days.edges[:-1], days.edges[1:], days.counts, strict=True))
     )
     ticks = "".join(
-        f'<text x="{left + place * step:.1f}" y="{height - bottom + 16}" text-anchor="middle">{edge:.0f}</text>'
-        for place, edge in enumerate(days.edges)
-        if place % 2 == 0
+        f'<text x="{left + position * step:.1f}" y="{height - bottom + 16}" text-anchor="middle">{edge:.0f}</text>'
+        for position, edge in enumerate(days.edges)
+        if position % 2 == 0
     )
     sides = "".join(
         f'<text x="{left - 6}" y="{height - bottom - value * scale + 4:.1f}" text-anchor="end">{value}</text>'
         for value in sorted({0, most // 2, most})
     )
-    told = escape(f"Histogram of days from scan to EDSS: {days.known} scans, {days.unknown} without a date", quote=True)
+    label = escape(f"Histogram of days from scan to EDSS: {days.known} scans, {days.unknown} without a date", quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        f'aria-label="{told}"><style>text{{font:12px system-ui,sans-serif;fill:#1b1b1b}}</style>'
+        f'aria-label="{label}"><style>text{{font:12px system-ui,sans-serif;fill:#1b1b1b}}</style>'
         f'<rect width="{width}" height="{height}" fill="#fff"/>{bars}{ticks}{sides}'
         f'<line x1="{left}" x2="{width - 10}" y1="{height - bottom}" y2="{height - bottom}" stroke="#555"/>'
         f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">days from scan to EDSS</text>'

@@ -72,19 +72,19 @@ def find_duplicates(
         voxels: Hash of each scan's two stored images, brain only.
         prints: Each scan's ``fingerprint``.
     """
-    found: dict[tuple[int, int], Duplicate] = {}
+    pairs: dict[tuple[int, int], Duplicate] = {}
     for how, keys in (
         ("the same T1w file", [sources[str(scan.t1w)].sha256 for scan in scans]),
         ("the same FLAIR file", [sources[str(scan.flair)].sha256 for scan in scans]),
-        ("the same T1w voxels in the brain", [one for one, _ in voxels]),
+        ("the same T1w voxels in the brain", [item for item, _ in voxels]),
         ("the same FLAIR voxels in the brain", [two for _, two in voxels]),
     ):
         for pair in _equal(keys):
-            found.setdefault(pair, _duplicate(scans, pair, how, None))
+            pairs.setdefault(pair, _duplicate(scans, pair, how, None))
     for first, second, value in near_pairs(prints):
         if scans[first].patient != scans[second].patient:
-            found.setdefault((first, second), _duplicate(scans, (first, second), "nearly the same brain", value))
-    return sorted(found.values(), key=lambda one: (one.same_patient, one.first, one.second))
+            pairs.setdefault((first, second), _duplicate(scans, (first, second), "nearly the same brain", value))
+    return sorted(pairs.values(), key=lambda item: (item.same_patient, item.first, item.second))
 
 
 def _equal(keys: Sequence[str]) -> list[tuple[int, int]]:

@@ -33,9 +33,9 @@ def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = ()) -
     drawn: list[str] = []
     middle = PAD + MAIN / 2
     y = _box(drawn, PAD, PAD, MAIN, "found", [counts(flow["found"])])
-    for one in flow["excluded"]:
+    for excluded in flow["excluded"]:
         top = y + GAP / 2
-        lines = [*textwrap.wrap(one["reason"], CHARACTERS), counts(one)]
+        lines = [*textwrap.wrap(excluded["reason"], CHARACTERS), counts(excluded)]
         bottom = _box(drawn, WIDTH - SIDE - PAD, top, SIDE, "left out", lines, kind="out")
         level = (top + bottom) / 2
         drawn.append(f'<path d="M{middle} {level}H{WIDTH - SIDE - PAD}" marker-end="url(#arrow)"/>')
@@ -44,9 +44,9 @@ def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = ()) -
     y = _box(drawn, PAD, y + GAP, MAIN, "used", [counts(flow["used"])])
     if parts:
         drawn.append(f'<path d="M{middle} {y}V{y + GAP}" marker-end="url(#arrow)"/>')
-        told = [f"part {number}: {counts(part)}" for number, part in enumerate(parts)]
+        part_texts = [f"part {number}: {counts(part)}" for number, part in enumerate(parts)]
         note = "fold k tests part k, tunes on part k + 1, trains on the others"
-        y = _box(drawn, PAD, y + GAP, WIDTH - 2 * PAD, f"split by patient into {len(parts)} parts", [*told, note])
+        y = _box(drawn, PAD, y + GAP, WIDTH - 2 * PAD, f"split by patient into {len(parts)} parts", [*part_texts, note])
     height = round(y + PAD)
     arrow = (
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
@@ -61,15 +61,15 @@ def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = ()) -
 
 def flow_sentence(flow: Mapping[str, Any]) -> str:
     """The flow in one sentence, for who cannot see the drawing."""
-    out = "; ".join(f"{one['reason']}: {counts(one)}" for one in flow["excluded"]) or "none"
+    out = "; ".join(f"{excluded['reason']}: {counts(excluded)}" for excluded in flow["excluded"]) or "none"
     return f"Found {counts(flow['found'])}. Left out: {out}. Used {counts(flow['used'])}."
 
 
-def counts(one: Mapping[str, Any]) -> str:
+def counts(group: Mapping[str, Any]) -> str:
     """Patients, scans and positive scans in words; positives are counted where the score is known."""
-    positive = one.get("positive_scans")
-    told = f"{_some(one['patients'], 'patient')}, {_some(one['scans'], 'scan')}"
-    return told if positive is None else f"{told}, {positive} positive"
+    positive = group.get("positive_scans")
+    text = f"{_some(group['patients'], 'patient')}, {_some(group['scans'], 'scan')}"
+    return text if positive is None else f"{text}, {positive} positive"
 
 
 def _some(number: int, what: str) -> str:

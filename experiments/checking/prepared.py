@@ -44,9 +44,9 @@ class PreparedQuality:
     def held(self) -> list[tuple[str, str]]:
         """Name and reason of every scan that is beyond a limit."""
         return [
-            (scan.name, f"{one.reason} ({one.detail})")
-            for scan, one in zip(self.scans, self.judged, strict=True)
-            if one.verdict == "held"
+            (scan.name, f"{verdict.reason} ({verdict.detail})")
+            for scan, verdict in zip(self.scans, self.judged, strict=True)
+            if verdict.verdict == "held"
         ]
 
 
@@ -74,7 +74,7 @@ def write_prepared_quality(out: Path, workers: int = 1, on_scan: OnScan | None =
             if on_scan:
                 on_scan(done, len(missing))
     judged = write_quality_page(out / "qc", scans, True, read_accepted(out))
-    write_verdicts(out, [(one.patient, one.session) for one in scans], judged, [one.numbers for one in scans])
+    write_verdicts(out, [(scan.patient, scan.session) for scan in scans], judged, [scan.numbers for scan in scans])
     return PreparedQuality(out / "qc" / "index.html", tuple(scans), tuple(judged))
 
 
@@ -97,10 +97,10 @@ def _drawn(record: Path) -> bytes:
     stem = record.name.removesuffix("_desc-prepare_qc.json")
 
     def only(pattern: str) -> Path:
-        found: Sequence[Path] = sorted(record.parent.glob(f"{stem}_space-*{pattern}"))
-        if not found:
+        paths: Sequence[Path] = sorted(record.parent.glob(f"{stem}_space-*{pattern}"))
+        if not paths:
             raise CohortError(f"{record.parent} has no {stem}_space-*{pattern}; run prepare again")
-        return found[0]
+        return paths[0]
 
     t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
     maps = sorted(record.parent.glob(f"{stem}_space-*_dseg.nii.gz"))

@@ -96,12 +96,12 @@ def quality_of_cohort(
         for done, _ in enumerate(pool.map(make, missing), start=1):
             if on_scan:
                 on_scan(done, len(missing))
-    found = []
+    qualities = []
     for scan, folder in zip(scans, folders, strict=True):
         numbers, voxels = _kept(folder) or ({}, ("", ""))
         numbers = {**numbers, **numbers_of_prepare(scan.t1w)}
-        found.append(ScanQuality(scan.patient, scan.session, numbers, folder / "overlay.png", voxels))
-    return found
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / "overlay.png", voxels))
+    return qualities
 
 
 def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:

@@ -64,8 +64,8 @@ def write_quality_page(
 
 
 def _lead(judged: Sequence[Judged], holds: bool) -> Html:
-    counts = Counter(one.verdict for one in judged)
-    told = f"{len(judged)} scans: {counts['held']} beyond a limit, {counts['look']} to look at, {counts['ok']} within."
+    counts = Counter(verdict.verdict for verdict in judged)
+    text = f"{len(judged)} scans: {counts['held']} beyond a limit, {counts['look']} to look at, {counts['ok']} within."
     if holds:
         what = (
             f"Scans beyond a limit are held back (<code>{VERDICTS}</code>) until a row in <code>{ACCEPTED}</code>, beside "
@@ -73,7 +73,7 @@ def _lead(judged: Sequence[Judged], holds: bool) -> Html:
         )
     else:
         what = "Nothing is held back. <code>make check ARGS=--hold</code> holds back the scans that are beyond a limit now."
-    return Html(f'<strong class="warning">{escape(STAYS)}</strong><br>{told} {what}')
+    return Html(f'<strong class="warning">{escape(STAYS)}</strong><br>{text} {what}')
 
 
 def _scan_table(
@@ -84,14 +84,14 @@ def _scan_table(
     for row in order:
         scan, verdict = scans[row], judged[row]
         reason = accepted.get((scan.patient, scan.session))
-        beyond = {one.name: one.verdict for one in verdict.findings}
-        told = WORDS[verdict.verdict] + (f", accepted: {reason}" if reason else "")
-        why = "; ".join(f"{one.message} ({one.detail})" for one in verdict.findings)
+        beyond = {finding.name: finding.verdict for finding in verdict.findings}
+        text = WORDS[verdict.verdict] + (f", accepted: {reason}" if reason else "")
+        why = "; ".join(f"{finding.message} ({finding.detail})" for finding in verdict.findings)
         rows.append(
             [
                 Html(f'<span style="white-space:nowrap">{escape(scan.name)}</span>'),
                 _picture(scan),
-                Html(f'<div style="min-width:15em"><strong>{escape(told)}</strong><br>{escape(why)}</div>'),
+                Html(f'<div style="min-width:15em"><strong>{escape(text)}</strong><br>{escape(why)}</div>'),
                 f"{verdict.worst:.1f}" if np.isfinite(verdict.worst) else "",
                 *(_number(scan.numbers.get(name, np.nan), beyond.get(name)) for name in names),
             ]
@@ -112,7 +112,7 @@ def _scan_table(
 def _columns(scans: Sequence[ScanQuality]) -> list[str]:
     """Numbers that any scan has, those with a limit first, in the order of the limits."""
     names = list(dict.fromkeys(name for scan in scans for name in scan.numbers))
-    places = {limit.name: place for place, limit in enumerate(LIMITS)}
+    places = {limit.name: position for position, limit in enumerate(LIMITS)}
     return sorted(names, key=lambda name: places[limit.name] if (limit := limit_of(name)) else len(places))
 
 
@@ -148,9 +148,9 @@ def _limit_table() -> str:
         rows.append(
             [limit.title.strip(" :"), least, most, {"both": "low and high"}.get(limit.tails, limit.tails), limit.reason]
         )
-    told = (
+    text = (
         f"Against the cohort: a number more than {LOOK_Z:g} robust standard deviations from the median, in the direction "
         f"named, is worth a look, more than {HOLD_Z:g} is held back. "
         f"With fewer than {LEAST_SCANS} scans only fixed limits count."
     )
-    return paragraph(told) + table(["number", "least", "most", "against the cohort", "why"], rows)
+    return paragraph(text) + table(["number", "least", "most", "against the cohort", "why"], rows)

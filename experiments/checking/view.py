@@ -26,24 +26,26 @@ SHOWN = 15
 """Scans that are named in the terminal; all of them stand on the page."""
 
 
-def show(study: Subject, found: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console) -> None:
+def show(
+    study: Subject, findings: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console
+) -> None:
     """Print all findings, the flow first, what it will cost last."""
-    console.print(flow_table(found.flow))
+    console.print(flow_table(findings.flow))
     for remark in study.cohort.remarks:
         console.print(f"[yellow]note[/yellow]: {remark}", markup=True)
     console.print(quality_lines(quality, judged))
     if study.splits is not None:
         console.print(fold_table(study.cohort.scans, study.splits))
-    if len(found.scanners) > 1 or "unknown" not in found.scanners:
-        console.print(scanner_table(found.scanners))
-    console.print(days_text(study, found))
-    console.print(table1_table(found.table1))
-    if found.left_out_columns:
-        console.print(f"not in table 1, since nothing says what they are: columns {', '.join(found.left_out_columns)}")
-    console.print(duplicates_text(study, found))
-    console.print(input_table(study, found))
-    console.print(precision_text(found))
-    console.print(costs_text(study, found))
+    if len(findings.scanners) > 1 or "unknown" not in findings.scanners:
+        console.print(scanner_table(findings.scanners))
+    console.print(days_text(study, findings))
+    console.print(table1_table(findings.table1))
+    if findings.left_out_columns:
+        console.print(f"not in table 1, since nothing says what they are: columns {', '.join(findings.left_out_columns)}")
+    console.print(duplicates_text(study, findings))
+    console.print(input_table(study, findings))
+    console.print(precision_text(findings))
+    console.print(costs_text(study, findings))
 
 
 def _table(title: str, first: str, columns: Sequence[str], least: int = 0) -> Table:
@@ -58,13 +60,13 @@ def _table(title: str, first: str, columns: Sequence[str], least: int = 0) -> Ta
 def flow_table(flow: Mapping[str, Any]) -> Table:
     """Scans, positive scans and patients: found, excluded for each reason with what is left after it, used."""
     table = _table("exclusions", "step", ("scans", "positive", "patients", "scans left", "positive left"))
-    found = flow["found"]
-    scans, positive = found["scans"], found["positive_scans"]
-    table.add_row("found", str(scans), str(positive), str(found["patients"]), str(scans), str(positive))
-    for one in flow["excluded"]:
-        scans, positive = scans - one["scans"], positive - one["positive_scans"]
-        numbers = (one["scans"], one["positive_scans"], one["patients"], scans, positive)
-        table.add_row(f"excluded: {one['reason']}", *map(str, numbers))
+    counted = flow["found"]
+    scans, positive = counted["scans"], counted["positive_scans"]
+    table.add_row("found", str(scans), str(positive), str(counted["patients"]), str(scans), str(positive))
+    for excluded in flow["excluded"]:
+        scans, positive = scans - excluded["scans"], positive - excluded["positive_scans"]
+        numbers = (excluded["scans"], excluded["positive_scans"], excluded["patients"], scans, positive)
+        table.add_row(f"excluded: {excluded['reason']}", *map(str, numbers))
     used = flow["used"]
     table.add_row("used", str(used["scans"]), str(used["positive_scans"]), str(used["patients"]), str(scans), str(positive))
     return table
@@ -72,11 +74,11 @@ def flow_table(flow: Mapping[str, Any]) -> Table:
 
 def quality_lines(quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> str:
     """How many scans are beyond the limits, and which."""
-    counts = Counter(one.verdict for one in judged)
+    counts = Counter(verdict.verdict for verdict in judged)
     lines = [f"quality: {counts['held']} scans beyond a limit, {counts['look']} to look at, {counts['ok']} within"]
     words = {"held": "beyond", "look": "look at"}
-    rows = [(scan.name, one) for scan, one in zip(quality, judged, strict=True) if one.verdict != "ok"]
-    lines += [f"  {words[one.verdict]} {name}: {one.reason} ({one.detail})" for name, one in rows[:SHOWN]]
+    rows = [(scan.name, verdict) for scan, verdict in zip(quality, judged, strict=True) if verdict.verdict != "ok"]
+    lines += [f"  {words[verdict.verdict]} {name}: {verdict.reason} ({verdict.detail})" for name, verdict in rows[:SHOWN]]
     return "\n".join([*lines, *_more(len(rows))])
 
 
@@ -109,74 +111,74 @@ def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]]) -> Table:
     return table
 
 
-def days_text(study: Subject, found: Findings) -> str:
+def days_text(study: Subject, findings: Findings) -> str:
     """How long after the scan the EDSS was assessed."""
-    rule, days = study.cohort.rule, found.days
-    told = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
+    rule, days = study.cohort.rule, findings.days
+    text = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
     if days.quartiles is None:
-        return f"{told}; no scan has a date"
+        return f"{text}; no scan has a date"
     first, median, third = days.quartiles
     here = f"here {days.least} to {days.most} days, median {median:g} (quartiles {first:g} and {third:g})"
     unknown = f", {days.unknown} scans without a date" if days.unknown else ""
-    return "\n".join([f"{told}; {here}{unknown}", *days_lines(days)])
+    return "\n".join([f"{text}; {here}{unknown}", *days_lines(days)])
 
 
 def table1_table(content: Mapping[str, Any]) -> Table:
     """The columns of table 1 that fit a terminal: all, by class, external, and differences."""
     lines = table1_lines(content)
-    shown = [0] + [place for place, name in enumerate(lines[0]) if place and not name.startswith("test ")]
+    shown = [0] + [column for column, name in enumerate(lines[0]) if column and not name.startswith("test ")]
     table = _table("table 1: median (quartiles) or n (%); SMD: standardised difference, > 0.1 is unlike", "variable",
-                   [lines[0][place] for place in shown[1:]])  # fmt: skip
+                   [lines[0][column] for column in shown[1:]])  # fmt: skip
     for line in lines[1:]:
-        table.add_row(*(line[place] for place in shown))
+        table.add_row(*(line[column] for column in shown))
     return table
 
 
-def duplicates_text(study: Subject, found: Findings) -> str:
+def duplicates_text(study: Subject, findings: Findings) -> str:
     """Suspected duplicates, those between patients first."""
-    if not found.duplicates:
+    if not findings.duplicates:
         few = len(study.cohort.scans) < LEAST_SCANS
         brains = f"; brains are compared where there are {LEAST_SCANS} scans or more" if few else ", nearly equal brains"
         return f"duplicates: none suspected (equal files, equal voxels{brains})"
-    other = sum(not one.same_patient for one in found.duplicates)
+    other = sum(not pair.same_patient for pair in findings.duplicates)
     advice = "give both the name of one patient, or remove one" if other else "remove one, or check the sessions"
-    lines = [f"duplicates: {len(found.duplicates)} suspected, {other} of them between two patients; {advice}"]
-    for one in found.duplicates[:SHOWN]:
-        value = "" if one.correlation is None else f" (correlation {one.correlation:.2f})"
-        lines.append(f"  {one.first} and {one.second}: {one.how}{value}")
-    return "\n".join([*lines, *_more(len(found.duplicates))])
+    lines = [f"duplicates: {len(findings.duplicates)} suspected, {other} of them between two patients; {advice}"]
+    for pair in findings.duplicates[:SHOWN]:
+        value = "" if pair.correlation is None else f" (correlation {pair.correlation:.2f})"
+        lines.append(f"  {pair.first} and {pair.second}: {pair.how}{value}")
+    return "\n".join([*lines, *_more(len(findings.duplicates))])
 
 
-def input_table(study: Subject, found: Findings) -> Table:
+def input_table(study: Subject, findings: Findings) -> Table:
     """For each input: the box that is read, the region's volume, and its share of the whole brain's voxels."""
     spacing = " x ".join(f"{side:g}" for side in study.prepared.grid.spacing)
     columns = ("box, voxels", "region, ml", "of global's box", "time, all folds")
-    table = _table(f"inputs, {spacing} mm", "input", columns, min(max(len(one.name) for one in found.inputs), NAME_WIDTH))
-    whole = found.inputs[0].voxels
-    for one in found.inputs:
-        volume = "brain" if one.ml is None else f"{one.ml:.1f}"
-        shape = " x ".join(map(str, one.box.shape))
-        table.add_row(one.name, shape, volume, f"1/{whole / one.voxels:.1f}", span(found.costs.seconds_by_input[one.name]))
+    table = _table(f"inputs, {spacing} mm", "input", columns, min(max(len(box.name) for box in findings.inputs), NAME_WIDTH))
+    whole = findings.inputs[0].voxels
+    for box in findings.inputs:
+        volume = "brain" if box.ml is None else f"{box.ml:.1f}"
+        shape = " x ".join(map(str, box.box.shape))
+        table.add_row(box.name, shape, volume, f"1/{whole / box.voxels:.1f}", span(findings.costs.seconds_by_input[box.name]))
     return table
 
 
-def precision_text(found: Findings) -> str:
+def precision_text(findings: Findings) -> str:
     """What the study can show, before it is trained."""
-    if found.precision is None:
+    if findings.precision is None:
         return "precision: one class is empty, nothing can be shown"
-    one = found.precision
+    precision = findings.precision
     return (
-        f"precision to expect of balanced accuracy near 0.80: +/- {100 * one.half_width:.1f} points for one input,"
-        f" +/- {100 * one.difference_half_width:.1f} for a difference between two (95 % intervals)\n"
-        f"  smallest true difference found in 8 of 10 studies: {100 * one.detectable:.1f} points,"
-        f" {100 * one.detectable_adjusted:.1f} after correction for {len(found.inputs) - 1} comparisons\n"
-        f"  normal approximation without the variation of training; repeated scans count {1 / one.design_effect:.2f}"
+        f"precision to expect of balanced accuracy near 0.80: +/- {100 * precision.half_width:.1f} points for one input,"
+        f" +/- {100 * precision.difference_half_width:.1f} for a difference between two (95 % intervals)\n"
+        f"  smallest true difference found in 8 of 10 studies: {100 * precision.detectable:.1f} points,"
+        f" {100 * precision.detectable_adjusted:.1f} after correction for {len(findings.inputs) - 1} comparisons\n"
+        f"  normal approximation without the variation of training; repeated scans count {1 / precision.design_effect:.2f}"
     )
 
 
-def costs_text(study: Subject, found: Findings) -> str:
+def costs_text(study: Subject, findings: Findings) -> str:
     """Time, memory and disk."""
-    costs = found.costs
+    costs = findings.costs
     return (
         f"cost of all runs to the last epoch, one after another: {span(costs.seconds)}; memory of the largest run "
         f"{size(costs.memory_mb)}; disk {size(costs.disk_mb)} of {size(costs.free_mb)} free\n"

@@ -101,14 +101,14 @@ def _row(
 ) -> Row:
     rng = np.random.default_rng(1)
     if control == "permuted":
-        return permuted_row(name, [pooled(controls.folder, one) for one in repeats], draws, rng)
+        return permuted_row(name, [pooled(controls.folder, repeat) for repeat in repeats], draws, rng)
     if control == "leaky":
         leaky, honest = ranked(controls.folder, repeats[0]), ranked(controls.folder, repeats[1])
         return leaky_row(name, leaky, honest, weights, repeated_patients(controls.study.cohort.scans))
     table = pooled(controls.folder, repeats[0])
     if control in ("sex", "field_strength"):
-        own = draw_patient_weights(table, draws, rng)
-        return judged(plain_row(control, name, table, bootstrap_interval(table, own)))
+        weights = draw_patient_weights(table, draws, rng)
+        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)))
     if control == "image":
         return judged(plain_row(control, name, table, bootstrap_interval(table, weights)))
     row = compared_row(control, name, table, image, weights)
@@ -132,19 +132,19 @@ def _header_row(controls: Controls, image: Predictions, weights: Any) -> Row:
     return row
 
 
-def write_outcome(folder: Path, found: Mapping[str, Any]) -> None:
+def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write controls.json and controls.tsv into the study's folder."""
     header = [*COLUMNS, *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))]
     header += ["difference_of", *(f"difference_{METRIC}{end}" for end in ("", "_low", "_high")), "flag", "verdict", "reason"]
     lines = ["\t".join(header)]
-    for row in found["controls"]:
+    for row in outcome["controls"]:
         values = [row[name] for name in COLUMNS]
         for score in SCORES:
-            one = (row["estimates"] or {}).get(score, {})
-            values += [one.get(end) for end in ("value", "low", "high")]
+            estimate = (row["estimates"] or {}).get(score, {})
+            values += [estimate.get(end) for end in ("value", "low", "high")]
         gain = (row["difference"] or {}).get(METRIC, {})
         values += [row["difference_of"], *(gain.get(end) for end in ("value", "low", "high"))]
         values += [row["flag"], row["verdict"], row["reason"]]
         lines.append("\t".join("" if value is None else str(value) for value in values))
     write_text(folder / "controls.tsv", "\n".join(lines) + "\n")
-    write_json(folder / "controls.json", found)
+    write_json(folder / "controls.json", outcome)

@@ -44,55 +44,55 @@ class Verdict:
     text: str
 
 
-def above(one: Estimate | None, value: float = CHANCE) -> bool:
+def above(estimate: Estimate | None, value: float = CHANCE) -> bool:
     """Whether a whole interval, widened for overlapping training parts, lies above a value; False where it is undefined."""
-    low = None if one is None else widened(one).low
+    low = None if estimate is None else widened(estimate).low
     return low is not None and low > value
 
 
-def below(one: Estimate | None, value: float = CHANCE) -> bool:
+def below(estimate: Estimate | None, value: float = CHANCE) -> bool:
     """Whether a whole interval, widened for overlapping training parts, lies below a value; False where it is undefined."""
-    high = None if one is None else widened(one).high
+    high = None if estimate is None else widened(estimate).high
     return high is not None and high < value
 
 
-def verdict(control: str, own: Estimate, image: Estimate | None = None, gain: Estimate | None = None) -> Verdict:
+def verdict(control: str, result: Estimate, image: Estimate | None = None, gain: Estimate | None = None) -> Verdict:
     """Put a control into words.
 
     Args:
         control: Name of the control.
-        own: AUC of the control.
+        result: AUC of the control.
         image: AUC of the image it is compared with; None where there is no such comparison.
         gain: Image minus control; for ``leaky`` the leaky split minus the honest one.
     """
-    if own.value is None:
+    if result.value is None:
         return Verdict("info", "undefined: no fold holds both classes")
     if control == "image":
-        return Verdict("info", "predicts the label" if above(own) else "not shown to predict the label")
+        return Verdict("info", "predicts the label" if above(result) else "not shown to predict the label")
     if control == "permuted":
-        return _permuted(own)
+        return _permuted(result)
     if control in ("sex", "field_strength"):
         name = control.replace("_", " ")
-        if above(own):
+        if above(result):
             return Verdict("ok", f"the pipeline can learn: it predicts {name}")
         return Verdict("warning", f"{name} is not predicted; a negative result here may be one of the pipeline")
     if control == "leaky":
         return _leaky(gain)
     if control == "complement":
-        return _complement(own, image, gain)
+        return _complement(result, image, gain)
     if control == "random_region":
         if not above(image):
             return Verdict("info", "the region itself is not shown to predict the label")
         if above(gain, 0.0):
             return Verdict("ok", "says more than a random piece of brain of its size")
         return Verdict("warning", "no evidence that it says more than a random piece of brain of its size")
-    return _explained(control, own, image, gain)
+    return _explained(control, result, image, gain)
 
 
-def _permuted(own: Estimate) -> Verdict:
-    if above(own):
+def _permuted(result: Estimate) -> Verdict:
+    if above(result):
         return Verdict("warning", "above chance: labels dealt out by chance are predicted, something leaks")
-    if below(own):
+    if below(result):
         return Verdict("warning", "below chance; repeat it with more --permutations")
     return Verdict("ok", "at chance, as it must be")
 
@@ -103,8 +103,8 @@ def _leaky(gain: Estimate | None) -> Verdict:
     return Verdict("info", f"a split by scan instead of by patient inflates the AUC by {gain.value:.2f}")
 
 
-def _complement(own: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
-    if not above(own):
+def _complement(result: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
+    if not above(result):
         return Verdict("ok" if above(image) else "info", "the rest of the brain is not shown to predict the label")
     if above(gain, 0.0):
         return Verdict("info", "the rest of the brain predicts the label too, the region does so better")
@@ -121,10 +121,10 @@ BEYOND = {
 }
 
 
-def _explained(control: str, own: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
+def _explained(control: str, result: Estimate, image: Estimate | None, gain: Estimate | None) -> Verdict:
     """Whether something that is no image, or less than one, says as much as the image."""
     alone = ALONE[control]
-    if not above(own):
+    if not above(result):
         verb = "do" if alone.startswith("the region") else "does"
         if above(image):
             return Verdict(

@@ -65,9 +65,9 @@ def pooled(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
 def _columns(folder: Path, runs: Sequence[ControlRun]) -> dict[str, Any]:
     parts: dict[str, list[Any]] = {name: [] for name in ("patient", "session", "fold", "y", "p", "decision")}
     for run in runs:
-        own = RunFolder(run.folder(folder))
-        rows = read_predictions(own.path / "predictions.tsv").of("internal_test")
-        decision = (rows.p >= float(own.facts()["threshold"])).astype(np.int64)
+        run_folder = RunFolder(run.folder(folder))
+        rows = read_predictions(run_folder.path / "predictions.tsv").of("internal_test")
+        decision = (rows.p >= float(run_folder.facts()["threshold"])).astype(np.int64)
         values = (rows.patient, rows.session, np.full(len(rows.y), run.fold), rows.y, rows.p, decision)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value)
@@ -135,7 +135,7 @@ def permuted_row(name: str, tables: Sequence[Predictions], draws: int, rng: np.r
     for metric in METRICS:
         values = [point[metric] for point in points]
         known = [value for value in values if value is not None]
-        low, high = percentile_interval(np.mean([one[metric] for one in drawn], axis=0))
+        low, high = percentile_interval(np.mean([draw[metric] for draw in drawn], axis=0))
         scores[metric] = Estimate(float(np.mean(known)), low, high) if len(known) == len(values) else Estimate(None, None, None)
     each = [point[METRIC] for point in points]
     return judged(plain_row("permuted", name, tables[0], scores, len(tables), details={f"{METRIC}_of_each": each}))
@@ -184,4 +184,6 @@ def as_json(row: Row) -> dict[str, Any]:
 def _plain(scores: Scores | None) -> dict[str, Any] | None:
     if scores is None:
         return None
-    return {metric: {"value": one.value, "low": one.low, "high": one.high} for metric, one in scores.items()}
+    return {
+        metric: {"value": estimate.value, "low": estimate.low, "high": estimate.high} for metric, estimate in scores.items()
+    }

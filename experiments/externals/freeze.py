@@ -130,7 +130,7 @@ def label_files(cohort: Path) -> list[Path]:
     if cohort.is_file():
         return [cohort]
     places = [cohort, *cohort.resolve().parents[:2]]
-    root = next((place for place in places if (place / "participants.tsv").is_file()), cohort)
+    root = next((folder for folder in places if (folder / "participants.tsv").is_file()), cohort)
     patterns = ("*.tsv", "*.csv", "*.xlsx", "phenotype/*", "sub-*/*.tsv", "sub-*/ses-*/*.tsv")
     return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
 
@@ -149,10 +149,10 @@ def touched(folder: Path) -> list[str]:
     Raises:
         ExternalError: if log or freeze cannot be read.
     """
-    found = events(folder)
+    log = events(folder)
     line = broken_line(folder)
     faults = [] if line is None else [f"{folder / 'events.jsonl'} line {line} was changed, removed or added"]
-    freeze_event = latest(found, "frozen")
+    freeze_event = latest(log, "frozen")
     if freeze_event is None:
         return faults
     frozen_path = folder / FROZEN
@@ -162,14 +162,14 @@ def touched(folder: Path) -> list[str]:
         return [*faults, f"{frozen_path} was changed"]
     frozen = read_frozen(folder)
     study = folder.parents[1]
-    for one in frozen["inputs"]:
-        for model in one["models"]:
+    for entry in frozen["inputs"]:
+        for model in entry["models"]:
             faults += _touched_model(study, model)
-    read = latest(found, "labels read")
+    read = latest(log, "labels read")
     if read is not None:
         faults += _touched_labels(read["files"], Path(read["cohort"]))
     for event, name in (("predicted", "predictions.tsv"), ("scored", "external.json")):
-        written = latest(found, event)
+        written = latest(log, event)
         if written is not None:
             faults += _differs(folder / name, written["sha256"])
     return faults
@@ -180,11 +180,13 @@ def _touched_model(study: Path, model: dict[str, Any]) -> list[str]:
     folder = RunFolder(study / model["run"])
     for name, digest in model["files"].items():
         path = folder.path / name
-        told = _differs(path, digest)
-        if told and name == "run.json" and path.is_file():
+        changes = _differs(path, digest)
+        if changes and name == "run.json" and path.is_file():
             now = folder.facts().get("threshold")
-            told = [f"threshold of {model['run']} is {now}, frozen {model['threshold']}"] if now != model["threshold"] else told
-        faults += told
+            changes = (
+                [f"threshold of {model['run']} is {now}, frozen {model['threshold']}"] if now != model["threshold"] else changes
+            )
+        faults += changes
     return faults
 
 

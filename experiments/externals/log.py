@@ -51,20 +51,20 @@ def events(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        found = [json.loads(line) for line in path.read_bytes().splitlines()]
+        entries = [json.loads(line) for line in path.read_bytes().splitlines()]
     except ValueError as error:
         raise ExternalError(f"{path} is damaged ({error}); restore it") from None
-    if not all(isinstance(one, dict) and "event" in one and "time" in one for one in found):
+    if not all(isinstance(entry, dict) and "event" in entry and "time" in entry for entry in entries):
         raise ExternalError(f"{path} holds a line that is no event; restore it")
-    return found
+    return entries
 
 
-def latest(found: list[dict[str, Any]], event: str) -> Mapping[str, Any] | None:
+def latest(entries: list[dict[str, Any]], event: str) -> Mapping[str, Any] | None:
     """The last event of a kind since the last freeze, the freeze itself included; None where there is none."""
-    for one in reversed(found):
-        if one["event"] == event:
-            return one
-        if one["event"] == "frozen":
+    for entry in reversed(entries):
+        if entry["event"] == event:
+            return entry
+        if entry["event"] == "frozen":
             return None
     return None
 

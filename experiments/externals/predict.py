@@ -53,25 +53,25 @@ def predict(
     """
     config = study / frozen["inputs"][0]["models"][0]["run"] / "config.yaml"
     settings = parse_settings(["--config", str(config)])
-    todo = [(one, model) for one in frozen["inputs"] for model in one["models"]]
-    found: dict[str, list[FloatArray]] = {one["input"]: [] for one in frozen["inputs"]}
+    todo = [(entry, model) for entry in frozen["inputs"] for model in entry["models"]]
+    columns_of: dict[str, list[FloatArray]] = {entry["input"]: [] for entry in frozen["inputs"]}
     data: dict[str, BrainMRIDataModule] = {}
     with bar(console, "external scans") as advance:
-        for done, (one, model) in enumerate(todo, start=1):
+        for done, (entry, model) in enumerate(todo, start=1):
             stop_if_interrupted()
-            path = folder / "parts" / one["input"] / f"fold-{model['fold']}.json"
+            path = folder / "parts" / entry["input"] / f"fold-{model['fold']}.json"
             stamp = {"checkpoint": model["checkpoint_sha256"], "data": external.prepared.hash}
             p = _kept(path, stamp)
             if p is None:
                 values = settings.instantiated()
                 network: nn.Module = values.network
-                if one["input"] not in data:
-                    data = {one["input"]: _data(settings, values, one, external, network)}
-                p = _run(_module(settings, network, study, model), data[one["input"]], settings, accelerator)
+                if entry["input"] not in data:
+                    data = {entry["input"]: _data(settings, values, entry, external, network)}
+                p = _run(_module(settings, network, study, model), data[entry["input"]], settings, accelerator)
                 write_json(path, stamp | {"p": p.tolist()})
-            found[one["input"]].append(p)
+            columns_of[entry["input"]].append(p)
             advance(done, len(todo))
-    return {name: np.stack(columns, axis=1) for name, columns in found.items()}
+    return {name: np.stack(columns, axis=1) for name, columns in columns_of.items()}
 
 
 def _kept(path: Path, stamp: Mapping[str, str]) -> FloatArray | None:
@@ -83,13 +83,13 @@ def _kept(path: Path, stamp: Mapping[str, str]) -> FloatArray | None:
 
 
 def _data(
-    settings: Settings, values: Any, one: Mapping[str, Any], external: ExternalCohort, network: nn.Module
+    settings: Settings, values: Any, entry: Mapping[str, Any], external: ExternalCohort, network: nn.Module
 ) -> BrainMRIDataModule:
     """All external scans as the internal test part of a split of their own; their labels are hidden."""
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
-    region = Region(one["input"], tuple(one["labels"]), "frozen input", "frozen.json")
-    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(one["region"])
+    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json")
+    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(entry["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
     return make_data(settings, values, external.prepared, patients, [0] * len(patients), everyone, 0, region, network)

@@ -38,7 +38,7 @@ def frozen_models(study: Path, folder: Path, inputs: str, seed: int, restart: bo
     if latest(events(folder), "frozen") is None or restart:
         content = freeze(study, names or inputs_of(study), seed, read_facts(study / "splits.tsv")["folds"])
         _set_aside(folder)
-        models = sum(len(one["models"]) for one in content["inputs"])
+        models = sum(len(entry["models"]) for entry in content["inputs"])
         note(folder, "frozen", sha256=write_frozen(folder, content), study=study.name, models=models)
         return content
     faults = touched(folder)
@@ -49,10 +49,11 @@ def frozen_models(study: Path, folder: Path, inputs: str, seed: int, restart: bo
             "results then say that labels had been read before"
         )
     frozen = read_frozen(folder)
-    own = [one["input"] for one in frozen["inputs"]]
-    if frozen["seed"] != seed or (names and names != own):
+    frozen_inputs = [entry["input"] for entry in frozen["inputs"]]
+    if frozen["seed"] != seed or (names and names != frozen_inputs):
         raise ExternalError(
-            f"{folder} was frozen with seed {frozen['seed']} and inputs {', '.join(own)}; give these, or another --name"
+            f"{folder} was frozen with seed {frozen['seed']} and inputs {', '.join(frozen_inputs)}; "
+            "give these, or another --name"
         )
     return frozen
 
@@ -91,8 +92,8 @@ def write_tables(folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[st
     for name, table in tables.items():
         for row, p in enumerate(table.ensemble.p):
             who = (name, known.patient[row], known.session[row], known.site[row], int(known.y[row]))
-            own = (repr(float(p)), int(table.ensemble.decision[row]), *(repr(float(value)) for value in raw[name][row]))
-            lines.append("\t".join(map(str, (*who, *own))))
+            cells = (repr(float(p)), int(table.ensemble.decision[row]), *(repr(float(value)) for value in raw[name][row]))
+            lines.append("\t".join(map(str, (*who, *cells))))
     path = folder / "predictions.tsv"
     write_text(path, "\n".join(lines) + "\n")
     event = latest(events(folder), "predicted")
@@ -102,10 +103,10 @@ def write_tables(folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[st
 
 def facts(folder: Path, frozen: Mapping[str, Any], external: ExternalCohort, read: Mapping[str, Any]) -> dict[str, Any]:
     """What external.json says about study, cohort and the order of things."""
-    found = events(folder)
-    freeze_event = latest(found, "frozen")
+    log = events(folder)
+    freeze_event = latest(log, "frozen")
     assert freeze_event is not None
-    before = found[: found.index(dict(freeze_event))]
+    before = log[: log.index(dict(freeze_event))]
     return {
         "study": frozen["study"],
         "cohort": folder.name,
@@ -115,7 +116,7 @@ def facts(folder: Path, frozen: Mapping[str, Any], external: ExternalCohort, rea
         "primary": frozen["primary"],
         "frozen": {"time": freeze_event["time"], "hash": freeze_event["sha256"]},
         "labels_read": read["time"],
-        "frozen_after_labels": any(one["event"] == "labels read" for one in before),
+        "frozen_after_labels": any(entry["event"] == "labels read" for entry in before),
         "flow": external.cohort.flow(),
         "remarks": list(external.remarks),
     }

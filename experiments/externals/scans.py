@@ -81,9 +81,9 @@ def open_external(
 
 
 def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> None:
-    own = study_grid([scan.t1w for scan in scans])
-    if not np.allclose(own.spacing, grid.spacing, rtol=1e-3):
-        sizes = (" x ".join(f"{side:g}" for side in np.round(one.spacing, 3)) for one in (own, grid))
+    external_grid = study_grid([scan.t1w for scan in scans])
+    if not np.allclose(external_grid.spacing, grid.spacing, rtol=1e-3):
+        sizes = (" x ".join(f"{side:g}" for side in np.round(each.spacing, 3)) for each in (external_grid, grid))
         raise ExternalError(
             "{} has voxels of {} mm, the study's models know {} mm; prepare it like the study".format(source, *sizes)
         )
@@ -112,8 +112,8 @@ def _images(scan: Scan, sources: Mapping[str, Source]) -> list[str]:
 def _internal_keys(study: Path, frozen: Mapping[str, Any]) -> set[str]:
     return {
         key
-        for one in frozen["inputs"]
-        for model in one["models"]
+        for entry in frozen["inputs"]
+        for model in entry["models"]
         for key in RunFolder(study / model["run"]).facts().get("store_keys", [])
     }
 
@@ -140,15 +140,15 @@ def _facts(prepared: PreparedCohort, key: str) -> str:
 
 
 def _shared_error(shared: Sequence[tuple[str, str]], how: str) -> ExternalError:
-    one, other = shared[0]
+    name, twin = shared[0]
     scans = len({name for name, _ in shared})
     more = f" ({scans} such scans)" if scans > 1 else ""
-    return ExternalError(f"scan {one} is {how} {other}{more}; an external cohort must not share scans with the internal one")
+    return ExternalError(f"scan {name} is {how} {twin}{more}; an external cohort must not share scans with the internal one")
 
 
 def _shared_names(cohort: Cohort, internal: Sequence[Scan]) -> list[str]:
     both = sorted(set(cohort.patients) & {scan.patient for scan in internal})
     if not both:
         return []
-    told = f"{len(both)} patient name{'s occur' if len(both) > 1 else ' occurs'} in both cohorts (first: {both[0]})"
-    return [f"{told}; their images differ, so they are taken for different people"]
+    text = f"{len(both)} patient name{'s occur' if len(both) > 1 else ' occurs'} in both cohorts (first: {both[0]})"
+    return [f"{text}; their images differ, so they are taken for different people"]

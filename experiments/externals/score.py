@@ -66,17 +66,17 @@ def known_of(scans: Sequence[Scan]) -> Known:
     return Known(*(np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "session", "site", "label")))
 
 
-def tables_of(one: Mapping[str, Any], raw: FloatArray, known: Known) -> Scored:
+def tables_of(entry: Mapping[str, Any], raw: FloatArray, known: Known) -> Scored:
     """The tables of one input.
 
     Args:
-        one: Its entry of frozen.json.
+        entry: Its entry of frozen.json.
         raw: (scans, folds) raw probabilities.
         known: Who the scans are.
     """
-    models = one["models"]
+    models = entry["models"]
     soft = np.stack([calibrated(raw[:, k], model["temperature"]) for k, model in enumerate(models)], axis=1)
-    ensemble = _table(known, soft.mean(axis=1), float(one["threshold"]))
+    ensemble = _table(known, soft.mean(axis=1), float(entry["threshold"]))
     return Scored(ensemble, tuple(_table(known, raw[:, k], model["threshold"]) for k, model in enumerate(models)))
 
 
@@ -103,12 +103,14 @@ def score(frozen: Mapping[str, Any], study: Path, tables: Mapping[str, Scored], 
     first = next(iter(tables.values())).ensemble
     weights = draw_patient_weights(first, draws, rng, strata=known.strata)
     inputs = []
-    for one in frozen["inputs"]:
-        internal = pooled_predictions(study, [Run(one["input"], model["fold"], frozen["seed"]) for model in one["models"]])
+    for entry in frozen["inputs"]:
+        internal = pooled_predictions(study, [Run(entry["input"], model["fold"], frozen["seed"]) for model in entry["models"]])
         inside = mean_values(internal, draw_patient_weights(internal, draws, np.random.default_rng(1)))
-        inputs.append(_input(one, tables[one["input"]], inside, weights, known))
+        inputs.append(_input(entry, tables[entry["input"]], inside, weights, known))
     repeats = first.y.size - first.patients.size
-    told = f"not used: {repeats} scans are repeats of a patient" if repeats else "one scan a patient: DeLong and McNemar apply"
+    remark = (
+        f"not used: {repeats} scans are repeats of a patient" if repeats else "one scan a patient: DeLong and McNemar apply"
+    )
     return {
         "draws": draws,
         "scans": int(first.y.size),
@@ -118,24 +120,24 @@ def score(frozen: Mapping[str, Any], study: Path, tables: Mapping[str, Scored], 
         "interval": "95 % patient-cluster bootstrap, stratified by site and label, percentile",
         "inputs": inputs,
         "paired": _paired(tables, weights, rng, draws, alone=not repeats),
-        "independent_tests": told,
+        "independent_tests": remark,
     }
 
 
-def _input(one: Mapping[str, Any], own: Scored, inside: Values, weights: WeightArray, known: Known) -> dict[str, Any]:
-    singles, ensemble = mean_values(own.singles, weights), mean_values(own.ensemble, weights)
-    points = [point_values(table) for table in own.singles]
+def _input(entry: Mapping[str, Any], scored: Scored, inside: Values, weights: WeightArray, known: Known) -> dict[str, Any]:
+    singles, ensemble = mean_values(scored.singles, weights), mean_values(scored.ensemble, weights)
+    points = [point_values(table) for table in scored.singles]
     return {
-        "input": one["input"],
-        "threshold": one["threshold"],
+        "input": entry["input"],
+        "threshold": entry["threshold"],
         "ensemble": {metric: _plain(_estimate(*ensemble[metric])) for metric in METRICS},
         "single": {metric: _spread([point[metric] for point in points], singles[metric]) for metric in METRICS},
         "internal": {metric: _plain(_estimate(*inside[metric])) for metric in METRICS},
         "drop": {metric: _plain(_drop(inside[metric], singles[metric])) for metric in METRICS},
         "drop_to_ensemble": {metric: _plain(_drop(inside[metric], ensemble[metric])) for metric in METRICS},
-        "calibration": _calibration(own.ensemble, weights),
-        "sites": [_site(own.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
-        "leave_one_site_out": _without_each_site(own.ensemble, known),
+        "calibration": _calibration(scored.ensemble, weights),
+        "sites": [_site(scored.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
+        "leave_one_site_out": _without_each_site(scored.ensemble, known),
     }
 
 
@@ -154,16 +156,16 @@ def _spread(values: Sequence[float | None], mean: tuple[float | None, FloatArray
     """Mean and SD over the folds' models; the interval is that of their mean, over patients."""
     known = [value for value in values if value is not None]
     sd = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    one = _estimate(*mean)
-    return {"mean": one.value, "sd": sd, "values": list(values), "low": one.low, "high": one.high}
+    estimate = _estimate(*mean)
+    return {"mean": estimate.value, "sd": sd, "values": list(values), "low": estimate.low, "high": estimate.high}
 
 
-def _plain(one: Estimate) -> dict[str, float | None]:
-    return {"value": one.value, "low": one.low, "high": one.high}
+def _plain(estimate: Estimate) -> dict[str, float | None]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def _calibration(table: Predictions, weights: WeightArray) -> dict[str, Any]:
-    content: dict[str, Any] = {name: _plain(one) for name, one in calibration_scores(table, weights).items()}
+    content: dict[str, Any] = {name: _plain(estimate) for name, estimate in calibration_scores(table, weights).items()}
     try:
         content |= asdict(calibration_line(table)) | {"undefined": None}
     except PredictionsError as error:
@@ -187,10 +189,10 @@ def _part(table: Predictions, rows: npt.NDArray[np.bool_]) -> Predictions | None
 
 def _site(table: Predictions, known: Known, site: str, draws: int) -> dict[str, Any]:
     part = _part(table, known.site == site)
-    found = {metric: Estimate(None, None, None) for metric in METRICS}
+    estimates = {metric: Estimate(None, None, None) for metric in METRICS}
     if part is not None:
-        found = dict(bootstrap_interval(part, draw_patient_weights(part, draws, np.random.default_rng(2))))
-    return _counts(known, site) | {metric: _plain(found[metric]) for metric in METRICS}
+        estimates = dict(bootstrap_interval(part, draw_patient_weights(part, draws, np.random.default_rng(2))))
+    return _counts(known, site) | {metric: _plain(estimates[metric]) for metric in METRICS}
 
 
 def _without_each_site(table: Predictions, known: Known) -> dict[str, Any]:
@@ -218,15 +220,15 @@ def _paired(
     """Each region against the whole brain, the primary models; DeLong and McNemar where every patient has one scan."""
     if REFERENCE not in tables or len(tables) < 2:
         return []
-    own = {name: table.ensemble for name, table in tables.items()}
-    found = compare_family(own, weights, rng, reference=REFERENCE, permutations=draws)
-    return [asdict(one) | _independent(one, own, alone) for one in found]
+    ensembles = {name: table.ensemble for name, table in tables.items()}
+    family = compare_family(ensembles, weights, rng, reference=REFERENCE, permutations=draws)
+    return [asdict(pair) | _independent(pair, ensembles, alone) for pair in family]
 
 
-def _independent(one: Comparison, own: Mapping[str, Predictions], alone: bool) -> dict[str, Any]:
+def _independent(pair: Comparison, ensembles: Mapping[str, Predictions], alone: bool) -> dict[str, Any]:
     if not alone:
         return {"delong": None, "mcnemar": None}
-    first, second = own[one.first], own[one.second]
+    first, second = ensembles[pair.first], ensembles[pair.second]
     try:
         area: dict[str, Any] | None = asdict(delong(first, second))
     except PredictionsError:  # two scans of a class are missing, or both inputs order the scans alike: there is no such test

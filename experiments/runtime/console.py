@@ -10,12 +10,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def bar(console: Console, told: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def bar(console: Console, text: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
     """A progress bar with the time left; yields what moves it to (done, to do). Silent where there is no terminal."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
-        task = progress.add_task(told, total=None, visible=False)
+        task = progress.add_task(text, total=None, visible=False)
         yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)

@@ -44,8 +44,8 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
         with locked(folder / ".lock", _wait_for_lock):
             copied = _copy_missing(prepared, folder)
     except OSError as error:
-        told = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        console.print(f"volumes are read from {prepared.folder}, not from {folder}: {told}", markup=False)
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        console.print(f"volumes are read from {prepared.folder}, not from {folder}: {reason}", markup=False)
         return prepared
     console.print(f"volumes are read from {folder}, {copied} of {len(set(prepared.keys))} were copied now", markup=False)
     return replace(prepared, folder=folder)

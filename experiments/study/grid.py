@@ -52,10 +52,10 @@ def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) 
 
 def inputs_of(folder: Path) -> list[str]:
     """The six inputs, and any further region that the study holds runs of."""
-    own = sorted(
+    further = sorted(
         path.name for path in folder.iterdir() if next(path.glob("fold-*/seed-*/run.json"), None) and path.name not in REGIONS
     )
-    return [*REGIONS, *own]
+    return [*REGIONS, *further]
 
 
 def folds_of(folder: Path) -> int:
@@ -76,12 +76,12 @@ def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> 
     Raises:
         PlanError: if a seed is no number.
     """
-    given = [one.strip() for one in text.split(",") if one.strip()]
-    wrong = [one for one in given if not one.isdecimal()]
+    given = [word.strip() for word in text.split(",") if word.strip()]
+    wrong = [word for word in given if not word.isdecimal()]
     if wrong:
         raise PlanError(f"SEEDS={text}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
     if given:
-        return sorted({int(one) for one in given}), []
+        return sorted({int(word) for word in given}), []
     begun: dict[int, int] = {}
     for name in inputs:
         for path in folder.glob(f"{name}/fold-*/seed-*/run.json"):

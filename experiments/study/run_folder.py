@@ -185,9 +185,9 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
         raise ResultsError(f"{study} holds no complete run; start with: make sweep STUDY={study.name}")
     if len(complete) < len(runs) and not partial:
         absent = [run.name for run in runs if run not in set(complete)]
-        told = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        listed = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
         raise ResultsError(
-            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({told}); make sweep, or compare --partial"
+            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or compare --partial"
         )
     for part in ("split", "data", "config"):
         values = {facts[run]["fingerprint"][part] for run in complete}

@@ -174,5 +174,5 @@ def cohort_table(cohort: Cohort) -> str:
 def _row(scan: Scan, names: list[str]) -> list[str]:
     files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
     days = "" if scan.days is None else str(scan.days)
-    own = [scan.covariates.get(name, "") for name in names]
-    return [scan.patient, scan.session, f"{scan.edss:g}", days, str(scan.label), *files, scan.dialect, *own]
+    covariates = [scan.covariates.get(name, "") for name in names]
+    return [scan.patient, scan.session, f"{scan.edss:g}", days, str(scan.label), *files, scan.dialect, *covariates]

@@ -61,11 +61,11 @@ class RunProgress(pl.Callback):
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         each = (time.monotonic() - self._began) / (epoch - self._first_epoch)
         loss, accuracy = (value.get(f"tuning/{name}", float("nan")) for name in ("loss", "balanced_accuracy"))
-        told = f"tuning loss {loss:.3f}, balanced accuracy {accuracy:.2f}"
+        text = f"tuning loss {loss:.3f}, balanced accuracy {accuracy:.2f}"
         if self._bar is not None:
-            self._bar.update(self._task, told=told)
+            self._bar.update(self._task, told=text)
         elif not self.quiet and (time.monotonic() - self._told > 1 or epoch == last):
-            self.console.print(f"{self.name}  epoch {epoch}/{last}  {told}  {each:.1f} s an epoch", highlight=False)
+            self.console.print(f"{self.name}  epoch {epoch}/{last}  {text}  {each:.1f} s an epoch", highlight=False)
             self._told = time.monotonic()
         write_json(
             self.path,

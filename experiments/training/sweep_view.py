@@ -62,8 +62,8 @@ class SweepView:
     def opening(self) -> str:
         """One line: how many runs, what is done already, how many workers."""
         total, done = len(self.runs), len(self._known)
-        told = f"{total} runs of study {self.study.folder.name}: {done} complete, {total - done} to do"
-        return f"{told}, {self.workers} worker{'s' if self.workers != 1 else ''}"
+        text = f"{total} runs of study {self.study.folder.name}: {done} complete, {total - done} to do"
+        return f"{text}, {self.workers} worker{'s' if self.workers != 1 else ''}"
 
     def update(self) -> None:
         """Read the folders and draw."""
@@ -127,9 +127,9 @@ class SweepView:
 
     def _footer(self) -> str:
         done, failed = len(self._of("complete")), len(self._of("failed"))
-        told = f"{done} of {len(self.runs)} complete, {len(self._of('running'))} running"
-        told += f", {failed} failed" if failed else ""
-        return f"{told}, {_clock(time.monotonic() - self._began)} so far, {self._left()}"
+        text = f"{done} of {len(self.runs)} complete, {len(self._of('running'))} running"
+        text += f", {failed} failed" if failed else ""
+        return f"{text}, {_clock(time.monotonic() - self._began)} so far, {self._left()}"
 
     def _left(self) -> str:
         """Time left: mean seconds of each input's finished runs, those of the slowest input where there is none."""

@@ -100,11 +100,11 @@ def _train_apart(run: Run, arguments: Sequence[str]) -> bool:
     print(f"== {run.name}, in a process of its own", flush=True)
     words = ["fold", "--roi", run.input, "--fold", str(run.fold), "--seed", str(run.seed), *arguments]
     with subprocess.Popen([sys.executable, "-m", "experiments", *words], stdin=subprocess.DEVNULL) as process:
-        told = False
+        signalled = False
         while process.poll() is None:
-            if interrupted() and not told:
+            if interrupted() and not signalled:
                 process.terminate()
-                told = True
+                signalled = True
             time.sleep(POLL_SECONDS)
     return process.returncode in (0, RESUME, TAKEN)
 
