@@ -57,6 +57,15 @@ def test_it_prints_and_writes_everything(phantom_cohort: Path, check, tmp_path: 
     assert "http" not in page.replace("http://www.w3.org", "").replace('http-equiv="', "")
 
 
+def test_it_says_what_torchio_transforms_cost(phantom_cohort: Path, check, tmp_path: Path) -> None:
+    words = ["--data.transforms+=torchio.RandomBiasField", "--study", "changed"]
+    _, text = check(phantom_cohort, *words)
+    (seconds,) = re.findall(r"TorchIO transforms: ([0-9.e-]+) s per scan, in up to 4 processes", text)
+    (facts,) = (json.loads(path.read_text()) for path in tmp_path.rglob("changed/check.json"))
+    assert float(seconds) == pytest.approx(facts["transform_seconds"], rel=0.06)
+    assert facts["transform_seconds"] > 0
+
+
 def test_the_page_is_well_formed_and_its_pictures_are_there(phantom_cohort: Path, check, tmp_path: Path) -> None:
     check(phantom_cohort)
     folder = tmp_path / "studies" / "s" / "qc"

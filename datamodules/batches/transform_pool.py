@@ -14,13 +14,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
-from datamodules.batches.transform_task import Arrays, TransformTask
+from datamodules.batches.transform_task import PROCESSES, Arrays, TransformTask
 from regions.errors import UserError
-
-PROCESSES = 4
-"""Most processes that change scans for one run."""
 
 
 class TransformPool:
@@ -60,6 +55,8 @@ _task: TransformTask | None = None
 
 def _begin(task: TransformTask) -> None:
     """Start a process of the pool; it ends when the training's process is gone, however that ended."""
+    import torch
+
     global _task
     _task = task
     torch.set_num_threads(1)

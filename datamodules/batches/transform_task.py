@@ -11,6 +11,8 @@ import numpy.typing as npt
 from datamodules.store.store import PreparedCohort
 from regions.grid import Box
 
+PROCESSES = 4
+"""Most processes that change scans for one run."""
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 

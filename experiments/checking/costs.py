@@ -16,8 +16,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from datamodules.batches.transform_pool import TransformPool
+from datamodules.batches.transform_task import TransformTask
+from datamodules.store.store import PreparedCohort
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
+from experiments.study.settings import Settings
+from regions.grid import Box
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,3 +174,16 @@ def facts_of(costs: Costs) -> dict[str, Any]:
         "seconds": costs.seconds, "seconds_by_input": dict(costs.seconds_by_input), "memory_mb": costs.memory_mb,
         "disk_mb": costs.disk_mb, "volumes_mb": costs.volumes_mb, "free_mb": costs.free_mb, "source": costs.source,
     }  # fmt: skip
+
+
+def transform_seconds(settings: Settings, prepared: PreparedCohort) -> float | None:
+    """Seconds that ``data.transforms`` take for the first scan in one process; None where there are none."""
+    transforms = settings.instantiated().data.transforms
+    if not transforms:
+        return None
+    whole = Box((0, 0, 0), prepared.grid.shape)
+    pool = TransformPool(TransformTask(prepared, tuple(transforms), 0, whole, with_labels=False))
+    pool([0], 0)  # starts the process
+    began = time.perf_counter()
+    pool([0], 1)
+    return time.perf_counter() - began

@@ -19,7 +19,7 @@ from datamodules.store.sources import hash_sources
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.table1 import groups_of, table1, variables_of
 from experiments.checking.acquisition import acquisition_rows
-from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step
+from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step, transform_seconds
 from experiments.checking.days import Days, days_of
 from experiments.checking.duplicates import Duplicate, find_duplicates
 from experiments.checking.quality import ScanQuality
@@ -82,6 +82,7 @@ class Findings:
     inputs: Sequence[InputBox]
     precision: Precision | None
     costs: Costs
+    transform_seconds: float | None
     quality: Mapping[str, int]
 
     def facts(self) -> dict[str, Any]:
@@ -94,6 +95,7 @@ class Findings:
             "inputs": [{"input": box.name, "box": list(box.box.shape), "ml": box.ml} for box in self.inputs],
             "precision": None if self.precision is None else asdict(self.precision),
             "costs": facts_of(self.costs),
+            "transform_seconds": self.transform_seconds,
             "quality": dict(self.quality),
             "not_in_table1": list(self.left_out_columns),
         }
@@ -127,6 +129,7 @@ def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], j
         inputs=inputs,
         precision=precision_of(scans, len(inputs) - 1),
         costs=costs_of(settings, study, inputs),
+        transform_seconds=transform_seconds(settings, study.prepared),
         quality={name: sum(scan.verdict == name for scan in judged) for name in ("held", "look", "ok")},
     )
 

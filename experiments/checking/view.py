@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.batches.transform_task import PROCESSES
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
@@ -178,10 +179,11 @@ def precision_text(findings: Findings) -> str:
 
 def costs_text(study: Subject, findings: Findings) -> str:
     """Time, memory and disk."""
-    costs = findings.costs
+    costs, seconds = findings.costs, findings.transform_seconds
+    transforms = "" if seconds is None else f"\nTorchIO transforms: {seconds:.2g} s per scan, in up to {PROCESSES} processes"
     return (
         f"cost of all runs to the last epoch, one after another: {span(costs.seconds)}; memory of the largest run "
         f"{size(costs.memory_mb)}; disk {size(costs.disk_mb)} of {size(costs.free_mb)} free\n"
         f"  {costs.source}\n"
-        f"prepared volumes: {size(costs.volumes_mb)} in {study.prepared.folder}, shared by all runs"
+        f"prepared volumes: {size(costs.volumes_mb)} in {study.prepared.folder}, shared by all runs{transforms}"
     )
