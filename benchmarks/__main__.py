@@ -14,12 +14,13 @@ WORDS = {
     "startup": "from the command to the first training step",
     "store": "building and opening the store",
     "memory": "memory of a run, and of eight that share the data",
+    "transforms": "what TorchIO transforms of training scans cost",
     "compiling": "what model.compile gains, costs, and when that is paid",
     "parts": "where the time of a training step goes",
     "gpu": "a whole study's speed on a GPU against bound and roofline",
     "figure": "docs/benchmarks.png and the README's table, from the kept results",
 }
-ALL = ("epochs", "waiting", "overhead", "startup", "store", "memory", "compiling")
+ALL = ("epochs", "waiting", "overhead", "startup", "store", "memory", "transforms", "compiling")
 INNER = ("child", "tenant")
 
 

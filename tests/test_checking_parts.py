@@ -1,4 +1,4 @@
-"""The parts of ``check``: differences, table 1, flow, doubles, days, acquisition, pictures, costs."""
+"""The parts of ``check``: differences, table 1, flow, duplicates, days, acquisition, pictures, costs."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_a_name_in_a_real_header_is_gone_after_cleaning(tmp_path: Path) -> None:
     assert np.array_equal(again.affine, image.affine)
 
 
-def test_every_region_lies_in_the_brain_and_tissues_look_like_tissues(prepared: PreparedCohort) -> None:
+def test_how_much_of_each_region_this_brain_covers_and_tissues_look_like_tissues(prepared: PreparedCohort) -> None:
     grid, image = prepared.grid, np.asarray(prepared.image(0), dtype=np.float32)
     brain = (image != 0).any(axis=0)
     assert grid.spacing == (3.0, 3.0, 3.0)
@@ -137,7 +137,7 @@ def test_the_store_normalises_the_scan_and_every_box_holds_it(prepared: Prepared
         assert shown.sum() == ((image[0] != 0) & (mask if mask is not None else image[0] != 0)).sum()
 
 
-def test_a_table_of_the_pair_names_no_other_scan(tmp_path: Path) -> None:
+def test_a_session_without_its_flair_is_refused_by_name(tmp_path: Path) -> None:
     shutil.copytree(PAIR / "raw", tmp_path / "raw")
     (tmp_path / "raw" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_FLAIR.nii.gz").unlink()
     with pytest.raises(ValueError, match="sub-01"):

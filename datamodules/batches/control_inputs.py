@@ -1,4 +1,4 @@
-"""What a control experiment shows of a region instead of its image: the mask alone, or its voxels in an order of chance."""
+"""What a control experiment shows of a region instead of its image: the mask alone, or its shuffled voxels."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class BoxDataset:
         self._kept = self._keep(device) if place == "device" else None
 
     def _map(self, kind: str, row: int) -> Any:
-        """A scan's file, mapped once: mapping it anew costs more than copying a small box."""
+        """A scan's file, mapped once: mapping it again costs more than copying a small box."""
         if self._packed:
             return self._packed[kind][row]
         if (kind, row) not in self._maps:

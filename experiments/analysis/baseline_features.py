@@ -40,7 +40,7 @@ def measured_features(
     Args:
         scans: The study's scans.
         prepared: Their volumes.
-        path: The table, written anew when something was measured.
+        path: The table, written again when something was measured.
         workers: Threads.
         on_scan: Called with (done, to do) after each scan that was measured.
 

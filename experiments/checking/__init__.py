@@ -1,1 +1,1 @@
-"""What is looked at before anything is trained: quality, exclusions, balance, doubles, precision and cost."""
+"""What is looked at before anything is trained: quality, exclusions, balance, duplicates, precision and cost."""

@@ -57,7 +57,7 @@ def _sidecar(image: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise CohortError(f"{path} is not JSON ({error}); mend or remove it") from None
+        raise CohortError(f"{path} is not JSON ({error}); fix or remove it") from None
     return content if isinstance(content, dict) else {}
 
 

@@ -5,7 +5,7 @@ correlations lie above 0.9 for many of them; what tells them apart is what is le
 phantoms, in blocks of about 8 mm, that residual correlates by at most 0.69 between two patients (3 mm voxels, 4 900 pairs; at
 6 mm 0.60, 80 000 pairs), by 0.96 or more between a scan and its copy with noise of a tenth of a standard deviation or a 20 %
 intensity ramp, and by 0.1 to 0.9 between two sessions of one patient. ``NEAR`` therefore finds copies that were saved, filtered
-or normalised anew. It does not find another session of the same patient under a second name, nor a copy moved by a voxel.
+or normalised again. It does not find another session of the same patient under a second name, nor a copy moved by a voxel.
 """
 
 from __future__ import annotations

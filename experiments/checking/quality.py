@@ -30,7 +30,7 @@ from experiments.checking.duplicates import fingerprint
 from experiments.rendering.overlay import overlay_png
 
 QUALITY_VERSION = 1
-"""Raised whenever numbers or pictures change, so that older ones are made anew."""
+"""Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
 OnScan = Callable[[int, int], None]
 

@@ -1,7 +1,7 @@
 """One control training: a small network from its start to its predictions, without W&B and without checkpoints.
 
 A control run's folder holds ``run.json`` (state, fingerprint, threshold, times) and ``predictions.tsv``, written last and first
-respectively, so that a folder that says complete is complete. An interrupted run starts anew: it takes seconds.
+respectively, so that a folder that says complete is complete. An interrupted run starts again: it takes seconds.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def train_missing(controls: Controls, runs: Sequence[ControlRun], console: Conso
     states = {run: state(controls, run) for run in runs}
     stale = sum(value == "stale" for value in states.values())
     if stale:
-        console.print(f"{stale} control trainings were made with other settings or data; they are made anew")
+        console.print(f"{stale} control trainings were made with other settings or data; they are rebuilt")
     refused: dict[str, str] = {}
     left = [run for run, value in states.items() if value != "complete"]
     total = len(left)

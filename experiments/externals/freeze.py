@@ -119,9 +119,9 @@ def read_frozen(folder: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ExternalError(f"{path} is missing; restore it, or freeze anew with --restart") from None
+        raise ExternalError(f"{path} is missing; restore it, or freeze again with --restart") from None
     except ValueError as error:
-        raise ExternalError(f"{path} is damaged ({error}); restore it, or freeze anew with --restart") from None
+        raise ExternalError(f"{path} is damaged ({error}); restore it, or freeze again with --restart") from None
     return content
 
 

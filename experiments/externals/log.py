@@ -1,6 +1,6 @@
 """What happened to an external cohort, in order: ``events.jsonl``, a JSON object a line, each with the hash of the line before.
 
-A line that is changed, removed or inserted is found. Somebody who writes the whole log anew is not; the hash that is printed
+A line that is changed, removed or inserted is found. Somebody who writes the whole log again is not; the hash that is printed
 with the results, kept elsewhere, tells that too.
 """
 

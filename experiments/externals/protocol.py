@@ -45,7 +45,7 @@ def frozen_models(study: Path, folder: Path, inputs: str, seed: int, restart: bo
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise ExternalError(
-            f"touched since the freeze: {'; '.join(faults[:3])}{more}. Restore it, or freeze anew with --restart: log and "
+            f"touched since the freeze: {'; '.join(faults[:3])}{more}. Restore it, or freeze again with --restart: log and "
             "results then say that labels had been read before"
         )
     frozen = read_frozen(folder)

@@ -119,7 +119,7 @@ def _internal_keys(study: Path, frozen: Mapping[str, Any]) -> set[str]:
 
 
 def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, internal: set[str]) -> None:
-    """Find internal volumes again, also where the image was saved anew: same brain, same overlap, then the same voxels."""
+    """Find internal volumes again, also where the image was saved again: same brain, same overlap, then the same voxels."""
     facts: dict[str, list[str]] = {}
     for key in sorted(internal):
         facts.setdefault(_facts(prepared, key), []).append(key)

@@ -43,7 +43,7 @@ class ScoringOptions:
     accelerator: str = "auto"
     """Where the networks run, as Lightning calls it."""
     restart: bool = False
-    """Set results aside and freeze anew; the log keeps that labels had been read."""
+    """Set results aside and freeze again; the log keeps that labels had been read."""
 
 
 def verify(folder: Path, console: Console) -> int:

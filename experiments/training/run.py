@@ -34,7 +34,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
         study: The opened study.
         run: Which run.
         console: Where progress goes.
-        restart: Set aside what the run's folder holds and start anew.
+        restart: Set aside what the run's folder holds and start again.
         quiet: No progress.
 
     Returns:
@@ -62,7 +62,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
             differs = ", ".join(fingerprint.differences(folder.facts()))
             raise FoldError(
                 f"{folder.path} is stale: it was made with another {differs}; "
-                "add --restart to set it aside and train anew, or choose another STUDY"
+                "add --restart to set it aside and train again, or choose another STUDY"
             )
         return _attempt(settings, study, run, folder, fingerprint, console, quiet)
 
