@@ -10,7 +10,7 @@ import numpy as np
 from experiments.analysis.baseline_files import read_baselines
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
-from experiments.analysis.pooling import Pooled, pool_inputs, shared_folds
+from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.subgroups import write_subgroups
 from experiments.statistics.paired import Comparison as Paired
@@ -25,9 +25,6 @@ REFERENCE = "global"
 
 
 DRAWS = 10_000
-
-
-Tables = Mapping[str, Sequence[Pooled]]
 
 
 Members = dict[str, list[Predictions]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.pooling import Pooled
+from experiments.analysis.pooling import Pooled, Tables
 from experiments.statistics.calibration import (
     apply_temperature,
     calibration_line,
@@ -33,7 +33,6 @@ from experiments.statistics.significance import METRICS, Estimate, family_values
 from experiments.statistics.smooth import integrated_calibration_index, smooth_calibration
 from experiments.statistics.utility import decision_curve
 
-Tables = Mapping[str, Sequence[Pooled]]
 ACTS = np.round(np.arange(0.05, 0.951, 0.05), 2)
 """Threshold probabilities of the decision curve."""
 SMOOTH_AT = 41

@@ -35,6 +35,10 @@ class Pooled:
         return replace(self.test, decision=(self.test.p >= HALF).astype(np.int64))
 
 
+Tables = Mapping[str, Sequence[Pooled]]
+"""Input or baseline -> its pooled predictions, one for each seed."""
+
+
 def pool(folders: Mapping[int, Path]) -> Pooled:
     """Read the tuning and internal test rows of one run folder for each fold.
 

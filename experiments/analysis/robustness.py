@@ -6,7 +6,7 @@ with each network's worst errors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ import numpy.typing as npt
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import write_json
 from experiments.analysis.baseline_files import BASELINES
-from experiments.analysis.pooling import Pooled
+from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import part
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.study.record import read_record
 from experiments.study.scan_table import ScanTable, read_scans, rows_in
 
-Tables = Mapping[str, Sequence[Pooled]]
 BoolArray = npt.NDArray[np.bool_]
 
 EDSS_THRESHOLDS = tuple(float(value) for value in np.arange(2.0, 6.01, 0.5))

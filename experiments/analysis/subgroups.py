@@ -6,7 +6,7 @@ and its interval is wide. Written as subgroups.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ import numpy.typing as npt
 
 from datamodules.files.atomic import write_json
 from experiments.analysis.baseline_files import read_features
-from experiments.analysis.pooling import Pooled
+from experiments.analysis.pooling import Tables
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.significance import bootstrap_interval, family_values
 from experiments.study.scan_table import UNKNOWN, ScanTable, read_scans, rows_in
 
-Tables = Mapping[str, Sequence[Pooled]]
 BoolArray = npt.NDArray[np.bool_]
 
 CLASSES = ("sex", "field_strength", "scanner", "site")
