@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from datamodules.store.store import PreparedCohort
 from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
 from regions.grid import Grid
@@ -63,6 +64,19 @@ def study_options(phantom_cohort: Path, store_folder: Path, tmp_path_factory: py
 def study(study_options: StudyOptions) -> Study:
     """A study of the phantom cohort, split seven-fold and prepared."""
     return open_study(study_options)
+
+
+@pytest.fixture(scope="session")
+def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The phantom study with label maps that show every region at 6 mm: the template's, moved by a voxel from scan to scan."""
+    folder = tmp_path_factory.mktemp("labelled")
+    template = template_on(study.prepared.grid)
+    for row, key in enumerate(study.prepared.keys):
+        target = folder / "volumes" / key
+        target.mkdir(parents=True)
+        np.save(target / "image.npy", study.prepared.image(row))
+        np.save(target / "labels.npy", np.roll(template, 1 - row % 2 * 2, axis=row % 3))
+    return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
 
 
 @pytest.fixture

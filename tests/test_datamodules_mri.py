@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.splits import SplitError
 from datamodules.mri import Batch, BrainMRIDataModule, EpochBatches
 from datamodules.store.boxes import crop_to_box
-from datamodules.store.store import PreparedCohort
 from experiments.study.study import Study
-from regions.atlas import region_mask, template_on
+from regions.atlas import region_mask
 from regions.catalog import REGIONS, Region, get_region
 from regions.grid import EmptyRegionError
 from regions.masking import MODES, KeepRegion
@@ -63,19 +61,6 @@ def framed(volume: Any, data: BrainMRIDataModule) -> np.ndarray:
 def in_box(data: BrainMRIDataModule) -> np.ndarray:
     """Where an input's box lies in the frame."""
     return framed(np.ones(data.box.shape), data) > 0
-
-
-@pytest.fixture(scope="module")
-def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The phantom study with label maps that show every region at 6 mm: the template's, moved by a voxel from scan to scan."""
-    folder = tmp_path_factory.mktemp("labelled")
-    template = template_on(study.prepared.grid)
-    for row, key in enumerate(study.prepared.keys):
-        target = folder / "volumes" / key
-        target.mkdir(parents=True)
-        np.save(target / "image.npy", study.prepared.image(row))
-        np.save(target / "labels.npy", np.roll(template, 1 - row % 2 * 2, axis=row % 3))
-    return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
 
 
 # ---- only the region is visible

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ import torchio as tio
 from datamodules.batches.augmentation import Augmentation
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.boxes import crop_to_box, within
-from datamodules.store.store import PreparedCohort
 from experiments.study.settings import SettingsError, parse_settings
 from experiments.study.study import Study
-from regions.atlas import template_on
 from regions.catalog import REGIONS
 from regions.errors import UserError
 from regions.grid import Box
@@ -28,19 +25,6 @@ TRANSFORMS = {
     "motion": tio.RandomMotion(),
     "affine": tio.RandomAffine(),
 }
-
-
-@pytest.fixture(scope="module")
-def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The phantom study with the template's labels as each scan's own, moved by a voxel from scan to scan."""
-    folder = tmp_path_factory.mktemp("labelled")
-    template = template_on(study.prepared.grid)
-    for row, key in enumerate(study.prepared.keys):
-        target = folder / "volumes" / key
-        target.mkdir(parents=True)
-        np.save(target / "image.npy", study.prepared.image(row))
-        np.save(target / "labels.npy", np.roll(template, 1 - row % 2 * 2, axis=row % 3))
-    return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
 
 
 def made(study: Study, name: str, **options: Any) -> BrainMRIDataModule:

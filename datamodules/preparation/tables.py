@@ -55,7 +55,6 @@ def _describe(folder: Path, kind: str, options: PrepareOptions) -> None:
 
 
 def _copied(source: Path, target: Path) -> list[str]:
-
     done = copy_clean_table(source, target)
     return [f"{source.name}: not copied, as they may identify: {', '.join(done.dropped)}"] if done.dropped else []
 

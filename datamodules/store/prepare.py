@@ -271,7 +271,6 @@ def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
 
 
 def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
-
     assert scan.labels is not None
     volume = read_stored(scan.labels)
     check_same_space(reference, volume)

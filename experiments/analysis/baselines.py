@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from datamodules.files.atomic import write_json
 from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
 from experiments.analysis.baseline_files import BASELINES, baseline_folder
 from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
+from experiments.runtime.console import bar
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.scan_table import ScanTable, read_scans
 from experiments.study.study import Study
@@ -60,15 +60,8 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
 
 
 def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[Any, Any]:
-
     path = study.folder / "baselines" / "features.tsv"
-    quiet = console is None or not console.is_terminal
-    with Progress(console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("measuring regions", total=None, visible=False)
-
-        def on_scan(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, visible=True)
-
+    with bar(console or Console(), "measuring regions", quiet=console is None) as on_scan:
         return measured_features(study.cohort.scans, study.prepared, path, workers, on_scan)
 
 

@@ -18,11 +18,11 @@ from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import write_json
 from experiments.analysis.baseline_files import BASELINES
 from experiments.analysis.pooling import Pooled, Tables
-from experiments.analysis.subgroups import part
+from experiments.analysis.subgroups import part, scans_and_draws
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.study.record import read_record
-from experiments.study.scan_table import ScanTable, read_scans, rows_in
+from experiments.study.scan_table import ScanTable
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -44,11 +44,8 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
         tables: Input or baseline -> one table for each seed.
         draws: Bootstrap draws.
     """
-    first = next(iter(tables.values()))[0].test
-    scans = read_scans(study)
-    rows = rows_in(scans, first)
+    scans, rows, weights = scans_and_draws(study, tables, draws)
     threshold = label_threshold(study, scans)
-    weights = draw_patient_weights(first, draws, np.random.default_rng(0))
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
     edss = [relabelled(tables, scans.edss[rows], value, draws) for value in EDSS_THRESHOLDS]
     worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in tables.items() if name not in BASELINES}

@@ -41,16 +41,20 @@ def write_subgroups(study: Path, tables: Tables, draws: int) -> None:
         tables: Input or baseline -> one table for each seed.
         draws: Bootstrap draws.
     """
-    first = next(iter(tables.values()))[0].test
-    scans = read_scans(study)
-    rows = rows_in(scans, first)
-    weights = draw_patient_weights(first, draws, np.random.default_rng(0))
+    scans, rows, weights = scans_and_draws(study, tables, draws)
     levels = list(subgroup_levels(scans, lesion_volumes(study, scans), rows))
     present = {variable for variable, _, _ in levels}
     wanted = (*CLASSES, "age", "days", "lesion_ml")
     groups = [{"variable": variable, "level": level, **part(tables, chosen, weights)} for variable, level, chosen in levels]
     absent = [variable for variable in wanted if variable not in present]
     write_json(study / "subgroups.json", {"draws": draws, "about": ABOUT, "groups": groups, "absent": absent})
+
+
+def scans_and_draws(study: Path, tables: Tables, draws: int) -> tuple[ScanTable, npt.NDArray[np.int64], WeightArray]:
+    """The study's scans, the row there of each prediction, and the bootstrap draws of every description of the study."""
+    first = next(iter(tables.values()))[0].test
+    scans = read_scans(study)
+    return scans, rows_in(scans, first), draw_patient_weights(first, draws, np.random.default_rng(0))
 
 
 def lesion_volumes(study: Path, scans: ScanTable) -> npt.NDArray[np.float64]:

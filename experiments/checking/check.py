@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import Progress
 
 from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
 from datamodules.cohort.records import Scan
@@ -20,6 +19,7 @@ from experiments.checking.gather import Subject, gather
 from experiments.checking.quality import ScanQuality, quality_of_cohort
 from experiments.checking.quality_page import write_quality_page
 from experiments.checking.view import quality_lines, show
+from experiments.runtime.console import bar
 from experiments.study.settings import Settings
 from experiments.study.study import cohort_table, open_cohort
 
@@ -57,10 +57,8 @@ def unsplit(settings: Settings, reason: str) -> Subject:
 
 def with_progress(scans: Sequence[Scan], prepared: PreparedCohort, workers: int, console: Console) -> list[ScanQuality]:
     """Measure and draw the scans that were not yet; show a bar while it lasts."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("measuring scans", total=None, visible=False)
-        report: Callable[[int, int], None] = lambda done, total: bar.update(task, completed=done, total=total, visible=True)  # noqa: E731
-        return quality_of_cohort(scans, prepared, workers, report)
+    with bar(console, "measuring scans") as on_scan:
+        return quality_of_cohort(scans, prepared, workers, on_scan)
 
 
 def hold(settings: Settings, console: Console) -> None:

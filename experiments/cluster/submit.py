@@ -149,7 +149,6 @@ def _hand_over(launch: Launch, words: Sequence[str], remove: bool = True) -> str
 
 
 def _write_facts(launch: Launch, array: str, compare: str | None, fingerprint: Fingerprint) -> None:
-
     facts = {"job": launch.job, "array": array, "compare": compare, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     write_json(launch.folder / "submission.json", facts | {"fingerprint": fingerprint.hashes()})
 

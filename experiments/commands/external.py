@@ -18,7 +18,7 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.scoring import DRAWS, ScoringOptions, external, verify
 from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
-from experiments.study.runs import PlanError, study_name
+from experiments.study.runs import PlanError, named_like
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def run(options: Options) -> int:
     if options.draws < 100:
         raise PlanError(f"--draws is {options.draws}; an interval needs at least 100, the default is {DRAWS}")
     study = study_folder(options.study, options.studies)
-    folder = study / "external" / study_name(options.name or options.cohort.resolve().name.split(".")[0])
+    folder = study / "external" / named_like(options.name, options.cohort)
 
     console = Console(highlight=False, soft_wrap=True)
     if options.verify:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from experiments.runtime.console import bar
 from experiments.study.arguments import CommandOptions, read
 from experiments.study.runs import PlanError
 
@@ -45,11 +45,8 @@ def run(options: Options) -> int:
     phantom = PhantomOptions(options.phantom, options.patients, options.scans, options.spacing, options.seed, options.external)
 
     console = Console(highlight=False, soft_wrap=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("writing phantom scans", total=phantom.scans)
-        write_phantom_cohort(
-            options.out, phantom, lambda done, total: bar.update(task, completed=done, total=total), processes=options.processes
-        )
+    with bar(console, "writing phantom scans") as on_scan:
+        write_phantom_cohort(options.out, phantom, on_scan, processes=options.processes)
     size = f"{phantom.patients} patients, {phantom.scans} scans at {phantom.spacing_mm:g} mm"
     console.print(f"{phantom.preset} phantom cohort: {size} in {options.out}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,10 +14,12 @@ from datamodules.files.atomic import content_sha256
 from datamodules.store.coarse import coarsened
 from experiments.controls.plan import ControlRun
 from experiments.runtime.console import bar
+from experiments.study.arguments import StudyChoice, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import open_with_progress
 from experiments.study.record import StudyRecord, read_record
+from experiments.study.runs import named_like
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
 from regions.catalog import Region
@@ -101,12 +102,8 @@ def with_recorded(words: Sequence[str]) -> list[str]:
 
     Cohort, store, label rule, split, regions and mask mode are those of study.yaml; words that are given win.
     """
-    light = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    light.add_argument("--study", default="")
-    light.add_argument("--studies", type=Path, default=Path("studies"))
-    light.add_argument("--cohort", type=Path, default=Path("cohorts/demo"))
-    known, _ = light.parse_known_args(words)
-    record = read_record(known.studies / (known.study or known.cohort.resolve().name.split(".")[0]))
+    choice, _ = split(StudyChoice, words)
+    record = read_record(choice.studies / named_like(choice.study, choice.cohort))
     preset = [] if any(word.split("=")[0] == "--preset" for word in words) else ["--preset", "controls"]
     return [*preset, *(recorded_words(record) if record else []), *words]
 

@@ -140,7 +140,6 @@ def _lines(stage: Mapping[str, Any]) -> list[str]:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, lines: Sequence[str], color: str) -> None:
-
     axes.add_patch(Rectangle((x, y), width, height, facecolor="none", edgecolor=color, linewidth=0.9))
     axes.text(x + 0.08, y + 0.18, head, fontsize=8, fontweight="bold", va="center")
     small = 6.3 if width < 2 else 7.5
@@ -149,7 +148,6 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str,
 
 
 def _wrapped(words: str, width: int) -> list[str]:
-
     return wrap(words, width, subsequent_indent="  ")
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, g
 
 from docstring_parser import parse_from_object
 
-from experiments.study.runs import PlanError, study_name
+from experiments.study.runs import PlanError, named_like, study_name
 from experiments.tracking.options import TrackingOptions
 
 Chosen = TypeVar("Chosen", bound="CommandOptions")
@@ -50,7 +50,7 @@ class StudyChoice(CommandOptions):
         Raises:
             PlanError: if there is no such study.
         """
-        return study_folder(self.study or self.cohort.resolve().name.split(".")[0], self.studies)
+        return study_folder(named_like(self.study, self.cohort), self.studies)
 
 
 def named(name: str, default: Any) -> Any:

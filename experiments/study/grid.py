@@ -29,11 +29,20 @@ def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[
     names = [name.strip() for name in inputs.split(",") if name.strip()] or list(regions)
     for name in names:
         get_region(name, regions)
-    numbers = [text.strip() for text in seeds.split(",") if text.strip()] or [str(settings.values.seed)]
-    wrong = [text for text in numbers if not text.isdecimal()]
+    return grid(names, seeds_in(seeds) or [settings.values.seed], settings.values.folds, regions)
+
+
+def seeds_in(text: str) -> list[int]:
+    """Seeds separated by commas, as they were written.
+
+    Raises:
+        PlanError: if one is not a number.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    wrong = [word for word in words if not word.isdecimal()]
     if wrong:
-        raise PlanError(f"SEEDS={seeds}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
-    return grid(names, [int(text) for text in numbers], settings.values.folds, regions)
+        raise PlanError(f"SEEDS={text}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
+    return [int(word) for word in words]
 
 
 def states(study: Study, fingerprint: Fingerprint, runs: Sequence[Run]) -> dict[Run, State]:
@@ -76,12 +85,9 @@ def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> 
     Raises:
         PlanError: if a seed is no number.
     """
-    given = [word.strip() for word in text.split(",") if word.strip()]
-    wrong = [word for word in given if not word.isdecimal()]
-    if wrong:
-        raise PlanError(f"SEEDS={text}: {wrong[0]!r} is not a whole number from 0; write for example SEEDS=0,1,2")
+    given = seeds_in(text)
     if given:
-        return sorted({int(word) for word in given}), []
+        return sorted(set(given)), []
     begun: dict[int, int] = {}
     for name in inputs:
         for path in folder.glob(f"{name}/fold-*/seed-*/run.json"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import Progress
 
+from experiments.runtime.console import bar
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.settings import Settings
@@ -15,17 +15,14 @@ from experiments.study.study import Study, open_study
 
 def open_with_progress(settings: Settings, console: Console) -> Study:
     """Open the study; show a bar while scans are prepared."""
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("preparing scans", total=None, visible=False)
-        study = open_study(
-            settings.study_options(), lambda done, total: bar.update(task, completed=done, total=total, visible=True)
-        )
-    return study
+    with bar(console, "preparing scans") as on_scan:
+        return open_study(settings.study_options(), on_scan)
 
 
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     """What the study's results depend on."""
-    shown = {name: ShownRegion(name, region.labels, settings.study_options().mask) for name, region in settings.regions.items()}
+    mask = settings.study_options().mask
+    shown = {name: ShownRegion(name, region.labels, mask) for name, region in settings.regions.items()}
     return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
 
 

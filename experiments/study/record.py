@@ -91,16 +91,6 @@ class StudyRecord:
     regions_file: Path | None = None
     """The YAML file that the user's own regions came from."""
 
-    def shown(self, name: str) -> ShownRegion:
-        """What an input shows.
-
-        Raises:
-            CohortError: if the study has no such input.
-        """
-        if name not in self.regions:
-            raise CohortError(f"this study has no input {name!r}; its inputs are {', '.join(self.regions)}")
-        return ShownRegion(name, self.regions[name], self.mask)
-
     def today(self, name: str) -> ShownRegion:
         """The same region as catalogue, regions file, label map and mask code define it today."""
         known = known_regions(self.regions_file if self.regions_file and self.regions_file.is_file() else None)

@@ -72,6 +72,11 @@ def grid(inputs: Sequence[str], seeds: Iterable[int], folds: int = FOLDS, region
     return [Run(name, fold, seed, regions.get(name)) for seed in seeds for fold in range(folds) for name in inputs]
 
 
+def named_like(name: str, cohort: Path) -> str:
+    """A name as it was given, or that of a cohort's folder or table; see ``study_name``."""
+    return study_name(name or cohort.resolve().name.split(".")[0])
+
+
 def study_name(text: str) -> str:
     """A name that can be a folder.
 

@@ -21,7 +21,7 @@ from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import content_sha256
 from experiments.study.record import Mask, known_regions
-from experiments.study.runs import FOLDS, PlanError, Run, study_name
+from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
 from experiments.tracking.options import TrackingOptions
 from regions.catalog import Region
@@ -157,8 +157,7 @@ class Settings:
     @property
     def study(self) -> str:
         """Name of the study: as given, or that of the cohort."""
-        name = self.values.study or self.values.cohort.resolve().name.split(".")[0]
-        return study_name(str(name))
+        return named_like(str(self.values.study or ""), self.values.cohort)
 
     @property
     def study_folder(self) -> Path:

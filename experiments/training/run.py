@@ -70,7 +70,6 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
 def _attempt(
     settings: Settings, study: Study, run: Run, folder: RunFolder, fingerprint: Fingerprint, console: Console, quiet: bool
 ) -> int:
-
     before = folder.facts()
     facts: dict[str, Any] = {
         "state": "running",
