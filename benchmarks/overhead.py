@@ -159,7 +159,7 @@ def run_in_turn(name: str, train: Repeated, tuning: Repeated, epochs: int) -> Tu
     parts = assemble(settings, made_study(folder / "made"), run, at, Console(quiet=True), True)
     parts.trainer.callbacks.insert(0, turns)  # type: ignore[attr-defined]
     parts.trainer.fit(parts.module, train_dataloaders=train, val_dataloaders=tuning)
-    parts.close(True)
+    parts.close(True, "")
     return turns
 
 

@@ -6,7 +6,7 @@ Tuning and test batches pass the same path without any random step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -135,9 +135,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
             for name, rows in self.partitions.items()
         )
 
-    def _loader(self, *partitions: str, once: bool = False) -> BoxLoader:
+    def _loader(self, *partitions: str, once: bool = False, train: bool = False) -> BoxLoader:
         """The batches of some parts; what is read ``once`` takes no place on the device, which would save it nothing."""
-        train = partitions == ("train",)
         rows = [int(row) for name in partitions for row in self.partitions[name]]
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if self.place is None:
@@ -157,7 +156,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BoxLoader:
         """Training scans in a new order each epoch."""
-        return self._loader("train")
+        return self._loader("train", train=True)
 
     def val_dataloader(self) -> BoxLoader:
         """Tuning scans in cohort order."""
@@ -170,6 +169,12 @@ class BrainMRIDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> BoxLoader:
         """Tuning scans, then internal test scans."""
         return self._loader("tuning", "internal_test", once=True)
+
+    def training_images(self) -> Iterator[torch.Tensor]:
+        """Images (B, 2, *box.shape) of the training part on the trainer's device, in cohort order, with nothing random."""
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        for batch in self._loader("train", once=True):
+            yield self.finish(moved(batch, device), None)["image"]
 
     def subjects(self, part: Literal["train", "tuning", "internal_test"]) -> tio.SubjectsDataset:
         """The scans of a part as TorchIO subjects on the study's grid, with nothing random, the region step applied.

@@ -6,3 +6,9 @@ class ModelError(ValueError):
 
     status: int = 2
     """Exit status of the command that it ends."""
+
+
+class TrainingError(ModelError):
+    """A training that ended without a network whose predictions mean anything; the message names no file and no patient."""
+
+    status = 1

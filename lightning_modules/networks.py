@@ -56,6 +56,8 @@ class ResidualCNN(nn.Module):
         width: Channels f of the first stage.
         stages: Number of residual stages; the volume is halved between them.
         dropout: Probability of dropping a feature before the classifying head.
+        hidden: Features of the head's hidden layers, with leaky ReLU, so that no scan's gradient is lost; without any the head
+            is one linear layer.
         checkpointing: Keep only what enters each stage, and compute the rest again on the way back: less memory, about a third
             more time, the same numbers.
     """
@@ -67,11 +69,12 @@ class ResidualCNN(nn.Module):
         width: int = 8,
         stages: int = 4,
         dropout: float = 0.0,
+        hidden: tuple[int, ...] = (),
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if width < 1 or stages < 1:
-            raise ModelError(f"width and stages must be at least 1, got width={width}, stages={stages}")
+        if min(width, stages, *hidden) < 1:
+            raise ModelError(f"width, stages and hidden must be at least 1, got {width}, {stages} and {list(hidden)}")
         if not 0 <= dropout < 1:
             raise ModelError(f"dropout must lie in [0, 1), got {dropout}")
         channels = [in_channels, *(width * 2**stage for stage in range(stages))]
@@ -79,9 +82,9 @@ class ResidualCNN(nn.Module):
             *(ResidualBlock(i, o, pool=stage < stages - 1) for stage, (i, o) in enumerate(pairwise(channels)))
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Sequential(
-            nn.Linear(channels[-1], 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, classes)
-        )
+        features = [channels[-1], *hidden]
+        layers = [layer for i, o in pairwise(features) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
+        self.head = nn.Sequential(*layers, nn.Linear(features[-1], classes))
         self.multiple_of = self.smallest_side = 2 ** (stages - 1)
         self.checkpointing = checkpointing
 

@@ -117,7 +117,7 @@ def test_what_is_said_and_the_status(
 
 
 def test_a_training_that_diverged_ends_with_one_and_one_of_other_settings_with_two() -> None:
-    assert importlib.import_module("experiments.training.fit").DivergedError.status == 1
+    assert importlib.import_module("lightning_modules.errors").TrainingError.status == 1
     assert importlib.import_module("experiments.training.run").FoldError.status == 2
 
 

@@ -25,10 +25,9 @@ from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
 from experiments.study.study import Study, StudyOptions, open_study
 from experiments.training.assemble import assemble
-from experiments.training.fit import DivergedError
 from experiments.training.run import fold
 from lightning_modules.classifier import Batch, StratificationModule, positive_probability
-from lightning_modules.errors import ModelError
+from lightning_modules.errors import ModelError, TrainingError
 from lightning_modules.metrics import best_threshold, evaluate
 from lightning_modules.networks import ResidualCNN, multiple_of
 from regions.catalog import REGIONS, get_region
@@ -255,7 +254,7 @@ def one_step(options: StudyOptions, study: Study, folder: Path, *more: str) -> S
     parts = assemble(settings, replace(study, folder=folder), run, RunFolder(folder), Console(file=StringIO()), True)
     before = next(parts.module.network.parameters()).detach().clone()  # type: ignore[union-attr]
     parts.trainer.fit(parts.module, datamodule=parts.data)
-    parts.close(True)
+    parts.close(True, "")
     assert not torch.equal(before, next(parts.module.network.parameters()))  # type: ignore[union-attr]
     return parts.module
 
@@ -324,11 +323,11 @@ def test_every_preset_makes_its_network(name: str) -> None:
 def test_a_diverging_run_ends_with_a_plain_error(study: Study, study_options: StudyOptions, tmp_path: Path) -> None:
     settings = parse_settings(words(study_options, "--model.learning_rate", "1e30", "--trainer.max_epochs", "4"))
     run = Run("brainstem", 0, 0)
-    with pytest.raises(DivergedError, match=r"no epoch gave a finite tuning/loss; lower model\.learning_rate \(1e\+30\)"):
+    with pytest.raises(TrainingError, match=r"no epoch gave a finite tuning/loss; lower model\.learning_rate \(1e\+30\)"):
         fold(settings, replace(study, folder=tmp_path), run, Console(file=StringIO()), quiet=True)
     facts = RunFolder(run.folder(tmp_path)).facts()
     assert facts["state"] == "failed"
-    assert facts["error"].startswith("DivergedError: no epoch gave")
+    assert facts["error"].startswith("no epoch gave")
 
 
 def test_a_run_that_diverges_late_keeps_its_best_epoch(

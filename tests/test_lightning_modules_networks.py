@@ -63,7 +63,7 @@ def test_both_kernels_of_a_block_are_trained() -> None:
 
 
 def test_width_and_stages_give_the_layers_they_name() -> None:
-    network = ResidualCNN(in_channels=3, classes=4, width=5, stages=3)
+    network = ResidualCNN(in_channels=3, classes=4, width=5, stages=3, hidden=(10, 5))
     channels = [(block.wide.in_channels, block.wide.out_channels, block.pool) for block in network.stages]  # type: ignore[union-attr]
     assert channels == [(3, 5, True), (5, 10, True), (10, 20, False)]
     assert network.multiple_of == multiple_of(network) == 4
@@ -82,8 +82,9 @@ def test_dropout_acts_in_training_only() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"width": 0}, "width and stages must be at least 1, got width=0, stages=4"),
-        ({"stages": 0}, "width and stages must be at least 1, got width=8, stages=0"),
+        ({"width": 0}, r"width, stages and hidden must be at least 1, got 0, 4 and \[\]"),
+        ({"stages": 0}, r"width, stages and hidden must be at least 1, got 8, 0 and \[\]"),
+        ({"hidden": (16, 0)}, r"width, stages and hidden must be at least 1, got 8, 4 and \[16, 0\]"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
     ],
@@ -145,7 +146,7 @@ PINNED_GRADIENTS = [
 
 def test_keys_shapes_and_initial_weights_are_those_of_trained_runs() -> None:
     torch.manual_seed(0)
-    network = ResidualCNN(width=4, stages=3)
+    network = ResidualCNN(width=4, stages=3, hidden=(8, 4))
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     expected = {
         f"{stage}.{key}": shape
@@ -161,7 +162,8 @@ def test_keys_shapes_and_initial_weights_are_those_of_trained_runs() -> None:
 
 def test_a_training_step_gives_the_numbers_of_trained_runs() -> None:
     torch.manual_seed(0)
-    network = ResidualCNN(width=4, stages=3)
+    network = ResidualCNN(width=4, stages=3, hidden=(8, 4))
+    network.head[1], network.head[3] = nn.ReLU(), nn.ReLU()  # as the head of version 0.1.0 was
     image = torch.randn(4, 2, 8, 12, 16, generator=torch.Generator().manual_seed(1))
     loss = F.cross_entropy(network(image), torch.tensor([0, 1, 0, 1]))
     loss.backward()
@@ -197,7 +199,7 @@ def test_the_plain_form_has_ordinary_layers_and_the_weights_of_the_network() -> 
     plain = network.as_plain()
     assert torch.equal(torch.random.get_rng_state(), state)
     kinds = {type(layer) for layer in plain.modules() if not list(layer.children())}
-    assert kinds == {nn.Conv3d, nn.BatchNorm3d, nn.LeakyReLU, nn.MaxPool3d, nn.Identity, nn.Dropout, nn.Linear, nn.ReLU}
+    assert kinds == {nn.Conv3d, nn.BatchNorm3d, nn.LeakyReLU, nn.MaxPool3d, nn.Identity, nn.Dropout, nn.Linear}
     assert list(plain.state_dict()) == list(network.state_dict())
     for name, value in network.state_dict().items():
         assert torch.equal(plain.state_dict()[name], value), name

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
@@ -22,10 +22,11 @@ from experiments.controls.networks import VoxelMemory
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
-from experiments.training.assemble import MONITOR
-from experiments.training.fit import DivergedError
+from experiments.training.assemble import MONITOR, redrawn, seed_of
 from experiments.training.trainer import make_data, make_trainer, prediction_rows, probabilities
 from lightning_modules.classifier import StratificationModule
+from lightning_modules.errors import TrainingError
+from lightning_modules.liveness import LivingNetwork
 
 
 class BestWeights(pl.Callback):
@@ -57,10 +58,10 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
         Predictions of tuning and internal test scans, and the facts of run.json.
 
     Raises:
-        DivergedError: if no epoch gave a finite tuning loss.
+        TrainingError: if no epoch gave a finite tuning loss, or the output of the best one does not depend on the scan.
     """
     began = time.perf_counter()
-    pl.seed_everything(np.random.SeedSequence([seed, fold]).generate_state(1)[0].item(), verbose=False)
+    seed_of(seed, fold)
     values = settings.instantiated()
     network: nn.Module = values.network
     data = _data(settings, values, case, fold, seed, network)
@@ -68,16 +69,19 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
         network = VoxelMemory(2, data.box.shape)
     module = StratificationModule(network=network, **settings.values.model.as_dict())
     best = BestWeights()
-    trainer = _trainer(values, best, LEAKY_EPOCHS if case.remembers else None)
+    draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number)
+    living = LivingNetwork(data.training_images, draw)
+    trainer = _trainer(values, [best, living], LEAKY_EPOCHS if case.remembers else None)
     trainer.fit(module, datamodule=data)
     if not best.weights:
-        raise DivergedError(f"no epoch gave a finite {MONITOR}; lower model.learning_rate")
+        raise TrainingError(f"no epoch gave a finite {MONITOR}; lower model.learning_rate")
     module.load_state_dict(best.weights)
     rows, p = probabilities(trainer, module, data)
     facts = {
         "threshold": float(module.threshold),  # type: ignore[arg-type]
         "tuning_loss": best.loss,
         "epochs": trainer.current_epoch,
+        "initialisation": living.initialisation,
         "seconds": time.perf_counter() - began,
     }
     return prediction_rows(data, case.scans, case.labels, rows, p), facts
@@ -92,10 +96,10 @@ def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, net
     )
 
 
-def _trainer(values: Any, best: BestWeights, epochs: int | None) -> pl.Trainer:
+def _trainer(values: Any, callbacks: Sequence[pl.Callback], epochs: int | None) -> pl.Trainer:
     options = {**values.trainer.as_dict(), "devices": 1, "enable_checkpointing": False}
     options["max_epochs"] = epochs or options["max_epochs"]
     patience = EarlyStopping(MONITOR, patience=epochs or values.early_stopping.patience, check_finite=True)
     for name in ("logger", "plugins", "callbacks"):
         options.pop(name, None)
-    return make_trainer(options, [best, patience])
+    return make_trainer(options, [*callbacks, patience])

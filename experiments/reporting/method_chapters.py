@@ -64,7 +64,7 @@ def _network(sources: Sources) -> str:
     options = network.get("init_args") or {}
     counts = sorted({int(record.facts["parameters"]) for record in sources.records})
     size = joined([f"{count:,}" for count in counts])
-    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items())
+    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value != [])
     name = path.rsplit(".", 1)[-1]
     if name != "ResidualCNN":
         return f"The network was {path} ({described}), {size} parameters, initialised at random."

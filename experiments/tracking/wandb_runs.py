@@ -212,15 +212,18 @@ def _numbers(row: Mapping[str, object]) -> dict[str, float]:
     return defined({key: value for key, value in row.items() if isinstance(value, int | float)})
 
 
-def close_run(logger: "Logger | None", *, completed: bool) -> None:
+def close_run(logger: "Logger | None", *, completed: bool, failure: str = "") -> None:
     """End the run; call it in `finally`. Returns within about a minute even when the server is gone.
 
     Args:
         logger: what `open_run` returned.
         completed: True only when the run has done everything; W&B itself calls a run stopped by its scheduler finished.
+        failure: Why the training gave no result.
     """
     run = _run_of(logger)
     if run is not None:
+        if failure:
+            run.summary["failure"] = failure
         _finish(run, completed)
 
 

@@ -24,6 +24,7 @@ from experiments.training.trainer import make_data, make_trainer
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch
 from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
+from lightning_modules.liveness import LivingNetwork
 
 MONITOR = "tuning/loss"
 
@@ -39,13 +40,14 @@ class Parts:
     stopwatch: Stopwatch
     history: History
     progress: RunProgress
+    living: LivingNetwork
     logger: Any
-    close: Callable[[bool], None]
+    close: Callable[[bool, str], None]
 
 
 def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, console: Console, quiet: bool) -> Parts:
     """Build network, data and trainer of one run. All inputs of a fold and seed start from the same random state."""
-    pl.seed_everything(np.random.SeedSequence([run.seed, run.fold]).generate_state(1)[0].item(), verbose=False)
+    seed_of(run.seed, run.fold)
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
     values = settings.instantiated()
@@ -63,14 +65,27 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     stopwatch, history = Stopwatch(), History()
     progress = RunProgress(run.name, folder.path / "progress.json", console, quiet)
     patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True)
-    callbacks = [ResumeRandomness(), stopwatch, history, best, patience, LastCheckpoint(folder.last), progress]
+    living = LivingNetwork(data.training_images, lambda number: redrawn(settings, run.seed, run.fold, number))
+    callbacks = [ResumeRandomness(), living, stopwatch, history, best, patience, LastCheckpoint(folder.last), progress]
     trainer = _trainer(settings, values, folder, callbacks, logger)
 
-    def close(completed: bool) -> None:
+    def close(completed: bool, failure: str) -> None:
         progress.close()
-        close_run(logger, completed=completed)
+        close_run(logger, completed=completed, failure=failure)
 
-    return Parts(module, data, trainer, best, stopwatch, history, progress, logger, close)
+    return Parts(module, data, trainer, best, stopwatch, history, progress, living, logger, close)
+
+
+def seed_of(*numbers: int) -> None:
+    """Start all random generators from a seed, a fold, and the number of an initialisation after the first."""
+    pl.seed_everything(np.random.SeedSequence(numbers).generate_state(1)[0].item(), verbose=False)
+
+
+def redrawn(settings: Settings, seed: int, fold: int, initialisation: int) -> nn.Module:
+    """The network with the weights of a further initialisation; the training goes on in that one's random state."""
+    seed_of(seed, fold, initialisation)
+    network: nn.Module = settings.instantiated().network
+    return network
 
 
 def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.Module) -> BrainMRIDataModule:

@@ -18,28 +18,22 @@ from experiments.study.study import Study
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
 from experiments.training.trainer import prediction_rows, probabilities
+from lightning_modules.errors import TrainingError
 from lightning_modules.metrics import evaluate
-from regions.errors import UserError
-
-
-class DivergedError(UserError):
-    """The loss became infinite or not a number."""
-
-    status = 1
 
 
 def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
     """Train from the last checkpoint or from the start, then write history, predictions and metrics.
 
     Raises:
-        DivergedError: if no epoch gave a finite tuning loss.
+        TrainingError: if no epoch gave a finite tuning loss, or the output of the best one does not depend on the scan.
     """
     began = time.perf_counter()
     resume = str(folder.last) if folder.last.is_file() else None
     parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
     score = parts.best.best_model_score
     if score is None or not math.isfinite(float(score)):
-        raise DivergedError(
+        raise TrainingError(
             f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})"
         )
     checkpoint = torch.load(folder.best, map_location="cpu", weights_only=True)
@@ -60,6 +54,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "best_checkpoint": str(folder.best.relative_to(folder.path)),
         "best_epoch": best_epoch,
         "epochs": len(seconds),
+        "initialisation": parts.living.initialisation,
         "store_keys": [
             study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
         ],

@@ -19,6 +19,7 @@ from experiments.study.settings import Settings
 from experiments.study.study import Study, record_region
 from experiments.training import fit
 from experiments.training.assemble import assemble
+from lightning_modules.errors import ModelError, TrainingError
 from regions.errors import UserError
 
 
@@ -95,7 +96,8 @@ def _attempt(
         console.print(f"{run.name}: interrupted; the same command goes on after the last finished epoch")
         return RESUME
     except Exception as error:
-        folder.write_facts(facts | {"state": "failed", "error": f"{type(error).__name__}: {error}"})
+        reason = str(error) if isinstance(error, (UserError, ModelError)) else f"{type(error).__name__}: {error}"
+        folder.write_facts(facts | {"state": "failed", "error": reason})
         raise
     folder.write_facts(facts | {"state": "complete"} | outcome)
     console.print(f"{run.name}: complete, see {folder.path}")
@@ -111,10 +113,13 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
     quiet_libraries()
     stop_if_interrupted()
     parts = assemble(settings, study, run, folder, console, quiet)
-    completed = False
+    completed, failure = False, ""
     try:
         outcome = fit.fit_and_predict(parts, study, run, folder)
         completed = True
+    except TrainingError as error:
+        failure = str(error)
+        raise
     finally:
-        parts.close(completed)
+        parts.close(completed, failure)
     return outcome

@@ -25,6 +25,8 @@ from experiments.study.runs import Run
 from experiments.study.settings import Settings
 from experiments.study.study import Study
 from experiments.training.run import fold
+from lightning_modules.errors import ModelError
+from regions.errors import UserError
 
 WAIT_SECONDS = 2
 
@@ -83,7 +85,9 @@ def _train(settings: Settings, study: Study, run: Run) -> bool:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         traceback.print_exc(file=sys.stdout)
-    except Exception:  # the run's folder says failed and why; the next run may still succeed
+    except (UserError, ModelError) as error:  # the run's folder says failed and why; the next run may still succeed
+        print(f"failed: {error}")
+    except Exception:
         traceback.print_exc(file=sys.stdout)
     else:
         return True
