@@ -12,6 +12,7 @@ from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
+from experiments.analysis.run_notes import run_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import compare_family
@@ -76,7 +77,7 @@ def compared(
     members, beside = _members(networks, baselines)
     values = family_values(members | beside, weights)
     families = _families(members, beside, values, weights, rng)
-    kept = {run for runs in used.values() for run in runs}
+    kept = [run for runs in used.values() for run in runs]
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
     comparison = StudyComparison(
         study=folder.name,
@@ -91,7 +92,7 @@ def compared(
         baselines={name: estimates[name] for name in beside},
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         missing=[run.name for run in wanted if run not in kept],
-        notes=[*notes, *remarks],
+        notes=[*notes, *run_notes(folder, wanted, kept), *remarks],
         details=details(tables, weights, families["paired"], folds, estimates),
         **families,
     )

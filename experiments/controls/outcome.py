@@ -27,6 +27,7 @@ from experiments.controls.scores import (
     unscored_row,
 )
 from experiments.controls.setup import Controls
+from experiments.controls.work import failures
 from experiments.statistics.predictions import Predictions, PredictionsError
 from experiments.statistics.significance import bootstrap_interval, draw_patient_weights
 
@@ -75,19 +76,26 @@ def _rows(
     groups: dict[tuple[str, str], dict[int, list[ControlRun]]] = {}
     for run in runs:
         groups.setdefault((run.control, run.input), {}).setdefault(run.repeat, []).append(run)
-    images = {name: pooled(controls.folder, groups["image", name][0]) for name in controls.regions}
+    failed = {(run.control, run.input): f"{run.name}: {why}" for run, why in failures(controls, runs).items()}
+    images = {
+        name: pooled(controls.folder, groups["image", name][0]) for name in controls.regions if ("image", name) not in failed
+    }
+    if not images:
+        yield from (unscored_row(control, name, failed["image", name]) for control, name in groups)
+        return
     first = next(iter(images.values()))
     weights = draw_patient_weights(first, draws, np.random.default_rng(0))
     for (control, name), repeats in groups.items():
-        if control in refused:
-            yield unscored_row(control, name, refused[control])
+        reason = refused.get(control) or failed.get((control, name)) or failed.get(("image", name))
+        if reason:
+            yield unscored_row(control, name, reason)
             continue
         try:
             yield _row(controls, control, name, list(repeats.values()), images[name], weights, draws)
         except PredictionsError as error:
             yield unscored_row(control, name, str(error))
     if "header_only" in chosen:
-        yield _header_row(controls, first, weights)
+        yield _header_row(controls, next(iter(images)), first, weights)
 
 
 def _row(
@@ -121,14 +129,14 @@ def _row(
     return row
 
 
-def _header_row(controls: Controls, image: Predictions, weights: Any) -> Row:
+def _header_row(controls: Controls, compared_with: str, image: Predictions, weights: Any) -> Row:
     scans = controls.study.cohort.scans
     try:
         table = header_predictions(scans, controls.study.splits)
     except NotRunError as error:
         return unscored_row("header_only", None, str(error))
     row = compared_row("header_only", None, table, image, weights)
-    row.details.update({"columns": header_columns(scans), "compared_with": next(iter(controls.regions))})
+    row.details.update({"columns": header_columns(scans), "compared_with": compared_with})
     return row
 
 

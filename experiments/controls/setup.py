@@ -18,7 +18,7 @@ from experiments.study.arguments import StudyChoice, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import open_with_progress
-from experiments.study.record import StudyRecord, read_record
+from experiments.study.record import ShownRegion, StudyRecord, read_record
 from experiments.study.runs import named_like
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
@@ -67,7 +67,7 @@ class Controls:
             "cohort": self.study.cohort_hash,
             "data": self.study.prepared.hash,
             "grid": asdict(self.study.prepared.grid),
-            "region": self.regions[run.input].labels,
+            "region": ShownRegion(run.input, self.regions[run.input].labels, self.settings.study_options().mask).plain(),
         }
         if run.control in ("sex", "field_strength"):
             name = run.control

@@ -16,6 +16,7 @@ from experiments.runtime.console import bar
 from experiments.runtime.interruption import Interrupted, stop_if_interrupted
 from experiments.runtime.quiet import quiet_libraries
 from experiments.study.run_folder import RunFolder, write_predictions
+from lightning_modules.errors import TrainingError
 
 WAIT_SECONDS = 2.0
 State = Literal["missing", "complete", "stale"]
@@ -24,7 +25,7 @@ State = Literal["missing", "complete", "stale"]
 def state(controls: Controls, run: ControlRun) -> State:
     """What a run's folder holds, seen from the study as it is now."""
     facts = RunFolder(run.folder(controls.folder)).facts()
-    if not facts:
+    if facts.get("state") != "complete":
         return "missing"
     return "complete" if facts.get("fingerprint") == controls.fingerprint(run) else "stale"
 
@@ -84,7 +85,18 @@ def train_one(controls: Controls, run: ControlRun) -> bool:
             return False
         if state(controls, run) == "complete":
             return True
-        rows, facts = train(controls.settings, case, run.fold, controls.seed)
+        made_for = {"fingerprint": controls.fingerprint(run)}
+        try:
+            rows, facts = train(controls.settings, case, run.fold, controls.seed)
+        except TrainingError as error:
+            folder.write_facts({"state": "failed", "error": str(error)} | made_for)
+            return True
         write_predictions(folder.path / "predictions.tsv", rows)
-        folder.write_facts({"state": "complete", "fingerprint": controls.fingerprint(run)} | facts)
+        folder.write_facts({"state": "complete"} | made_for | facts)
     return True
+
+
+def failures(controls: Controls, runs: Sequence[ControlRun]) -> dict[ControlRun, str]:
+    """The trainings that gave no result, and why."""
+    facts = {run: RunFolder(run.folder(controls.folder)).facts() for run in runs}
+    return {run: str(found["error"]) for run, found in facts.items() if found.get("state") == "failed"}

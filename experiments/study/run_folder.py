@@ -168,6 +168,11 @@ def read_predictions(path: Path) -> Rows:
     return Rows(columns["partition"], columns["patient"], columns["session"], columns["site"], y, p)
 
 
+def failure(facts: Mapping[str, Any]) -> str:
+    """Why a run failed, "" where it did not."""
+    return f"failed, {facts.get('error')}" if facts.get("state") == "failed" else ""
+
+
 def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) -> list[Run]:
     """The runs that are complete and belong together.
 
@@ -184,8 +189,10 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
     if not complete:
         raise ResultsError(f"{study} holds no complete run; start with: make sweep STUDY={study.name}")
     if len(complete) < len(runs) and not partial:
-        absent = [run.name for run in runs if run not in set(complete)]
-        listed = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        absent = [run for run in runs if run not in set(complete)]
+        absent.sort(key=lambda run: facts[run].get("state") != "failed")
+        named = [f"{run.name}: {failed}" if (failed := failure(facts[run])) else run.name for run in absent[:4]]
+        listed = ", ".join(named) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
         raise ResultsError(
             f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or compare --partial"
         )

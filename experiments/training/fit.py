@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from datamodules.files.atomic import write_json, write_text
+from datamodules.mri import BrainMRIDataModule
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import Run
 from experiments.study.study import Study
@@ -55,6 +57,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "best_epoch": best_epoch,
         "epochs": len(seconds),
         "initialisation": parts.living.initialisation,
+        **tuning_losses(rows.of("tuning"), parts.data),
         "store_keys": [
             study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
         ],
@@ -79,6 +82,16 @@ def predict(parts: Parts, study: Study) -> Rows:
     """Probabilities of tuning and internal test scans, in cohort order within each partition."""
     rows, p = probabilities(parts.trainer, parts.module, parts.data)
     return prediction_rows(parts.data, study.cohort.scans, parts.data.labels, rows, p)
+
+
+def tuning_losses(tuning: Rows, data: BrainMRIDataModule) -> dict[str, float]:
+    """Log loss of the tuning scans, and what the training part's prevalence as each scan's probability would give there."""
+    y = torch.from_numpy(tuning.y).double()
+    prevalence = torch.full_like(y, float(np.asarray(data.labels)[data.partitions["train"]].mean()))
+    return {
+        "tuning_log_loss": float(F.binary_cross_entropy(torch.from_numpy(tuning.p), y)),
+        "tuning_log_loss_of_prevalence": float(F.binary_cross_entropy(prevalence, y)),
+    }
 
 
 def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:
