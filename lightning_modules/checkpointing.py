@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,32 +13,77 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from lightning_modules.errors import ModelError
+
+
+class DamagedCheckpointError(ModelError):
+    """A checkpoint that does not hold what was saved."""
+
+    status = 1
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write to a temporary file, flush it to disk, rename it; read with ``weights_only=True``, so nothing is ever executed."""
+    """Write to a temporary file, flush it to disk, rename it; read with ``weights_only=True``, so nothing is ever executed.
+
+    Beside ``x.ckpt`` stands ``x.ckpt.sha256``: the hash of the file and, until the file is in place, of the one before it.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save a checkpoint so that ``path`` holds either the old or the new one, never a part."""
-        path = Path(path)
+        """Save a checkpoint so that ``path`` holds either the old or the new one, never a part.
+
+        Raises:
+            OSError: if the disk takes nothing more; torch itself would call that an internal error.
+        """
+        path, buffer = Path(path), io.BytesIO()
+        torch.save(checkpoint, buffer)
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        before = [_digest(path)] if path.is_file() and is_intact(path) else []
+        _replace(_beside(path), "\n".join([digest, *before, ""]).encode())
+        _replace(path, buffer.getbuffer())
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Load tensors, numbers and strings only.
 
         Raises:
+            DamagedCheckpointError: if the file is not what was saved.
             pickle.UnpicklingError: if the file holds anything else.
         """
+        if not is_intact(Path(path)):
+            raise DamagedCheckpointError(f"{path} was changed after it was saved; restore it, or train the run with --restart")
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         return checkpoint
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a checkpoint is what was saved."""
+    return _digest(path) in _hashes(path)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _hashes(path: Path) -> list[str]:
+    return _beside(path).read_text(encoding="ascii", errors="replace").split() if _beside(path).is_file() else []
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot be written: {error.strerror}", str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class LastCheckpoint(pl.Callback):

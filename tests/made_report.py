@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from made_study import Made, write_study
 
-from datamodules.files.atomic import write_json
+from datamodules.files.sealed import write_sealed
 from experiments.__main__ import main
 from experiments.study.run_folder import RunFolder
 
@@ -48,8 +47,8 @@ def write_reportable(folder: Path, made: Made | None = None, draws: int = 200) -
         rows = [f"{epoch}\t{0.7 - 0.05 * epoch + rng.normal(0, 0.02)}\t{'' if epoch == 0 else 0.6}" for epoch in range(3)]
         (path / "history.tsv").write_text("\n".join(["epoch\ttuning/loss\ttrain/loss", *rows]) + "\n", encoding="utf-8")
         own = RunFolder(path)
-        own.write_facts(own.facts() | _facts())
-    write_json(folder / "flow.json", FLOW)
+        own.write_complete(own.facts() | _facts())
+    write_sealed(folder / "flow.json", FLOW)
     words = ["compare", "--study", folder.name, "--studies", str(folder.parent), "--draws", str(draws)]
     assert main([*words, "--inputs", ",".join(made.inputs), "--tracking.mode", "disabled"]) == 0
     return folder
@@ -96,7 +95,7 @@ def write_controls(folder: Path, inputs: list[str]) -> None:
         | {"estimates": None, "difference_of": None, "difference": None, "flag": "info", "verdict": "not run"}
     )
     facts = {"mask_mode": "template", "spacing_mm": [3.0, 3.0, 3.0], "epochs": 8, "rules": {"mask_only": "a rule"}}
-    write_json(folder / "controls.json", facts | {"controls": rows})
+    write_sealed(folder / "controls.json", facts | {"controls": rows})
 
 
 def write_external(folder: Path, inputs: list[str]) -> None:
@@ -134,4 +133,4 @@ def write_external(folder: Path, inputs: list[str]) -> None:
     }
     place = folder / "external" / "hospitals"
     place.mkdir(parents=True)
-    (place / "external.json").write_text(json.dumps(content), encoding="utf-8")
+    write_sealed(place / "external.json", content)

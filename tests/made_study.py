@@ -78,7 +78,7 @@ def write_run(place: Path, scans: Sequence[Scan], parts: Mapping[str, np.ndarray
     )
     place.mkdir(parents=True)
     write_predictions(place / "predictions.tsv", Rows(*(np.array(column) for column in columns)))
-    RunFolder(place).write_facts({"state": "complete", "threshold": threshold, "fingerprint": PRINTS})
+    RunFolder(place).write_complete({"threshold": threshold, "fingerprint": PRINTS})
 
 
 def _scans(made: Made, rng: np.random.Generator) -> list[Scan]:

@@ -13,12 +13,15 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from datamodules.files.atomic import file_sha256
+from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import FEATURES, MEANS, measured_features
 from experiments.analysis.baseline_files import BASELINES, baseline_folder, read_features
 from experiments.analysis.baseline_models import PENALTIES, Design, fit_baseline
 from experiments.analysis.baselines import design_of, make_baselines
 from experiments.analysis.pooling import pool
 from experiments.statistics.scores import point_values
+from experiments.study.parts import read_parts
 from experiments.study.run_folder import RunFolder, read_predictions
 from experiments.study.scan_table import read_scans
 from experiments.study.study import Study
@@ -61,9 +64,16 @@ def test_what_was_measured_is_not_measured_again(own: Study, made: dict) -> None
     assert table.shape == (25, len(FEATURES))
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-2]) + "\n")
+    write_sealed(path.with_suffix(".json"), {path.name: file_sha256(path)})
     again = measured_features(own.cohort.scans, own.prepared, path, 2, lambda done, total: calls.append(done))
     assert calls == [1, 2]
-    np.testing.assert_allclose(again, table, rtol=1e-5)
+    np.testing.assert_array_equal(again, table)
+    path.write_text(path.read_text().replace("1", "2", 1))
+    calls.clear()
+    np.testing.assert_array_equal(
+        measured_features(own.cohort.scans, own.prepared, path, 2, lambda done, total: calls.append(done)), table
+    )
+    assert calls == list(range(1, 26))
 
 
 def test_a_fold_is_fitted_on_its_training_part_alone() -> None:
@@ -132,7 +142,7 @@ def test_every_baseline_predicts_the_tuning_and_test_scans_of_every_fold(own: St
 
 
 def test_prevalence_is_at_chance_within_folds(own: Study, made: dict) -> None:
-    pooled = pool({fold: baseline_folder(own.folder, "prevalence", fold) for fold in range(7)})
+    pooled = pool({fold: baseline_folder(own.folder, "prevalence", fold) for fold in range(7)}, read_parts(own.folder))
     assert point_values(pooled.test)["auc"] == 0.5
 
 

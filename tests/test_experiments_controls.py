@@ -264,7 +264,7 @@ def test_ranks_within_folds_let_a_split_by_scan_be_compared(tmp_path: Path) -> N
         names, y = np.array(["a", "b", "c", "d"]), np.array([0, 1, 0, 1])
         rows = Rows(np.full(4, "internal_test"), names, np.full(4, str(run.fold)), np.full(4, ""), y, 0.1 * y + 0.2 + shift)
         write_predictions(run.folder(tmp_path) / "predictions.tsv", rows)
-        RunFolder(run.folder(tmp_path)).write_facts({"threshold": 0.25 + shift})
+        RunFolder(run.folder(tmp_path)).write_complete({"threshold": 0.25 + shift})
     table = ranked(tmp_path, runs)
     assert table.patients.size == 4
     assert pooled_auc(table) == 1.0

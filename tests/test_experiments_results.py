@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.files.atomic import write_json
+from datamodules.files.sealed import DamagedError
 from experiments.study.run_folder import (
     Fingerprint,
     ResultsError,
@@ -94,7 +95,7 @@ def test_the_lock_of_another_process_is_seen_and_falls_with_it(tmp_path) -> None
 
 def test_a_damaged_run_json_is_named(tmp_path) -> None:
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ResultsError, match=r"run\.json is damaged"):
+    with pytest.raises(DamagedError, match=r"run\.json is damaged .*; delete .* and run it again"):
         RunFolder(tmp_path).facts()
 
 
@@ -112,8 +113,8 @@ def test_a_complete_grid_passes(tmp_path) -> None:
 
 def test_an_incomplete_grid_is_refused_unless_told(tmp_path) -> None:
     runs = complete_study(tmp_path)
-    RunFolder(runs[2].folder(tmp_path)).write_facts({"state": "failed", "fingerprint": HASHES})
-    with pytest.raises(ResultsError, match=r"1 of 4 runs .* not complete \(global/fold-1/seed-0\)"):
+    RunFolder(runs[2].folder(tmp_path)).write_facts({"state": "failed", "error": "why", "fingerprint": HASHES})
+    with pytest.raises(ResultsError, match=r"1 of 4 runs .* not complete \(global/fold-1/seed-0: failed, why\)"):
         require_complete(tmp_path, runs)
     assert require_complete(tmp_path, runs, partial=True) == [runs[0], runs[1], runs[3]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -15,7 +16,13 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from lightning_modules.checkpointing import (
+    AtomicCheckpointIO,
+    BestCheckpoint,
+    DamagedCheckpointError,
+    LastCheckpoint,
+    is_intact,
+)
 
 
 class Planted:
@@ -34,49 +41,78 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     loaded = AtomicCheckpointIO().load_checkpoint(tmp_path / "new" / "some.ckpt")
     assert torch.equal(loaded["state_dict"]["weight"], torch.arange(5.0))
     assert (loaded["epoch"], loaded["names"]) == (3, ["a", None])
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["some.ckpt"]
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"some.ckpt", "some.ckpt.sha256"}
 
 
-def die_half_way(content: Any, file: Any) -> None:
-    file.write(b"half a checkpoint")
-    file.flush()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
+@pytest.mark.parametrize("survived", [0, 1, 2, 3, 4])
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")  # the child does nothing but write and die
-def test_a_writer_that_is_killed_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_is_killed_leaves_the_old_checkpoint_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    """Killed at each step in turn: after writing or renaming the hash, after writing or renaming the checkpoint."""
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
-    monkeypatch.setattr(torch, "save", die_half_way)
+    left = iter([True] * survived)
+
+    def step(act: Any) -> Any:
+        def maybe(*values: Any) -> Any:
+            if not next(left, False):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return act(*values)
+
+        return maybe
+
+    monkeypatch.setattr(os, "fsync", step(os.fsync))
+    monkeypatch.setattr(Path, "replace", step(Path.replace))
     child = os.fork()
     if child == 0:
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
         os._exit(0)
     _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2
-    assert AtomicCheckpointIO().load_checkpoint(path) == {"epoch": 1}
+    assert os.waitstatus_to_exitcode(status) == (0 if survived == 4 else -signal.SIGKILL)
+    monkeypatch.undo()
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"epoch": 2 if survived == 4 else 1}
+    AtomicCheckpointIO().save_checkpoint({"epoch": 3}, path)
+    assert AtomicCheckpointIO().load_checkpoint(path) == {"epoch": 3}
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
 
-    def fail(content: Any, file: Any) -> None:
-        file.write(b"half")
-        raise OSError(28, "No space left on device")
+    def fail(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space left on device"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left on device") as raised:
         AtomicCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    assert raised.value.errno == errno.ENOSPC
     monkeypatch.undo()
     assert AtomicCheckpointIO().load_checkpoint(path) == {"epoch": 1}
-    assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]
+    assert {file.name for file in tmp_path.iterdir()} == {"last.ckpt", "last.ckpt.sha256"}
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last", "shorter", "longer", "empty", "hash", "no hash"])
+def test_a_checkpoint_that_changed_is_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "best.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"weight": torch.arange(50.0)}, path)
+    content = bytearray(path.read_bytes())
+    if place in ("first", "middle", "last"):
+        content[{"first": 0, "middle": len(content) // 2, "last": -1}[place]] ^= 1
+    content = {"shorter": content[:-1], "longer": content + b"0", "empty": bytearray()}.get(place, content)
+    path.write_bytes(content)
+    if place == "hash":
+        path.with_name("best.ckpt.sha256").write_text("0" * 64)
+    if place == "no hash":
+        path.with_name("best.ckpt.sha256").unlink()
+    assert not is_intact(path)
+    with pytest.raises(DamagedCheckpointError, match=r"best\.ckpt was changed after it was saved; restore it, or train"):
+        AtomicCheckpointIO().load_checkpoint(path)
 
 
 @pytest.mark.parametrize("asked", [None, True, False])
 def test_a_checkpoint_that_holds_code_is_refused_and_runs_nothing(tmp_path: Path, asked: bool | None) -> None:
-    torch.save({"state_dict": {}, "more": Planted(tmp_path / "executed")}, tmp_path / "bad.ckpt")
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {}, "more": Planted(tmp_path / "executed")}, tmp_path / "bad.ckpt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "bad.ckpt", weights_only=asked)
     assert not (tmp_path / "executed").exists()
@@ -149,7 +185,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
     assert saved["epoch"] == 1
     assert "optimizer_states" not in saved
     assert float(best.best_model_score) == 1.0  # type: ignore[arg-type]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["best", "best.ckpt", "last", "last.ckpt"]
 
 
 @pytest.mark.parametrize("moved", [False, True])

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _check_classes(patients: Counter[str], folds: int) -> None:
     raise TooFewPatientsError(f"{shortage}; use fewer --folds or more patients: --folds {least} is possible")
 
 
-def _patient_labels(scans: Sequence[Scan]) -> tuple[dict[str, int], Counter[str]]:
+def _patient_labels(scans: Sequence[Scan | LabelledScan]) -> tuple[dict[str, int], Counter[str]]:
     latest = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
     return latest, Counter(scan.patient for scan in scans)
 
@@ -138,7 +138,15 @@ def read_facts(path: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def load_splits(path: Path, scans: Sequence[Scan]) -> Splits:
+class LabelledScan(NamedTuple):
+    """What a split must know of a scan."""
+
+    patient: str
+    session: str
+    label: int
+
+
+def load_splits(path: Path, scans: Sequence[Scan | LabelledScan]) -> Splits:
     """Read a split and check all that must hold.
 
     Each patient stands in one part only, each scan of the cohort stands in the table with its label and no other does, each
@@ -172,7 +180,7 @@ def _part(path: Path, row: Mapping[str, str], folds: int) -> int:
     return int(row["part"])
 
 
-def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[Scan]) -> None:
+def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[Scan | LabelledScan]) -> None:
     listed = Counter((row["patient"], row["session"]) for row in rows)
     twice = [key for key, count in listed.items() if count > 1]
     if twice:
@@ -190,7 +198,7 @@ def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[
             raise SplitError(f"{path}: scan {name} has label {row['label']}, in the cohort {label}; use another STUDY")
 
 
-def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan]) -> None:
+def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan | LabelledScan]) -> None:
     label, _ = _patient_labels(scans)
     for part in range(splits.folds):
         classes = {label[patient] for patient, where in splits.part.items() if where == part}

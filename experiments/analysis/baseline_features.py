@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import Scan
-from datamodules.files.atomic import write_text
+from datamodules.files.atomic import file_sha256, write_text
+from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import read_rows
 from datamodules.store.store import PreparedCohort
 from regions.atlas import template_on
@@ -55,8 +56,9 @@ def measured_features(
             known[prepared.keys[row]] = values
             if on_scan:
                 on_scan(done, len(missing))
-    if missing or not path.is_file():
+    if missing:
         _write(path, scans, prepared.keys, known)
+        known = _read(path)
     return np.array([known[key] for key in prepared.keys], dtype=np.float64)
 
 
@@ -135,7 +137,12 @@ def _sum(region: Region, by_label: npt.NDArray[Any]) -> float:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    rows = read_rows(path) if path.is_file() else []
+    """Store key -> features as written; empty where the table is not there, of other features, or was changed."""
+    try:
+        intact = read_sealed(path.with_suffix(".json"), "measure again")["features.tsv"] == file_sha256(path)
+    except (FileNotFoundError, DamagedError):
+        return {}
+    rows = read_rows(path) if intact else []
     if not rows or any(name not in rows[0] for name in ("key", *FEATURES)):
         return {}
     return {row["key"]: [float(row[name]) if row[name] else float("nan") for name in FEATURES] for row in rows}
@@ -148,3 +155,4 @@ def _write(path: Path, scans: Sequence[Scan], keys: Sequence[str], known: dict[s
         lines.append("\t".join((scan.patient, scan.session, *cells, key)))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(lines) + "\n")
+    write_sealed(path.with_suffix(".json"), {path.name: file_sha256(path)})

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
+from experiments.study.parts import read_parts
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 
@@ -45,6 +46,7 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
     made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
     baselines: dict[str, Pooled] = {}
     absent, stale = [], []
+    parts = read_parts(study)
     for name in BASELINES:
         folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
         facts = [RunFolder(path).facts() for path in folders.values()]
@@ -53,7 +55,7 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         elif any(fold_facts["fingerprint"][part] != made[part] for fold_facts in facts for part in ("split", "cohort")):
             stale.append(name)
         else:
-            baselines[name] = pool(folders)
+            baselines[name] = pool(folders, parts)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []

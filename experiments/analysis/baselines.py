@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from datamodules.files.atomic import write_json
+from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
 from experiments.analysis.baseline_files import BASELINES, baseline_folder
 from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
@@ -55,7 +55,7 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
             "folds": {str(fold): _facts(fit) for fold, fit in fits.items()},
         }
     content = {"study": study.folder.name, "scans": int(y.size), "baselines": made, "notes": notes}
-    write_json(study.folder / "baselines.json", content)
+    write_sealed(study.folder / "baselines.json", content)
     return content
 
 
@@ -117,8 +117,7 @@ def _write_fold(
     path.mkdir(parents=True, exist_ok=True)
     write_predictions(path / "predictions.tsv", Rows(*(np.array(column) for column in columns)))
     prints = {"split": study.splits.hash, "cohort": study.cohort_hash, "data": study.prepared.hash, "config": VERSION}
-    facts = {"state": "complete", "baseline": name, "fold": fold, "fingerprint": prints, **_facts(fit)}
-    RunFolder(path).write_facts(facts)
+    RunFolder(path).write_complete({"baseline": name, "fold": fold, "fingerprint": prints, **_facts(fit)})
 
 
 def _facts(fit: BaselineFit) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions, check_same_scans
 from experiments.statistics.resampling import WeightArray
 from experiments.statistics.significance import Values, draw_patient_weights, family_values, summarise
-from experiments.study.run_folder import require_complete
+from experiments.study.run_folder import RunFolder, require_complete
 from experiments.study.runs import FOLDS, Run
 
 REFERENCE = "global"
@@ -91,6 +91,7 @@ def compared(
         estimates={name: estimates[name] for name in members},
         baselines={name: estimates[name] for name in beside},
         runs={name: [run.name for run in runs] for name, runs in used.items()},
+        predictions={run.name: RunFolder(run.folder(folder)).facts()["files"]["predictions.tsv"] for run in kept},
         missing=[run.name for run in wanted if run not in kept],
         notes=[*notes, *run_notes(folder, wanted, kept), *remarks],
         details=details(tables, weights, families["paired"], folds, estimates),

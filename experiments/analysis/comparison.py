@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datamodules.files.atomic import write_json, write_text
+from datamodules.files.atomic import write_text
+from datamodules.files.sealed import read_sealed, write_sealed
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 from experiments.study.runs import PlanError
@@ -33,6 +33,7 @@ class StudyComparison:
         estimates: Input -> metric -> value, interval, mean and SD over folds; averaged over seeds.
         paired: Primary family: each region against global, balanced accuracy, Holm over the regions.
         runs: Input -> names of the run folders.
+        predictions: Run folder -> SHA-256 of its predictions.tsv.
         missing: Runs that were wanted and are not there.
         seeds: All seeds.
         paired_auc: The same family on the AUC; secondary.
@@ -62,6 +63,7 @@ class StudyComparison:
     paired_baselines: Sequence[Paired] = ()
     paired_baselines_auc: Sequence[Paired] = ()
     notes: Sequence[str] = ()
+    predictions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -103,7 +105,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     content = {name: value for name, value in vars(comparison).items() if name not in ("estimates", "baselines", *FAMILIES)}
     content |= {"interval": INTERVAL, "inputs": rows_of(comparison), "baselines": baseline_rows(comparison)}
     content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in FAMILIES}
-    write_json(folder / "comparison.json", content)
+    write_sealed(folder / "comparison.json", content)
 
 
 def read_comparison(folder: Path) -> StudyComparison:
@@ -115,7 +117,7 @@ def read_comparison(folder: Path) -> StudyComparison:
     path = folder / "comparison.json"
     if not path.is_file():
         raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_sealed(path, f"make it again with: make compare STUDY={folder.name}")
     lacking = [name for name in ("inputs", "details", *FAMILIES) if name not in facts]
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments.statistics.predictions import FloatArray, IntArray, Predictions
-from experiments.study.run_folder import ResultsError, Rows, RunFolder, read_predictions
+from experiments.study.parts import Parts, read_parts
+from experiments.study.run_folder import Rows, RunFolder
 from experiments.study.runs import PlanError, Run
 
 HALF = 0.5
@@ -39,28 +40,27 @@ Tables = Mapping[str, Sequence[Pooled]]
 """Input or baseline -> its pooled predictions, one for each seed."""
 
 
-def pool(folders: Mapping[int, Path]) -> Pooled:
+def pool(folders: Mapping[int, Path], parts: Parts) -> Pooled:
     """Read the tuning and internal test rows of one run folder for each fold.
 
     Args:
         folders: Fold -> folder with predictions.tsv and run.json.
+        parts: The scans of each fold and their labels.
 
     Raises:
-        ResultsError: if a folder lacks its predictions or its threshold.
+        ResultsError: if a file is missing, was changed, or holds other scans or labels than the study's.
     """
     tuning: dict[int, tuple[IntArray, FloatArray]] = {}
     thresholds: dict[int, float] = {}
     columns: dict[str, list[np.ndarray[Any, Any]]] = {}
     for fold, path in folders.items():
-        rows = read_predictions(path / "predictions.tsv")
-        threshold = RunFolder(path).facts().get("threshold")
-        if threshold is None:
-            raise ResultsError(f"{path}/run.json names no threshold; run it again")
+        rows, thresholds[fold] = RunFolder(path).result()
+        parts.check(path / "predictions.tsv", rows, fold)
         tuned = rows.of("tuning")
-        tuning[fold], thresholds[fold] = (tuned.y, tuned.p), float(threshold)
-        for name, values in _test_columns(rows, fold, float(threshold)).items():
+        tuning[fold] = (tuned.y, tuned.p)
+        for name, values in _test_columns(rows, fold, thresholds[fold]).items():
             columns.setdefault(name, []).append(values)
-    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    joined = {name: np.concatenate(of_folds) for name, of_folds in columns.items()}
     order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
     return Pooled(Predictions(**{name: column[order] for name, column in joined.items()}), tuning, thresholds)
 
@@ -74,7 +74,7 @@ def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarr
 
 def pooled_predictions(folder: Path, runs: Sequence[Run]) -> Predictions:
     """Internal test rows of all folds of one input, decided at each fold's own tuning threshold."""
-    return pool({run.fold: run.folder(folder) for run in runs}).test
+    return pool({run.fold: run.folder(folder) for run in runs}, read_parts(folder)).test
 
 
 def shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]:
@@ -97,9 +97,10 @@ def shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]:
 
 def pool_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Pooled]]:
     """Input -> one table for each seed, in the order of the seeds."""
+    parts = read_parts(folder)
     return {
         name: [
-            pool({run.fold: run.folder(folder) for run in members if run.seed == seed})
+            pool({run.fold: run.folder(folder) for run in members if run.seed == seed}, parts)
             for seed in dict.fromkeys(run.seed for run in members)
         ]
         for name, members in runs.items()

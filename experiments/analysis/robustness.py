@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import LabelRule
-from datamodules.files.atomic import write_json
+from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import BASELINES
 from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import part, scans_and_draws
@@ -50,7 +50,7 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     edss = [relabelled(tables, scans.edss[rows], value, draws) for value in EDSS_THRESHOLDS]
     worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in tables.items() if name not in BASELINES}
     content = {"draws": draws, "about": ABOUT, "label_threshold": threshold, "edss": edss, "subsets": subsets}
-    write_json(study / "robustness.json", content | {"worst_errors": worst})
+    write_sealed(study / "robustness.json", content | {"worst_errors": worst})
 
 
 def label_threshold(study: Path, scans: ScanTable) -> float:

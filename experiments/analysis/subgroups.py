@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.files.atomic import write_json
+from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import read_features
 from experiments.analysis.pooling import Tables
 from experiments.statistics.predictions import Predictions
@@ -47,7 +47,7 @@ def write_subgroups(study: Path, tables: Tables, draws: int) -> None:
     wanted = (*CLASSES, "age", "days", "lesion_ml")
     groups = [{"variable": variable, "level": level, **part(tables, chosen, weights)} for variable, level, chosen in levels]
     absent = [variable for variable in wanted if variable not in present]
-    write_json(study / "subgroups.json", {"draws": draws, "about": ABOUT, "groups": groups, "absent": absent})
+    write_sealed(study / "subgroups.json", {"draws": draws, "about": ABOUT, "groups": groups, "absent": absent})
 
 
 def scans_and_draws(study: Path, tables: Tables, draws: int) -> tuple[ScanTable, npt.NDArray[np.int64], WeightArray]:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
 from datamodules.cohort.records import Scan
-from datamodules.files.atomic import write_json, write_text
+from datamodules.files.atomic import write_text
+from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.limits import judge_scans
 from datamodules.store.store import PreparedCohort
@@ -39,7 +40,7 @@ def check(settings: Settings, study: Subject, console: Console) -> int:
     show(study, gathered, quality, judged, console)
     write_table1(study.folder, gathered.table1)
     write_acquisition(study.folder, gathered.acquisition)
-    write_json(study.folder / "check.json", gathered.facts())
+    write_sealed(study.folder / "check.json", gathered.facts())
     page = write_check_page(study, gathered, quality_lines(quality, judged))
     console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
     console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
@@ -50,7 +51,7 @@ def unsplit(settings: Settings, reason: str) -> Subject:
     """A cohort that cannot be split, with its table and its flow in the study's folder; its volumes are there already."""
     options = settings.study_options()
     cohort, prepared = open_cohort(options)
-    write_json(options.folder / "flow.json", cohort.flow())
+    write_sealed(options.folder / "flow.json", cohort.flow())
     write_text(options.folder / "cohort.tsv", cohort_table(cohort))
     return Subject(options.folder, cohort, prepared, None, reason)
 

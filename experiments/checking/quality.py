@@ -22,13 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import Scan, scan_name
-from datamodules.files.atomic import write_atomically, write_json
+from datamodules.files.atomic import file_sha256, write_atomically
+from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
 from datamodules.store.store import PreparedCohort
 from experiments.checking.duplicates import fingerprint
 from experiments.rendering.overlay import overlay_png
 
+PICTURES = ("overlay.png", "fingerprint.npy")
 QUALITY_VERSION = 1
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
@@ -90,7 +92,9 @@ def quality_of_cohort(
         marks = fingerprint(volume, prepared.grid)
         write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
         voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
-        write_json(folders[row] / "quality.json", {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers})
+        files = {name: file_sha256(folders[row] / name) for name in PICTURES}
+        content = {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers, "files": files}
+        write_sealed(folders[row] / "quality.json", content)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for done, _ in enumerate(pool.map(make, missing), start=1):
@@ -105,13 +109,13 @@ def quality_of_cohort(
 
 
 def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
-    """Numbers and voxel hashes that were measured before, None where they must be measured."""
+    """Numbers and voxel hashes that were measured before, None where they must be measured, also because a file changed."""
     try:
-        content: dict[str, Any] = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = read_sealed(folder / "quality.json", "measure again")
+        files = {name: file_sha256(folder / name) for name in PICTURES}
+    except (FileNotFoundError, DamagedError):
         return None
-    files = [folder / name for name in ("overlay.png", "fingerprint.npy")]
-    if content.get("version") != QUALITY_VERSION or not all(path.is_file() for path in files):
+    if content.get("version") != QUALITY_VERSION or content.get("files") != files:
         return None
     first, second = content["voxels"]
     return known_numbers(content["numbers"]), (first, second)

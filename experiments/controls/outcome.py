@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.files.atomic import write_json, write_text
+from datamodules.files.atomic import write_text
+from datamodules.files.sealed import write_sealed
 from experiments.controls.cases import NotRunError, repeated_patients
 from experiments.controls.control_masks import overlap, random_mask
 from experiments.controls.headers import header_columns, header_predictions
@@ -155,4 +156,4 @@ def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
         values += [row["flag"], row["verdict"], row["reason"]]
         lines.append("\t".join("" if value is None else str(value) for value in values))
     write_text(folder / "controls.tsv", "\n".join(lines) + "\n")
-    write_json(folder / "controls.json", outcome)
+    write_sealed(folder / "controls.json", outcome)

@@ -24,7 +24,7 @@ from experiments.statistics.significance import (
     percentile_interval,
     point_values,
 )
-from experiments.study.run_folder import RunFolder, read_predictions
+from experiments.study.run_folder import RunFolder
 
 Scores = Mapping[str, Estimate]
 
@@ -65,9 +65,9 @@ def pooled(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
 def _columns(folder: Path, runs: Sequence[ControlRun]) -> dict[str, Any]:
     parts: dict[str, list[Any]] = {name: [] for name in ("patient", "session", "fold", "y", "p", "decision")}
     for run in runs:
-        run_folder = RunFolder(run.folder(folder))
-        rows = read_predictions(run_folder.path / "predictions.tsv").of("internal_test")
-        decision = (rows.p >= float(run_folder.facts()["threshold"])).astype(np.int64)
+        predicted, threshold = RunFolder(run.folder(folder)).result()
+        rows = predicted.of("internal_test")
+        decision = (rows.p >= threshold).astype(np.int64)
         values = (rows.patient, rows.session, np.full(len(rows.y), run.fold), rows.y, rows.p, decision)
         for name, value in zip(parts, values, strict=True):
             parts[name].append(value)

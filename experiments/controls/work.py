@@ -92,7 +92,7 @@ def train_one(controls: Controls, run: ControlRun) -> bool:
             folder.write_facts({"state": "failed", "error": str(error)} | made_for)
             return True
         write_predictions(folder.path / "predictions.tsv", rows)
-        folder.write_facts({"state": "complete"} | made_for | facts)
+        folder.write_complete(made_for | facts)
     return True
 
 

@@ -23,14 +23,15 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.log import broken_line, events, latest
 from experiments.runtime.provenance import provenance
 from experiments.statistics.calibration import clipped_logit, fit_temperature
+from experiments.study.parts import read_parts
 from experiments.study.record import RECORD, read_record
-from experiments.study.run_folder import RunFolder, require_complete
+from experiments.study.run_folder import BEST, RunFolder, require_complete
 from experiments.study.runs import Run
 
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their tuning thresholds on the calibrated scale"
 FROZEN = "frozen.json"
-OF_A_MODEL = ("config.yaml", "run.json", "predictions.tsv")
-"""Files of a run folder that a freeze depends on, beside the checkpoint."""
+OF_A_MODEL = ("config.yaml", "predictions.tsv")
+"""Files of a run folder that a freeze depends on, beside run.json and the checkpoint."""
 
 
 def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _grid(study: Path) -> Any:
 
 def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
     region = RunFolder(runs[0].folder(study)).facts()["fingerprint"]["region"]
-    pooled = pool({run.fold: run.folder(study) for run in runs})
+    pooled = pool({run.fold: run.folder(study) for run in runs}, read_parts(study))
     models = []
     for run in runs:
         folder = RunFolder(run.folder(study))
@@ -87,11 +88,12 @@ def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]
                 "run": run.name,
                 "fold": run.fold,
                 "checkpoint": str(folder.best.relative_to(study)),
-                "checkpoint_sha256": file_sha256(folder.best),
+                "checkpoint_sha256": file_sha256(folder.checked(BEST)),
                 "threshold": threshold,
                 "temperature": temperature,
                 "calibrated_threshold": float(calibrated(np.array([threshold]), temperature)[0]),
-                "files": {each: file_sha256(folder.path / each) for each in OF_A_MODEL},
+                "files": {each: file_sha256(folder.checked(each)) for each in OF_A_MODEL}
+                | {"run.json": file_sha256(folder.path / "run.json")},
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
@@ -179,14 +181,7 @@ def _touched_model(study: Path, model: dict[str, Any]) -> list[str]:
     faults = _differs(study / model["checkpoint"], model["checkpoint_sha256"], "checkpoint ")
     folder = RunFolder(study / model["run"])
     for name, digest in model["files"].items():
-        path = folder.path / name
-        changes = _differs(path, digest)
-        if changes and name == "run.json" and path.is_file():
-            now = folder.facts().get("threshold")
-            changes = (
-                [f"threshold of {model['run']} is {now}, frozen {model['threshold']}"] if now != model["threshold"] else changes
-            )
-        faults += changes
+        faults += _differs(folder.path / name, digest)
     return faults
 
 

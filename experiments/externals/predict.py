@@ -6,7 +6,6 @@ scoring of large volumes goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from rich.console import Console
 from torch import nn
 
 from datamodules.cohort.splits import Splits
-from datamodules.files.atomic import file_sha256, write_json
+from datamodules.files.atomic import file_sha256
+from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.mri import BrainMRIDataModule
 from experiments.externals.errors import ExternalError
 from experiments.externals.scans import ExternalCohort
@@ -68,16 +68,17 @@ def predict(
                 if entry["input"] not in data:
                     data = {entry["input"]: _data(settings, values, entry, external, network)}
                 p = _run(_module(settings, network, study, model), data[entry["input"]], settings, accelerator)
-                write_json(path, stamp | {"p": p.tolist()})
+                write_sealed(path, stamp | {"p": p.tolist()})
             columns_of[entry["input"]].append(p)
             advance(done, len(todo))
     return {name: np.stack(columns, axis=1) for name, columns in columns_of.items()}
 
 
 def _kept(path: Path, stamp: Mapping[str, str]) -> FloatArray | None:
-    if not path.is_file():
+    try:
+        content = read_sealed(path, "predict again")
+    except (FileNotFoundError, DamagedError):
         return None
-    content = json.loads(path.read_text(encoding="utf-8"))
     same = all(content.get(name) == value for name, value in stamp.items())
     return np.array(content["p"], dtype=np.float64) if same else None
 

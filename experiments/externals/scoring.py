@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from datamodules.files.atomic import file_sha256, write_json
+from datamodules.files.atomic import file_sha256
+from datamodules.files.sealed import write_sealed
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.externals.log import events, latest, note
@@ -88,7 +89,7 @@ def external(study: Path, folder: Path, options: ScoringOptions, console: Consol
     tables = {model["input"]: tables_of(model, raw[model["input"]], people) for model in frozen["inputs"]}
     write_tables(folder, raw, tables, people)
     results = facts(folder, frozen, cohort, read) | score(frozen, study, tables, people, options.draws)
-    write_json(folder / "external.json", results)
+    write_sealed(folder / "external.json", results)
     note(folder, "scored", sha256=file_sha256(folder / "external.json"), draws=options.draws)
     show(results, folder, console)
     return results

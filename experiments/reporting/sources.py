@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.splits import read_facts
+from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool_inputs
 from experiments.study.record import read_record
@@ -79,7 +80,7 @@ class Sources:
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "splits", "baselines", "subgroups", "robustness", "controls", "table1")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1")
 
 
 def read_sources(folder: Path) -> Sources:
@@ -92,7 +93,7 @@ def read_sources(folder: Path) -> Sources:
     if not (folder / "comparison.json").is_file():
         raise PlanError(f"{folder / 'comparison.json'} is missing; make it with: make compare STUDY={folder.name}")
     comparison = read_content(folder / "comparison.json")
-    if "details" not in comparison:
+    if "predictions" not in comparison:
         raise PlanError(
             f"{folder / 'comparison.json'} is of an earlier version; make it again: make compare STUDY={folder.name}"
         )
@@ -101,32 +102,36 @@ def read_sources(folder: Path) -> Sources:
     gone = [record.run.name for record in records if record.facts.get("state") != "complete"]
     if gone:
         raise ResultsError(f"comparison.json names {gone[0]}, which is not complete any more; make compare STUDY={folder.name}")
-    made = (folder / "comparison.json").stat().st_mtime
+    made_from = comparison["predictions"]
     return Sources(
         folder=folder,
         comparison=comparison,
         records=records,
         tables=pool_inputs(folder, runs),
         config=_config(folder, records[0].run),
-        optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()},
+        optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()}
+        | {"splits": read_facts(folder / "splits.tsv")},
         external={path.parent.name: read_content(path) for path in sorted(folder.glob("external/*/external.json"))},
         cohort=_rows(folder / "cohort.tsv"),
         splits=_rows(folder / "splits.tsv"),
         acquisition=_rows(folder / "acquisition.tsv"),
-        newer=[record.run.name for record in records if _changed(record.run.folder(folder) / "predictions.tsv") > made],
+        newer=[
+            record.run.name for record in records if record.facts["files"]["predictions.tsv"] != made_from.get(record.run.name)
+        ],
     )
 
 
-def read_content(path: Path) -> Any:
-    """Content of a JSON file.
+MADE_BY = {"flow": "check", "table1": "check", "controls": "controls", "baselines": "baselines", "external": "external"}
+"""File -> the command that writes it; any other is written by compare."""
+
+
+def read_content(path: Path) -> Content:
+    """Content of a JSON file that a command wrote.
 
     Raises:
-        ResultsError: if it is damaged.
+        DamagedError: if it is not what was written.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ResultsError(f"{path} is damaged ({error}); make it again") from None
+    return read_sealed(path, f"make it again with: make {MADE_BY.get(path.stem, 'compare')}")
 
 
 def _run(text: str) -> Run:
@@ -137,7 +142,7 @@ def _run(text: str) -> Run:
 def _record(folder: Path, run: Run) -> RunRecord:
     run_folder = RunFolder(run.folder(folder))
     columns: dict[str, list[tuple[int, float]]] = {}
-    for row in _rows(run_folder.path / "history.tsv"):
+    for row in _rows(run_folder.checked("history.tsv")):
         for name, value in row.items():
             if name != "epoch" and value:
                 columns.setdefault(name, []).append((int(row["epoch"]), float(value)))
@@ -145,8 +150,8 @@ def _record(folder: Path, run: Run) -> RunRecord:
 
 
 def _config(folder: Path, run: Run) -> Content:
-    path, record = run.folder(folder) / "config.yaml", read_record(folder)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    record = read_record(folder)
+    text = RunFolder(run.folder(folder)).checked("config.yaml").read_text(encoding="utf-8")
     content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
     if record is None:
         return content if isinstance(content, dict) else {}
@@ -157,7 +162,3 @@ def _config(folder: Path, run: Run) -> Content:
 def _rows(path: Path) -> list[dict[str, str]]:
     rows = read_rows(path) if path.is_file() else []
     return [{name: cell for name, cell in row.items() if name != "#"} for row in rows]
-
-
-def _changed(path: Path) -> float:
-    return path.stat().st_mtime if path.is_file() else 0.0

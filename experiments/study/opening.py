@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 
@@ -26,12 +27,17 @@ def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
 
 
-def set_aside(folder: RunFolder) -> None:
-    """Move a run's files to ``<run>.aside-<time>``; the folder and its lock stay."""
-    if not folder.facts():
-        return
+def set_aside(folder: RunFolder) -> Path | None:
+    """Move a run's files to ``<run>.aside-<time>``; the folder and its lock stay.
+
+    Returns:
+        Where they are now; None where there was no run.
+    """
+    if not (folder.path / "run.json").is_file():
+        return None
     aside = folder.path.with_name(f"{folder.path.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}")
     aside.mkdir()
     for path in folder.path.iterdir():
         if path.name != ".lock":
             path.rename(aside / path.name)
+    return aside

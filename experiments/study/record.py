@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.records import LabelRule
-from datamodules.files.atomic import write_text
+from datamodules.files.atomic import file_sha256, write_text
+from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
 from regions.atlas import MASK_VERSION, template_sha256
 from regions.catalog import REGIONS, Region, load_regions
@@ -90,6 +91,24 @@ class StudyRecord:
     """Input -> its labels."""
     regions_file: Path | None = None
     """The YAML file that the user's own regions came from."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the study's files that later commands read."""
+
+    def check_files(self, folder: Path, *names: str) -> None:
+        """Look that files of the study are what it was begun with.
+
+        Args:
+            folder: The study's folder.
+            names: Which files; all by default.
+
+        Raises:
+            CohortError: naming the file that was changed or is gone.
+        """
+        for name in names or self.files:
+            path = folder / name
+            if name in self.files and (not path.is_file() or file_sha256(path) != self.files[name]):
+                state = "was changed after the study began" if path.is_file() else "is missing"
+                raise CohortError(f"{path} {state}; restore it, or use another STUDY")
 
     def today(self, name: str) -> ShownRegion:
         """The same region as catalogue, regions file, label map and mask code define it today."""
@@ -115,7 +134,7 @@ def read_record(folder: Path) -> StudyRecord | None:
     """
     path = folder / RECORD
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = unsealed(path, yaml.safe_load(path.read_text(encoding="utf-8")), "restore it, or use another STUDY")
         return _record(content)
     except FileNotFoundError:
         return None
@@ -137,6 +156,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         mask=Mask(**content["mask"]),
         regions={str(name): tuple(map(int, labels)) for name, labels in content["regions"].items()},
         regions_file=Path(content["regions_file"]) if content["regions_file"] else None,
+        files={str(name): str(digest) for name, digest in content["files"].items()},
     )
 
 
@@ -156,8 +176,9 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "mask": asdict(record.mask),
         "regions_file": str(record.regions_file) if record.regions_file else None,
         "regions": {name: list(labels) for name, labels in record.regions.items()},
+        "files": dict(record.files),
     }
-    text = HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
+    text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
@@ -191,7 +212,13 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     kept = {name: labels for name, labels in recorded.regions.items() if name in begun}
     regions = {name: kept.get(name, labels) for name, labels in {**kept, **wanted.regions}.items()}
     ordered = {name: regions[name] for name in dict.fromkeys([*REGIONS, *recorded.regions, *regions]) if name in regions}
-    return replace(wanted, mask=recorded.mask, regions=ordered, regions_file=wanted.regions_file or recorded.regions_file)
+    return replace(
+        wanted,
+        mask=recorded.mask,
+        regions=ordered,
+        regions_file=wanted.regions_file or recorded.regions_file,
+        files=recorded.files,
+    )
 
 
 def with_region(record: StudyRecord, shown: ShownRegion) -> StudyRecord:

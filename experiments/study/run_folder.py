@@ -4,12 +4,12 @@
 
     config.yaml  run.json  checkpoints/best.ckpt  checkpoints/last.ckpt  predictions.tsv  metrics.json  history.tsv
 
-Everything is written atomically, run.json with state ``complete`` last, so a folder that says complete is complete.
+Everything is written atomically, run.json with state ``complete`` last, so a folder that says complete is complete. It names
+the SHA-256 of each other file and carries its own, so that a file that changed later is seen wherever it is read.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.files.atomic import is_locked, try_lock, write_json, write_text
+from datamodules.files.atomic import file_sha256, is_locked, try_lock, write_text
+from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import read_rows, require_columns
 from experiments.study.record import ShownRegion, read_record
 from experiments.study.runs import Run
@@ -27,6 +28,9 @@ from regions.errors import UserError
 State = Literal["missing", "interrupted", "running", "complete", "failed", "stale"]
 HASHES = ("config", "split", "cohort", "data")
 COLUMNS = ("partition", "patient", "session", "site", "y", "p")
+BEST = "checkpoints/best.ckpt"
+RESULTS = ("predictions.tsv", "metrics.json", "history.tsv", "config.yaml", BEST)
+"""Files whose SHA-256 run.json names when the run is complete; a control or a baseline leaves fewer."""
 
 
 class ResultsError(UserError):
@@ -81,26 +85,49 @@ class RunFolder:
     @property
     def best(self) -> Path:
         """Checkpoint with the lowest tuning loss."""
-        return self.path / "checkpoints" / "best.ckpt"
+        return self.path / BEST
 
     def facts(self) -> dict[str, Any]:
         """Content of run.json, empty where there is none.
 
         Raises:
-            ResultsError: if the file is damaged.
+            DamagedError: if the file is not what was written.
         """
-        path = self.path / "run.json"
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return read_sealed(self.path / "run.json", f"delete {self.path} and run it again")
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise ResultsError(f"{path} is damaged ({error}); delete {self.path} and run it again") from None
-        return content
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """Write run.json."""
-        write_json(self.path / "run.json", facts)
+        write_sealed(self.path / "run.json", facts)
+
+    def write_complete(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json of a complete run, with the SHA-256 of the files it leaves."""
+        files = {name: file_sha256(self.path / name) for name in RESULTS if (self.path / name).is_file()}
+        self.write_facts({**facts, "state": "complete", "files": files})
+
+    def checked(self, name: str) -> Path:
+        """A file of a complete run, after a look that it is what the run left.
+
+        Raises:
+            ResultsError: if it is missing, or was changed.
+        """
+        path, digest = self.path / name, self.facts().get("files", {}).get(name)
+        if digest is None or not path.is_file():
+            raise ResultsError(f"{path} is missing; restore it, or train the run again with --restart")
+        if file_sha256(path) != digest:
+            raise ResultsError(f"{path} was changed after the run ended; restore it, or train the run again with --restart")
+        return path
+
+    def result(self) -> tuple[Rows, float]:
+        """Predictions and threshold of a complete run, after a look that they are what the run left.
+
+        Raises:
+            ResultsError: if a file is missing or was changed.
+            DamagedError: if run.json is not what was written.
+        """
+        return read_predictions(self.checked("predictions.tsv")), float(self.facts()["threshold"])
 
     def state(self, fingerprint: Fingerprint) -> State:
         """What this folder holds, seen from a study as it is now."""

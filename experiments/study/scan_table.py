@@ -12,6 +12,7 @@ import numpy.typing as npt
 from datamodules.cohort.covariates import columns_of, number_of, usual_spelling
 from datamodules.files.tables import MISSING, read_rows, require_columns
 from experiments.statistics.predictions import Predictions
+from experiments.study.record import read_record
 from experiments.study.run_folder import ResultsError
 
 UNKNOWN = ""
@@ -65,10 +66,13 @@ def read_scans(study: Path) -> ScanTable:
 
     Raises:
         ResultsError: if the file is not there.
+        CohortError: if it is not what the study was begun with.
     """
-    path = study / "cohort.tsv"
+    path, record = study / "cohort.tsv", read_record(study)
     if not path.is_file():
         raise ResultsError(f"{path} is missing; restore it, or use another STUDY")
+    if record is not None:
+        record.check_files(study, path.name)
     rows = read_rows(path)
     require_columns(path, rows, ("patient", "session", "edss", "days", "label"))
     columns = {

@@ -16,13 +16,16 @@ from typing import Any, Literal
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
-from datamodules.files.atomic import locked, write_json, write_text
+from datamodules.files.atomic import file_sha256, locked, write_json, write_text
+from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
 
 OnScan = Callable[[int, int], None]
+KEPT = ("cohort.tsv", "splits.tsv", "splits.json", "grid.json")
+"""Files that are written when a study begins and stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,17 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
     with locked(options.folder / ".lock"):
         if not path.is_file():
             splits = make_splits(cohort.scans, options.split_seed, options.folds)
-            write_json(options.folder / "flow.json", cohort.flow())
+            write_sealed(options.folder / "flow.json", cohort.flow())
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
         splits = load_splits(path, cohort.scans)
         if not (options.folder / "grid.json").is_file():
             write_json(options.folder / "grid.json", asdict(prepared.grid))
         _check_made_alike(options, read_facts(path), digest)
-        record = joined(
-            read_record(options.folder), new_record(options, splits, digest), begun(options.folder), options.folder.name
-        )
+        recorded = read_record(options.folder)
+        if recorded is not None:
+            recorded.check_files(options.folder)
+        record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
 
@@ -106,6 +110,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         mask=options.mask,
         regions={name: region.labels for name, region in options.regions.items()},
         regions_file=options.regions_file.resolve() if options.regions_file else None,
+        files={name: file_sha256(options.folder / name) for name in KEPT},
     )
 
 

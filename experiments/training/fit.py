@@ -20,6 +20,7 @@ from experiments.study.study import Study
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
 from experiments.training.trainer import prediction_rows, probabilities
+from lightning_modules.checkpointing import AtomicCheckpointIO
 from lightning_modules.errors import TrainingError
 from lightning_modules.metrics import evaluate
 
@@ -38,7 +39,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         raise TrainingError(
             f"no epoch gave a finite {MONITOR}; lower model.learning_rate ({parts.module.hparams['learning_rate']})"
         )
-    checkpoint = torch.load(folder.best, map_location="cpu", weights_only=True)
+    checkpoint = AtomicCheckpointIO().load_checkpoint(folder.best)
     parts.module.load_state_dict(checkpoint["state_dict"])
     threshold = float(checkpoint["state_dict"]["threshold"])
     rows = predict(parts, study)

@@ -19,6 +19,7 @@ from experiments.study.settings import Settings
 from experiments.study.study import Study, record_region
 from experiments.training import fit
 from experiments.training.assemble import assemble
+from lightning_modules.checkpointing import is_intact
 from lightning_modules.errors import ModelError, TrainingError
 from regions.errors import UserError
 
@@ -86,6 +87,10 @@ def _attempt(
     }
     for torn in folder.last.parent.glob(".*.partial"):
         torn.unlink()
+    damaged = [path for path in (folder.best, folder.last) if path.is_file() and not is_intact(path)]
+    if damaged:
+        aside = set_aside(folder)
+        console.print(f"{damaged[0]} was changed after it was saved; set aside in {aside}, the run starts anew")
     write_text(folder.path / "config.yaml", settings.yaml(run))
     record_region(study.folder, fingerprint.regions[run.input])
     folder.write_facts(facts)
@@ -99,7 +104,7 @@ def _attempt(
         reason = str(error) if isinstance(error, (UserError, ModelError)) else f"{type(error).__name__}: {error}"
         folder.write_facts(facts | {"state": "failed", "error": reason})
         raise
-    folder.write_facts(facts | {"state": "complete"} | outcome)
+    folder.write_complete(facts | outcome)
     console.print(f"{run.name}: complete, see {folder.path}")
     return 0
 
