@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from experiments.__main__ import main
 from experiments.reporting.build import as_tsv, chapters, lead
 from experiments.reporting.look import Chart, render
 from experiments.reporting.sources import read_sources
-from experiments.study.run_folder import RunFolder
+from experiments.study.run_folder import RunFolder, write_predictions
 from experiments.tracking.privacy import load_or_make_key, pseudonym
 
 CHARTS = {
@@ -161,7 +162,10 @@ def test_what_is_missing_names_its_command(bare: Path) -> None:
 
 
 def test_a_result_newer_than_the_comparison_is_told(bare: Path) -> None:
-    (bare / "global" / "fold-3" / "seed-0" / "predictions.tsv").touch()
+    own = RunFolder(bare / "global" / "fold-3" / "seed-0")
+    rows = own.result()[0]
+    write_predictions(own.path / "predictions.tsv", replace(rows, p=rows.p * 0.5))
+    own.write_complete(own.facts())
     sources = read_sources(bare)
     assert sources.newer == ["global/fold-3/seed-0"]
     assert "global/fold-3/seed-0 is newer than this comparison" in lead(sources)

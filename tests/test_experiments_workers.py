@@ -24,11 +24,17 @@ def test_one_worker_a_gpu_without_asking() -> None:
     assert [one["CUDA_VISIBLE_DEVICES"] for one in worker_devices("1", "")] == ["1"]
 
 
-def test_workers_of_a_gpu_know_how_many_they_are_and_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(9)), raising=False)
-    found = worker_devices("0,0,1", "")
+def test_workers_of_a_gpu_know_how_many_they_are() -> None:
+    found = worker_devices("0,0,1", "", threads=3)
     assert [one[RUNS_PER_GPU] for one in found] == ["2", "2", "1"]
-    assert {one["OMP_NUM_THREADS"] for one in found} == {"3"}
+
+
+@pytest.mark.parametrize("jobs", ["", "1", "2", "5"])
+@pytest.mark.parametrize("threads", [1, 3, 64])
+def test_a_run_computes_with_the_study_s_threads_however_many_workers_there_are(jobs: str, threads: int) -> None:
+    found = worker_devices("", jobs, threads=threads)
+    assert {one["OMP_NUM_THREADS"] for one in found} == {str(threads)}
+    assert len(found) == int(jobs) if jobs else 1 <= len(found) <= 4
 
 
 @pytest.mark.parametrize(("chosen", "expected"), [("", ["0", "1"]), ("2,3", ["2", "3"]), ("MIG-a, MIG-b", ["MIG-a", "MIG-b"])])

@@ -47,7 +47,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     runs = planned_runs(settings, options.inputs, options.seeds)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
-    devices = worker_devices(options.gpus, options.jobs, options.per_device)
+    devices = worker_devices(options.gpus, options.jobs, options.per_device, settings.values.threads)
     passed_on = [*settings_args, "--inputs", options.inputs, "--seeds", options.seeds]
     passed_on += ["--isolate"] if options.isolate else []
     return sweep(settings, study, runs, devices, passed_on, console, options.restart)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
 
@@ -62,6 +63,7 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     """
     began = time.perf_counter()
     seed_of(seed, fold)
+    torch.set_num_threads(settings.values.threads)
     values = settings.instantiated()
     network: nn.Module = values.network
     data = _data(settings, values, case, fold, seed, network)

@@ -53,6 +53,7 @@ def predict(
     """
     config = study / frozen["inputs"][0]["models"][0]["run"] / "config.yaml"
     settings = parse_settings(["--config", str(config)])
+    torch.set_num_threads(settings.values.threads)
     todo = [(entry, model) for entry in frozen["inputs"] for model in entry["models"]]
     columns_of: dict[str, list[FloatArray]] = {entry["input"]: [] for entry in frozen["inputs"]}
     data: dict[str, BrainMRIDataModule] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from datamodules.cohort.records import scan_name
 from datamodules.cohort.splits import LabelledScan, Splits, load_splits
+from experiments.study.record import read_record
 from experiments.study.run_folder import ResultsError, Rows
 from experiments.study.scan_table import read_scans
 
@@ -59,6 +60,9 @@ def read_parts(study: Path) -> Parts:
         SplitError: if the split is damaged or is not the cohort's.
         CohortError: if a file is not what the study was begun with.
     """
+    record = read_record(study)
+    if record is not None:
+        record.check_files(study)
     scans = read_scans(study)
     labels = dict(zip(zip(scans.patient.tolist(), scans.session.tolist(), strict=True), scans.label.tolist(), strict=True))
     listed = [LabelledScan(*key, label) for key, label in labels.items()]

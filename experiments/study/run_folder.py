@@ -121,13 +121,19 @@ class RunFolder:
         return path
 
     def result(self) -> tuple[Rows, float]:
-        """Predictions and threshold of a complete run, after a look that they are what the run left.
+        """Predictions and threshold of a complete run, after a look that all its files are what it left.
+
+        Checkpoints may be gone: a comparison needs none.
 
         Raises:
             ResultsError: if a file is missing or was changed.
             DamagedError: if run.json is not what was written.
         """
-        return read_predictions(self.checked("predictions.tsv")), float(self.facts()["threshold"])
+        facts = self.facts()
+        for name in facts.get("files", {}):
+            if name != BEST or self.best.is_file():
+                self.checked(name)
+        return read_predictions(self.checked("predictions.tsv")), float(facts["threshold"])
 
     def state(self, fingerprint: Fingerprint) -> State:
         """What this folder holds, seen from a study as it is now."""

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 from docstring_parser import DocstringStyle
 from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
@@ -79,6 +80,9 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument("--folds", type=int, default=FOLDS, help="parts of the patients")
     parser.add_argument(
         "--broken", type=Literal["refuse", "exclude"], default="refuse", help="scans whose images cannot be used"
+    )
+    parser.add_argument(
+        "--threads", type=PositiveInt, default=4, help="threads of a run on the CPU; another number rounds otherwise"
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")

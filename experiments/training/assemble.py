@@ -48,6 +48,7 @@ class Parts:
 def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, console: Console, quiet: bool) -> Parts:
     """Build network, data and trainer of one run. All inputs of a fold and seed start from the same random state."""
     seed_of(run.seed, run.fold)
+    torch.set_num_threads(settings.values.threads)
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
     values = settings.instantiated()

@@ -73,6 +73,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "volumes": parts.data.place,
         "scans_per_second": sum(samples) / sum(seconds),
         "peak_memory_mb": _peak_memory_mb(),
+        "threads": torch.get_num_threads(),
         "device": parts.trainer.strategy.root_device.type,
         "precision": str(parts.trainer.precision),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -34,13 +34,14 @@ class SweepError(UserError):
     """A sweep that cannot start."""
 
 
-def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str, str]]:
-    """The environment of each worker: its GPU, or its share of the CPU's threads.
+def worker_devices(gpus: str, jobs: str, per_device: str = "", threads: int = 1) -> list[dict[str, str]]:
+    """The environment of each worker: its GPU if any, and the threads that each of its runs computes with.
 
     Args:
         gpus: GPU numbers separated by commas; a number given twice gets two workers. Empty: all that torch sees.
-        jobs: Number of CPU workers; empty: up to four, one per core.
+        jobs: Number of CPU workers; empty: up to four, as many as have cores for their threads.
         per_device: Number of workers on each GPU; empty: one. Small inputs leave a large GPU idle for most of the time.
+        threads: The study's threads of a run.
 
     Raises:
         SweepError: if a number cannot be used.
@@ -53,17 +54,14 @@ def worker_devices(gpus: str, jobs: str, per_device: str = "") -> list[dict[str,
             raise SweepError(f"{option}={text} is not a number from 1")
     if not names and not jobs and torch.cuda.is_available():
         names = visible_gpus(torch.cuda.device_count())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shared = {"OMP_NUM_THREADS": str(threads)}
     if names:
         names *= int(per_device or 1)
-        threads = str(max(1, cores // len(names)))
-        return [
-            {"CUDA_VISIBLE_DEVICES": name, RUNS_PER_GPU: str(names.count(name)), "OMP_NUM_THREADS": threads} for name in names
-        ]
+        return [{"CUDA_VISIBLE_DEVICES": name, RUNS_PER_GPU: str(names.count(name))} | shared for name in names]
     if per_device:
         raise SweepError(f"PER_DEVICE={per_device} is for GPUs, and there is none here; JOBS={per_device} sets the CPU workers")
-    count = int(jobs) if jobs else min(4, cores)
-    return [{"OMP_NUM_THREADS": str(max(1, cores // count))}] * count
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [shared] * (int(jobs) if jobs else max(1, min(4, cores // threads)))
 
 
 def visible_gpus(count: int) -> list[str]:
