@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,6 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.study.run_folder import RunFolder, read_predictions, write_predictions
-from experiments.training.run import fold  # noqa: F401
 
 INPUTS = ["brainstem", "ventricles"]
 RUN = "brainstem/fold-1/seed-0"
@@ -169,7 +169,7 @@ def test_rows_are_those_of_split_and_cohort_also_where_the_hashes_agree(
     assert compare(study.parent) == 2
     error = capsys.readouterr().err
     assert f"{RUN}/predictions.tsv: scan" in error
-    assert __import__("re").search(message, error)
+    assert re.search(message, error)
 
 
 def test_a_run_folder_of_another_input_is_refused(study: Path, capsys) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from experiments.cluster.resources import ClusterError
 from experiments.cluster.submissions import Job, Queue, Submission, ask_queue
+from experiments.study.grid import folds_of
 from experiments.study.run_folder import Fingerprint, RunFolder
-from experiments.study.runs import FOLDS, Run, grid
+from experiments.study.runs import Run, grid
 from regions.catalog import REGIONS
 
 NAMES = {"complete": "done", "missing": "-"}
@@ -68,9 +69,7 @@ def runs_of(folder: Path, submissions: Sequence[Submission]) -> list[Run]:
     begun |= {run for submission in submissions for run in submission.runs}
     order = {name: position for position, name in enumerate(REGIONS)}
     names = sorted({run.input for run in begun} or set(REGIONS), key=lambda name: (order.get(name, len(order)), name))
-    facts = folder / "splits.json"
-    folds = json.loads(facts.read_text(encoding="utf-8"))["folds"] if facts.is_file() else FOLDS
-    return grid(names, sorted({run.seed for run in begun}) or [0], folds)
+    return grid(names, sorted({run.seed for run in begun}) or [0], folds_of(folder))
 
 
 def _see(run_folder: RunFolder, prints: Fingerprint | None, job: Job | None) -> Seen:
