@@ -1,0 +1,127 @@
+"""Every command twice, and the whole study with one worker and with two: the same bytes, but for the times.
+
+All in fresh processes. The two studies lie at the same path one after the other, since some files hold paths; the key of the
+pseudonyms, which is drawn, is given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datamodules.files.tables import read_rows
+
+TIMES = {
+    "started", "finished", "seconds", "scans_per_second", "peak_memory_mb", "sweep", "sha256", "time", "costs", "attempts",
+}  # fmt: skip
+SKIPPED = {
+    "wandb", "logs", "locks", "home", "progress.json", ".lock", "sources.json", "grids.json", "submission.json",
+    "last.ckpt.sha256",
+}  # fmt: skip
+"""Whose content is times, process numbers and times of change."""
+DURATION = re.compile(r"[\d.,]+ (?:ms|s|min|h|MB|GB)\b")
+
+SETTINGS = ["--study", "small", "--folds", "3", "--trainer.max_epochs", "2", "--network.init_args.stages", "2"]
+SETTINGS += ["--network.init_args.width", "2", "--preset", "demo"]
+COHORT = ["--cohort", "cohorts/own"]
+INPUTS = ["--inputs", "ventricles,global"]
+CONTROLS = ["--controls", "image,permuted,mask_only,shuffled,random_region,header_only,sex", "--permutations", "1"]
+
+
+def commands(workers: int) -> dict[str, list[str]]:
+    """Name -> words, in the order in which a user gives them."""
+    phantoms = ["--patients", "14", "--scans", "16", "--spacing", "6"]
+    return {
+        "phantoms": ["phantoms", "--out", "cohorts/own", *phantoms, "--seed", "3"],
+        "elsewhere": ["phantoms", "--out", "cohorts/elsewhere", *phantoms, "--seed", "4"],
+        "check": ["check", *SETTINGS, *COHORT],
+        "fold": ["fold", *SETTINGS, *COHORT, "--roi", "ventricles", "--fold", "1"],
+        "plan": ["plan", *SETTINGS, *COHORT, *INPUTS],
+        "sweep": ["sweep", *SETTINGS, *COHORT, *INPUTS, "--jobs", str(workers)],
+        "baselines": ["baselines", *SETTINGS, *COHORT],
+        "compare": ["compare", "--study", "small", *INPUTS, "--draws", "200"],
+        "controls": ["controls", *SETTINGS[:8], *COHORT, "--inputs", "ventricles", *CONTROLS, "--draws", "200"],
+        "external": ["external", "--study", "small", "--cohort", "cohorts/elsewhere", *INPUTS, "--draws", "200"],
+        "report": ["report", "--study", "small"],
+        "submit": ["submit", *SETTINGS, *COHORT, *INPUTS, "--dry_run"],
+        "status": ["status", "--study", "small"],
+    }
+
+
+def play(words: list[str], folder: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "SLURM_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", *words], cwd=folder, capture_output=True, text=True, timeout=600, check=False,
+        env=environment | {"PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(folder / "home")},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{words}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: timeless(item) for name, item in value.items() if name not in TIMES and name != "history.tsv"}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def content(path: Path) -> Any:
+    """What a file says but for the times."""
+    if path.suffix == ".ckpt":
+        return {name: value.tolist() for name, value in torch.load(path, weights_only=True)["state_dict"].items()}
+    if path.name == "history.tsv":
+        return [{name: cell for name, cell in row.items() if not name.startswith("throughput/")} for row in read_rows(path)]
+    if path.suffix == ".json":
+        return timeless(json.loads(path.read_text(encoding="utf-8")))
+    if path.suffix == ".html":
+        return DURATION.sub("", path.read_text(encoding="utf-8"))
+    return path.read_bytes()
+
+
+def files(folder: Path) -> dict[str, Any]:
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
+    return {
+        str(path.relative_to(folder)): content(path)
+        for path in found
+        if not SKIPPED.intersection(path.relative_to(folder).parts)
+    }
+
+
+def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
+
+
+def played(folder: Path, workers: int, twice: bool) -> dict[str, Any]:
+    """Every command, and each a second time; what it leaves then is what it left before."""
+    key = folder / "studies" / "small" / "pseudonyms.key"
+    key.parent.mkdir(parents=True)
+    key.write_text("5" * 64)
+    key.chmod(0o600)
+    for name, words in commands(workers).items():
+        play(words, folder)
+        if twice and name not in ("phantoms", "elsewhere"):  # which refuse a folder that is there
+            before = files(folder)
+            play(words, folder)
+            assert differing(before, files(folder)) == [], name
+    return files(folder)
+
+
+@pytest.mark.slow
+def test_every_command_twice_and_with_one_and_two_workers_leaves_the_same_bytes(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    one = played(folder, workers=1, twice=True)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    two = played(folder, workers=2, twice=False)
+    assert {"report.html", "comparison.tsv", "controls.tsv"} <= {Path(name).name for name in one}
+    assert differing(one, two) == []
