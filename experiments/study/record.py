@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import CohortError
@@ -90,6 +91,7 @@ class StudyRecord:
     """Input -> its labels."""
     regions_file: Path | None = None
     """The YAML file that the user's own regions came from."""
+    alike_ids: AlikeIds = "refuse"
 
     def today(self, name: str) -> ShownRegion:
         """The same region as catalogue, regions file, label map and mask code define it today."""
@@ -137,6 +139,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         mask=Mask(**content["mask"]),
         regions={str(name): tuple(map(int, labels)) for name, labels in content["regions"].items()},
         regions_file=Path(content["regions_file"]) if content["regions_file"] else None,
+        alike_ids=content.get("alike_ids", "refuse"),
     )
 
 
@@ -156,6 +159,7 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "mask": asdict(record.mask),
         "regions_file": str(record.regions_file) if record.regions_file else None,
         "regions": {name: list(labels) for name, labels in record.regions.items()},
+        **({} if record.alike_ids == "refuse" else {"alike_ids": record.alike_ids}),
     }
     text = HEAD + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
