@@ -49,6 +49,7 @@ SPELLINGS = {
     "soft hyphen": "00\u00ad09",
     "byte-order mark": "00\ufeff09",
     "right-to-left mark": "0009\u200f",
+    "control character": "00\x0709",
     "variation selector": "0009\ufe0f",
     "Arabic digits": "\u0660\u0660\u0660\u0669",
     "spreadsheet number": "9.0",

@@ -29,9 +29,9 @@ AlikeIds = Literal["refuse", "apart"]
 Key = tuple[str, str]
 Value = TypeVar("Value")
 
-INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f]")
-"""Characters without a shape that Unicode does not count among the format characters (Cf)."""
-SEPARATORS = ".\u00b7\u30fb\u3002\u02d7\u2043\u2212"
+INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Characters without a shape that Unicode counts neither among the format (Cf) nor among the control characters (Cc)."""
+SEPARATORS = "\u00b7\u30fb\u3002\u02d7\u2043\u2212"
 """Dots and dashes outside the categories of dashes (Pd), connectors (Pc) and blanks (Z)."""
 WORDS = re.compile(r"(?:sub|subj|subject|pat|patient|participant|ses|sess|session)(?:-+|(?=[0-9]))(?=.)")
 
@@ -46,8 +46,9 @@ class Written(NamedTuple):
 
 def identity(text: str) -> str:
     """What identifies a patient or a session: equal for two ids that differ in writing alone (see above)."""
-    shown = INVISIBLE.sub("", "".join(sign for sign in text if unicodedata.category(sign) != "Cf"))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", shown).casefold())
+    shown = (sign for sign in text if sign.isspace() or unicodedata.category(sign) not in ("Cf", "Cc"))
+    narrow = unicodedata.normalize("NFKC", INVISIBLE.sub("", "".join(shown)))
+    folded = unicodedata.normalize("NFKC", narrow.casefold())
     whole = re.sub(r"^((?:sub-)?[0-9]+)\.0+$", r"\1", "".join(map(_digit_or_dash, folded.strip())))
     rest = re.sub(r"[-.]+", "-", whole).strip("-")
     while word := WORDS.match(rest):

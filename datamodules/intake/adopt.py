@@ -25,25 +25,27 @@ from datamodules.files.tables import CohortError, tsv_text
 from datamodules.intake.dataset import PublicDataset
 
 
-def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
+def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
     """Write what a public dataset holds as a cohort.
 
     Args:
         dataset: The public dataset.
         source: Its unpacked folder.
         out: Folder of the new cohort; must not exist yet, or be empty.
+        alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
 
     Returns:
         All candidates, including those without a scan.
 
     Raises:
-        CohortError: if the folder is not what it should be, or ``out`` is taken.
+        CohortError: if the folder is not what it should be, an id has two spellings, or ``out`` is taken.
     """
     if not source.is_dir():
         raise CohortError(f"{source} is not a folder; give the dataset's unpacked folder")
     candidates = [
         replace(candidate, covariates=clean_cells(candidate.covariates, candidate.where)) for candidate in dataset.read(source)
     ]
+    refuse_alike(map(written, candidates), alike_ids)
     about = {"Name": dataset.title, "License": dataset.licence, "HowToAcknowledge": dataset.citation}
     _fill(out, lambda folder: (_write_prepared if dataset.prepared else _write_raw)(folder, candidates, about))
     return candidates

@@ -44,7 +44,7 @@ def run(options: Options) -> int:
     out = Path(options.out)
     if options.dataset:
         dataset = find_dataset(options.dataset)
-        print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out), out)))
+        print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out, options.alike_ids), out)))
         return 0
     sources = [Path(name) for name in options.source.split(",") if name]
     candidates = combine(sources, out, LabelRule(undated="keep"), options.alike_ids)
