@@ -146,9 +146,9 @@ REFUSED: dict[str, tuple[Callable[[Folder], object], str]] = {
     "age in words": (lambda f: f.people("35", "035Y"), r"participants.tsv line 3, column 'age': '035Y' is not an age"),
     "zeros dropped": (
         lambda f: f.edss("sub-02\t", "2\t"),
-        r"edss.tsv line 3: sub-2 is not a participant, sub-02 is; write sub-02 \(were zeros dropped\?\)",
+        r"patients 'sub-02' \(participants.tsv line 3\) and 'sub-2' \(edss.tsv line 3\) look like one; spell the name",
     ),
-    "number with a point": (lambda f: f.edss("sub-02\t", "2.0\t"), r"edss.tsv line 3: sub-2.0 is not a participant, sub-02 is"),
+    "number with a point": (lambda f: f.edss("sub-02\t", "2.0\t"), r"and 'sub-2.0' \(edss.tsv line 3\) look like one"),
     "patient twice": (
         lambda f: f.people("sub-03", "02\t36\tM\nsub-03"),
         r"participants.tsv line 4: patient sub-02 occurs twice, also in line 3; keep one row",

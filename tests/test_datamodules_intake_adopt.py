@@ -98,6 +98,14 @@ def test_msleseg_becomes_a_table(msleseg: Path, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == {"cohort.tsv", "about.json"}
 
 
+def test_a_patient_whom_folder_and_table_spell_differently_is_refused(msleseg: Path, tmp_path: Path) -> None:
+    table = next(msleseg.rglob("*clinical_data.csv"))
+    table.write_text(table.read_text().replace("P54;", "P054;"))
+    with pytest.raises(CohortError, match=r"patients 'P54' \(.*\) and 'P054' \(.*line 4\) look like one"):
+        adopt(find_dataset("MSLesSeg"), msleseg, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_msleseg_without_dates_is_excluded_unless_that_is_wished(msleseg: Path, tmp_path: Path) -> None:
     adopt(find_dataset("msleseg"), msleseg, tmp_path / "out")
     with pytest.raises(CohortError, match=r"3 x days from scan to EDSS unknown"):

@@ -16,24 +16,26 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-from datamodules.cohort.assessments import Assessments, assigned_score, read_assessments
+from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned_score, read_assessments
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
+from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
 from datamodules.cohort.records import Candidate, LabelRule, Score
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 
 ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
 IMAGES = "sub-*/**/*_space-MNI152*_T1w.nii*"
+ID_TABLES = ("participants.tsv", "phenotype/edss.tsv", "sessions.tsv", *RELAPSE_TABLES)
 SIDECAR_COVARIATES = {"MagneticFieldStrength": "field_strength", "Manufacturer": "vendor"}
 
 
-def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str, ...]]:
+def read_bids(folder: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
     """All T1w images in MNI152 space under a folder, each with its FLAIR, masks, label map, score and covariates.
 
     A participant without such an image is a candidate without files, so that the exclusions count it; so is a patient who has a
@@ -43,14 +45,14 @@ def read_bids(folder: Path, rule: LabelRule) -> tuple[list[Candidate], tuple[str
         The candidates, and remarks on the tables.
 
     Raises:
-        CohortError: if images are missing or in several derivatives, or a table contradicts itself.
+        CohortError: if images are missing or in several derivatives, a table contradicts itself, or an id has two spellings.
     """
     images = _derivative(folder)
     root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
     participants, scores, dates = _participants(root), read_assessments(root), ScanDates(root)
     names = [_entities(t1w) for t1w in images]
     scans_of = Counter(patient for patient, _ in names)
-    _refuse_lost_zeros(scores, {*participants, *scans_of})
+    refuse_alike(bids_ids(root, *(_above_patient(t1w) for t1w in images)), alike_ids)
     candidates: list[Candidate] = []
     used = set()
     for t1w, (patient, session) in zip(images, names, strict=True):
@@ -102,18 +104,28 @@ def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str
     ]
 
 
-def _refuse_lost_zeros(scores: Assessments, patients: Iterable[str]) -> None:
-    """Refuse a score whose patient is unknown but for zeros, which spreadsheets drop."""
-    bare = {_bare(patient): patient for patient in patients}
-    for patient, rows in scores.by_patient.items():
-        meant = bare.get(_bare(patient), patient)
-        if meant != patient and meant not in scores.by_patient and patient not in bare.values():
-            zeros = f"{meant} is; write {meant} (were zeros dropped?)"
-            raise CohortError(f"{rows[0].where}: {patient} is not a participant, {zeros}")
+def bids_ids(root: Path, *derivatives: Path) -> Iterator[Written]:
+    """Every patient and session that tables and folders of a BIDS dataset name; ids in tables may lack their prefix.
 
+    Args:
+        root: The dataset's root, which holds the tables.
+        derivatives: Further folders that hold ``sub-*``.
 
-def _bare(patient: str) -> str:
-    return patient[4:].casefold().removesuffix(".0").lstrip("0")
+    Raises:
+        CohortError: if a table is damaged.
+    """
+    for path in (root / name for name in ID_TABLES if (root / name).is_file()):
+        for row in read_rows(path):
+            if patient := bids_id(row, "participant_id", "sub-"):
+                yield Written(patient, bids_id(row, "session_id", "ses-"), f"{path.name} line {row['#']}")
+    for path in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
+        for row in read_rows(path):
+            yield Written(path.parent.name, bids_id(row, "session_id", "ses-"), f"{path.name} line {row['#']}")
+    for folder in dict.fromkeys((root, *derivatives)):
+        for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+            yield Written(subject.name, "", f"folder {subject}")
+            for session in sorted(path for path in subject.glob("ses-*") if path.is_dir()):
+                yield Written(subject.name, session.name, f"folder {session}")
 
 
 def _derivative(folder: Path) -> list[Path]:
@@ -183,6 +195,10 @@ def _entities(t1w: Path) -> tuple[str, str]:
     if strange:
         raise CohortError(f"{t1w} is not in a folder {strange[0]}; move or rename it")
     return patient, session
+
+
+def _above_patient(t1w: Path) -> Path:
+    return next(parent.parent for parent in t1w.parents if parent.name.startswith("sub-"))
 
 
 def _stem(t1w: Path) -> str:

@@ -7,11 +7,11 @@ a patient under two spellings, are errors and not exclusions: they could put a p
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
 from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, Exclusion, LabelRule, Scan, Score
 from datamodules.files.tables import MISSING, CohortError
 
@@ -22,7 +22,14 @@ BETWEEN_STEPS = 0.5
 """Not on the scale, yet often written; its class is certain whenever the threshold lies above 1."""
 
 
-def select_scans(source: Path, candidates: Sequence[Candidate], rule: LabelRule, remarks: Sequence[str] = ()) -> Cohort:
+def select_scans(
+    source: Path,
+    candidates: Sequence[Candidate],
+    rule: LabelRule,
+    remarks: Sequence[str] = (),
+    alike_ids: AlikeIds = "refuse",
+    known: Sequence[Written] = (),
+) -> Cohort:
     """Turn candidates into scans and exclusions; the order is by patient, then session.
 
     Args:
@@ -30,12 +37,15 @@ def select_scans(source: Path, candidates: Sequence[Candidate], rule: LabelRule,
         candidates: All scans of the source.
         rule: How scores become labels.
         remarks: Remarks from reading the source; further ones are added.
+        alike_ids: What happens to ids that differ in writing alone.
+        known: Patients of another cohort, see ``identity.refuse_alike``.
 
     Raises:
         CohortError: if a patient's session occurs twice, a patient has two spellings, EDSS of several sources would be mixed,
             or no scan is left.
     """
-    _refuse_duplicates(candidates)
+    _refuse_repeated(candidates, alike_ids)
+    refuse_alike(map(written, candidates), alike_ids, known)
     _refuse_mixed_sources(candidates, rule)
     outcomes = [_scan_or_exclusion(candidate, rule) for candidate in sorted(candidates, key=lambda c: (c.patient, c.session))]
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
@@ -84,22 +94,21 @@ def _counted_reasons(exclusions: Sequence[Exclusion]) -> str:
     return ", ".join(counted) or "it has no rows"
 
 
-def _refuse_duplicates(candidates: Sequence[Candidate]) -> None:
-    spelling: dict[str, Candidate] = {}
+def written(candidate: Candidate) -> Written:
+    """The ids of a candidate, and where they stand."""
+    return Written(candidate.patient, candidate.session, candidate.where)
+
+
+def _refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> None:
     seen: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
-        first = spelling.setdefault(_bare(candidate.patient, "sub-"), candidate)
-        if first.patient != candidate.patient:
-            both = f"{first.patient!r} ({first.where}) and {candidate.patient!r} ({candidate.where})"
-            raise CohortError(f"patients {both} look like one; spell the name in one way")
-        earlier = seen.setdefault((candidate.patient, _bare(candidate.session, "ses-")), candidate)
+        session = candidate.session if alike_ids == "apart" else identity(candidate.session)
+        earlier = seen.setdefault((candidate.patient, session), candidate)
         if earlier is not candidate:
-            both = f"{earlier.where} and {candidate.where}"
-            raise CohortError(f"{candidate.name} occurs twice: {both}; keep one, or give repeated scans a session each")
-
-
-def _bare(name: str, prefix: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold().removeprefix(prefix)
+            both = f"{earlier.where} and {candidate.where}; keep one, or give repeated scans a session each"
+            if earlier.session != candidate.session:
+                both += f" ({earlier.session!r} and {candidate.session!r} are one, unless --alike_ids is apart)"
+            raise CohortError(f"{candidate.name} occurs twice: {both}")
 
 
 def _scan_or_exclusion(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:

@@ -14,17 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from datamodules.cohort.identity import Key, under_names
 from datamodules.cohort.records import Cohort, Exclusion, scan_name
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import CohortError, bids_id, read_rows, require_columns, tsv_text
+from datamodules.files.tables import MISSING, CohortError, read_rows, require_columns, tsv_text
 from datamodules.quality.limits import Judged
 
 VERDICTS = "qc.tsv"
 ACCEPTED = "qc_accept.tsv"
 ACCEPTED_COLUMNS = ("patient", "session", "reason")
 HELD = "held back by QC: "
-
-Key = tuple[str, str]
 
 
 def quality_folder(source: Path) -> Path:
@@ -111,30 +110,26 @@ def excluded_by_qc(cohort: Cohort) -> Cohort:
     flagged, accepted = read_flagged(folder), read_accepted(folder)
     if not flagged and not accepted:
         return cohort
-    names = {_bare((scan.patient, scan.session)): scan for scan in cohort.scans}
-    taken = {_bare(key) for key in accepted}
+    scans = {(scan.patient, scan.session): scan for scan in cohort.scans}
+    everyone = [*scans, *((exclusion.patient, exclusion.session) for exclusion in cohort.exclusions)]
+    flagged = under_names(flagged, everyone)
+    accepted = under_names(accepted, [*everyone, *flagged])
     out = [
-        Exclusion(scan.patient, scan.session, f"{HELD}{reason}", detail)
+        Exclusion(*key, f"{HELD}{reason}", detail)
         for key, (reason, detail) in flagged.items()
-        if (scan := names.get(_bare(key))) is not None and _bare(key) not in taken
+        if key in scans and key not in accepted
     ]
     left = cohort.without(out) if out else cohort
     if not left.scans:
         raise CohortError(f"{folder / VERDICTS} holds back every usable scan; look at them, then accept them in {ACCEPTED}")
     remarks = []
-    known = {_bare(key) for key in flagged}
-    if used := sorted(scan_name(*key) for key in flagged if _bare(key) in taken):
+    if used := sorted(scan_name(*key) for key in flagged if key in accepted):
         remarks.append(f"accepted in {ACCEPTED} although beyond a limit: {', '.join(used)}")
-    if unused := sorted(scan_name(*key) for key in accepted if _bare(key) not in known):
+    if unused := sorted(scan_name(*key) for key in accepted if key not in flagged):
         remarks.append(f"{ACCEPTED} names scans that are not held back: {', '.join(unused)}")
     return replace(left, remarks=(*left.remarks, *remarks))
 
 
 def _key(row: Mapping[str, str]) -> Key:
-    return row["patient"], row.get("session", "")
-
-
-def _bare(key: Key) -> Key:
-    """Patient and session without prefixes, so that files written by hand may leave them out."""
-    patient, session = key
-    return bids_id({"id": patient}, "id", "sub-"), bids_id({"id": session}, "id", "ses-")
+    session = row.get("session", "")
+    return row["patient"], "" if session.lower() in MISSING else session

@@ -8,12 +8,19 @@ from pathlib import Path
 from datamodules.cohort.bids import read_bids
 from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.flagged_scans import excluded_by_qc
+from datamodules.cohort.identity import AlikeIds, Written
 from datamodules.cohort.records import Candidate, Cohort, LabelRule
 from datamodules.cohort.table import read_table
 from datamodules.files.tables import CohortError
 
 
-def read_cohort(source: Path, rule: LabelRule, with_flagged: bool = False) -> Cohort:
+def read_cohort(
+    source: Path,
+    rule: LabelRule,
+    with_flagged: bool = False,
+    alike_ids: AlikeIds = "refuse",
+    known: Sequence[Written] = (),
+) -> Cohort:
     """Read a BIDS-like folder or a plain table, without the scans that quality control holds back.
 
     Args:
@@ -21,18 +28,27 @@ def read_cohort(source: Path, rule: LabelRule, with_flagged: bool = False) -> Co
             (see ``datamodules.cohort.table``).
         rule: How scores become labels.
         with_flagged: Keep the scans that ``datamodules.cohort.flagged_scans`` holds back.
+        alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
+        known: Patients of another cohort, whose ids may not occur here in another writing.
 
     Raises:
         CohortError: if the source is missing, ambiguous or holds contradicting rows, or if nothing usable is left.
     """
-    table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
-    remarks: tuple[str, ...] = ()
-    if table.is_file():
-        candidates: Sequence[Candidate] = read_table(table)
-    elif source.is_dir():
-        candidates, remarks = read_bids(source, rule)
-    else:
-        wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
-        raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv, .xlsx)")
-    cohort = select_scans(source, candidates, rule, remarks)
+    candidates, remarks = read_candidates(source, rule, alike_ids)
+    cohort = select_scans(source, candidates, rule, remarks, alike_ids, known)
     return cohort if with_flagged else excluded_by_qc(cohort)
+
+
+def read_candidates(source: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
+    """All scans of a folder or a table, usable or not, and remarks on its tables.
+
+    Raises:
+        CohortError: if the source is missing, ambiguous or cannot be understood.
+    """
+    table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
+    if table.is_file():
+        return read_table(table), ()
+    if source.is_dir():
+        return read_bids(source, rule, alike_ids)
+    wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
+    raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv, .xlsx)")

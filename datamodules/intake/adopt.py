@@ -13,58 +13,63 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.cohort.bids import read_bids
 from datamodules.cohort.covariates import clean_cells
+from datamodules.cohort.eligibility import written
 from datamodules.cohort.flagged_scans import join_verdicts
+from datamodules.cohort.identity import AlikeIds, refuse_alike
+from datamodules.cohort.read import read_candidates
 from datamodules.cohort.records import Candidate, LabelRule
-from datamodules.cohort.table import read_table, write_table
+from datamodules.cohort.table import write_table
 from datamodules.files.atomic import filled_folder, is_taken
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.intake.dataset import PublicDataset
 
 
-def adopt(dataset: PublicDataset, source: Path, out: Path) -> list[Candidate]:
+def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
     """Write what a public dataset holds as a cohort.
 
     Args:
         dataset: The public dataset.
         source: Its unpacked folder.
         out: Folder of the new cohort; must not exist yet, or be empty.
+        alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
 
     Returns:
         All candidates, including those without a scan.
 
     Raises:
-        CohortError: if the folder is not what it should be, or ``out`` is taken.
+        CohortError: if the folder is not what it should be, an id has two spellings, or ``out`` is taken.
     """
     if not source.is_dir():
         raise CohortError(f"{source} is not a folder; give the dataset's unpacked folder")
     candidates = [
         replace(candidate, covariates=clean_cells(candidate.covariates, candidate.where)) for candidate in dataset.read(source)
     ]
+    refuse_alike(map(written, candidates), alike_ids)
     about = {"Name": dataset.title, "License": dataset.licence, "HowToAcknowledge": dataset.citation}
     _fill(out, lambda folder: (_write_prepared if dataset.prepared else _write_raw)(folder, candidates, about))
     return candidates
 
 
-def combine(sources: Sequence[Path], out: Path, rule: LabelRule) -> list[Candidate]:
+def combine(sources: Sequence[Path], out: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
     """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
 
     Scans that are held back in a cohort (see ``datamodules.cohort.flagged_scans``) are held back here too.
 
     Raises:
-        CohortError: if a patient's name stands in two of them, or ``out`` is taken.
+        CohortError: if a patient's name stands in two of them, also in another writing (unless ``alike_ids`` is apart), or
+            ``out`` is taken.
     """
     candidates: list[Candidate] = []
     owner: dict[str, Path] = {}
     for source in sources:
-        table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
-        members = read_table(table) if table.is_file() else read_bids(source, rule)[0]
-        for candidate in members:
+        for candidate in read_candidates(source, rule, alike_ids)[0]:
             if owner.setdefault(candidate.patient, source) != source:
                 both = f"{owner[candidate.patient]} and {source}"
                 raise CohortError(f"patient {candidate.patient} is in {both}; rename the patient in one of them")
             candidates.append(replace(candidate, covariates={**candidate.covariates, "cohort": _name_of(source)}))
+    ids = (written(candidate)._replace(where=f"{owner[candidate.patient]}, {candidate.where}") for candidate in candidates)
+    refuse_alike(ids, alike_ids)
     about = {"Name": " + ".join(_name_of(source) for source in sources)}
 
     def write(folder: Path) -> None:

@@ -21,7 +21,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from datamodules.cohort.bids import bids_ids
 from datamodules.cohort.dates import ScanDates
+from datamodules.cohort.identity import AlikeIds, refuse_alike
 from datamodules.cohort.records import SessionRecord, scan_name
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows
 from datamodules.intake.segmentations import find_label_map
@@ -53,18 +55,20 @@ class RawDataset:
     remarks: tuple[str, ...] = field(default=())
 
 
-def read_raw(folder: Path, segmentation: str = "") -> RawDataset:
+def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse") -> RawDataset:
     """Find the sessions of a raw BIDS dataset.
 
     Args:
         folder: The dataset's root.
         segmentation: Name of the program whose label maps are taken, needed if several programs left some.
+        alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
 
     Raises:
         CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder} is not a folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
+    refuse_alike(bids_ids(folder), alike_ids)
     sessions: list[RawSession] = []
     excluded = [
         (patient, "", "no folder in the dataset") for patient in _participants(folder) if not (folder / patient).is_dir()

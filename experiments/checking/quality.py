@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.cohort.identity import file_stem
 from datamodules.cohort.records import Scan, scan_name
 from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
@@ -62,7 +63,7 @@ class ScanQuality:
     @property
     def file(self) -> str:
         """Name of its picture on the page."""
-        return re.sub(r"[^A-Za-z0-9-]+", "_", self.name) + ".png"
+        return file_stem(self.patient, self.session) + ".png"
 
 
 def quality_of_cohort(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.cohort.flagged_scans import ACCEPTED, VERDICTS
+from datamodules.cohort.identity import under_names
 from datamodules.files.atomic import write_text
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
 from experiments.checking.quality import ScanQuality
@@ -53,9 +54,10 @@ def write_quality_page(
             draft.replace(target)
     for left in {path.name for path in folder.glob("*.png")} - {scan.file for scan in scans}:
         (folder / left).unlink()
+    accepted = under_names(accepted or {}, [(scan.patient, scan.session) for scan in scans])
     order = sorted(range(len(scans)), key=lambda row: (judged[row].verdict != "held", -judged[row].worst, scans[row].name))
     sections = [
-        Section("scans", "Scans, worst first", _scan_table(scans, judged, order, accepted or {})),
+        Section("scans", "Scans, worst first", _scan_table(scans, judged, order, accepted)),
         Section("limits", "Limits", _limit_table()),
     ]
     html = page("Quality of the scans", _lead(judged, holds), sections)

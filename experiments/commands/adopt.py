@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import Candidate, LabelRule
 from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import adopt, combine
@@ -29,6 +30,8 @@ class Options(CommandOptions):
     """The dataset's unpacked folder, or cohorts separated by commas."""
     out: str = ""
     """Folder of the new cohort."""
+    alike_ids: AlikeIds = "refuse"
+    """Patients whose ids differ in writing alone (0009 and 9): refuse them, or keep them apart as different people."""
 
 
 def run(options: Options) -> int:
@@ -41,10 +44,10 @@ def run(options: Options) -> int:
     out = Path(options.out)
     if options.dataset:
         dataset = find_dataset(options.dataset)
-        print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out), out)))
+        print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out, options.alike_ids), out)))
         return 0
     sources = [Path(name) for name in options.source.split(",") if name]
-    candidates = combine(sources, out, LabelRule(undated="keep"))
+    candidates = combine(sources, out, LabelRule(undated="keep"), options.alike_ids)
     print("\n".join([f"{counted(candidates)} of {len(sources)} cohorts in {out}", f"next: make check COHORT={out}"]))
     return 0
 

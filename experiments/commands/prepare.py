@@ -13,6 +13,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.derivative import usual_out
 from datamodules.preparation.options import PrepareOptions
@@ -48,6 +49,8 @@ class Options(CommandOptions):
     """Program run_samseg, to make label maps."""
     lesion: bool = False
     """Let SAMSEG segment lesions too."""
+    alike_ids: AlikeIds = "refuse"
+    """Patients whose ids differ in writing alone (0009 and 9): refuse them, or keep them apart as different people."""
 
 
 def run(options: Options) -> int:
@@ -70,7 +73,7 @@ def run(options: Options) -> int:
     if options.samseg is not None:
         check_samseg(options.samseg)
     steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion)
-    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect)
+    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
     return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
 

@@ -114,6 +114,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "cohort": record.cohort,
         "store": record.store,
         "broken": record.broken,
+        "alike_ids": record.alike_ids,
         "folds": record.folds,
         "split_seed": record.split_seed,
         "regions": record.regions_file,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.identity import AlikeIds, Written, identity
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.files.tables import read_rows
@@ -38,6 +39,7 @@ def open_external(
     broken: str = "refuse",
     workers: int = 2,
     on_scan: OnScan | None = None,
+    alike_ids: AlikeIds = "refuse",
 ) -> ExternalCohort:
     """Read an external cohort's scans and labels and prepare its volumes.
 
@@ -49,13 +51,16 @@ def open_external(
         broken: ``refuse`` scans whose images cannot be used, or ``exclude`` and count them.
         workers: Threads that prepare scans.
         on_scan: Called with (done, to do).
+        alike_ids: What happens to ids that differ in writing alone, from each other or from the study's.
 
     Raises:
         ExternalError: if the cohort has other voxels than the study, or shares a scan with it.
-        CohortError: if the cohort cannot be used.
+        CohortError: if the cohort cannot be used, or names a patient of the study in another writing.
         BrokenScansError: if scans cannot be used and are not to be excluded.
     """
-    cohort = read_cohort(source, LabelRule(**frozen["label"]))
+    table = study / "cohort.tsv"
+    known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
+    cohort = read_cohort(source, LabelRule(**frozen["label"]), alike_ids=alike_ids, known=known)
     shape, affine = frozen["grid"]["shape"], frozen["grid"]["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
     _refuse_other_voxels(source, cohort.scans, grid)
@@ -147,7 +152,8 @@ def _shared_error(shared: Sequence[tuple[str, str]], how: str) -> ExternalError:
 
 
 def _shared_names(cohort: Cohort, internal: Sequence[Scan]) -> list[str]:
-    both = sorted(set(cohort.patients) & {scan.patient for scan in internal})
+    ours = {identity(scan.patient) for scan in internal}
+    both = [patient for patient in cohort.patients if identity(patient) in ours]
     if not both:
         return []
     text = f"{len(both)} patient name{'s occur' if len(both) > 1 else ' occurs'} in both cohorts (first: {both[0]})"

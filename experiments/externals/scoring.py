@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import write_sealed
 from experiments.externals.errors import ExternalError
@@ -37,6 +38,8 @@ class ScoringOptions:
     """Draws of the bootstrap."""
     broken: Literal["refuse", "exclude"] = "refuse"
     """Scans whose images cannot be used: refuse the cohort, or exclude and count them."""
+    alike_ids: AlikeIds = "refuse"
+    """Patients whose ids differ in writing alone (0009 and 9), also from the study's: refuse them, or keep them apart."""
     store: Path = Path("store")
     """Folder of prepared volumes."""
     workers: int = 2
@@ -79,7 +82,9 @@ def external(study: Path, folder: Path, options: ScoringOptions, console: Consol
     frozen = frozen_models(study, folder, options.inputs, options.seed, options.restart)
     read = labels_read(folder, options.cohort)
     with bar(console, "preparing scans") as on_scan:
-        cohort = open_external(options.cohort, frozen, study, options.store, options.broken, options.workers, on_scan)
+        cohort = open_external(
+            options.cohort, frozen, study, options.store, options.broken, options.workers, on_scan, options.alike_ids
+        )
 
     from experiments.externals.predict import predict
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
@@ -91,6 +92,7 @@ class StudyRecord:
     """Input -> its labels."""
     regions_file: Path | None = None
     """The YAML file that the user's own regions came from."""
+    alike_ids: AlikeIds = "refuse"
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -157,6 +159,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         regions={str(name): tuple(map(int, labels)) for name, labels in content["regions"].items()},
         regions_file=Path(content["regions_file"]) if content["regions_file"] else None,
         files={str(name): str(digest) for name, digest in content["files"].items()},
+        alike_ids=content["alike_ids"],
     )
 
 
@@ -177,6 +180,7 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "regions_file": str(record.regions_file) if record.regions_file else None,
         "regions": {name: list(labels) for name, labels in record.regions.items()},
         "files": dict(record.files),
+        "alike_ids": record.alike_ids,
     }
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD

@@ -19,6 +19,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
+from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import content_sha256
 from experiments.study.record import Mask, known_regions
@@ -30,7 +31,9 @@ from regions.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
-NOT_OF_THE_RESULT = ("config", "cohort", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers", "regions")
+NOT_OF_THE_RESULT = (
+    "config", "cohort", "alike_ids", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers", "regions",
+)  # fmt: skip
 NOT_OF_THE_TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps",
     "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "plugins", "barebones", "detect_anomaly",
@@ -83,6 +86,9 @@ def build_parser(described: bool = False) -> ArgumentParser:
     )
     parser.add_argument(
         "--threads", type=PositiveInt, default=4, help="threads of a run on the CPU; another number rounds otherwise"
+    )
+    parser.add_argument(
+        "--alike_ids", type=AlikeIds, default="refuse", help="patients whose ids differ in writing alone (0009 and 9)"
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
@@ -180,7 +186,7 @@ class Settings:
         mask = Mask.of(v.data.mask_mode, v.data.dilate_mm)
         return StudyOptions(
             v.cohort, self.study_folder, v.store, label, v.broken, v.folds, v.split_seed, v.workers,
-            mask=mask, regions=self.regions, regions_file=v.regions,
+            mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
         )  # fmt: skip
 
     def tracking(self) -> TrackingOptions:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
@@ -54,6 +55,8 @@ class StudyOptions:
     """The inputs."""
     regions_file: Path | None = None
     """The YAML file that the user's own regions come from."""
+    alike_ids: AlikeIds = "refuse"
+    """What happens to patients whose ids differ in writing alone."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         regions={name: region.labels for name, region in options.regions.items()},
         regions_file=options.regions_file.resolve() if options.regions_file else None,
         files={name: file_sha256(options.folder / name) for name in KEPT},
+        alike_ids=options.alike_ids,
     )
 
 
@@ -141,7 +145,7 @@ def open_cohort(
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_flagged)
+    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids)
     try:
         prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
     except BrokenScansError as error:
