@@ -20,6 +20,7 @@ from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namesp
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import content_sha256
+from datamodules.files.listing import list_folder
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
@@ -50,7 +51,7 @@ class EarlyStopping:
 
 def presets() -> list[str]:
     """Names of the presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return [path.stem for path in list_folder(PRESETS, "*.yaml")]
 
 
 def build_parser(described: bool = False) -> ArgumentParser:

@@ -17,6 +17,7 @@ from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
 from datamodules.files.atomic import locked, write_json, write_text
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
@@ -119,7 +120,7 @@ def record_region(folder: Path, shown: ShownRegion) -> None:
 
 def begun(folder: Path) -> set[str]:
     """Inputs of which a run has begun."""
-    runs = folder.glob("*/fold-*/seed-*/run.json")
+    runs = list_folder(folder, "*/fold-*/seed-*/run.json")
     return {path.parents[2].name for path in runs if ".aside-" not in path.parent.name}
 
 
