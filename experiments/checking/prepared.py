@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datamodules.cohort.flagged_scans import read_accepted, write_verdicts
 from datamodules.files.atomic import write_atomically
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
-from datamodules.files.volumes import read_volume
+from datamodules.files.volumes import marked, read_volume
 from datamodules.quality.limits import Judged
 from experiments.checking.quality import OnScan, ScanQuality, known_numbers
 from experiments.checking.quality_page import write_quality_page
@@ -105,7 +103,7 @@ def _drawn(record: Path) -> bytes:
     t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
     maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    return overlay_png(t1w.array, flair.array, np.asarray(brain.array > 0.5), Grid.of(t1w.array.shape, t1w.affine), labels)
+    return overlay_png(t1w.array, flair.array, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
 
 
 def _dialect(labels: Path) -> str | Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,7 +147,7 @@ def open_cohort(
         if not cohort.scans:
             raise
         prepared = open_store(cohort.scans, options.store, options.workers)
-    return cohort, prepared
+    return replace(cohort, remarks=(*cohort.remarks, *prepared.remarks(cohort.scans))), prepared
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
