@@ -16,7 +16,7 @@ The scheme is FreeSurfer's aseg numbering as uint8; 0 is outside the brain. Ids 
 | freesurfer     | 801-805, 806-810 hypothalamic subunits              | 28, 60 ventral diencephalon                   |
 | freesurfer,    | 34, 66 crowns of white matter                       | 2, 41 cerebral white matter                   |
 | samseg         | 126 spinal cord, 267 belly of the pons              | 16 brainstem                                  |
-| (FreeSurfer 8) | 183, 184 vermis; 11300, 12300 myelin-rich cortex    | 8, 47 cerebellar cortex; 3, 42                |
+| (newer atlas)  | 183, 184 vermis; 11300, 12300 myelin-rich cortex    | 8, 47 cerebellar cortex; 3, 42                |
 |                | 914 vein                                            | 24 CSF                                        |
 |                | 262 sinus, 902 artery, 907-909 and 911 soft tissue, | 0                                             |
 |                | 915, 916 bone, 930 optic nerve                      |                                               |
@@ -44,7 +44,7 @@ tables have it; the six inputs hold both sides.
 
 References:
     FreeSurfer's colour table, https://surfer.nmr.mgh.harvard.edu/fswiki/FsTutorial/AnatomicalROI/FreeSurferColorLUT
-    The atlas of SAMSEG in FreeSurfer 8 and what its new ids were before, README of the atlas, `mri_binarize --replaceonly`.
+    FreeSurfer, README of the SAMSEG atlas of 2022 with crowns, vermis and vessels: its new ids and their old ones.
     Filipek et al. 1994, Cereb Cortex 4:344-360: the ventral diencephalon (VentralDC) holds hypothalamus and mammillary bodies.
     FastSurfer, https://github.com/Deep-MI/FastSurfer: FastSurferCNN/config/FreeSurferColorLUT.txt (192, 250, 601-632, 961-984),
     CerebNet/config/CerebNet2FreeSurfer.json, HypVINN/config/hypvinn_global_var.py, CCNet/config/CC_ColorLUT.tsv.
@@ -142,7 +142,7 @@ _HYPOINTENSITY = {80: NEAREST_TISSUE, 81: NEAREST_TISSUE, 82: NEAREST_TISSUE}
 _PARCELS = _range(range(1000, 1036), 3) | _range(range(2000, 2036), 42)
 _WMPARC = _range(range(3000, 3036), 2) | _range(range(4000, 4036), 41) | {5001: 2, 5002: 41}
 _CALLOSUM = {192: 253, 250: 2}
-_SAMSEG_8 = (
+_SAMSEG_NEWER = (
     {34: 2, 66: 41, 126: 16, 183: 8, 184: 47, 267: 16, 914: 24, 11300: 3, 12300: 42}
     | dict.fromkeys((262, 902, 907, 908, 909, 911, 915, 916, 930), 0)
     | _CALLOSUM
@@ -169,7 +169,7 @@ _FREESURFER = (
     | _range(range(806, 811), 60)
     | {9: 10, 48: 49, 25: 77, 57: 77}
     | _WMPARC
-    | _SAMSEG_8
+    | _SAMSEG_NEWER
 )
 _BIDS = {0: 0, 1: 187, 2: 186, 3: 24, 4: 0, 5: 0, 6: 0, 7: 77, 8: 188, 9: 189, 10: 16, 11: 190}
 DIALECTS: Mapping[str, Mapping[int, int]] = MappingProxyType(
@@ -177,7 +177,7 @@ DIALECTS: Mapping[str, Mapping[int, int]] = MappingProxyType(
         "freesurfer": _FREESURFER,
         "fastsurfer": _ASEG | _HYPOINTENSITY | _PARCELS | _WMPARC | _CALLOSUM | _CEREBNET | _HYPVINN,
         "synthseg": _ASEG | _HYPOINTENSITY | _PARCELS,
-        "samseg": _ASEG | _HYPOINTENSITY | {165: 0, 258: 0, 259: 0} | _SAMSEG_8,
+        "samseg": _ASEG | _HYPOINTENSITY | {165: 0, 258: 0, 259: 0} | _SAMSEG_NEWER,
         "bids-generic": _BIDS,
     }
 )

@@ -12,7 +12,7 @@ from regions.labels import OPEN, UNKNOWN, LabelError, read_table, to_scheme
 LEFT_LOBULES = (601, 603, 605, 608, 611, 614, 617, 620, 623, 626)
 RIGHT_LOBULES = (602, 604, 607, 610, 613, 616, 619, 622, 625, 628)
 VERMIS = (606, 609, 612, 615, 618, 621, 624, 627, 630, 631, 632)
-FREESURFER_8 = {34: 2, 66: 41, 126: 16, 183: 8, 184: 47, 192: 253, 262: 0, 267: 16, 902: 0, 907: 0, 908: 0, 909: 0, 911: 0} | {
+NEWER_ATLAS = {34: 2, 66: 41, 126: 16, 183: 8, 184: 47, 192: 253, 262: 0, 267: 16, 902: 0, 907: 0, 908: 0, 909: 0, 911: 0} | {
     914: 24, 915: 0, 916: 0, 930: 0, 11300: 3, 12300: 42
 }  # fmt: skip
 
@@ -34,7 +34,7 @@ FREESURFER_8 = {34: 2, 66: 41, 126: 16, 183: 8, 184: 47, 192: 253, 262: 0, 267: 
         ("fastsurfer", list(range(969, 977)), [2, 14, 41, 2, 0, 0, 0, 28]),
         ("fastsurfer", list(range(977, 985)), [28, 28, 28, 28, 60, 60, 60, 60]),
         ("freesurfer", list(range(801, 811)), [28] * 5 + [60] * 5),
-        *[(name, list(FREESURFER_8), list(FREESURFER_8.values())) for name in ("freesurfer", "samseg")],
+        *[(name, list(NEWER_ATLAS), list(NEWER_ATLAS.values())) for name in ("freesurfer", "samseg")],
         ("bids-generic", list(range(12)), [0, 187, 186, 24, 0, 0, 0, 77, 188, 189, 16, 190]),
     ],
 )
