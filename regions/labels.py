@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
 from regions.errors import UserError
 
-__all__ = ["DIALECTS", "STRUCTURES", "LabelError", "read_table", "to_scheme"]
+__all__ = ["DIALECTS", "STRUCTURES", "LabelError", "noisy_voxels", "read_table", "to_scheme"]
 
 
 UNKNOWN, OPEN = 240, 241
 """What an id becomes for the time being that a table does not have, or that takes the label of the nearest tissue; neither is
 a label of the scheme."""
+NOISE = 0.1
+"""How far a label may lie from a whole number: a map of floats, or scaled by its header, holds 41 as 41.0001."""
 SLAB = 2**16
 """Voxels looked up at once."""
 
@@ -32,8 +34,8 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     """Bring a label map into the scheme.
 
     Args:
-        labels: any shape (for hypointensities: the whole map, so that neighbours are known); whole numbers, stored as
-            any type.
+        labels: any shape (for hypointensities: the whole map, so that neighbours are known); whole numbers up to
+            `NOISE`, stored as any type.
         dialect: a name in `DIALECTS`, or the path of a table (see `read_table`).
 
     Returns:
@@ -47,7 +49,7 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     labels = np.asarray(labels)
     mapped = _looked_up(labels, mapping)
     if (mapped == UNKNOWN).any():
-        values, counts = np.unique(labels[mapped == UNKNOWN].astype(np.int64), return_counts=True)
+        values, counts = np.unique(np.rint(labels[mapped == UNKNOWN]).astype(np.int64), return_counts=True)
         listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
         more = f" and {len(values) - 8} more" if len(values) > 8 else ""
         raise LabelError(
@@ -55,6 +57,11 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
             f"Choose another dialect ({', '.join(DIALECTS)}) or give a table of the ids (index, name, mapping) as .tsv."
         )
     return _fill_from_tissue(mapped) if (mapped == OPEN).any() else mapped
+
+
+def noisy_voxels(labels: NDArray[Any]) -> int:
+    """How many voxels of a label map are rounded by `to_scheme`."""
+    return int(np.count_nonzero(labels != np.rint(labels))) if labels.dtype.kind == "f" else 0
 
 
 def _mapping(dialect: str | Path) -> Mapping[int, int]:
@@ -84,11 +91,15 @@ def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.u
     mapped = np.empty(flat.size, np.uint8)
     for start in range(0, flat.size, SLAB):
         ids, out = flat[start : start + SLAB], mapped[start : start + SLAB]
-        if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.rint(ids))).all():
-            odd = labels[~np.isfinite(labels) | (labels != np.rint(labels))]
-            raise LabelError(
-                f"A label map has whole numbers only, found {odd[0]:g}. Resample label maps with nearest neighbour."
-            )
+        if ids.dtype.kind == "f":
+            whole = np.rint(ids)
+            if not (np.abs(ids - whole) <= NOISE).all():
+                odd = labels[~(np.abs(labels - np.rint(labels)) <= NOISE)]
+                raise LabelError(
+                    f"A label map has whole numbers only, found {odd[0]:g} ({odd.size} voxels are between labels): it was "
+                    "interpolated, or holds probabilities. Resample the original label map with nearest neighbour."
+                )
+            ids = whole
         np.take(lookup, np.add(ids, 1, dtype=np.int64, casting="unsafe"), mode="clip", out=out)
     return mapped.reshape(labels.shape, order=order)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from datamodules.cohort.covariates import clean_covariates
+from datamodules.cohort.covariates import clean_cells, clean_covariates, number_of
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import LabelRule, Score
 from datamodules.cohort.table import read_table, write_table
@@ -47,6 +47,37 @@ def test_sexes(text: str, sex: str) -> None:
 def test_ages_that_cannot_be(age: str) -> None:
     with pytest.raises(CohortError, match=r"participants.tsv line 2, column 'age': .* is not an age in years \(0 to 120\)"):
         cleaned(age=[age])
+
+
+@pytest.mark.parametrize(
+    "text", ["89+", "89 +", ">89", "> 89", ">=89", "≥ 89", "89.0+", "over 89", "89 and over", "89 or older"]
+)
+@pytest.mark.parametrize("column", ["age", "Age", "age_at_scan"])
+def test_capped_ages_are_ages(tmp_path: Path, text: str, column: str) -> None:
+    assert number_of(cleaned(**{column: [text]})[0][column]) == 89
+    (tmp_path / "x").write_text("x")
+    path = tmp_path / "cohort.csv"
+    path.write_text(
+        f"patient,t1w,flair,edss,days,{column}\na,x,x,2.0,1,{text}\nb,x,x,2.0,1,90+\nc,x,x,2.0,1,40\nd,x,x,,1,90+\n"
+    )
+    cohort = read_cohort(path, LabelRule())
+    assert [float(scan.covariates[column]) for scan in cohort.scans] == [89, 90, 40]
+    listed = f"{'89.0+' if text == '89.0+' else '89+'}, 90+"
+    assert cohort.remarks == (f"age capped for 2 of 3 scans ({listed}): the number given is taken as the age",)
+    write_table(tmp_path / "again.tsv", read_table(path))
+    assert read_cohort(tmp_path / "again.tsv", LabelRule()).remarks == cohort.remarks
+
+
+@pytest.mark.parametrize("age", ["<89", "121+", ">121", "+", ">", "89++", ">89+", "89-", "-89+", "over the hill"])
+def test_a_cap_is_a_plausible_age_too(age: str) -> None:
+    with pytest.raises(CohortError, match=r"is not an age in years \(0 to 120\); fix it \(a capped one is written 89\+\)"):
+        cleaned(age=[age])
+    with pytest.raises(CohortError, match="is not an age in years"):
+        clean_cells({"age": age}, "row 1")
+
+
+def test_a_capped_age_of_a_public_dataset() -> None:
+    assert clean_cells({"age": "> 89", "site": "89+"}, "row 1") == {"age": "89+", "site": "89+"}
 
 
 def test_many_odd_ages_are_listed_and_counted() -> None:

@@ -36,6 +36,35 @@ def test_dialects_read_alike(tmp_path: Path, name: str, content: str | bytes) ->
     assert read_rows(table(tmp_path, content, name)) == [{"#": "2", "a": "1", "b": "x y"}, {"#": "3", "a": "2", "b": ""}]
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;", "Sep=; "])
+@pytest.mark.parametrize("name", ["cohort.csv", "cohort.tsv"])
+def test_a_declared_delimiter_is_heeded(tmp_path: Path, start: str, end: str, line: str, name: str) -> None:
+    path = table(tmp_path, start + end.join([line, 'a;"b,c,d,e"', "1;3,5", '"2;2";', ""]), name)
+    rows = [{"#": "3", "a": "1", "b,c,d,e": "3,5"}, {"#": "4", "a": "2;2", "b,c,d,e": ""}]
+    assert read_rows(path) == rows
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", ":"])
+def test_any_delimiter_can_be_declared_and_lines_are_counted_in_the_file(tmp_path: Path, delimiter: str) -> None:
+    lines = [f"sep={delimiter}", delimiter.join("ab"), delimiter.join("12"), "3"]
+    with pytest.raises(CohortError, match=r"cohort\.csv line 4: 1 cells where the header has 2"):
+        read_rows(table(tmp_path, "\n".join(lines)))
+    assert read_rows(table(tmp_path, "\n".join(lines[:3]))) == [{"#": "3", "a": "1", "b": "2"}]
+
+
+@pytest.mark.parametrize("content", ["sep=;", "sep=;\n", "\ufeffsep=;\r\n\r\n"])
+def test_a_declared_delimiter_alone_is_an_empty_table(tmp_path: Path, content: str) -> None:
+    with pytest.raises(CohortError, match="is empty"):
+        read_rows(table(tmp_path, content))
+
+
+@pytest.mark.parametrize("first", ["sep", "sep=", "sep=a", "separator="])
+def test_a_column_that_looks_alike_stays_a_column(tmp_path: Path, first: str) -> None:
+    assert set(read_rows(table(tmp_path, f"{first};b\n1;2\n"))[0]) == {first, "b", "#"}
+
+
 def test_blank_rows_are_skipped_and_lines_still_counted(tmp_path: Path) -> None:
     rows = read_rows(table(tmp_path, "a,b\n\n1,2\n,\n   \n3,4\n"))
     assert [(row["#"], row["a"]) for row in rows] == [("3", "1"), ("6", "3")]

@@ -12,8 +12,9 @@ import torchio as tio
 from datamodules.batches.augmentation import Augmentation
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.boxes import crop_to_box, within
-from experiments.study.settings import SettingsError, parse_settings
+from experiments.study.settings import parse_settings
 from experiments.study.study import Study
+from experiments.study.trainer_options import SettingsError
 from regions.catalog import REGIONS
 from regions.errors import UserError
 from regions.grid import Box

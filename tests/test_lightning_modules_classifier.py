@@ -249,7 +249,7 @@ def test_a_batch_of_every_input_goes_through_the_network(study: Study, name: str
 
 def one_step(options: StudyOptions, study: Study, folder: Path, *more: str) -> StratificationModule:
     """Train one batch from a command line and return the module; its first parameter must have moved."""
-    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--trainer.limit_val_batches", "1"]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
     settings, run = parse_settings(words(options, *limits, *more)), Run("brainstem", 0, 0)
     parts = assemble(settings, replace(study, folder=folder), run, RunFolder(folder), Console(file=StringIO()), True)
     before = next(parts.module.network.parameters()).detach().clone()  # type: ignore[union-attr]

@@ -5,8 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regions.catalog import REGIONS
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES
 from regions.labels import OPEN, UNKNOWN, LabelError, read_table, to_scheme
+
+LEFT_LOBULES = (601, 603, 605, 608, 611, 614, 617, 620, 623, 626)
+RIGHT_LOBULES = (602, 604, 607, 610, 613, 616, 619, 622, 625, 628)
+VERMIS = (606, 609, 612, 615, 618, 621, 624, 627, 630, 631, 632)
+NEWER_ATLAS = {34: 2, 66: 41, 126: 16, 183: 8, 184: 47, 192: 253, 262: 0, 267: 16, 902: 0, 907: 0, 908: 0, 909: 0, 911: 0} | {
+    914: 24, 915: 0, 916: 0, 930: 0, 11300: 3, 12300: 42
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -20,6 +28,13 @@ from regions.labels import OPEN, UNKNOWN, LabelError, read_table, to_scheme
         ("fastsurfer", [1002, 2035, 10, 63, 77], [3, 42, 10, 63, 77]),
         ("synthseg", [3, 42, 24, 1001, 2001], [3, 42, 24, 3, 42]),
         ("samseg", [99, 165, 258, 259, 85, 2], [77, 0, 0, 0, 85, 2]),
+        ("fastsurfer", [192, 250, 251, 3000, 4035, 5001, 5002], [253, 2, 251, 2, 41, 2, 41]),
+        ("fastsurfer", [7, 46, *LEFT_LOBULES, *RIGHT_LOBULES, *VERMIS], [7, 46, *[8] * 10, *[47] * 10, *[8] * 11]),
+        ("fastsurfer", list(range(961, 969)), [0, 0, 60, 85, 85, 28, 85, 85]),
+        ("fastsurfer", list(range(969, 977)), [2, 14, 41, 2, 0, 0, 0, 28]),
+        ("fastsurfer", list(range(977, 985)), [28, 28, 28, 28, 60, 60, 60, 60]),
+        ("freesurfer", list(range(801, 811)), [28] * 5 + [60] * 5),
+        *[(name, list(NEWER_ATLAS), list(NEWER_ATLAS.values())) for name in ("freesurfer", "samseg")],
         ("bids-generic", list(range(12)), [0, 187, 186, 24, 0, 0, 0, 77, 188, 189, 16, 190]),
     ],
 )
@@ -32,6 +47,22 @@ def test_ids_of_a_dialect(dialect: str, found: list[int], wanted: list[int]) -> 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_target_is_an_id_of_the_scheme(dialect: str) -> None:
     assert set(DIALECTS[dialect].values()) <= {0, NEAREST_TISSUE, *STRUCTURES}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "unknown"), [("fastsurfer", 629), ("fastsurfer", 960), ("fastsurfer", 985), ("samseg", 601), ("synthseg", 192)]
+)
+def test_ids_of_other_programs_stay_unknown(dialect: str, unknown: int) -> None:
+    with pytest.raises(LabelError, match=rf"does not know: {unknown} \(1 voxels\)"):
+        to_scheme(np.array([0, unknown]), dialect)
+
+
+def test_lobules_are_gray_matter_and_the_hypothalamus_is_in_no_region() -> None:
+    gray = REGIONS["gray_matter"].labels
+    assert set(to_scheme(np.array([*LEFT_LOBULES, *RIGHT_LOBULES, *VERMIS]), "fastsurfer")) <= set(gray)
+    of_parts = {label for name, region in REGIONS.items() if name != "global" for label in region.labels}
+    assert not set(to_scheme(np.arange(977, 985), "fastsurfer").tolist()) & of_parts
+    assert 253 in REGIONS["white_matter"].labels
 
 
 def test_the_marks_of_a_lookup_are_no_labels() -> None:
@@ -134,7 +165,7 @@ def test_order_in_memory_and_size_do_not_matter(dtype: type) -> None:
 
 
 def test_last_voxel_of_a_large_map_is_looked_at() -> None:
-    for last, told in ((250, r"250 \(1 voxels\)"), (0.5, "whole numbers only, found 0.5"), (-1, r"-1 \(1 voxels\)")):
+    for last, told in ((249, r"249 \(1 voxels\)"), (0.5, "whole numbers only, found 0.5"), (-1, r"-1 \(1 voxels\)")):
         labels = np.zeros(200_001, np.float32)
         labels[-1] = last
         with pytest.raises(LabelError, match=told):

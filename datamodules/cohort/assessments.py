@@ -22,6 +22,7 @@ from pathlib import Path
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.eligibility import parse_edss
 from datamodules.cohort.records import LabelRule, Score, scan_name
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import MISSING, CohortError, bids_id, parse_days, read_object, read_rows, require_columns
 
 RELAPSE_TABLES = ("phenotype/relapses.tsv", "relapses.tsv")
@@ -88,7 +89,7 @@ def _score_rows(root: Path) -> tuple[Path, list[dict[str, str]]]:
             read_object(path.with_suffix(".json"))
         return path, [row | {"where": f"{path.name} line {row['#']}"} for row in rows]
     session_rows: list[dict[str, str]] = []
-    for sessions in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
+    for sessions in list_folder(root, "sub-*/sub-*_sessions.tsv"):
         rows = read_rows(sessions)
         if rows and "edss" in rows[0]:
             require_columns(sessions, rows, ("session_id",))

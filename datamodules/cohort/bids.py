@@ -27,6 +27,7 @@ from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
 from datamodules.cohort.records import Candidate, LabelRule, Score
 from datamodules.cohort.table import TABLE_COLUMNS
+from datamodules.files.listing import is_hidden, list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 
 ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
@@ -69,7 +70,7 @@ def read_bids(folder: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> 
 
 
 def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str) -> Candidate:
-    beside = _nifti(t1w.parent.iterdir())
+    beside = _nifti(list_folder(t1w.parent))
     labels, dialect = _label_map(t1w, beside)
     provenance = {"edss_source": score.source, "days_since_relapse": score.since_relapse} if score else {}
     return Candidate(
@@ -129,10 +130,10 @@ def bids_ids(root: Path, *derivatives: Path) -> Iterator[Written]:
 
 
 def _derivative(folder: Path) -> list[Path]:
-    roots = [folder, *(root for root in sorted(folder.glob("derivatives/*")) if root.is_dir())]
-    for patient in (patient for root in roots for patient in root.glob("sub-*") if patient.is_dir()):
+    roots = [folder, *(root for root in list_folder(folder, "derivatives/*") if root.is_dir())]
+    for patient in (patient for root in roots for patient in list_folder(root, "sub-*") if patient.is_dir()):
         _refuse_locked(patient)
-    images_of = {root: images for root in roots if (images := _nifti(root.glob(IMAGES)))}
+    images_of = {root: images for root in roots if (images := _nifti(list_folder(root, IMAGES)))}
     if folder in images_of:
         return images_of[folder]
     if not images_of:
@@ -144,7 +145,7 @@ def _derivative(folder: Path) -> list[Path]:
 
 
 def _nifti(paths: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in paths if path.name.endswith((".nii", ".nii.gz")))
+    return [path for path in paths if path.name.endswith((".nii", ".nii.gz"))]
 
 
 def _refuse_locked(patient: Path) -> None:
@@ -154,8 +155,8 @@ def _refuse_locked(patient: Path) -> None:
         problem = f"{error.filename} cannot be read ({error.strerror})"
         raise CohortError(f"{problem}; fix its permissions, or take the patient out of the tables") from None
 
-    for _ in os.walk(patient, onerror=refuse):
-        pass
+    for _, folders, _ in os.walk(patient, onerror=refuse):
+        folders[:] = [name for name in folders if not is_hidden(name)]
 
 
 def _bids_root(folder: Path) -> Path:

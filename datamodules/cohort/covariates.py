@@ -16,6 +16,9 @@ from datamodules.files.tables import MISSING, CohortError
 
 OLDEST = 120
 """Years; an age above this, or below 0, is taken as a typing error."""
+_YEARS = r"([0-9]{1,3}(?:\.[0-9]*)?)"
+_CAPPED = re.compile(rf"(?:>=|=>|[>≥≧]|over)\s*{_YEARS}|{_YEARS}\s*(?:\+|(?:and|or) (?:over|older|above))", re.IGNORECASE)
+"""Ages that were capped so that nobody is known by a great age: 89+, >89, ≥ 90."""
 _SCANNERS = ("scanner", "model", "scanner_model", "manufacturers_model_name", "manufacturersmodelname")
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -72,6 +75,8 @@ def number_of(text: str) -> float:
 def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:
     """The covariates of each row, with decimal points, plausible ages, and sexes as F and M; missing cells are left out.
 
+    A capped age is written ``89+``, until ``split_capped_ages``.
+
     Args:
         path: The table, for messages.
         rows: Rows from ``read_rows``.
@@ -82,6 +87,7 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
     """
     columns = {name: _points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
     ages = [name for name in names if name.lower() in COLUMNS["age"]]
+    columns |= {name: [_usual_age(cell) for cell in columns[name]] for name in ages}
     faults = [fault for name in ages for fault in _odd_ages(columns[name], _locations(path, rows, name))]
     if faults:
         more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
@@ -112,14 +118,27 @@ def _points(cells: list[str], where: Sequence[str]) -> list[str]:
     return [cell.replace(",", ".") if number else cell for cell, number in zip(cells, numbers, strict=True)]
 
 
+def _usual_age(cell: str) -> str:
+    capped = _CAPPED.fullmatch(cell)
+    return f"{capped[1] or capped[2]}+" if capped else cell
+
+
+def split_capped_ages(covariates: Row) -> tuple[dict[str, str], list[str]]:
+    """Covariates with each capped age as the number that it is capped at, and the capped ages as they stood (``89+``)."""
+    capped = {name: cell for name, cell in covariates.items() if name.lower() in COLUMNS["age"] and cell.endswith("+")}
+    return {**covariates, **{name: cell[:-1] for name, cell in capped.items()}}, list(capped.values())
+
+
 def _odd_ages(cells: Sequence[str], where: Sequence[str]) -> list[str]:
     faults = []
     for cell, location in zip(cells, where, strict=True):
         if cell.lower() in MISSING:
             continue
-        number = re.fullmatch(r"[+-]?[0-9]{1,4}(\.[0-9]*)?", cell)
-        if number is None or not 0 <= float(cell) <= OLDEST or cell.startswith("-"):
-            faults.append(f"{location}: {cell!r} is not an age in years (0 to {OLDEST}); fix it or leave it empty")
+        years = cell.removesuffix("+")
+        number = re.fullmatch(r"[+-]?[0-9]{1,4}(\.[0-9]*)?", years)
+        if number is None or not 0 <= float(years) <= OLDEST or cell.startswith("-"):
+            problem = f"{cell!r} is not an age in years (0 to {OLDEST})"
+            faults.append(f"{location}: {problem}; fix it (a capped one is written 89+) or leave it empty")
     return faults
 
 
@@ -129,6 +148,7 @@ def clean_cells(cells: Mapping[str, str], where: str) -> dict[str, str]:
     Raises:
         CohortError: naming an implausible age.
     """
+    cells = {name: _usual_age(cell) if name.lower() in COLUMNS["age"] else cell for name, cell in cells.items()}
     faults = [
         fault
         for name in cells

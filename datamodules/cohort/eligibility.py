@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
 from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, Exclusion, LabelRule, Scan, Score
 from datamodules.files.tables import MISSING, CohortError
@@ -47,13 +49,21 @@ def select_scans(
     _refuse_repeated(candidates, alike_ids)
     refuse_alike(map(written, candidates), alike_ids, known)
     _refuse_mixed_sources(candidates, rule)
-    outcomes = [_scan_or_exclusion(candidate, rule) for candidate in sorted(candidates, key=lambda c: (c.patient, c.session))]
+    ages: list[str] = []
+    outcomes: list[Scan | Exclusion] = []
+    for candidate in sorted(candidates, key=lambda c: (c.patient, c.session)):
+        covariates, capped = split_capped_ages(candidate.covariates)
+        outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule))
+        ages += capped[:1] if isinstance(outcomes[-1], Scan) else []
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
     if not scans:
         raise CohortError(f"no usable scan in {source}: {_counted_reasons(exclusions)}")
     odd = [scan.name for scan in scans if scan.edss == BETWEEN_STEPS]
     notes = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
+    if ages:
+        listed = ", ".join(sorted(set(ages)))
+        notes.append(f"age capped for {len(ages)} of {len(scans)} scans ({listed}): the number given is taken as the age")
     used = {(scan.patient, scan.session) for scan in scans}
     scores = [candidate.score for candidate in candidates if (candidate.patient, candidate.session) in used]
     notes += _provenance([score for score in scores if score], rule)

@@ -15,6 +15,8 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from datamodules.files.listing import list_folder
+
 Write = Callable[[BinaryIO], object]
 
 
@@ -61,23 +63,26 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether a path cannot become a new folder: it is a file, or a folder with content."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    """Whether a path cannot become a new folder: it is a file, or a folder that holds more than hidden files."""
+    return folder.exists() and (not folder.is_dir() or bool(list_folder(folder)))
 
 
 @contextmanager
 def filled_folder(folder: Path) -> Iterator[Path]:
     """A folder to be filled, which is renamed to ``folder`` when the block ends; ``folder`` must be missing or empty.
 
-    The files are not flushed one by one; nothing is left if the block raises.
+    Where it holds hidden files, these stay, and the new ones are moved in beside them. The files are not flushed one by one;
+    nothing is left if the block raises.
     """
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
     try:
         yield partial
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        if folder.exists() and any(folder.iterdir()):
+            for path in partial.iterdir():
+                path.rename(folder / path.name)
+        else:
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

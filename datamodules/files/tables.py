@@ -18,6 +18,8 @@ from regions.errors import UserError
 
 MISSING = {"", "n/a", "na", "#n/a", "nan", "none", "null", "-"}
 
+_DELIMITER_LINE = re.compile(r"""["']?sep=([^\w\s"']|\t)["']?[,;\t ]*(?:\n|\Z)""", re.IGNORECASE)
+
 
 class CohortError(UserError):
     """A cohort, a table or a scan that cannot be used as it is."""
@@ -26,8 +28,9 @@ class CohortError(UserError):
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Rows of a .tsv, .csv or .xlsx file as texts; a byte-order mark, Windows line ends and blank rows are taken care of.
 
-    Each row carries its line number under ``#``, also where the table has such a column. The delimiter is a tab for .tsv, else
-    the commonest of comma, semicolon and tab in the header.
+    Each row carries its line number under ``#``, also where the table has such a column. The delimiter is the one that a first
+    line ``sep=;`` names, as spreadsheet programs write it, else a tab for .tsv, else the commonest of comma, semicolon and tab
+    in the header.
 
     Raises:
         CohortError: if the file is empty, repeats a column, is not UTF-8 or not well quoted, if a row has another number of
@@ -64,8 +67,11 @@ def _text_lines(path: Path) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         wrong = f"{error.reason} at byte {error.start}"
         raise CohortError(f"{path} is not UTF-8 text ({wrong}); save it as UTF-8 .tsv or .csv") from None
+    declared = _DELIMITER_LINE.match(text)
     first = next((line for line in text.split("\n") if line.strip(" \t\r,;")), "")
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
+    if declared:
+        text, delimiter = "\n" + text[declared.end() :], declared[1]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         return [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]

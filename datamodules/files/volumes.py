@@ -34,6 +34,12 @@ KEPT_TYPES = ("int8", "uint8", "int16", "uint16", "float32")
 """Types of which float32 holds every value."""
 
 
+PLATEAU = 0.8
+"""Share of a mask's highest value from which on a voxel counts as wholly inside."""
+LEAST_SCALE = 100
+"""Highest value of a soft mask in percent or of 0 to 255; a label map has most of its voxels below its highest ids."""
+
+
 class ScanError(CohortError):
     """One scan whose files cannot be used; the message names the file."""
 
@@ -179,6 +185,23 @@ def unreadable(path: Path, error: Exception) -> ScanError:
     """The error for a file that is damaged, cut off or not to be opened."""
     reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
     return ScanError(f"{path} cannot be read ({reason}); restore the file or take the scan out")
+
+
+def marked(mask: Volume) -> npt.NDArray[np.bool_]:
+    """The voxels that a mask marks, (I, J, K), the same for every form in which it can be stored.
+
+    A mask of two values marks the higher, be it 1, 255 or scaled by the header. A soft mask marks more than half of its scale,
+    which is 1, or the value of most of its voxels where that is `LEAST_SCALE` or more. A label map marks all its labels.
+    """
+    values = mask.array
+    high = float(values.max())
+    if high == 1 and values.dtype.kind in "iu":
+        return np.asarray(values > 0)
+    positive = values[values > 0]
+    top = positive[positive > PLATEAU * high]
+    if top.size == positive.size or (high >= LEAST_SCALE and 2 * top.size >= positive.size):
+        return np.asarray(values > np.median(top) / 2)
+    return np.asarray(values > 0.5)
 
 
 def check_same_space(reference: Volume, other: Volume, tolerance_mm: float = TOLERANCE_MM) -> None:

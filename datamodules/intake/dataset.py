@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.cohort.records import Candidate
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 
 
@@ -31,7 +32,7 @@ def only_file(folder: Path, pattern: str, what: str) -> Path:
     Raises:
         CohortError: if there is none, or more than one.
     """
-    matches = sorted(path for path in folder.rglob(pattern) if path.is_file())
+    matches = [path for path in list_folder(folder, f"**/{pattern}") if path.is_file()]
     if len(matches) != 1:
         listed = f"{len(matches)}: {', '.join(str(path.relative_to(folder)) for path in matches[:4])}" if matches else "none"
         raise CohortError(f"{folder} should hold one {what} ({pattern}), found {listed}; give the dataset's unpacked folder")

@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 
 from datamodules.cohort.records import Candidate, Score
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_rows, require_columns
 from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
@@ -39,7 +40,7 @@ def read_ljubljana(folder: Path) -> list[Candidate]:
             raise CohortError(f"{where}: {name} occurs twice, also in {table[name]['where']}; keep one")
         table[name] = row | {"where": where}
     candidates = []
-    for images in sorted(entry for entry in folder.rglob("*") if entry.is_dir() and FOLDER.fullmatch(entry.name)):
+    for images in (entry for entry in list_folder(folder, "**/*") if entry.is_dir() and FOLDER.fullmatch(entry.name)):
         name = _name(images.name)
         row = table.get(name, {})
         where = f"{images.name}, {row['where']}" if row else f"{images.name}, no row in {path.name}"
@@ -61,7 +62,7 @@ def _name(text: str) -> str:
 
 def _image(folder: Path, kind: str) -> Path | None:
     name = re.compile(rf"({re.escape(folder.name)}_)?{kind}\.nii(\.gz)?", re.IGNORECASE)
-    matches = sorted(path for path in folder.rglob("*") if name.fullmatch(path.name) and path.is_file())
+    matches = [path for path in list_folder(folder, "**/*") if name.fullmatch(path.name) and path.is_file()]
     if len(matches) > 1:
         listed = ", ".join(str(path.relative_to(folder)) for path in matches)
         raise CohortError(

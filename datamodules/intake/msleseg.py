@@ -19,6 +19,7 @@ import re
 from pathlib import Path
 
 from datamodules.cohort.records import Candidate, Score
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_cells, require_columns
 from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
@@ -40,7 +41,7 @@ def read_msleseg(folder: Path) -> list[Candidate]:
     """
     table = _read_table(only_file(folder, "clinical_data.csv", "clinical table"))
     candidates = []
-    for flair in sorted(path for path in folder.rglob("*_FLAIR.nii*") if path.is_file()):
+    for flair in (path for path in list_folder(folder, "**/*_FLAIR.nii*") if path.is_file()):
         match = NAME.fullmatch(flair.name)
         if match is None:
             continue

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.cohort.records import Candidate, Score
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_cells
 from datamodules.intake.dataset import PublicDataset, only_file, unmatched
 
@@ -39,7 +40,7 @@ def read_muslim(folder: Path) -> list[Candidate]:
     """
     table = _read_table(only_file(folder, "Supplementary Table 1*.xlsx", "table of the patients"))
     candidates = []
-    for patient_folder in sorted(path for path in folder.rglob("*") if path.is_dir() and FOLDER.fullmatch(path.name)):
+    for patient_folder in (path for path in list_folder(folder, "**/*") if path.is_dir() and FOLDER.fullmatch(path.name)):
         match = FOLDER.fullmatch(patient_folder.name)
         assert match is not None  # chosen so above
         number = int(match[1])
@@ -61,7 +62,7 @@ def _name(number: int) -> str:
 def _image(folder: Path, number: int, kind: str) -> Path | None:
     """``1-T1.nii`` in any case, also compressed; not the masks, whose names are longer."""
     name = re.compile(rf"{number}[-_ ]{kind}\.nii(\.gz)?", re.IGNORECASE)
-    matches = sorted(path for path in folder.iterdir() if name.fullmatch(path.name))
+    matches = [path for path in list_folder(folder) if name.fullmatch(path.name)]
     if len(matches) > 1:
         raise CohortError(f"{folder} has {len(matches)} {kind} images: {', '.join(path.name for path in matches)}; keep one")
     return matches[0] if matches else None

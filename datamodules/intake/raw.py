@@ -25,6 +25,7 @@ from datamodules.cohort.bids import bids_ids
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, refuse_alike
 from datamodules.cohort.records import SessionRecord, scan_name
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows
 from datamodules.intake.segmentations import find_label_map
 
@@ -108,8 +109,8 @@ def _participants(folder: Path) -> list[str]:
 def _anat_folders(folder: Path) -> list[tuple[str, str, Path]]:
     """Patient, session and folder of each session, also of those without images."""
     folders = []
-    for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
-        sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())
+    for subject in (path for path in list_folder(folder, "sub-*") if path.is_dir()):
+        sessions = [path for path in list_folder(subject, "ses-*") if path.is_dir()]
         if (subject / "anat").is_dir() or not sessions:
             folders.append((subject.name, "", subject / "anat"))
         folders += [(subject.name, session.name, session / "anat") for session in sessions]
@@ -136,7 +137,7 @@ def _choose(anat: Path, patient: str, session: str) -> tuple[dict[str, Path], st
 
 def _images(anat: Path, suffix: str, patient: str, session: str) -> list[Path]:
     images = []
-    for path in anat.glob(f"*_{suffix}.nii*"):
+    for path in list_folder(anat, f"*_{suffix}.nii*"):
         if not path.name.endswith((".nii", ".nii.gz")):
             continue
         entities = parse_name(path)
@@ -180,7 +181,7 @@ def read_sidecar(image: Path, root: Path) -> dict[str, Any]:
     for folder in reversed(
         [image.parent, *(parent for parent in image.parents[1:] if parent == root or root in parent.parents)]
     ):
-        fitting = [path for path in folder.glob(f"*{suffix}.json") if _describes(path, suffix, entities)]
+        fitting = [path for path in list_folder(folder, f"*{suffix}.json") if _describes(path, suffix, entities)]
         for path in sorted(fitting, key=lambda path: len(path.name.split("_"))):
             content |= read_object(path)
     return content

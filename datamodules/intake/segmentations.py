@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datamodules.cohort.records import scan_name
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 
 FILES = {
@@ -56,13 +57,13 @@ def program_outputs(folder: Path, program: str, patient: str, session: str) -> l
 
 def _label_maps(root: Path, patient: str, session: str) -> list[tuple[str, Path]]:
     label_maps = []
-    for derivative in sorted(path for path in root.glob("derivatives/*") if path.is_dir()):
+    for derivative in (path for path in list_folder(root, "derivatives/*") if path.is_dir()):
         for dialect in FILES:
             if derivative.name.lower().startswith(dialect):
                 label_maps += [(dialect, path) for path in program_outputs(derivative, dialect, patient, session)[:1]]
         anat = derivative / patient / session / "anat" if session else derivative / patient / "anat"
         stem = f"{patient}_{session}_" if session else f"{patient}_"
-        for path in sorted(anat.glob(f"{stem}*_dseg.nii*")):
+        for path in list_folder(anat, f"{stem}*_dseg.nii*"):
             dialect = path.name.partition("_seg-")[2].split("_")[0].lower()
             if "_space-MNI" not in path.name and dialect in FILES and path.name.endswith((".nii", ".nii.gz")):
                 label_maps.append((dialect, path))

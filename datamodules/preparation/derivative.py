@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files.atomic import file_sha256, write_atomically, write_text
+from datamodules.files.listing import list_folder
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.images import SPACE
 from regions.grid import Grid
@@ -96,7 +97,7 @@ class OutputPaths:
         """Remove what an earlier preparation of the scan left, first what makes it a scan: ``_qc.json`` and T1w."""
         self.qc.unlink(missing_ok=True)
         self.image("desc-preproc_T1w").unlink(missing_ok=True)
-        for path in (*self.anat.glob(f"{self.stem}_space-*"), *self.anat.glob(f".{self.stem}_*.partial")):
+        for path in (*list_folder(self.anat, f"{self.stem}_space-*"), *self.anat.glob(f".{self.stem}_*.partial")):
             path.unlink()
 
 

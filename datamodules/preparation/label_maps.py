@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import ScanError, Volume, read_volume
 from datamodules.intake.segmentations import program_outputs
@@ -37,9 +38,8 @@ def find_labels(folder: Path, dialect: str, patient: str, session: str) -> Path 
     if outputs := program_outputs(folder, dialect, patient, session):
         return outputs[0]
     stem = f"{patient}_{session}" if session else patient
-    near = sorted(
-        {*folder.glob(f"{patient}/**/{stem}_*dseg.nii*"), *folder.glob(f"{stem}_*dseg.nii*"), *folder.glob(f"{stem}.nii*")}
-    )
+    patterns = (f"{patient}/**/{stem}_*dseg.nii*", f"{stem}_*dseg.nii*", f"{stem}.nii*")
+    near = sorted({path for pattern in patterns for path in list_folder(folder, pattern)})
     matches = [path for path in near if path.name.endswith((".nii", ".nii.gz")) and "_space-MNI" not in path.name]
     if len(matches) > 1:
         raise CohortError(f"{folder} has several label maps of {stem}: {', '.join(path.name for path in matches)}; keep one")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.files.atomic import write_text
+from datamodules.files.listing import list_folder
 from datamodules.files.volumes import ScanError, Volume, load_header, read_volume
 from datamodules.intake.raw import RawSession
 from datamodules.preparation import derivative, registration
@@ -79,7 +80,7 @@ def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key
         labels, dialect = session_labels(session, registered, options, work)
         numbers = quality_numbers(session, registered, images, labels)
         write_outputs(paths, session, images, labels, dialect, options)
-        outputs = {path.name: path.stat().st_size for path in sorted(paths.anat.glob(f"{paths.stem}_space-*"))}
+        outputs = {path.name: path.stat().st_size for path in list_folder(paths.anat, f"{paths.stem}_space-*")}
         record = {
             "patient": session.patient, "session": session.session, "key": key, "inputs": dict(inputs),
             "brain_method": registered.brain.method, "remarks": [registered.brain.remark] if registered.brain.remark else [],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.files.atomic import write_text
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import bids_id, read_rows
 from datamodules.intake.raw import RawDataset
 from datamodules.preparation.deidentify import copy_clean_table
@@ -37,7 +38,7 @@ def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tup
     remarks = _participants(dataset, out)
     if (dataset.folder / "sessions.tsv").is_file():
         remarks += _copied(dataset.folder / "sessions.tsv", out / "sessions.tsv")
-    for table in sorted(dataset.folder.glob("phenotype/*.tsv")):
+    for table in list_folder(dataset.folder, "phenotype/*.tsv"):
         remarks += _copied(table, out / "phenotype" / table.name)
     for patient in sorted({session.patient for session in dataset.sessions}):
         remarks += _sessions(dataset, out, patient)

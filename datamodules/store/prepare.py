@@ -26,13 +26,13 @@ from nibabel.orientations import apply_orientation
 
 from datamodules.cohort.records import Scan
 from datamodules.files.float16 import to_half
-from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, read_stored, turned_grid
+from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, marked, read_stored, turned_grid
 from datamodules.quality.contrast import LOOKS_SWAPPED, contrast_order
 from regions.atlas import load_template, template_dice
 from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
-from regions.labels import DIALECTS, to_scheme
+from regions.labels import DIALECTS, noisy_voxels, to_scheme
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 """Raised whenever prepared volumes change, so that older ones are rebuilt."""
 
 CHANNELS = ("t1w", "flair")
@@ -54,12 +54,14 @@ class Prepared:
 
     Beside them the brain's volume in ml, and the Dice overlap of the brain with the template's. A brain that was registered
     without scaling overlaps by 0.7 to 0.8, an affinely registered one by more than 0.9, one outside MNI152 space by far less.
+    Last how many voxels of the label map are no whole numbers in its file, and were rounded.
     """
 
     image: npt.NDArray[np.float16]
     labels: npt.NDArray[np.uint8] | None
     brain_ml: float
     template_dice: float
+    labels_rounded: int
 
 
 def study_grid(paths: Sequence[Path], margin_mm: float = 6.0, grid_of: Callable[[Path], Grid] = canonical_grid) -> Grid:
@@ -125,7 +127,7 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     t1w, flair = read_stored(scan.t1w), read_stored(scan.flair)
     check_same_space(t1w, flair)
     mask = _brain(scan, t1w)
-    labels = _labels(scan, t1w) if scan.labels is not None else None
+    labels, rounded = _labels(scan, t1w) if scan.labels is not None else (None, 0)
     onto_grid = placement(t1w, grid, scan)
     inside = np.flatnonzero(onto_grid.kept(mask).ravel("F"))
     brain_ml = inside.size * grid.voxel_mm3 / 1000
@@ -142,7 +144,7 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     overlap = template_dice(brain, grid)
     _refuse_misplaced(scan, overlap, brain_ml)
     _refuse_swapped(image, brain, grid, scan)
-    return Prepared(image, onto_grid(labels) if labels is not None else None, brain_ml, overlap)
+    return Prepared(image, onto_grid(labels) if labels is not None else None, brain_ml, overlap, rounded)
 
 
 def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
@@ -262,7 +264,7 @@ def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
     if scan.mask is not None:
         mask = read_stored(scan.mask)
         check_same_space(reference, mask)
-        return np.asarray(mask.array > (0 if mask.array.dtype.kind in "iu" else 0.5))
+        return marked(mask)
     brain = np.asarray(reference.array != 0)
     if brain.mean() > 0.9:
         filled = f"{brain.mean():.0%} of the image is not zero"
@@ -270,13 +272,14 @@ def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
     return brain
 
 
-def _labels(scan: Scan, reference: Volume) -> npt.NDArray[np.uint8]:
+def _labels(scan: Scan, reference: Volume) -> tuple[npt.NDArray[np.uint8], int]:
+    """The label map in the scheme, and how many of its voxels were rounded."""
     assert scan.labels is not None
     volume = read_stored(scan.labels)
     check_same_space(reference, volume)
     dialect = scan.dialect if scan.dialect in DIALECTS else Path(scan.dialect)
     try:
-        return to_scheme(volume.array, dialect)
+        return to_scheme(volume.array, dialect), noisy_voxels(volume.array)
     except ValueError as error:
         raise ScanError(f"{scan.labels}: {error}") from None
 

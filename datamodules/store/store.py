@@ -5,6 +5,7 @@
     <store>/volumes/<key>/image.npy      (2, I, J, K) float16, memory-mapped
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
     <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
+    <store>/volumes/<key>/rounded.txt    voxels of the label map that were rounded, only where there are any
     <store>/sources.json                 see ``datamodules.store.sources``
     <store>/grids.json                   see ``datamodules.store.headers``
 
@@ -39,6 +40,7 @@ from regions.grid import Box, Grid
 
 PAGE = 4096
 """Bytes of a block of most file systems; a hole is as large at least."""
+ROUNDED = "rounded.txt"
 FLUSHING = 2
 """Volumes that wait for the disk while others are prepared and written."""
 
@@ -66,6 +68,14 @@ class PreparedCohort:
     def hash(self) -> str:
         """SHA-256 over the keys, in order."""
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()
+
+    def remarks(self, scans: Sequence[Scan]) -> list[str]:
+        """What a user should know of the volumes of these scans, the cohort's."""
+        volumes = self.folder / "volumes"
+        names = [scan.name for scan, key in zip(scans, self.keys, strict=True) if (volumes / key / ROUNDED).is_file()]
+        listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        noise = "label maps with values beside whole numbers, as rounding in a file leaves them, taken as the nearest"
+        return [f"{noise}: {len(names)} ({listed})"] if names else []
 
     def image(self, row: int) -> npt.NDArray[np.float16]:
         """The volume (2, I, J, K) float16 of one scan, memory-mapped and read-only."""
@@ -197,9 +207,10 @@ def _fill(folder: Path, scan: Scan, grid: Grid, sources: Mapping[str, Source]) -
             with naming(path), path.open("xb") as file:
                 write_array(file, array.dtype, array.shape, [array])
     facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-    path = folder / "scan.json"
-    with naming(path):
-        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    texts = {"scan.json": json.dumps(facts)} | ({ROUNDED: str(prepared.labels_rounded)} if prepared.labels_rounded else {})
+    for name, text in texts.items():
+        with naming(folder / name):
+            (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:

@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
@@ -39,7 +40,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         message = f"{len(comparison.missing)} runs are missing, all inputs are cut to the folds they share."
         console.print(f"[bold yellow]PARTIAL[/bold yellow]: {message}")
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
-    offline = len(list(folder.glob("**/wandb/offline-run-*")))
+    offline = len(list_folder(folder, "**/wandb/offline-run-*"))
     if offline:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.batches.transform_task import TransformTask
+from datamodules.files.listing import list_folder
 from datamodules.store.store import PreparedCohort
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
@@ -140,7 +141,7 @@ def from_runs(work: Work, volumes_mb: float, study: Path) -> Costs | None:
     rate = median(seconds / work.voxels[name] for name, seconds in epochs_of.items())
     epoch = {name: epochs_of.get(name, rate * voxels) for name, voxels in work.voxels.items()}
     memory = max(float(facts_of_run.get("peak_memory_mb") or 0) for facts_of_run in done.values())
-    sizes = [sum(f.stat().st_size for f in run.folder(study).rglob("*") if f.is_file()) for run in done]
+    sizes = [sum(f.stat().st_size for f in list_folder(run.folder(study), "**/*") if f.is_file()) for run in done]
     devices = ", ".join(sorted({str(facts_of_run.get("device", "unknown device")) for facts_of_run in done.values()}))
     source = f"from {len(done)} complete run{'s' if len(done) > 1 else ''} of this study ({devices})"
     return _costs(work, epoch, memory, len(work.runs) * median(sizes) / 1e6, volumes_mb, study, source)

@@ -13,6 +13,7 @@ import numpy as np
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.splits import Splits
+from datamodules.files.listing import list_folder
 from datamodules.quality.limits import Judged
 from datamodules.store.boxes import region_step
 from datamodules.store.sources import hash_sources
@@ -114,7 +115,7 @@ def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], j
     inputs = input_boxes(settings, study)
     sources, _ = hash_sources(scans, study.prepared.folder / "sources.json")
     duplicates = find_duplicates(scans, sources, [scan.voxels for scan in quality], [scan.print for scan in quality])
-    external = {path.parent.name: read_scans(path.parent) for path in sorted(study.folder.glob("external/*/cohort.tsv"))}
+    external = {path.parent.name: read_scans(path.parent) for path in list_folder(study.folder, "external/*/cohort.tsv")}
     table = read_scans(study.folder)
     variables, odd = variables_of(table)
     return Findings(
@@ -216,4 +217,4 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
 def volumes_mb(study: Subject) -> float:
     """Size of the stored volumes of the study's scans, in megabytes."""
     folders: set[Path] = {study.prepared.folder / "volumes" / key for key in study.prepared.keys}
-    return sum(file.stat().st_size for folder in folders for file in folder.iterdir()) / 1e6
+    return sum(file.stat().st_size for folder in folders for file in list_folder(folder)) / 1e6

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datamodules.cohort.flagged_scans import read_accepted, write_verdicts
 from datamodules.files.atomic import write_atomically
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
-from datamodules.files.volumes import read_volume
+from datamodules.files.volumes import marked, read_volume
 from datamodules.quality.limits import Judged
 from experiments.checking.quality import OnScan, ScanQuality, known_numbers
 from experiments.checking.quality_page import write_quality_page
@@ -61,7 +59,7 @@ def write_prepared_quality(out: Path, workers: int = 1, on_scan: OnScan | None =
     Raises:
         CohortError: if a record is damaged, or the user's file of accepted scans is.
     """
-    records = sorted(out.glob(RECORDS))
+    records = list_folder(out, RECORDS)
     scans = [_read(out, path) for path in records]
     missing = [pair for pair in zip(records, scans, strict=True) if _is_older(pair[1].picture, pair[0])]
 
@@ -97,15 +95,15 @@ def _drawn(record: Path) -> bytes:
     stem = record.name.removesuffix("_desc-prepare_qc.json")
 
     def only(pattern: str) -> Path:
-        paths: Sequence[Path] = sorted(record.parent.glob(f"{stem}_space-*{pattern}"))
+        paths = list_folder(record.parent, f"{stem}_space-*{pattern}")
         if not paths:
             raise CohortError(f"{record.parent} has no {stem}_space-*{pattern}; run prepare again")
         return paths[0]
 
     t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
-    maps = sorted(record.parent.glob(f"{stem}_space-*_dseg.nii.gz"))
+    maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    return overlay_png(t1w.array, flair.array, np.asarray(brain.array > 0.5), Grid.of(t1w.array.shape, t1w.affine), labels)
+    return overlay_png(t1w.array, flair.array, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
 
 
 def _dialect(labels: Path) -> str | Path:

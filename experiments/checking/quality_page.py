@@ -16,6 +16,7 @@ import numpy as np
 from datamodules.cohort.flagged_scans import ACCEPTED, VERDICTS
 from datamodules.cohort.identity import under_names
 from datamodules.files.atomic import write_text
+from datamodules.files.listing import list_folder
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
 from experiments.checking.quality import ScanQuality
 from experiments.rendering.overlay import COLOURS
@@ -52,7 +53,7 @@ def write_quality_page(
             draft = folder / f".{scan.file}.partial"
             shutil.copyfile(scan.picture, draft)
             draft.replace(target)
-    for left in {path.name for path in folder.glob("*.png")} - {scan.file for scan in scans}:
+    for left in {path.name for path in list_folder(folder, "*.png")} - {scan.file for scan in scans}:
         (folder / left).unlink()
     accepted = under_names(accepted or {}, [(scan.patient, scan.session) for scan in scans])
     order = sorted(range(len(scans)), key=lambda row: (judged[row].verdict != "held", -judged[row].worst, scans[row].name))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.listing import list_folder
 from experiments.cluster.resources import ClusterError
 from experiments.cluster.submissions import Job, Queue, Submission, ask_queue
 from experiments.study.grid import folds_of
@@ -63,7 +64,7 @@ def runs_of(folder: Path, submissions: Sequence[Submission]) -> list[Run]:
     """The grid of inputs and seeds that the study holds or that were submitted; the six inputs where there are none."""
     begun = {
         Run(p.parts[-4], int(p.parts[-3][5:]), int(p.parts[-2][5:]))
-        for p in folder.glob("*/fold-*/seed-*/run.json")
+        for p in list_folder(folder, "*/fold-*/seed-*/run.json")
         if "aside" not in str(p)
     }
     begun |= {run for submission in submissions for run in submission.runs}

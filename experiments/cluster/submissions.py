@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.listing import list_folder
 from experiments.cluster.resources import ClusterError
 from experiments.cluster.scripts import read_runs_table
 from experiments.study.runs import Run
@@ -67,7 +68,7 @@ class Queue:
 def read_submissions(study: Path) -> list[Submission]:
     """The study's submissions, oldest first. Without ``submission.json`` a folder was never handed over."""
     submissions = []
-    for path in sorted((study / "cluster").glob("*/submission.json")):
+    for path in list_folder(study, "cluster/*/submission.json"):
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             runs = read_runs_table((path.parent / "runs.tsv").read_text(encoding="utf-8"))

@@ -23,6 +23,7 @@ from experiments.controls.networks import VoxelMemory
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
+from experiments.study.trainer_options import trainer_options
 from experiments.training.assemble import MONITOR, redrawn, seed_of
 from experiments.training.trainer import make_data, make_trainer, prediction_rows, probabilities
 from lightning_modules.classifier import StratificationModule
@@ -99,9 +100,7 @@ def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, net
 
 
 def _trainer(values: Any, callbacks: Sequence[pl.Callback], epochs: int | None) -> pl.Trainer:
-    options = {**values.trainer.as_dict(), "devices": 1, "enable_checkpointing": False}
+    options = trainer_options(values) | {"devices": 1, "enable_checkpointing": False}
     options["max_epochs"] = epochs or options["max_epochs"]
     patience = EarlyStopping(MONITOR, patience=epochs or values.early_stopping.patience, check_finite=True)
-    for name in ("logger", "plugins", "callbacks"):
-        options.pop(name, None)
     return make_trainer(options, [*callbacks, patience])

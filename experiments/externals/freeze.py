@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from datamodules.files.atomic import file_sha256, write_json
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import read_rows
 from datamodules.store.prepare import CODE_VERSION, study_grid
 from experiments.analysis.pooling import pool
@@ -134,7 +135,7 @@ def label_files(cohort: Path) -> list[Path]:
     places = [cohort, *cohort.resolve().parents[:2]]
     root = next((folder for folder in places if (folder / "participants.tsv").is_file()), cohort)
     patterns = ("*.tsv", "*.csv", "*.xlsx", "phenotype/*", "sub-*/*.tsv", "sub-*/ses-*/*.tsv")
-    return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    return sorted({path for pattern in patterns for path in list_folder(root, pattern) if path.is_file()})
 
 
 def hash_labels(cohort: Path) -> dict[str, str]:

@@ -76,7 +76,7 @@ def open_external(
             raise
         prepared = open_store(cohort.scans, store, workers, grid=grid)
     _refuse_shared_volumes(cohort.scans, prepared, _internal_keys(study, frozen))
-    remarks = [*cohort.remarks, *_shared_names(cohort, internal)]
+    remarks = [*cohort.remarks, *prepared.remarks(cohort.scans), *_shared_names(cohort, internal)]
     gone = sum(not (scan.t1w.is_file() and scan.flair.is_file()) for scan in internal)
     if gone:
         remarks.append(

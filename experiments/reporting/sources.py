@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.splits import read_facts
+from datamodules.files.listing import list_folder
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool_inputs
@@ -111,7 +112,7 @@ def read_sources(folder: Path) -> Sources:
         config=_config(folder, records[0].run),
         optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()}
         | {"splits": read_facts(folder / "splits.tsv")},
-        external={path.parent.name: read_content(path) for path in sorted(folder.glob("external/*/external.json"))},
+        external={path.parent.name: read_content(path) for path in list_folder(folder, "external/*/external.json")},
         cohort=_rows(folder / "cohort.tsv"),
         splits=_rows(folder / "splits.tsv"),
         acquisition=_rows(folder / "acquisition.tsv"),

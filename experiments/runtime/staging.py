@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from datamodules.files.atomic import locked
+from datamodules.files.listing import list_folder
 from datamodules.store.store import PreparedCohort
 from experiments.runtime.interruption import stop_if_interrupted
 
@@ -55,7 +56,7 @@ def _copy_missing(prepared: PreparedCohort, folder: Path) -> int:
     volumes = folder / "volumes"
     volumes.mkdir(exist_ok=True)
     missing = [key for key in dict.fromkeys(prepared.keys) if not (volumes / key).is_dir()]
-    size = sum(file.stat().st_size for key in missing for file in (prepared.folder / "volumes" / key).iterdir())
+    size = sum(file.stat().st_size for key in missing for file in list_folder(prepared.folder / "volumes" / key))
     free = shutil.disk_usage(volumes).free
     if size * (1 + SPARE) > free:
         raise OSError(f"{size / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free there")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.cohort.splits import read_facts
+from datamodules.files.listing import list_folder
 from experiments.study.run_folder import Fingerprint, RunFolder, State
 from experiments.study.runs import FOLDS, PlanError, Run, grid
 from experiments.study.settings import Settings
@@ -61,10 +62,8 @@ def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) 
 
 def inputs_of(folder: Path) -> list[str]:
     """The six inputs, and any further region that the study holds runs of."""
-    further = sorted(
-        path.name for path in folder.iterdir() if next(path.glob("fold-*/seed-*/run.json"), None) and path.name not in REGIONS
-    )
-    return [*REGIONS, *further]
+    further = {path.parents[2].name for path in list_folder(folder, "*/fold-*/seed-*/run.json")}
+    return [*REGIONS, *sorted(further - set(REGIONS))]
 
 
 def folds_of(folder: Path) -> int:
@@ -90,7 +89,7 @@ def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> 
         return sorted(set(given)), []
     begun: dict[int, int] = {}
     for name in inputs:
-        for path in folder.glob(f"{name}/fold-*/seed-*/run.json"):
+        for path in list_folder(folder, f"{name}/fold-*/seed-*/run.json"):
             seed = path.parent.name.removeprefix("seed-")
             if seed.isdecimal() and RunFolder(path.parent).facts().get("state") == "complete":
                 begun[int(seed)] = begun.get(int(seed), 0) + 1

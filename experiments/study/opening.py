@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from datamodules.files.listing import list_folder
 from experiments.runtime.console import bar
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
@@ -28,7 +29,7 @@ def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
 
 
 def set_aside(folder: RunFolder) -> Path | None:
-    """Move a run's files to ``<run>.aside-<time>``; the folder and its lock stay.
+    """Move a run's files to ``<run>.aside-<time>``; the folder and its lock, a hidden file, stay.
 
     Returns:
         Where they are now; None where there was no run.
@@ -37,7 +38,6 @@ def set_aside(folder: RunFolder) -> Path | None:
         return None
     aside = folder.path.with_name(f"{folder.path.name}.aside-{time.strftime('%Y%m%dT%H%M%S')}")
     aside.mkdir()
-    for path in folder.path.iterdir():
-        if path.name != ".lock":
-            path.rename(aside / path.name)
+    for path in list_folder(folder.path):
+        path.rename(aside / path.name)
     return aside

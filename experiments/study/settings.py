@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +23,13 @@ from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import content_sha256
+from datamodules.files.listing import list_folder
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
+from experiments.study.trainer_options import SettingsError, batch_limit, check_trainer, refusal, refused_options
 from experiments.tracking.options import TrackingOptions
 from regions.catalog import Region
-from regions.errors import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
@@ -54,14 +56,15 @@ class EarlyStopping:
 
 def presets() -> list[str]:
     """Names of the presets."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return [path.stem for path in list_folder(PRESETS, "*.yaml")]
 
 
 def build_parser(described: bool = False) -> ArgumentParser:
     """The parser of every setting; imports torch and Lightning, whose signatures it reads.
 
     Args:
-        described: Whether its help tells what each setting means; finding that in the sources takes half a second.
+        described: Whether its help tells what each setting means, which takes half a second to find in the sources, and lists
+            those that can be set.
     """
     import pytorch_lightning as pl
     from torch import nn
@@ -114,7 +117,10 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_subclass_arguments(nn.Module, "network", required=False)
     parser.set_defaults({"network": {"class_path": "lightning_modules.networks.ResidualCNN"}})
     parser.add_class_arguments(StratificationModule, "model", skip={"network"}, instantiate=False)
-    parser.add_class_arguments(pl.Trainer, "trainer", skip={"callbacks", "num_sanity_val_steps"}, instantiate=False)
+    hidden = set(refused_options()) if described else {"callbacks", "num_sanity_val_steps"}
+    parser.add_class_arguments(pl.Trainer, "trainer", skip={*hidden, "limit_train_batches"}, instantiate=False)
+    limit_help = "batches of an epoch: a whole number counts them (1: one batch), a decimal number is a share (1.0: all)"
+    parser.add_argument("--trainer.limit_train_batches", type=batch_limit, default=None, help=limit_help)
     parser.add_argument("--early_stopping", type=EarlyStopping, default=EarlyStopping())
     parser.add_argument("--tracking", type=TrackingOptions, default=TrackingOptions())
     parser.set_defaults(
@@ -151,10 +157,6 @@ def preset_arguments(arguments: Sequence[str]) -> list[str]:
     if name not in presets():
         raise PlanError(f"PRESET={name} does not exist; presets are {', '.join(presets())}")
     return ["--config", str(PRESETS / f"{name}.yaml"), *rest]
-
-
-class SettingsError(UserError):
-    """A setting that does not exist or has a value that is not allowed."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ class Settings:
         Raises:
             ValueError: naming the setting at fault.
         """
+        check_trainer(self.values.trainer.as_dict())
         self.study_options()
         self.tracking()
         self.augmentation()
@@ -263,6 +266,9 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     try:
         settings = Settings(parser, parser.parse_args(words))
     except ArgumentError as error:
+        name = re.search(r"(?:--trainer\.|Group 'trainer' does not accept option ')(\w+)", str(error))
+        if name and name[1] in refused_options():
+            raise refusal(name[1]) from None
         raise SettingsError(readable(str(error))) from None
     settings.check()
     return settings

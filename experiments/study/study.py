@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
 from datamodules.files.atomic import file_sha256, locked, write_json, write_text
+from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
@@ -128,7 +129,7 @@ def record_region(folder: Path, shown: ShownRegion) -> None:
 
 def begun(folder: Path) -> set[str]:
     """Inputs of which a run has begun."""
-    runs = folder.glob("*/fold-*/seed-*/run.json")
+    runs = list_folder(folder, "*/fold-*/seed-*/run.json")
     return {path.parents[2].name for path in runs if ".aside-" not in path.parent.name}
 
 
@@ -155,7 +156,7 @@ def open_cohort(
         if not cohort.scans:
             raise
         prepared = open_store(cohort.scans, options.store, options.workers)
-    return cohort, prepared
+    return replace(cohort, remarks=(*cohort.remarks, *prepared.remarks(cohort.scans))), prepared
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from datamodules.files.listing import list_folder
 from experiments.tracking.offline_runs import offline_run_folders
 from experiments.tracking.options import TrackingError
 
@@ -24,7 +25,7 @@ def leet_command(study_folder: Path) -> list[str]:
         raise TrackingError(f"no offline run in {study_folder}; runs are made by `make fold` and `make sweep`")
     links = study_folder / "leet"
     links.mkdir(exist_ok=True)
-    for old in links.iterdir():
+    for old in list_folder(links):
         if old.is_symlink():
             old.unlink()
     for run in runs:

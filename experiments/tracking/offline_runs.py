@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from datamodules.files.listing import list_folder
+
 
 def offline_run_folders(study_folder: Path) -> list[Path]:
     """Return all offline runs of a study, oldest first (the order in which the parts of a resumed run belong)."""
@@ -14,5 +16,5 @@ def online_run_folders(study_folder: Path) -> list[Path]:
 
 
 def _run_folders(study_folder: Path, prefix: str) -> list[Path]:
-    folders = (path for path in study_folder.rglob(f"wandb/{prefix}*") if any(path.glob("run-*.wandb")))
+    folders = (path for path in list_folder(study_folder, f"**/wandb/{prefix}*") if list_folder(path, "run-*.wandb"))
     return sorted(folders, key=lambda path: (path.name.removeprefix(prefix), path))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.listing import list_folder
 from experiments.tracking.wandb_runs import (
     TrackingError,
     TrackingOptions,
@@ -54,7 +55,7 @@ class LocalRun:
         """Whether it was written to lately without having ended; W&B writes at least every 15 s."""
         if self.ended:
             return False
-        newest = max(path.stat().st_mtime for path in self.folder.glob("run-*.wandb"))
+        newest = max(path.stat().st_mtime for path in list_folder(self.folder, "run-*.wandb"))
         return time.time() - newest < _RUNNING_SECONDS
 
 
@@ -128,7 +129,7 @@ def _name_of(folder: Path) -> str:
 
 
 def _is_synced(folder: Path) -> bool:
-    return any(folder.glob("run-*.wandb.synced"))
+    return bool(list_folder(folder, "run-*.wandb.synced"))
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
@@ -143,7 +144,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     if package is None or package.origin is None:
         raise TrackingError('wandb is not installed; pip install "wandb>=0.31,<0.32"')
     reader = Path(package.origin).parent / "bin" / "wandb-core"
-    (file,) = folder.glob("run-*.wandb")
+    (file,) = list_folder(folder, "run-*.wandb")
     command = [str(reader), "leet", "inspect", "--no-observability", "--json", "--run-file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -18,6 +18,7 @@ from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
 from experiments.study.study import Study
+from experiments.study.trainer_options import trainer_options
 from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
 from experiments.training.progress import History, RunProgress
 from experiments.training.trainer import make_data, make_trainer
@@ -65,7 +66,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     best = BestCheckpoint(folder.best, MONITOR)
     stopwatch, history = Stopwatch(), History()
     progress = RunProgress(run.name, folder.path / "progress.json", console, quiet)
-    patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True)
+    patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True, strict=False)
     living = LivingNetwork(data.training_images, lambda number: redrawn(settings, run.seed, run.fold, number))
     callbacks = [ResumeRandomness(), living, stopwatch, history, best, patience, LastCheckpoint(folder.last), progress]
     trainer = _trainer(settings, values, folder, callbacks, logger)
@@ -98,10 +99,5 @@ def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.M
 
 def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
     """A trainer that writes below the run's folder only."""
-    options = values.trainer.as_dict()
-    more = options.pop("logger", None)
-    loggers = [each for each in (logger, *(more if isinstance(more, list) else [more])) if each not in (None, True, False)]
-    plugins = options.pop("plugins", None) or []
-    plugins = plugins if isinstance(plugins, list) else [plugins]
-    options["default_root_dir"] = str(folder.path)
-    return make_trainer(options, callbacks, loggers or False, [AtomicCheckpointIO(), *plugins])
+    options = trainer_options(values) | {"default_root_dir": str(folder.path)}
+    return make_trainer(options, callbacks, logger or False, [AtomicCheckpointIO()])

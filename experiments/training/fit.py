@@ -17,6 +17,7 @@ from datamodules.mri import BrainMRIDataModule
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import Run
 from experiments.study.study import Study
+from experiments.study.trainer_options import SettingsError
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
 from experiments.training.trainer import prediction_rows, probabilities
@@ -30,10 +31,13 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
 
     Raises:
         TrainingError: if no epoch gave a finite tuning loss, or the output of the best one does not depend on the scan.
+        SettingsError: if no epoch was finished.
     """
     began = time.perf_counter()
     resume = str(folder.last) if folder.last.is_file() else None
     parts.trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
+    if MONITOR not in parts.trainer.callback_metrics:
+        raise SettingsError("no epoch was finished, so none could be chosen; raise trainer.max_steps or trainer.max_time")
     score = parts.best.best_model_score
     if score is None or not math.isfinite(float(score)):
         raise TrainingError(

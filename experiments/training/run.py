@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any
 
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from datamodules.files.atomic import write_text
@@ -17,6 +18,7 @@ from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
 from experiments.study.study import Study, record_region
+from experiments.study.trainer_options import SettingsError
 from experiments.training import fit
 from experiments.training.assemble import assemble
 from lightning_modules.checkpointing import is_intact
@@ -114,17 +116,23 @@ def train(settings: Settings, study: Study, run: Run, folder: RunFolder, console
 
     Returns:
         What run.json adds: threshold, best epoch, timings, peak memory.
+
+    Raises:
+        SettingsError: if Lightning refuses a setting.
     """
     quiet_libraries()
     stop_if_interrupted()
-    parts = assemble(settings, study, run, folder, console, quiet)
-    completed, failure = False, ""
     try:
-        outcome = fit.fit_and_predict(parts, study, run, folder)
-        completed = True
-    except TrainingError as error:
-        failure = str(error)
-        raise
-    finally:
-        parts.close(completed, failure)
+        parts = assemble(settings, study, run, folder, console, quiet)
+        completed, failure = False, ""
+        try:
+            outcome = fit.fit_and_predict(parts, study, run, folder)
+            completed = True
+        except TrainingError as error:
+            failure = str(error)
+            raise
+        finally:
+            parts.close(completed, failure)
+    except MisconfigurationException as error:
+        raise SettingsError(" ".join(str(error).split())) from None
     return outcome
