@@ -15,6 +15,7 @@ import numpy as np
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
+from datamodules.store.checksums import complete, write_checksums
 from datamodules.store.store import PreparedCohort
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
@@ -58,10 +59,11 @@ def make_store(folder: Path, scans: int, unique: int = 4, spacing_mm: float = 1.
     keys = [f"made-{spacing_mm:g}mm-{number}" for number in range(min(unique, scans))]
     for number, key in enumerate(keys):
         volume = folder / "volumes" / key
-        if not (volume / "scan.json").is_file():
+        if not complete(volume, ["image.npy", "scan.json"]):
             volume.mkdir(parents=True, exist_ok=True)
             np.save(volume / "image.npy", made_image(grid, number), allow_pickle=False)
             (volume / "scan.json").write_text(json.dumps({"brain_ml": 0.0, "template_dice": 1.0}) + "\n", encoding="utf-8")
+            write_checksums(volume, key)
     return PreparedCohort(folder, grid, tuple(keys[row % len(keys)] for row in range(scans)))
 
 

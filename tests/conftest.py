@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from datamodules.store.checksums import write_checksums
 from datamodules.store.store import PreparedCohort
 from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
@@ -76,6 +77,7 @@ def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
         target.mkdir(parents=True)
         np.save(target / "image.npy", study.prepared.image(row))
         np.save(target / "labels.npy", np.roll(template, 1 - row % 2 * 2, axis=row % 3))
+        write_checksums(target, key)
     return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import shutil
@@ -15,6 +14,7 @@ import pytest
 
 from datamodules.store import packing
 from datamodules.store.boxes import within
+from datamodules.store.checksums import write_checksums
 from datamodules.store.packing import can_pack, open_packed
 from datamodules.store.prepare import ScanError
 from datamodules.store.store import PreparedCohort
@@ -33,12 +33,12 @@ def prepared(tmp_path: Path) -> PreparedCohort:
         folder.mkdir(parents=True)
         np.save(folder / "image.npy", rng.normal(size=(2, *SHAPE)).astype(np.float16))
         np.save(folder / "labels.npy", rng.integers(0, 9, SHAPE).astype(np.uint8))
-        (folder / "scan.json").write_text(json.dumps({}))
+        write_checksums(folder, key)
     return PreparedCohort(tmp_path, Grid.of(SHAPE, np.eye(4)), ("a", "b", "c"))
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "boxes").rglob("*") if path.is_file())
+    return sorted(path for path in (folder / "boxes").rglob("*") if path.suffix == ".npy")
 
 
 def test_packed_boxes_are_those_of_the_volumes(prepared: PreparedCohort) -> None:
@@ -67,7 +67,9 @@ def test_a_box_that_is_cut_short_is_named(prepared: PreparedCohort) -> None:
     open_packed(prepared, BOX, ("image",))
     (path,) = files(prepared.folder)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ScanError, match=rf"^{path} is damaged .*; delete it and run the command again$"):
+    with pytest.raises(
+        ScanError, match=rf"^{path} does not hold what was written; delete {path.parent}, the same command makes"
+    ):
         open_packed(prepared, BOX, ("image",))
 
 

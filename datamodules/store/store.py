@@ -5,12 +5,13 @@
     <store>/volumes/<key>/image.npy      (2, I, J, K) float16, memory-mapped
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
     <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
+    <store>/volumes/<key>/checksums.json see ``datamodules.store.checksums``
     <store>/sources.json                 see ``datamodules.store.sources``
     <store>/grids.json                   see ``datamodules.store.headers``
 
 A key is the SHA-256 of the source files' bytes, the grid and the version of the code, so a changed byte gives another key. A
 volume's folder appears by one rename when it is complete; a lock per key keeps processes from making the same one twice, and
-falls with its process. No file holds pickled objects.
+falls with its process. A process compares each file with its checksum before it uses it. No file holds pickled objects.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy.typing as npt
 from datamodules.cohort.records import Exclusion, Scan
 from datamodules.files.atomic import content_sha256, locked, naming, new_folder
 from datamodules.store.boxes import crop_to_box
+from datamodules.store.checksums import complete, damage, verify, write_checksums
 from datamodules.store.headers import KnownGrids
 from datamodules.store.prepare import CODE_VERSION, ScanError, prepare_scan, study_grid
 from datamodules.store.sources import Source, hash_sources, refuse_changed, sources_of, unusable_sources
@@ -67,6 +69,21 @@ class PreparedCohort:
         """SHA-256 over the keys, in order."""
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()
 
+    def volume(self, row: int) -> Path:
+        """The folder of one scan's files."""
+        return self.folder / "volumes" / self.keys[row]
+
+    def facts(self, row: int) -> dict[str, float]:
+        """``brain_ml`` and ``template_dice`` of one scan.
+
+        Raises:
+            FileNotFoundError: if the scan is not in the store.
+        """
+        path = self.volume(row) / "scan.json"
+        verify(path)
+        facts: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return facts
+
     def image(self, row: int) -> npt.NDArray[np.float16]:
         """The volume (2, I, J, K) float16 of one scan, memory-mapped and read-only."""
         return self._map(row, "image")
@@ -80,18 +97,17 @@ class PreparedCohort:
         return self._map(row, "labels")
 
     def _map(self, row: int, name: str) -> Any:
-        path = self.folder / "volumes" / self.keys[row] / f"{name}.npy"
+        path = self.volume(row) / f"{name}.npy"
         try:
-            array = np.lib.format.open_memmap(path, mode="r")
+            verify(path)
         except FileNotFoundError:
             if name == "labels" and path.parent.is_dir():
                 problem = f"line {row + 2} of the study's cohort.tsv has none"
                 raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {problem}") from None
             raise ScanError(f"{path} is gone; run the command again to prepare it") from None
-        except ValueError as error:
-            raise _damaged(path, str(error)) from None
+        array = np.lib.format.open_memmap(path, mode="r")
         if array.shape[-3:] != self.grid.shape:
-            raise _damaged(path, f"shape {array.shape}, grid {self.grid.shape}")
+            raise damage(path)
         return array
 
     def crop(self, row: int, box: Box, name: str = "image") -> npt.NDArray[Any]:
@@ -101,10 +117,6 @@ class PreparedCohort:
             (2, *box.shape) float16 for ``image``, box.shape uint8 for ``labels``.
         """
         return crop_to_box(self._map(row, name), box)
-
-
-def _damaged(path: Path, how: str) -> ScanError:
-    return ScanError(f"{path} is damaged ({how}); delete {path.parent} and run the command again")
 
 
 def open_store(
@@ -172,8 +184,7 @@ def _key(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> str:
 
 
 def _complete(volume: Path, scan: Scan) -> bool:
-    names = ["image.npy", "scan.json", *(["labels.npy"] if scan.labels else [])]
-    return all((volume / name).is_file() for name in names)
+    return complete(volume, ["image.npy", "scan.json", *(["labels.npy"] if scan.labels else [])])
 
 
 def _make(
@@ -184,22 +195,32 @@ def _make(
         if _complete(target, scan):
             return
         with new_folder(target) as new, working:
-            _fill(new, scan, grid, sources)
+            prepared = prepare_scan(scan, grid)
+            refuse_changed(scan, sources)
+            facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
+            path = new / "scan.json"
+            with naming(path):
+                path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+            write_arrays(new, {"image": prepared.image, "labels": prepared.labels}, key)
 
 
-def _fill(folder: Path, scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> None:
-    prepared = prepare_scan(scan, grid)
-    refuse_changed(scan, sources)
-    arrays = {"image": prepared.image, "labels": prepared.labels}
-    for name, array in arrays.items():
+def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any] | None], name: str) -> None:
+    """Write arrays as .npy into a new folder, and then the checksums of all its files.
+
+    Args:
+        folder: Where its files lie now.
+        arrays: By name; None is not written.
+        name: What the folder will be called.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    for kind, array in arrays.items():
         if array is not None:
-            path = folder / f"{name}.npy"
+            path = folder / f"{kind}.npy"
             with naming(path), path.open("xb") as file:
                 write_array(file, array.dtype, array.shape, [array])
-    facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-    path = folder / "scan.json"
-    with naming(path):
-        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    write_checksums(folder, name)
 
 
 def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.files.tables import read_rows
+from datamodules.store.checksums import verify
 from datamodules.store.prepare import study_grid
 from datamodules.store.sources import Source, hash_sources
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
@@ -136,7 +137,10 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
 
 def _facts(prepared: PreparedCohort, key: str) -> str:
     path = prepared.folder / "volumes" / key / "scan.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else f"unknown {key}"
+    if not path.is_file():
+        return f"unknown {key}"
+    verify(path)
+    return path.read_text(encoding="utf-8")
 
 
 def _shared_error(shared: Sequence[tuple[str, str]], how: str) -> ExternalError:
