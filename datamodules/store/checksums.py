@@ -36,7 +36,7 @@ def write_checksums(folder: Path, name: str) -> None:
     """
     sums = {path.name: _checksum(path, name) for path in sorted(folder.iterdir())}
     with naming(folder / CHECKSUMS):
-        (folder / CHECKSUMS).write_text(json.dumps(sums) + "\n", encoding="utf-8")
+        (folder / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
 
 
 def complete(folder: Path, names: Iterable[str]) -> bool:
