@@ -6,7 +6,7 @@ of any length takes the disk of a few volumes: its rows share them.
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.checksums import complete, write_checksums
-from datamodules.store.store import PreparedCohort
+from datamodules.store.checksums import complete
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -60,10 +60,9 @@ def make_store(folder: Path, scans: int, unique: int = 4, spacing_mm: float = 1.
     for number, key in enumerate(keys):
         volume = folder / "volumes" / key
         if not complete(volume, ["image.npy", "scan.json"]):
-            volume.mkdir(parents=True, exist_ok=True)
-            np.save(volume / "image.npy", made_image(grid, number), allow_pickle=False)
-            (volume / "scan.json").write_text(json.dumps({"brain_ml": 0.0, "template_dice": 1.0}) + "\n", encoding="utf-8")
-            write_checksums(volume, key)
+            shutil.rmtree(volume, ignore_errors=True)
+            volume.mkdir(parents=True)
+            write_volume(volume, key, {"image": made_image(grid, number)}, {"brain_ml": 0.0, "template_dice": 1.0})
     return PreparedCohort(folder, grid, tuple(keys[row % len(keys)] for row in range(scans)))
 
 

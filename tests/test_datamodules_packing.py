@@ -14,10 +14,9 @@ import pytest
 
 from datamodules.store import packing
 from datamodules.store.boxes import within
-from datamodules.store.checksums import write_checksums
 from datamodules.store.packing import can_pack, open_packed
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import PreparedCohort
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.grid import Box, Grid
 
 SHAPE = (6, 7, 5)
@@ -31,9 +30,8 @@ def prepared(tmp_path: Path) -> PreparedCohort:
     for key in ("a", "b", "c"):
         folder = tmp_path / "volumes" / key
         folder.mkdir(parents=True)
-        np.save(folder / "image.npy", rng.normal(size=(2, *SHAPE)).astype(np.float16))
-        np.save(folder / "labels.npy", rng.integers(0, 9, SHAPE).astype(np.uint8))
-        write_checksums(folder, key)
+        image, labels = rng.normal(size=(2, *SHAPE)).astype(np.float16), rng.integers(0, 9, SHAPE).astype(np.uint8)
+        write_volume(folder, key, {"image": image, "labels": labels})
     return PreparedCohort(tmp_path, Grid.of(SHAPE, np.eye(4)), ("a", "b", "c"))
 
 

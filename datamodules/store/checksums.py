@@ -10,7 +10,7 @@ earlier versions wrote them, is incomplete and made again::
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,17 +24,18 @@ CHECKSUMS = "checksums.json"
 _verified: set[tuple[str, int, int, int]] = set()
 
 
-def write_checksums(folder: Path, name: str) -> None:
-    """Record all files of a new folder.
+def write_checksums(folder: Path, name: str, contents: Mapping[str, xxhash.xxh3_128]) -> None:
+    """Record the files of a new folder.
 
     Args:
         folder: Where its files lie now.
         name: What it will be called.
+        contents: What each file was meant to hold, by its name.
 
     Raises:
         OSError: if the record cannot be written.
     """
-    sums = {path.name: _checksum(path, name) for path in sorted(folder.iterdir())}
+    sums = {file: _sealed(content, f"{name}/{file}") for file, content in contents.items()}
     with naming(folder / CHECKSUMS):
         (folder / CHECKSUMS).write_text(json.dumps(sums), encoding="utf-8")
 
@@ -98,7 +99,11 @@ def damaged_files(folders: Sequence[Path], workers: int = 1, on_folder: Callable
 
 
 def _checksum(path: Path, folder: str) -> str:
-    """XXH3 of a file's bytes and its name in a folder of that name, hexadecimal; the file is mapped, not copied."""
-    digest = xxhash.xxh3_128(np.memmap(path, mode="r").data if path.stat().st_size else b"")
-    digest.update(f"{folder}/{path.name}".encode())
-    return digest.hexdigest()
+    """The checksum of a file in a folder of that name; the file is mapped, not copied."""
+    content = xxhash.xxh3_128(np.memmap(path, mode="r").data if path.stat().st_size else b"")
+    return _sealed(content, f"{folder}/{path.name}")
+
+
+def _sealed(content: xxhash.xxh3_128, name: str) -> str:
+    content.update(name.encode())
+    return content.hexdigest()

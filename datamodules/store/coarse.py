@@ -15,7 +15,7 @@ import numpy.typing as npt
 from datamodules.files.atomic import locked, new_folder
 from datamodules.store.checksums import complete
 from datamodules.store.prepare import TINY
-from datamodules.store.store import PreparedCohort, write_arrays
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.errors import UserError
 from regions.grid import Grid
 
@@ -64,7 +64,7 @@ def _make(prepared: PreparedCohort, row: int, factor: int, folder: Path) -> None
         if (prepared.volume(row) / "labels.npy").is_file():
             arrays["labels"] = commonest(np.asarray(prepared.labels(row)), factor)
         with new_folder(target) as new:
-            write_arrays(new, arrays, key)
+            write_volume(new, key, arrays)
 
 
 def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:

@@ -67,12 +67,13 @@ def _key(prepared: PreparedCohort, box: Box) -> str:
 def _pack(prepared: PreparedCohort, box: Box, paths: Mapping[str, Path], target: Path) -> None:
     try:
         with new_folder(target) as new:
+            contents = {}
             for kind, path in paths.items():
                 lead, dtype = ((len(CHANNELS),), np.float16) if kind == "image" else ((), np.uint8)
                 boxes = (prepared.crop(row, box, kind) for row in range(len(prepared.keys)))
                 with (new / path.name).open("xb") as file, naming(path):
-                    write_array(file, dtype, (len(prepared.keys), *lead, *box.shape), boxes)
-            write_checksums(new, target.name)
+                    contents[path.name] = write_array(file, dtype, (len(prepared.keys), *lead, *box.shape), boxes)
+            write_checksums(new, target.name, contents)
     except OSError as error:
         problem = f"{error.strerror}; fix that, or add --data.memory mapped"
         raise OSError(error.errno, problem, str(error.filename)) from None

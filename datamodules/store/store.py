@@ -17,6 +17,7 @@ falls with its process. A process compares each file with its checksum before it
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from datamodules.cohort.records import Exclusion, Scan
 from datamodules.files.atomic import content_sha256, locked, naming, new_folder
@@ -198,32 +200,40 @@ def _make(
             prepared = prepare_scan(scan, grid)
             refuse_changed(scan, sources)
             facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-            path = new / "scan.json"
-            with naming(path):
-                path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-            write_arrays(new, {"image": prepared.image, "labels": prepared.labels}, key)
+            write_volume(new, key, {"image": prepared.image, "labels": prepared.labels}, facts)
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, npt.NDArray[Any] | None], name: str) -> None:
-    """Write arrays as .npy into a new folder, and then the checksums of all its files.
+def write_volume(
+    folder: Path, key: str, arrays: Mapping[str, npt.NDArray[Any] | None], facts: Mapping[str, float] | None = None
+) -> None:
+    """Fill the new folder of a volume.
 
     Args:
         folder: Where its files lie now.
-        arrays: By name; None is not written.
-        name: What the folder will be called.
+        key: What it will be called.
+        arrays: Written as .npy by these names; None is not.
+        facts: Written as scan.json; None is not.
 
     Raises:
         OSError: if a file cannot be written.
     """
-    for kind, array in arrays.items():
+    contents = {}
+    for name, array in arrays.items():
         if array is not None:
-            path = folder / f"{kind}.npy"
+            path = folder / f"{name}.npy"
             with naming(path), path.open("xb") as file:
-                write_array(file, array.dtype, array.shape, [array])
-    write_checksums(folder, name)
+                contents[path.name] = write_array(file, array.dtype, array.shape, [array])
+    if facts is not None:
+        path, text = folder / "scan.json", json.dumps(facts) + "\n"
+        with naming(path):
+            path.write_text(text, encoding="utf-8")
+        contents[path.name] = xxhash.xxh3_128(text.encode())
+    write_checksums(folder, key, contents)
 
 
-def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
+def write_array(
+    file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]
+) -> xxhash.xxh3_128:
     """Write an array in C order as .npy, part by part, zeros as holes of the file; an error keeps its reason: a full disk.
 
     Args:
@@ -232,14 +242,23 @@ def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], part
         shape: Shape of the whole.
         parts: Arrays in C order of that type, which follow each other in memory.
 
+    Returns:
+        The XXH3 of the file's bytes.
+
     Raises:
         OSError: if the file cannot be written.
     """
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(file, header)
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, header)
+    file.write(start.getvalue())
+    digest = xxhash.xxh3_128(start.getvalue())
     for part in parts:
-        write_sparsely(file, part.reshape(-1).view(np.uint8))
+        content = part.reshape(-1).view(np.uint8)
+        digest.update(content.data)
+        write_sparsely(file, content)
     file.truncate(file.tell())
+    return digest
 
 
 def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:
