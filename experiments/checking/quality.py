@@ -3,7 +3,7 @@
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
 picture stay beside that volume, found by content as the volume is::
 
-    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png
+    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png    made again where one is not what was written
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import Scan, scan_name
-from datamodules.files.atomic import write_atomically, write_json
+from datamodules.files.atomic import content_sha256, file_sha256, write_atomically, write_json
 from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
 from datamodules.store.store import PreparedCohort
@@ -90,7 +90,8 @@ def quality_of_cohort(
         marks = fingerprint(volume, prepared.grid)
         write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
         voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
-        write_json(folders[row] / "quality.json", {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers})
+        content = {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers}
+        write_json(folders[row] / "quality.json", {**content, "sha256": _sha256(folders[row], content)})
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for done, _ in enumerate(pool.map(make, missing), start=1):
@@ -108,13 +109,19 @@ def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
     """Numbers and voxel hashes that were measured before, None where they must be measured."""
     try:
         content: dict[str, Any] = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    files = [folder / name for name in ("overlay.png", "fingerprint.npy")]
-    if content.get("version") != QUALITY_VERSION or not all(path.is_file() for path in files):
+        if content.pop("sha256") != _sha256(folder, content) or content["version"] != QUALITY_VERSION:
+            return None
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     first, second = content["voxels"]
     return known_numbers(content["numbers"]), (first, second)
+
+
+def _sha256(folder: Path, content: Mapping[str, Any]) -> str:
+    """SHA-256 of a quality.json without its own, and of the files beside it; null and nan are the same."""
+    numbers = {name: float(value) for name, value in content["numbers"].items() if value is not None and np.isfinite(value)}
+    files = [file_sha256(folder / name) for name in ("overlay.png", "fingerprint.npy")]
+    return content_sha256([folder.name, {**content, "numbers": numbers}, files])
 
 
 def numbers_of_prepare(t1w: Path) -> dict[str, float]:
