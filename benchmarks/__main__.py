@@ -13,6 +13,7 @@ WORDS = {
     "overhead": "Lightning, logging and callbacks over a bare loop",
     "startup": "from the command to the first training step",
     "store": "building and opening the store",
+    "checksums": "what the checksums of prepared files cost",
     "memory": "memory of a run, and of eight that share the data",
     "transforms": "what TorchIO transforms of training scans cost",
     "compiling": "what model.compile gains, costs, and when that is paid",
@@ -20,7 +21,7 @@ WORDS = {
     "gpu": "a whole study's speed on a GPU against bound and roofline",
     "figure": "docs/benchmarks.png and the README's table, from the kept results",
 }
-ALL = ("epochs", "waiting", "overhead", "startup", "store", "memory", "transforms", "compiling")
+ALL = ("epochs", "waiting", "overhead", "startup", "store", "checksums", "memory", "transforms", "compiling")
 INNER = ("child", "tenant")
 
 

@@ -6,7 +6,7 @@ of any length takes the disk of a few volumes: its rows share them.
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy as np
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.store import PreparedCohort
+from datamodules.store.checksums import complete
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -58,10 +59,10 @@ def make_store(folder: Path, scans: int, unique: int = 4, spacing_mm: float = 1.
     keys = [f"made-{spacing_mm:g}mm-{number}" for number in range(min(unique, scans))]
     for number, key in enumerate(keys):
         volume = folder / "volumes" / key
-        if not (volume / "scan.json").is_file():
-            volume.mkdir(parents=True, exist_ok=True)
-            np.save(volume / "image.npy", made_image(grid, number), allow_pickle=False)
-            (volume / "scan.json").write_text(json.dumps({"brain_ml": 0.0, "template_dice": 1.0}) + "\n", encoding="utf-8")
+        if not complete(volume, ["image.npy", "scan.json"]):
+            shutil.rmtree(volume, ignore_errors=True)
+            volume.mkdir(parents=True)
+            write_volume(volume, key, {"image": made_image(grid, number)}, {"brain_ml": 0.0, "template_dice": 1.0})
     return PreparedCohort(folder, grid, tuple(keys[row % len(keys)] for row in range(scans)))
 
 

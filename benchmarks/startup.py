@@ -111,9 +111,10 @@ def opening(case: Case) -> tuple[float, float]:
     code = f"""
 import time
 from pathlib import Path
-from datamodules.cohort import LabelRule, read_cohort
-from datamodules.store import open_store
-from experiments.study import StudyOptions, open_study
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import LabelRule
+from datamodules.store.store import open_store
+from experiments.study.study import StudyOptions, open_study
 scans = read_cohort(Path({str(case.folder)!r}), LabelRule({RULE.threshold})).scans
 store = Path({str(store_folder())!r})
 open_store(scans[:1], store)

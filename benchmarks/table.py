@@ -13,7 +13,7 @@ from benchmarks.hardware import seen, sentence
 
 RESULTS = Path(__file__).with_name("results")
 WIDTH = 130
-SHARES = ("waiting", "preparing", "step", "overhead", "busy", "speed_share")
+SHARES = ("waiting", "preparing", "step", "overhead", "busy", "speed_share", "share")
 """Columns that hold a share of 1."""
 Row = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from datamodules.store.store import PreparedCohort
+from datamodules.store.store import PreparedCohort, write_volume
 from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
 from regions.grid import Grid
@@ -74,8 +74,8 @@ def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     for row, key in enumerate(study.prepared.keys):
         target = folder / "volumes" / key
         target.mkdir(parents=True)
-        np.save(target / "image.npy", study.prepared.image(row))
-        np.save(target / "labels.npy", np.roll(template, 1 - row % 2 * 2, axis=row % 3))
+        labels = np.roll(template, 1 - row % 2 * 2, axis=row % 3)
+        write_volume(target, key, {"image": study.prepared.image(row), "labels": labels})
     return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
 
 

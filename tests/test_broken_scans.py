@@ -276,7 +276,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(good: Scan, tmp_path: Path
     assert np.isfinite(store.image(0)).all()
 
 
-@pytest.mark.parametrize("kept", ["image.npy", "labels.npy", "scan.json"])
+@pytest.mark.parametrize("kept", ["image.npy", "labels.npy", "scan.json", "checksums.json"])
 def test_half_a_volume_is_rebuilt(good: Scan, tmp_path: Path, kept: str) -> None:
     volume = tmp_path / "store" / "volumes" / open_store([good], tmp_path / "store").keys[0]
     for path in volume.iterdir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import shutil
@@ -17,7 +16,7 @@ from datamodules.store import packing
 from datamodules.store.boxes import within
 from datamodules.store.packing import can_pack, open_packed
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import PreparedCohort
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.grid import Box, Grid
 
 SHAPE = (6, 7, 5)
@@ -31,14 +30,13 @@ def prepared(tmp_path: Path) -> PreparedCohort:
     for key in ("a", "b", "c"):
         folder = tmp_path / "volumes" / key
         folder.mkdir(parents=True)
-        np.save(folder / "image.npy", rng.normal(size=(2, *SHAPE)).astype(np.float16))
-        np.save(folder / "labels.npy", rng.integers(0, 9, SHAPE).astype(np.uint8))
-        (folder / "scan.json").write_text(json.dumps({}))
+        image, labels = rng.normal(size=(2, *SHAPE)).astype(np.float16), rng.integers(0, 9, SHAPE).astype(np.uint8)
+        write_volume(folder, key, {"image": image, "labels": labels})
     return PreparedCohort(tmp_path, Grid.of(SHAPE, np.eye(4)), ("a", "b", "c"))
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "boxes").rglob("*") if path.is_file())
+    return sorted(path for path in (folder / "boxes").rglob("*") if path.suffix == ".npy")
 
 
 def test_packed_boxes_are_those_of_the_volumes(prepared: PreparedCohort) -> None:
@@ -67,7 +65,9 @@ def test_a_box_that_is_cut_short_is_named(prepared: PreparedCohort) -> None:
     open_packed(prepared, BOX, ("image",))
     (path,) = files(prepared.folder)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ScanError, match=rf"^{path} is damaged .*; delete it and run the command again$"):
+    with pytest.raises(
+        ScanError, match=rf"^{path} does not hold what was written; delete {path.parent}, the same command makes"
+    ):
         open_packed(prepared, BOX, ("image",))
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from datamodules.files.tables import CohortError, read_rows
 from experiments.__main__ import main
 from experiments.checking.prepared import write_prepared_quality
+from experiments.checking.quality import quality_of_cohort
+from experiments.study.study import Study
 
 WRITTEN = ("check.html", "check.json", "table1.tsv", "table1.json", "acquisition.tsv", "flow.svg", "qc/index.html")
 
@@ -55,6 +58,42 @@ def test_it_prints_and_writes_everything(phantom_cohort: Path, check, tmp_path: 
     page = (study / "qc" / "index.html").read_text()
     assert page.index("for this machine") < page.index("Scans, worst first")
     assert "http" not in page.replace("http://www.w3.org", "").replace('http-equiv="', "")
+
+
+def test_verify_reads_all_prepared_files_and_names_the_damaged(
+    phantom_cohort: Path, check, store_folder: Path, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(store_folder, tmp_path / "store"))
+    status, text = check(phantom_cohort, "--store", str(store), "--verify")
+    assert status == 0
+    boxes = len(list(store.glob("boxes/*")))
+    assert f"25 prepared volumes and {boxes} packed boxes were read: no files differ" in text
+    assert "cost of all runs" in text
+    image, facts = (sorted(store.glob(f"volumes/*/{name}"))[3] for name in ("image.npy", "scan.json"))
+    with image.open("r+b") as file:
+        file.write(bytes(image.stat().st_size))
+    facts.write_text(facts.read_text().replace('brain_ml": 1', 'brain_ml": 2'))
+    status, text = check(phantom_cohort, "--store", str(store), "--verify")
+    assert status == 1
+    assert text.splitlines()[1:] == [
+        *(f"{p} does not hold what was written; delete {p.parent}, the same command makes it again" for p in (image, facts)),
+        f"25 prepared volumes and {boxes} packed boxes were read: 2 files differ",
+    ]
+    shutil.rmtree(image.parent)
+    assert check(phantom_cohort, "--store", str(store), "--verify")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["quality.json", "fingerprint.npy", "overlay.png"])
+def test_quality_that_was_changed_is_measured_again(study: Study, tmp_path: Path, name: str) -> None:
+    keys = study.prepared.keys[:2]
+    first, second = (Path(shutil.copytree(study.prepared.volume(row), tmp_path / "volumes" / keys[row])) for row in (0, 1))
+    few = replace(study.prepared, folder=tmp_path, keys=keys)
+    quality = quality_of_cohort(study.cohort.scans[:2], few)
+    before, other = (first / name).read_bytes(), (second / name).read_bytes()
+    for changed in (other, bytes(len(before)), before[:-2], before.replace(b"0.9", b"0.1"), b"[]"):
+        (first / name).write_bytes(changed)
+        assert repr(quality_of_cohort(study.cohort.scans[:2], few)) == repr(quality)
+        assert (first / name).read_bytes() == before
 
 
 def test_it_says_what_torchio_transforms_cost(phantom_cohort: Path, check, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import shutil
 import signal
 
@@ -37,6 +39,26 @@ class TestStaging:
         assert f"volumes are read from {study.prepared.folder}, not from {tmp_path / 'disk'}: " in line
         assert "MB are needed and 0 MB are free there" in line
         assert list((tmp_path / "disk" / "volumes").iterdir()) == []
+
+    def test_a_disk_that_fills_while_copying_is_one_line_and_leaves_nothing(
+        self, study: Study, tmp_path, told, monkeypatch
+    ) -> None:
+        def full(source: object, target: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+        monkeypatch.setattr("shutil.copyfile", full)
+        assert stage(study.prepared, tmp_path / "disk", told) is study.prepared
+        (line,) = told.export_text().splitlines()
+        assert line.endswith("cannot be written: No space left on device")
+        assert list((tmp_path / "disk" / "volumes").iterdir()) == []
+
+    def test_a_copy_without_checksums_is_made_again(self, study: Study, tmp_path, told) -> None:
+        staged = stage(study.prepared, tmp_path / "disk", told)
+        (staged.volume(2) / "checksums.json").unlink()
+        (staged.volume(2) / "image.npy").write_bytes(b"")
+        stage(study.prepared, tmp_path / "disk", told)
+        assert told.export_text().splitlines()[1].endswith(", 1 of 25 were copied now")
+        assert (staged.image(2) == study.prepared.image(2)).all()
 
     def test_a_folder_that_cannot_be_made_is_told(self, study: Study, tmp_path, told) -> None:
         (tmp_path / "file").touch()

@@ -1,11 +1,10 @@
 """Prepared volumes on larger voxels, by averaging: what a cheap control experiment trains on.
 
-Beside a store's ``volumes/`` lie ``averaged-<factor>/volumes/<key>/image.npy`` (+ ``labels.npy``), made once.
+Beside ``volumes/`` of a store lie ``averaged-<factor>/volumes/<key>/image.npy`` (+ ``labels.npy``), made once.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.files.atomic import locked, write_atomically
+from datamodules.files.atomic import locked, new_folder
+from datamodules.store.checksums import complete
 from datamodules.store.prepare import TINY
-from datamodules.store.store import PreparedCohort
+from datamodules.store.store import PreparedCohort, write_volume
 from regions.errors import UserError
 from regions.grid import Grid
 
@@ -38,7 +38,7 @@ def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[in
     if factor < 2:
         return prepared
     folder = prepared.folder / f"averaged-{factor}"
-    todo = [row for row, key in enumerate(prepared.keys) if not (folder / "volumes" / key / "image.npy").is_file()]
+    todo = [row for row, key in enumerate(prepared.keys) if not complete(folder / "volumes" / key, ["image.npy"])]
     for done, row in enumerate(todo, start=1):
         _make(prepared, row, factor, folder)
         if on_scan:
@@ -58,23 +58,13 @@ def _make(prepared: PreparedCohort, row: int, factor: int, folder: Path) -> None
     key = prepared.keys[row]
     target = folder / "volumes" / key
     with locked(folder / "locks" / key):
-        if (target / "image.npy").is_file():
+        if complete(target, ["image.npy"]):
             return
-        partial = target.with_name(f".{key}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        fine = prepared.folder / "volumes" / key
         arrays: dict[str, npt.NDArray[Any]] = {"image": averaged(np.asarray(prepared.image(row)), factor)}
-        if (fine / "labels.npy").is_file():
+        if (prepared.volume(row) / "labels.npy").is_file():
             arrays["labels"] = commonest(np.asarray(prepared.labels(row)), factor)
-        for name, array in arrays.items():
-            _save(partial / f"{name}.npy", array)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    write_atomically(path, lambda file: np.save(file, array, allow_pickle=False))
+        with new_folder(target) as new:
+            write_volume(new, key, arrays)
 
 
 def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@
 
     <store>/boxes/<key>/image.npy     (scans, 2, *box.shape) float16
     <store>/boxes/<key>/labels.npy    (scans, *box.shape) uint8, only where label maps are read
+    <store>/boxes/<key>/checksums.json
 
 A small box touches a little of many pages of every volume; packed, it takes no more memory than it has voxels. All runs of a
 machine share it, since mapped files lie in the system's page cache once. A key is the hash of the volumes' keys and the box.
@@ -12,15 +13,16 @@ machine share it, since mapped files lie in the system's page cache once. A key 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.files.atomic import content_sha256, locked, write_atomically
-from datamodules.store.prepare import CHANNELS, ScanError
+from datamodules.files.atomic import content_sha256, locked, naming, new_folder
+from datamodules.store.checksums import complete, verify, write_checksums
+from datamodules.store.prepare import CHANNELS
 from datamodules.store.store import PreparedCohort, write_array
 from regions.grid import Box
 
@@ -42,11 +44,19 @@ def open_packed(prepared: PreparedCohort, box: Box, kinds: Sequence[str]) -> dic
         For each kind an array whose first axis is the cohort's.
 
     Raises:
-        ScanError: if a volume cannot be read, or a scan has no label map.
+        ScanError: if a volume or a packed file is not what was written, or a scan has no label map.
         OSError: if the file cannot be written.
     """
     target = prepared.folder / "boxes" / _key(prepared, box)
-    return {kind: _open(prepared, box, kind, target / f"{kind}.npy") for kind in kinds}
+    paths = {kind: target / f"{kind}.npy" for kind in kinds}
+    names = [path.name for path in paths.values()]
+    if not complete(target, names):
+        with locked(prepared.folder / "locks" / target.name):
+            if not complete(target, names):
+                _pack(prepared, box, paths, target)
+    for path in paths.values():
+        verify(path)
+    return {kind: np.lib.format.open_memmap(path, mode="r") for kind, path in paths.items()}
 
 
 def _key(prepared: PreparedCohort, box: Box) -> str:
@@ -54,26 +64,16 @@ def _key(prepared: PreparedCohort, box: Box) -> str:
     return content_sha256(content)[:40]
 
 
-def _open(prepared: PreparedCohort, box: Box, kind: str, path: Path) -> npt.NDArray[Any]:
-    lead, dtype = ((len(CHANNELS),), np.dtype(np.float16)) if kind == "image" else ((), np.dtype(np.uint8))
-    shape = (len(prepared.keys), *lead, *box.shape)
-    if not path.is_file():
-        with locked(prepared.folder / "locks" / f"{path.parent.name}-{kind}"):
-            if not path.is_file():
-                boxes = (prepared.crop(row, box, kind) for row in range(len(prepared.keys)))
-                try:
-                    write_atomically(path, lambda file: write_array(file, dtype, shape, boxes))
-                except OSError as error:
-                    problem = f"{error.strerror}; fix that, or add --data.memory mapped"
-                    raise OSError(error.errno, problem, str(path)) from None
+def _pack(prepared: PreparedCohort, box: Box, paths: Mapping[str, Path], target: Path) -> None:
     try:
-        packed = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
-        raise _damaged(path, str(error)) from None
-    if packed.dtype != dtype or packed.shape != shape:
-        raise _damaged(path, f"{packed.dtype} {packed.shape}")
-    return packed
-
-
-def _damaged(path: Path, how: str) -> ScanError:
-    return ScanError(f"{path} is damaged ({how}); delete it and run the command again")
+        with new_folder(target) as new:
+            contents = {}
+            for kind, path in paths.items():
+                lead, dtype = ((len(CHANNELS),), np.float16) if kind == "image" else ((), np.uint8)
+                boxes = (prepared.crop(row, box, kind) for row in range(len(prepared.keys)))
+                with (new / path.name).open("xb") as file, naming(path):
+                    contents[path.name] = write_array(file, dtype, (len(prepared.keys), *lead, *box.shape), boxes)
+            write_checksums(new, target.name, contents)
+    except OSError as error:
+        problem = f"{error.strerror}; fix that, or add --data.memory mapped"
+        raise OSError(error.errno, problem, str(error.filename)) from None

@@ -5,18 +5,19 @@
     <store>/volumes/<key>/image.npy      (2, I, J, K) float16, memory-mapped
     <store>/volumes/<key>/labels.npy     (I, J, K) uint8, only where the scan has a label map
     <store>/volumes/<key>/scan.json      brain volume, overlap with the template's brain
-    <store>/volumes/<key>/rounded.txt    voxels of the label map that were rounded, only where there are any
+    <store>/volumes/<key>/checksums.json see ``datamodules.store.checksums``
     <store>/sources.json                 see ``datamodules.store.sources``
     <store>/grids.json                   see ``datamodules.store.headers``
 
 A key is the SHA-256 of the source files' bytes, the grid and the version of the code, so a changed byte gives another key. A
 volume's folder appears by one rename when it is complete; a lock per key keeps processes from making the same one twice, and
-falls with its process. No file holds pickled objects.
+falls with its process. A process compares each file with its checksum before it uses it. No file holds pickled objects.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,10 +30,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from datamodules.cohort.records import Exclusion, Scan
 from datamodules.files.atomic import content_sha256, locked, naming, new_folder
 from datamodules.store.boxes import crop_to_box
+from datamodules.store.checksums import complete, damage, verify, write_checksums
 from datamodules.store.headers import KnownGrids
 from datamodules.store.prepare import CODE_VERSION, ScanError, prepare_scan, study_grid
 from datamodules.store.sources import Source, hash_sources, refuse_changed, sources_of, unusable_sources
@@ -40,7 +43,6 @@ from regions.grid import Box, Grid
 
 PAGE = 4096
 """Bytes of a block of most file systems; a hole is as large at least."""
-ROUNDED = "rounded.txt"
 FLUSHING = 2
 """Volumes that wait for the disk while others are prepared and written."""
 
@@ -71,11 +73,25 @@ class PreparedCohort:
 
     def remarks(self, scans: Sequence[Scan]) -> list[str]:
         """What a user should know of the volumes of these scans, the cohort's."""
-        volumes = self.folder / "volumes"
-        names = [scan.name for scan, key in zip(scans, self.keys, strict=True) if (volumes / key / ROUNDED).is_file()]
+        names = [scan.name for row, scan in enumerate(scans) if self.facts(row).get("labels_rounded")]
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         noise = "label maps with values beside whole numbers, as rounding in a file leaves them, taken as the nearest"
         return [f"{noise}: {len(names)} ({listed})"] if names else []
+
+    def volume(self, row: int) -> Path:
+        """The folder of one scan's files."""
+        return self.folder / "volumes" / self.keys[row]
+
+    def facts(self, row: int) -> dict[str, float]:
+        """``brain_ml`` and ``template_dice`` of one scan.
+
+        Raises:
+            FileNotFoundError: if the scan is not in the store.
+        """
+        path = self.volume(row) / "scan.json"
+        verify(path)
+        facts: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return facts
 
     def image(self, row: int) -> npt.NDArray[np.float16]:
         """The volume (2, I, J, K) float16 of one scan, memory-mapped and read-only."""
@@ -90,18 +106,17 @@ class PreparedCohort:
         return self._map(row, "labels")
 
     def _map(self, row: int, name: str) -> Any:
-        path = self.folder / "volumes" / self.keys[row] / f"{name}.npy"
+        path = self.volume(row) / f"{name}.npy"
         try:
-            array = np.lib.format.open_memmap(path, mode="r")
+            verify(path)
         except FileNotFoundError:
             if name == "labels" and path.parent.is_dir():
                 problem = f"line {row + 2} of the study's cohort.tsv has none"
                 raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {problem}") from None
             raise ScanError(f"{path} is gone; run the command again to prepare it") from None
-        except ValueError as error:
-            raise _damaged(path, str(error)) from None
+        array = np.lib.format.open_memmap(path, mode="r")
         if array.shape[-3:] != self.grid.shape:
-            raise _damaged(path, f"shape {array.shape}, grid {self.grid.shape}")
+            raise damage(path)
         return array
 
     def crop(self, row: int, box: Box, name: str = "image") -> npt.NDArray[Any]:
@@ -111,10 +126,6 @@ class PreparedCohort:
             (2, *box.shape) float16 for ``image``, box.shape uint8 for ``labels``.
         """
         return crop_to_box(self._map(row, name), box)
-
-
-def _damaged(path: Path, how: str) -> ScanError:
-    return ScanError(f"{path} is damaged ({how}); delete {path.parent} and run the command again")
 
 
 def open_store(
@@ -182,8 +193,7 @@ def _key(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> str:
 
 
 def _complete(volume: Path, scan: Scan) -> bool:
-    names = ["image.npy", "scan.json", *(["labels.npy"] if scan.labels else [])]
-    return all((volume / name).is_file() for name in names)
+    return complete(volume, ["image.npy", "scan.json", *(["labels.npy"] if scan.labels else [])])
 
 
 def _make(
@@ -194,26 +204,44 @@ def _make(
         if _complete(target, scan):
             return
         with new_folder(target) as new, working:
-            _fill(new, scan, grid, sources)
+            prepared = prepare_scan(scan, grid)
+            refuse_changed(scan, sources)
+            facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
+            facts |= {"labels_rounded": prepared.labels_rounded} if prepared.labels_rounded else {}
+            write_volume(new, key, {"image": prepared.image, "labels": prepared.labels}, facts)
 
 
-def _fill(folder: Path, scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> None:
-    prepared = prepare_scan(scan, grid)
-    refuse_changed(scan, sources)
-    arrays = {"image": prepared.image, "labels": prepared.labels}
+def write_volume(
+    folder: Path, key: str, arrays: Mapping[str, npt.NDArray[Any] | None], facts: Mapping[str, float] | None = None
+) -> None:
+    """Fill the new folder of a volume.
+
+    Args:
+        folder: Where its files lie now.
+        key: What it will be called.
+        arrays: Written as .npy by these names; None is not.
+        facts: Written as scan.json; None is not.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    contents = {}
     for name, array in arrays.items():
         if array is not None:
             path = folder / f"{name}.npy"
             with naming(path), path.open("xb") as file:
-                write_array(file, array.dtype, array.shape, [array])
-    facts = {"brain_ml": round(prepared.brain_ml, 3), "template_dice": round(prepared.template_dice, 4)}
-    texts = {"scan.json": json.dumps(facts)} | ({ROUNDED: str(prepared.labels_rounded)} if prepared.labels_rounded else {})
-    for name, text in texts.items():
-        with naming(folder / name):
-            (folder / name).write_text(text + "\n", encoding="utf-8")
+                contents[path.name] = write_array(file, array.dtype, array.shape, [array])
+    if facts is not None:
+        path, text = folder / "scan.json", json.dumps(facts) + "\n"
+        with naming(path):
+            path.write_text(text, encoding="utf-8")
+        contents[path.name] = xxhash.xxh3_128(text.encode())
+    write_checksums(folder, key, contents)
 
 
-def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]) -> None:
+def write_array(
+    file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], parts: Iterable[npt.NDArray[Any]]
+) -> xxhash.xxh3_128:
     """Write an array in C order as .npy, part by part, zeros as holes of the file; an error keeps its reason: a full disk.
 
     Args:
@@ -222,14 +250,23 @@ def write_array(file: BinaryIO, dtype: npt.DTypeLike, shape: Sequence[int], part
         shape: Shape of the whole.
         parts: Arrays in C order of that type, which follow each other in memory.
 
+    Returns:
+        The XXH3 of the file's bytes.
+
     Raises:
         OSError: if the file cannot be written.
     """
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
-    np.lib.format.write_array_header_1_0(file, header)
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, header)
+    file.write(start.getvalue())
+    digest = xxhash.xxh3_128(start.getvalue())
     for part in parts:
-        write_sparsely(file, part.reshape(-1).view(np.uint8))
+        content = part.reshape(-1).view(np.uint8)
+        digest.update(content.data)
+        write_sparsely(file, content)
     file.truncate(file.tell())
+    return digest
 
 
 def write_sparsely(file: BinaryIO, content: npt.NDArray[np.uint8]) -> None:

@@ -5,7 +5,6 @@ Measured once a volume of the store and kept in ``<study>/baselines/features.tsv
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -97,10 +96,9 @@ def scan_features(prepared: PreparedCohort, template: TemplateParts, row: int) -
     Returns:
         Values in the order of ``FEATURES``: volumes in millilitres, means in units of the normalised image.
     """
-    volume = prepared.folder / "volumes" / prepared.keys[row]
-    brain = float(json.loads((volume / "scan.json").read_text(encoding="utf-8"))["brain_ml"])
+    brain = float(prepared.facts(row)["brain_ml"])
     sizes = [float("nan")] * (len(PARTS) + 1)
-    if (volume / "labels.npy").is_file():
+    if (prepared.volume(row) / "labels.npy").is_file():
         counts = _histogram(prepared.labels(row))
         sizes = [_sum(region, counts) * prepared.grid.voxel_mm3 / 1000 for region in (*PARTS, _LESION)]
     voxels = _by_label(template, np.diff(template.bounds))

@@ -12,6 +12,7 @@ from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.limits import judge_scans
+from datamodules.store.checksums import CHECKSUMS, damage, damaged_files
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.table1 import write_table1
 from experiments.checking.acquisition import write_acquisition
@@ -25,13 +26,21 @@ from experiments.study.settings import Settings
 from experiments.study.study import cohort_table, open_cohort
 
 
-def check(settings: Settings, study: Subject, console: Console) -> int:
+def check(settings: Settings, study: Subject, console: Console, verify: bool = False) -> int:
     """Print what the study would train on, and write it into the study's folder.
 
+    Args:
+        settings: All settings.
+        study: What is looked at.
+        console: Where it is printed.
+        verify: Compare all prepared files with their checksums first, and look no further where one does not fit.
+
     Returns:
-        1 where two patients seem to have one scan, else 0.
+        1 where two patients seem to have one scan, or a prepared file is not what was written, else 0.
     """
     console.print(f"cohort {study.cohort.source}, study {study.folder}")
+    if verify and not _is_intact(study.prepared, settings.values.workers, console):
+        return 1
     quality = with_progress(study.cohort.scans, study.prepared, settings.values.workers, console)
     residence = quality_folder(study.cohort.source)
     holds = (residence / VERDICTS).is_file()
@@ -45,6 +54,20 @@ def check(settings: Settings, study: Subject, console: Console) -> int:
     console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
     console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
     return int(any(not pair.same_patient for pair in gathered.duplicates))
+
+
+def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool:
+    """Compare the study's volumes, at every voxel size, and the packed boxes of its store; name what was changed."""
+    roots = [prepared.folder, *prepared.folder.glob("averaged-*")]
+    volumes = sorted({root / "volumes" / key for root in roots for key in prepared.keys if (root / "volumes" / key).is_dir()})
+    boxes = sorted(path.parent for root in roots for path in root.glob(f"boxes/[!.]*/{CHECKSUMS}"))
+    with bar(console, "reading prepared files") as on_folder:
+        damaged = damaged_files([*volumes, *boxes], workers, on_folder)
+    for path in damaged:
+        console.print(str(damage(path)), markup=False)
+    counts = f"{len(volumes)} prepared volumes and {len(boxes)} packed boxes"
+    console.print(f"{counts} were read: {len(damaged) or 'no'} file{'s differ' if len(damaged) != 1 else ' differs'}")
+    return not damaged
 
 
 def unsplit(settings: Settings, reason: str) -> Subject:

@@ -3,7 +3,7 @@
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
 picture stay beside that volume, found by content as the volume is::
 
-    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png
+    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png    made again where one is not what was written
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -94,7 +94,7 @@ def quality_of_cohort(
         write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
         voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
         files = {name: file_sha256(folders[row] / name) for name in PICTURES}
-        content = {"version": QUALITY_VERSION, "voxels": voxels, "numbers": numbers, "files": files}
+        content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "voxels": voxels, "numbers": numbers, "files": files}
         write_sealed(folders[row] / "quality.json", content)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -116,7 +116,8 @@ def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
         files = {name: file_sha256(folder / name) for name in PICTURES}
     except (FileNotFoundError, DamagedError):
         return None
-    if content.get("version") != QUALITY_VERSION or content.get("files") != files:
+    wanted = {"version": QUALITY_VERSION, "scan": folder.name, "files": files}
+    if any(content.get(name) != value for name, value in wanted.items()):
         return None
     first, second = content["voxels"]
     return known_numbers(content["numbers"]), (first, second)

@@ -2,6 +2,8 @@
 
 ``--hold`` writes the verdicts on a cohort's scans beside it (qc.tsv), as ``prepare`` does for the scans that it makes: from
 then on every command leaves out the scans that are beyond a limit and not accepted in qc_accept.tsv.
+
+``--verify`` reads the study's prepared volumes and its store's packed boxes and compares each file with its checksum.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ class Options(CommandOptions):
 
     hold: bool = False
     """Write the verdicts on the scans beside the cohort (qc.tsv); scans beyond a limit are then left out by every command."""
+    verify: bool = False
+    """Compare every prepared file with its checksum first, and stop where one is not what was written."""
 
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Check the cohort.
 
     Returns:
-        1 where two patients seem to have one scan, else 0.
+        1 where two patients seem to have one scan, or a prepared file is not what was written, else 0.
     """
     console = Console(highlight=False, soft_wrap=True)
     settings = parse_settings(settings_args)
@@ -45,9 +49,9 @@ def run(options: Options, settings_args: list[str]) -> int:
     try:
         study = open_with_progress(settings, console)
     except TooFewPatientsError as error:
-        check(settings, unsplit(settings, str(error)), console)
+        check(settings, unsplit(settings, str(error)), console, options.verify)
         raise
-    return check(settings, Subject(study.folder, study.cohort, study.prepared, study.splits), console)
+    return check(settings, Subject(study.folder, study.cohort, study.prepared, study.splits), console, options.verify)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from datamodules.cohort.identity import AlikeIds, Written, identity
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.files.tables import read_rows
+from datamodules.store.checksums import verify
 from datamodules.store.prepare import study_grid
 from datamodules.store.sources import Source, hash_sources
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
@@ -141,7 +142,10 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
 
 def _facts(prepared: PreparedCohort, key: str) -> str:
     path = prepared.folder / "volumes" / key / "scan.json"
-    return path.read_text(encoding="utf-8") if path.is_file() else f"unknown {key}"
+    if not path.is_file():
+        return f"unknown {key}"
+    verify(path)
+    return path.read_text(encoding="utf-8")
 
 
 def _shared_error(shared: Sequence[tuple[str, str]], how: str) -> ExternalError:

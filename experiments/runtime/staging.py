@@ -4,7 +4,8 @@
 
     <folder>/volumes/<key>/  as in the store; a volume's folder appears by one rename when it is complete
 
-A volume is found by its content, so several studies and stores can share one folder.
+A volume is found by its content, so several studies and stores can share one folder. The store's files are compared with their
+checksums before they are copied, the copies when they are read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from datamodules.files.atomic import locked
+from datamodules.files.atomic import locked, naming
 from datamodules.files.listing import list_folder
+from datamodules.store.checksums import CHECKSUMS, complete, damage, damaged_files, recorded
 from datamodules.store.store import PreparedCohort
 from experiments.runtime.interruption import stop_if_interrupted
 
@@ -39,6 +41,7 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
 
     Raises:
         Interrupted: if a signal comes while it copies or waits for another process that does.
+        ScanError: if a file of the store is not what was written.
     """
     stop_if_interrupted()
     try:
@@ -55,17 +58,24 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
 def _copy_missing(prepared: PreparedCohort, folder: Path) -> int:
     volumes = folder / "volumes"
     volumes.mkdir(exist_ok=True)
-    missing = [key for key in dict.fromkeys(prepared.keys) if not (volumes / key).is_dir()]
-    size = sum(file.stat().st_size for key in missing for file in list_folder(prepared.folder / "volumes" / key))
+    sources = {key: prepared.folder / "volumes" / key for key in prepared.keys}
+    missing = {key: source for key, source in sources.items() if not complete(volumes / key, recorded(source))}
+    size = sum(file.stat().st_size for source in missing.values() for file in list_folder(source))
     free = shutil.disk_usage(volumes).free
     if size * (1 + SPARE) > free:
         raise OSError(f"{size / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free there")
-    for key in missing:
+    for key, source in missing.items():
         stop_if_interrupted()
         partial = volumes / f".{key}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         try:
-            shutil.copytree(prepared.folder / "volumes" / key, partial)
+            for path in damaged_files([source]):
+                raise damage(path)
+            partial.mkdir()
+            for name in (*recorded(source), CHECKSUMS):
+                with naming(partial / name):
+                    shutil.copyfile(source / name, partial / name)
+            shutil.rmtree(volumes / key, ignore_errors=True)
             partial.rename(volumes / key)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
