@@ -64,7 +64,7 @@ def load_or_make_key(path: Path) -> bytes:
             _publish(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-    text = path.read_text()
+    text = path.read_text(encoding="latin-1")
     if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
         raise PrivacyError(f"{path} is not a pseudonym key ({2 * KEY_BYTES} hexadecimal characters); restore or delete it")
     return bytes.fromhex(text)
