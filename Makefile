@@ -1,5 +1,6 @@
 # Every target is a word of the command line: make fold = python -m experiments fold. `make help` lists them.
-PYTHON ?= python3
+PYTHON ?= $(or $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,$(if $(shell $(python) -c $(SUITS) 2>/dev/null && echo yes),$(python)))),python3)
+SUITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
 VENV := .venv
 RUN := $(VENV)/bin/python -m experiments
 STAMP := $(VENV)/.installed
@@ -24,7 +25,7 @@ help: ## list all targets
 install: $(STAMP) ## create .venv and install the project; does nothing when that is done
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed, $$($(PYTHON) --version) was found; make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c $(SUITS) 2>/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there); give one: make PYTHON=python3.12"; exit 2; }
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || { echo "python3 cannot create a virtual environment; on Debian: apt-get install python3-venv"; exit 2; }
 	$(VENV)/bin/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)

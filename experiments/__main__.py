@@ -1,6 +1,7 @@
 """The command line: ``python -m experiments WORD [options]``, also installed as ``regionwise``.
 
 A user's mistake ends in one or two plain lines and status 2; an unexpected error shows its traceback and ends with status 1.
+What is printed needs no reader: a command whose pipe closes early finishes its work and has the status of that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from experiments.runtime.allocation import keep_freed_memory
+from experiments.runtime.environment import own_environment
+from experiments.runtime.terminal import prepare_streams
 from experiments.study.arguments import command_parser
 from lightning_modules.errors import ModelError
 from regions.errors import UserError
@@ -45,6 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         gc.set_threshold(100_000, 10, 10)  # `fold --help`: 5.6 s of processor time instead of 6.3, median of 7 turns
         keep_freed_memory()
+        prepare_streams()
+    try:
+        with own_environment():
+            status = _run(words)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on where it stopped", 130)
+    except (UserError, ModelError) as error:
+        return complain(str(error), error.status)
+    except OSError as error:
+        return complain(describe(error))
+    return status
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -52,15 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])
-    module = importlib.import_module(f"experiments.commands.{words[0]}")
-    try:
-        status: int = module.main(words[1:])
-    except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on where it stopped", 130)
-    except (UserError, ModelError) as error:
-        return complain(str(error), error.status)
-    except OSError as error:
-        return complain(describe(error))
+    status: int = importlib.import_module(f"experiments.commands.{words[0]}").main(words[1:])
     return status
 
 

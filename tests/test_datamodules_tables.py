@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from datamodules.cohort.table import read_table
-from datamodules.files.tables import CohortError, parse_days, read_rows, require_columns
+from datamodules.files.tables import CohortError, parse_days, read_rows, require_columns, tsv_text
 
 
 def table(tmp_path: Path, content: str | bytes, name: str = "cohort.csv") -> Path:
@@ -158,3 +159,36 @@ def test_days_that_are_none(text: str) -> None:
         CohortError, match=r"here: days is .*; give a whole number of days from scan to EDSS, or leave it empty"
     ):
         parse_days(text, "here")
+
+
+FORMULAS = (
+    "=1+1", "=cmd|' /C calc'!A0", "+HYPERLINK(1)", "-cmd|A0", "@SUM(A1)", "-1+cmd|A0", "+4917612345x", "-1 +cmd|A0", "'=1+1",
+    "''-x", "=-0.5", "-0.5=1", "-_",
+)  # fmt: skip
+HARMLESS = (
+    "-0.5", "+0.04", "-1e-05", "-12 %", "-inf", "+0.04 [-0.06, +0.14]", "-0.1 (-0.2, 0.3)", "-", "n/a", "'quoted", "a=b", "sub-1",
+    "", "0", "-3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_read_back_equal(text: str, tmp_path: Path) -> None:
+    written = tsv_text(["patient", "site"], [[text, 1], ["b", text]])
+    assert [line.split("\t") for line in written.splitlines()[1:]] == [[f"'{text}", "1"], ["b", f"'{text}"]]
+    (tmp_path / "t.tsv").write_text(written)
+    rows = read_rows(tmp_path / "t.tsv")
+    assert [(row["patient"], row["site"]) for row in rows] == [(text, "1"), ("b", text)]
+    again = tsv_text(["patient", "site"], [[row["patient"], row["site"]] for row in rows])
+    assert again == written
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_numbers_and_plain_texts_stay_as_they_are(text: str, tmp_path: Path) -> None:
+    written = tsv_text(["patient", "site"], [[text, "x"]])
+    assert written.splitlines()[1] == f"{text}\tx"
+    (tmp_path / "t.tsv").write_text(written)
+    assert read_rows(tmp_path / "t.tsv")[0]["patient"] == text
+
+
+def test_numbers_are_written_as_they_are_and_none_as_an_empty_cell() -> None:
+    assert tsv_text(["a", "b", "c", "d"], [[-0.5, None, np.float64(-1e-5), -3]]).splitlines()[1] == "-0.5\t\t-1e-05\t-3"

@@ -14,7 +14,7 @@ import pytest
 
 from experiments.cluster.resources import ClusterError, Resources, seconds_of
 from experiments.cluster.scripts import Launch, array_script, compare_script, read_runs_table, runs_table
-from experiments.runtime.interruption import forget_scheduler
+from experiments.runtime.environment import own_environment
 from experiments.study.runs import grid
 
 RUNS = grid(["global", "brainstem"], [0], 3)
@@ -200,13 +200,14 @@ class TestWorker:
     def test_it_forgets_the_scheduler_s_variables_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("SLURM_NTASKS", "SLURM_PROCID", "SLURMD_NODENAME", "JSM_NAMESPACE_RANK", "CUDA_VISIBLE_DEVICES"):
             monkeypatch.setenv(name, "3")
-        forget_scheduler()
-        assert not [name for name in os.environ if name.startswith(("SLURM", "JSM"))]
-        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        with own_environment():
+            assert not [name for name in os.environ if name.startswith(("SLURM", "JSM"))]
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
     def test_handlers_are_in_and_variables_gone_before_torch(self) -> None:
         code = """
 import os, signal, sys
+from experiments.__main__ import main
 from experiments.commands import fold
 from experiments.runtime import interruption
 
@@ -215,7 +216,7 @@ def stop(*_):
     sys.exit()
 
 fold.parse_run = stop
-fold.main(["--roi", "global", "--fold", "0"])
+main(["fold", "--roi", "global", "--fold", "0"])
 """
         done = subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"SLURM_PROCID": "1"}, capture_output=True, text=True, check=False

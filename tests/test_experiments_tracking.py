@@ -68,20 +68,32 @@ def test_options_default_to_offline_and_strict():
     assert (options.mode, options.project, options.entity, options.privacy) == ("offline", "regionwise", None, "strict")
 
 
+AGENT = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "run", "WANDB_SWEEP_PARAM_PATH": "{}/config-run.yaml"}
+"""What an agent of a sweep says."""
+
+
 @pytest.mark.parametrize(
     ("variables", "mode"),
     [
         ({"WANDB_MODE": "online"}, "online"),
         ({"WANDB_MODE": "dryrun"}, "offline"),
         ({"WANDB_MODE": "disabled"}, "disabled"),
-        ({"WANDB_SWEEP_ID": "abc"}, "online"),
-        ({"WANDB_SWEEP_ID": "abc", "WANDB_MODE": "offline"}, "offline"),
+        (AGENT, "online"),
+        (AGENT | {"WANDB_MODE": "offline"}, "offline"),
+        ({"WANDB_SWEEP_ID": "abc"}, "offline"),
+        (AGENT | {"WANDB_RUN_ID": "other"}, "offline"),
+        (AGENT | {"WANDB_SWEEP_PARAM_PATH": "config-run.yaml"}, "offline"),
+        ({"WANDB_DISABLED": "true"}, "disabled"),
+        ({"WANDB_DISABLED": "1", "WANDB_MODE": "online"}, "disabled"),
+        ({"WANDB_DISABLED": "false"}, "offline"),
+        ({"WANDB_DISABLED": ""}, "offline"),
         ({"WANDB_API_KEY": "0" * 40}, "offline"),
     ],
 )
-def test_environment_sets_the_default_mode(monkeypatch, variables, mode):
+def test_environment_sets_the_default_mode(monkeypatch, tmp_path, variables, mode):
+    (tmp_path / "config-run.yaml").touch()
     for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value.format(tmp_path))
     assert TrackingOptions().mode == mode
 
 

@@ -5,11 +5,13 @@ What stays unproven without a real server: how the dashboard looks, permissions,
 
 import os
 import pty
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tracking_server import (
@@ -90,11 +92,19 @@ def test_offline_runs_are_synced_once_and_verified(stub, tmp_path):
 
 def test_sync_refuses_a_run_whose_tables_are_gone(stub, tmp_path):
     offline_run(tmp_path / "old", FIRST, range(2))
-    (tmp_path / "old").rename(tmp_path / "new")
+    shutil.rmtree(tmp_path / "old" / "wandb" / "data")
     (reason,) = sync_study(tmp_path, OFFLINE).failed.values()
     assert reason.startswith("3 of its 3 table files are missing")
     assert str(tmp_path / "old") in reason
     assert stub.runs == {}
+
+
+def test_a_study_that_was_moved_is_synced_with_its_tables(stub, tmp_path):
+    offline_run(tmp_path / "old", FIRST, range(2))
+    (tmp_path / "old").rename(tmp_path / "new")
+    (state,) = sync_study(tmp_path, OFFLINE).verified.values()
+    assert state.endswith("3 of 3 tables on the server")
+    assert not list(Path("/tmp").glob("regionwise-*/data"))
 
 
 def test_sync_needs_a_key_and_a_run(tmp_path):

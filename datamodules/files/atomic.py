@@ -6,10 +6,14 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -18,6 +22,10 @@ import numpy as np
 from datamodules.files.listing import list_folder
 
 Write = Callable[[BinaryIO], object]
+DAY_SECONDS = 86_400
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""Which machine a temporary file is of, without its name."""
+_TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]+\.partial")
 
 
 def write_atomically(path: Path, write: Write) -> None:
@@ -26,8 +34,7 @@ def write_atomically(path: Path, write: Write) -> None:
     Raises:
         OSError: naming the file, if it cannot be written; the old file, if any, is untouched then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    temporary = temporary_beside(path)
     try:
         with naming(path):
             with temporary.open("xb") as file:
@@ -37,6 +44,39 @@ def write_atomically(path: Path, write: Write) -> None:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name for what becomes ``path``; its folder is made, and what killed commands left unfinished there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path.parent.absolute())
+    return path.with_name(f".{path.name}.{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Once a process: the process that made a temporary file stands in its name; those of other machines go after a day."""
+    for left in folder.glob(".*.partial"):
+        match = _TEMPORARY.fullmatch(left.name)
+        if match is None or (match["machine"] == _MACHINE and _lives(int(match["process"]))):
+            continue
+        with suppress(FileNotFoundError, PermissionError):  # another command sweeps too, or it is another user's
+            if match["machine"] != _MACHINE and time.time() - left.lstat().st_mtime < DAY_SECONDS:
+                continue
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 @contextmanager
@@ -74,7 +114,7 @@ def filled_folder(folder: Path) -> Iterator[Path]:
     Where it holds hidden files, these stay, and the new ones are moved in beside them. The files are not flushed one by one;
     nothing is left if the block raises.
     """
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial = temporary_beside(folder)
     partial.mkdir(parents=True)
     try:
         yield partial

@@ -16,6 +16,9 @@ from zipfile import BadZipFile
 
 from regions.errors import UserError
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
+_GUARDED = re.compile(r"'+[=+\-@].")
+_NUMBER = re.compile(r"[+-]?(\d[\d.,]*(e[+-]?\d+)?|inf|nan)( ?%)?( (\[[\d.,+\- ]*\]|\([\d.,+\- ]*\)|to [+-]?[\d.,]+))?")
 MISSING = {"", "n/a", "na", "#n/a", "nan", "none", "null", "-"}
 
 _DELIMITER_LINE = re.compile(r"""["']?sep=([^\w\s"']|\t)["']?[,;\t ]*(?:\n|\Z)""", re.IGNORECASE)
@@ -114,7 +117,8 @@ def _row(path: Path, header: Sequence[str], number: int, cells: Sequence[str]) -
             raise CohortError(f"{where}: {cell!r} is in a column without a name; name it in the header")
         if set(cell) & set('\t\n\r"'):
             raise CohortError(f"{where}, column {name!r}: {cell!r} holds a tab, line break or quotation mark; remove it")
-    return {name: cell for name, cell in zip(header, cells, strict=True) if name} | {"#": str(number)}
+    texts = (cell[1:] if _GUARDED.match(cell) else cell for cell in cells)
+    return {name: text for name, text in zip(header, texts, strict=True) if name} | {"#": str(number)}
 
 
 def require_columns(path: Path, rows: Sequence[Mapping[str, str]], needed: Iterable[str]) -> None:
@@ -150,8 +154,16 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def tsv_text(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A tab-separated table as text, one line per row below the column names."""
-    return "".join("\t".join(map(str, row)) + "\n" for row in (columns, *rows))
+    """A tab-separated table as text, one line per row below the column names; None is an empty cell.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, which ``read_rows`` takes off again.
+    """
+    return "".join("\t".join(map(_guarded, row)) + "\n" for row in (columns, *rows))
+
+
+def _guarded(value: object) -> str:
+    text = "" if value is None else str(value)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def bids_id(row: Mapping[str, str], column: str, prefix: str) -> str:

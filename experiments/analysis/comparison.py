@@ -9,6 +9,7 @@ from typing import Any
 
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
+from datamodules.files.tables import tsv_text
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 from experiments.study.runs import PlanError
@@ -99,9 +100,7 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
         {"kind": "baseline"} | row for row in baseline_rows(comparison)
     ]
     order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
-    lines = ["\t".join(order)]
-    lines += ["\t".join("" if row[name] is None else str(row[name]) for name in order) for row in rows]
-    write_text(folder / "comparison.tsv", "\n".join(lines) + "\n")
+    write_text(folder / "comparison.tsv", tsv_text(order, ([row[name] for name in order] for row in rows)))
     content = {name: value for name, value in vars(comparison).items() if name not in ("estimates", "baselines", *FAMILIES)}
     content |= {"interval": INTERVAL, "inputs": rows_of(comparison), "baselines": baseline_rows(comparison)}
     content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in FAMILIES}

@@ -18,6 +18,7 @@ from datamodules.cohort.covariates import COLUMNS
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
+from datamodules.files.tables import tsv_text
 from datamodules.preparation.deidentify import is_allowed_column
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
 from experiments.study.scan_table import ScanTable
@@ -206,7 +207,8 @@ def _rest(every: Group, part: Group) -> Group:
 def write_table1(study: Path, content: Mapping[str, Any]) -> None:
     """Write table1.json and table1.tsv into the study's folder, atomically."""
     write_sealed(study / "table1.json", content)
-    write_text(study / "table1.tsv", "\n".join("\t".join(line) for line in table1_lines(content)) + "\n")
+    header, *rows = table1_lines(content)
+    write_text(study / "table1.tsv", tsv_text(header, rows))
 
 
 def table1_lines(content: Mapping[str, Any]) -> list[list[str]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import CohortError
+from datamodules.files.tables import CohortError, tsv_text
 from datamodules.files.volumes import load_header
 
 FIELDS = (
@@ -47,7 +47,7 @@ def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
 
 def write_acquisition(study: Path, rows: Sequence[Sequence[str]]) -> None:
     """Write acquisition.tsv, atomically."""
-    write_text(study / "acquisition.tsv", "\n".join("\t".join(row) for row in (HEADING, *rows)) + "\n")
+    write_text(study / "acquisition.tsv", tsv_text(HEADING, rows))
 
 
 def _sidecar(image: Path) -> dict[str, Any]:

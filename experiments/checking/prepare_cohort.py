@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from datamodules.files.atomic import locked, write_text
+from datamodules.files.tables import tsv_text
 from datamodules.intake.raw import RawDataset
 from datamodules.preparation.derivative import PIPELINE, output_paths
 from datamodules.preparation.label_maps import find_labels
@@ -131,8 +132,8 @@ def _summary(dataset: RawDataset, out: Path, ended: Sequence[Ended], console: Co
     rows = [("failed", scan.session.patient, scan.session.session, scan.reason) for scan in failed]
     rows += [("left out", *excluded) for excluded in dataset.excluded]
     path = out / "derivatives" / PIPELINE / FAILURES
-    lines = ["\t".join(" ".join(cell.replace('"', "'").split()) or "n/a" for cell in row) for row in rows]
-    write_text(path, "\n".join(["state\tpatient\tsession\treason", *lines]) + "\n")
+    cells = ([" ".join(cell.replace('"', "'").split()) or "n/a" for cell in row] for row in rows)
+    write_text(path, tsv_text(["state", "patient", "session", "reason"], cells))
     new, before = (sum(scan.state == state for scan in ended) for state in ("prepared", "finished before"))
     counts = [f"{new} prepared", f"{before} finished before", f"{len(dataset.excluded)} left out", f"{len(failed)} failed"]
     console.print(", ".join(counts))

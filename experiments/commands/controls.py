@@ -16,7 +16,7 @@ from experiments.controls.outcome import outcome, write_outcome
 from experiments.controls.plan import choose, plan
 from experiments.controls.setup import prepare
 from experiments.controls.view import show
-from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
+from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.runs import PlanError
 
@@ -44,7 +44,6 @@ class Options(CommandOptions):
 def run(options: Options, settings_args: list[str]) -> int:
     """Train the missing controls, score all, write and show what they mean."""
     install_handlers()
-    forget_scheduler()
     chosen = choose(options.controls)
     permutations = _number(options.permutations, "permutations", 1)
     draws = _number(options.draws, "draws", 100)

@@ -16,7 +16,7 @@ from rich.console import Console
 from datamodules.files.atomic import locked
 from experiments.externals.errors import ExternalError
 from experiments.externals.scoring import DRAWS, ScoringOptions, external, verify
-from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
+from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
 from experiments.study.runs import PlanError, named_like
 
@@ -40,7 +40,6 @@ class Options(CommandOptions, ScoringOptions):
 def run(options: Options) -> int:
     """Score the cohort, or check that nothing was touched."""
     install_handlers()
-    forget_scheduler()
     if not options.study or options.cohort == Path():
         raise PlanError("external needs a study and a cohort; for example: make external COHORT=cohorts/other STUDY=mine")
     if options.draws < 100:

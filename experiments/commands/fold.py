@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from rich.console import Console
 
-from experiments.runtime.interruption import RESUME, Interrupted, forget_scheduler, install_handlers
+from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.runtime.staging import stage
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
@@ -46,7 +46,6 @@ class Options(CommandOptions):
 def run(options: Options, settings_args: list[str]) -> int:
     """Train one run; what cannot be trained is named before torch is imported."""
     install_handlers()
-    forget_scheduler()
     if options.roi is None and "--config" in settings_args:
         recorded = parse_settings(settings_args).values
         options = replace(

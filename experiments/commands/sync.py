@@ -1,7 +1,7 @@
 """``sync``: upload the offline runs of a study, and online runs that lost their server; look whether they arrived.
 
-`wandb sync` exits with 0 when it has left tables behind: they wait in files that a run refers to by absolute path, so a
-study that was moved has lost them. This is checked before, and what the server has is compared after.
+`wandb sync` exits with 0 when it has left tables behind: they wait in files that may be missing. This is checked before, and
+what the server has is compared after.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from experiments.runtime.interruption import forget_scheduler, install_handlers
+from experiments.runtime.interruption import install_handlers
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.grid import planned_runs
 from experiments.study.settings import parse_settings
@@ -40,7 +40,6 @@ class Options(CommandOptions):
 def run(options: Options, settings_args: list[str]) -> int:
     """Take missing runs one after another until none is left."""
     install_handlers()
-    forget_scheduler()
     if options.follow:
         threading.Thread(target=_follow, args=(options.follow,), daemon=True).start()
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
+from datamodules.files.tables import tsv_text
 from experiments.controls.cases import NotRunError, repeated_patients
 from experiments.controls.control_masks import overlap, random_mask
 from experiments.controls.headers import header_columns, header_predictions
@@ -145,7 +146,7 @@ def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write controls.json and controls.tsv into the study's folder."""
     header = [*COLUMNS, *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))]
     header += ["difference_of", *(f"difference_{METRIC}{end}" for end in ("", "_low", "_high")), "flag", "verdict", "reason"]
-    lines = ["\t".join(header)]
+    rows = []
     for row in outcome["controls"]:
         values = [row[name] for name in COLUMNS]
         for score in SCORES:
@@ -154,6 +155,6 @@ def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
         gain = (row["difference"] or {}).get(METRIC, {})
         values += [row["difference_of"], *(gain.get(end) for end in ("value", "low", "high"))]
         values += [row["flag"], row["verdict"], row["reason"]]
-        lines.append("\t".join("" if value is None else str(value) for value in values))
-    write_text(folder / "controls.tsv", "\n".join(lines) + "\n")
+        rows.append(values)
+    write_text(folder / "controls.tsv", tsv_text(header, rows))
     write_sealed(folder / "controls.json", outcome)

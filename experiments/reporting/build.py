@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datamodules.files.atomic import write_atomically, write_text
+from datamodules.files.tables import tsv_text
 from experiments.rendering.page import Html, Section, figure, page
 from experiments.reporting.chapter import Chapter, Sheet, plural
 from experiments.reporting.checklist_chapter import checklists
@@ -102,9 +103,7 @@ def _html(blocks: Sequence[str | Chart], drawn: dict[str, str]) -> str:
 
 def as_tsv(sheet: Sheet) -> str:
     """A sheet as tab-separated text; an undefined number is an empty cell."""
-    lines = ["\t".join(sheet.columns)]
-    lines += ["\t".join(_cell(value) for value in row) for row in sheet.rows]
-    return "\n".join(lines) + "\n"
+    return tsv_text(sheet.columns, (map(_cell, row) for row in sheet.rows))
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,7 @@ from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, ma
 from datamodules.files.atomic import file_sha256, locked, write_json, write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
-from datamodules.files.tables import CohortError
+from datamodules.files.tables import CohortError, tsv_text
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
@@ -178,7 +178,7 @@ def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
     header = ["patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
-    return "\n".join(["\t".join(header), *("\t".join(_row(scan, names)) for scan in cohort.scans)]) + "\n"
+    return tsv_text(header, (_row(scan, names) for scan in cohort.scans))
 
 
 def _row(scan: Scan, names: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from experiments.tracking.environment import is_disabled, started_by_agent
 from regions.errors import UserError
 
 Mode = Literal["offline", "online", "disabled"]
@@ -18,8 +19,10 @@ class TrackingError(UserError):
 
 
 def _default_mode() -> Mode:
-    """Offline, unless the user set WANDB_MODE or a W&B sweep agent started this process (a sweep needs its server)."""
-    asked = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_SWEEP_ID") else "offline")
+    """Offline, unless the user asked for another mode or a W&B sweep agent started this process (a sweep needs its server)."""
+    if is_disabled():
+        return "disabled"
+    asked = os.environ.get("WANDB_MODE") or ("online" if started_by_agent() else "offline")
     return cast(Mode, _MODES.get(asked, asked))
 
 
@@ -29,7 +32,7 @@ class TrackingOptions:
 
     mode: Mode = field(default_factory=_default_mode)
     """offline: on disk only. online: to the server, falling back to offline. disabled: no W&B at all. Default: the
-    environment's WANDB_MODE where the user set one, online inside a W&B sweep agent, otherwise offline."""
+    environment's WANDB_DISABLED or WANDB_MODE where the user set one, online inside a W&B sweep agent, otherwise offline."""
     project: str = field(default_factory=lambda: os.environ.get("WANDB_PROJECT") or "regionwise")
     """W&B project. Default: the environment's WANDB_PROJECT, otherwise regionwise."""
     entity: str | None = field(default_factory=lambda: os.environ.get("WANDB_ENTITY") or None)

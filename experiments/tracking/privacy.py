@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 
+from datamodules.files.atomic import temporary_beside
 from regions.errors import UserError
 
 KEY_BYTES = 32
@@ -54,8 +55,7 @@ def load_or_make_key(path: Path) -> bytes:
         PrivacyError: if the file holds something else than a key.
     """
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = temporary_beside(path)
         try:
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(KEY_BYTES).hex().encode())
@@ -64,7 +64,7 @@ def load_or_make_key(path: Path) -> bytes:
             _publish(draft, path)
         finally:
             draft.unlink(missing_ok=True)
-    text = path.read_text()
+    text = path.read_text(encoding="latin-1")
     if not re.fullmatch(rf"[0-9a-f]{{{2 * KEY_BYTES}}}", text):
         raise PrivacyError(f"{path} is not a pseudonym key ({2 * KEY_BYTES} hexadecimal characters); restore or delete it")
     return bytes.fromhex(text)

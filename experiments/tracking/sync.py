@@ -1,7 +1,7 @@
 """Upload the offline runs of a study, and online runs that lost their server; look whether they arrived.
 
-`wandb sync` exits with 0 when it has left tables behind: they wait in files that a run refers to by absolute path, so a
-study that was moved has lost them. This is checked before, and what the server has is compared after.
+`wandb sync` exits with 0 when it has left tables behind: they wait in files that may be missing. This is checked before, and
+what the server has is compared after.
 """
 
 import importlib.util
@@ -12,11 +12,14 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from datamodules.files.listing import list_folder
+from experiments.tracking.environment import OF_AN_AGENT, PREFIX
+from experiments.tracking.tables import real_path, staged_again
 from experiments.tracking.wandb_runs import (
     TrackingError,
     TrackingOptions,
@@ -27,7 +30,7 @@ from experiments.tracking.wandb_runs import (
 
 _RUNNING_SECONDS = 120
 _TIMEOUT_SECONDS = 1800
-_NOT_FOR_SYNC = ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_DIR")
+_NOT_FOR_SYNC = ("WANDB_MODE", "WANDB_DISABLED", *(PREFIX + name for name in OF_AN_AGENT))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class LocalRun:
     """Rows of history."""
     tables: tuple[tuple[str, Path], ...]
     """(artifact name, file) of the tables that wait for the upload."""
+    links: frozenset[Path]
+    """Where W&B looks for the files of its tables"""
     ended: bool
     """False where the process was killed or still runs."""
 
@@ -109,7 +114,10 @@ def sync_study(study_folder: Path, options: TrackingOptions, without_tables: boo
     project = f"{options.entity or api.default_entity}/{options.project}"
     runs = _read_new(folders, report)
     ready = [run for run in runs if not run.synced and _is_ready(run, api, project, without_tables, report)]
-    output = _upload([run.folder for run in ready], options) if ready else ""
+    with ExitStack() as stack:
+        for link, run_folder in {link: run.folder.parents[1] for run in ready for link in run.links}.items():
+            stack.enter_context(staged_again(link, run_folder))
+        output = _upload([run.folder for run in ready], options) if ready else ""
     for run_id in dict.fromkeys(run.id for run in ready):
         _verify(api, project, run_id, [run for run in runs if run.id == run_id], output, report)
     return report
@@ -160,14 +168,15 @@ def read_run(folder: Path) -> LocalRun:
     """
     records = read_records(folder)
     artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
-    files = [(artifact["name"], entry.get("local_path")) for artifact in artifacts
-             for entry in artifact["manifest"]["contents"]]  # fmt: skip
+    files = [(artifact["name"], *real_path(entry["local_path"], folder.parents[1])) for artifact in artifacts
+             for entry in artifact["manifest"]["contents"] if entry.get("local_path")]  # fmt: skip
     named = [record["run"]["run_id"] for record in records if record["type"] == "run"]
     return LocalRun(
         folder=folder,
         id=named[0] if named else _name_of(folder),
         rows=sum(record["type"] == "history" for record in records),
-        tables=tuple((name, Path(file)) for name, file in files if file),
+        tables=tuple((name, file) for name, file, _ in files),
+        links=frozenset(link for *_, link in files if link),
         ended=any(record["type"] == "exit" for record in records),
     )
 
@@ -180,8 +189,8 @@ def _is_ready(run: LocalRun, api: Any, project: str, without_tables: bool, repor
         report.skipped.setdefault(run.id, "was online")
     elif missing and not without_tables:
         report.failed[run.id] = (
-            f"{len(missing)} of its {len(run.tables)} table files are missing, e.g. {missing[0]}; was the study moved? "
-            "Sync it in the folder where it was trained, or give up the tables: make sync ARGS=--without-tables"
+            f"{len(missing)} of its {len(run.tables)} table files are missing, e.g. {missing[0]}; "
+            "bring them back, or give up the tables: make sync ARGS=--without-tables"
         )
     else:
         return True

@@ -36,7 +36,7 @@ def as_html(name: str, path: Path) -> str:
     """Embed a figure in a page of its own, so that no image library is needed."""
     kind = path.suffix.lower()
     if kind == ".html":
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     types = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
     if kind not in types:
         raise TrackingError(f"figure {path.name}: allowed are .svg, .png, .jpg, .jpeg, .html")

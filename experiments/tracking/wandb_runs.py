@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from experiments.tracking.environment import forget_identities, without_server
 from experiments.tracking.offline_runs import offline_run_folders, online_run_folders
 from experiments.tracking.options import RunIdentity, TrackingError, TrackingOptions, safe_id
 from experiments.tracking.privacy import PSEUDONYM, PrivacyError, load_or_make_key, plain_config, pseudonym
+from experiments.tracking.tables import stage_tables, unstage_tables
 from experiments.tracking.values import as_html, defined, finite, roc_points
 
 if TYPE_CHECKING:
@@ -131,11 +133,11 @@ def log_evaluation(
         points: list[Any] = roc_points(truth, p)
         roc = wandb.Table(columns=["false_positive_rate", "sensitivity"], data=points)
         tables["test/roc"] = wandb.plot.line(roc, "false_positive_rate", "sensitivity", title="ROC")
-    with _tables_in(Path(cast(str, cast(Any, logger).save_dir))):
-        try:
-            run.log(tables)
-        except wandb.errors.Error as error:  # an online run asks the server before it takes a table
-            _log.warning("W&B did not take the tables of this run (%s); its predictions.tsv has them", error)
+    try:
+        stage_tables(Path(cast(str, cast(Any, logger).save_dir)))
+        run.log(tables)
+    except (wandb.errors.Error, OSError) as error:  # an online run asks the server before it takes a table
+        _log.warning("W&B did not take the tables of this run (%s); its predictions.tsv has them", error)
 
 
 def log_comparison(
@@ -169,8 +171,8 @@ def log_comparison(
         import wandb
 
         shown = {f"figures/{name}": wandb.Html(page, inject=False) for name, page in pages.items()}
-        with _tables_in(folder):
-            run.log({"compare/inputs": wandb.Table(columns=columns, data=data, allow_mixed_types=True), **shown})
+        stage_tables(folder)
+        run.log({"compare/inputs": wandb.Table(columns=columns, data=data, allow_mixed_types=True), **shown})
         for row in rows:
             run.summary.update({f"compare/{row['input']}/{key}": value for key, value in _numbers(row).items()})
 
@@ -239,41 +241,64 @@ def server_access(folder: Path) -> Any:
     _prepare_process(folder)
     import wandb
 
-    wandb.setup(settings=wandb.Settings(show_info=False, mode="online"))
     try:
+        _online_session()
         return wandb.Api(timeout=30) if wandb.login(prompt=False) else None
-    except wandb.errors.Error as error:
-        raise TrackingError(f"W&B refused: {error}; check WANDB_API_KEY, WANDB_BASE_URL and the network") from error
+    except (wandb.errors.Error, ValueError) as error:
+        raise TrackingError(f"W&B refused: {_reason(error)}; check WANDB_API_KEY, WANDB_BASE_URL and the network") from error
 
 
 def _start(options: TrackingOptions, folder: Path, config: Mapping[str, object], **about: Any) -> Any:
     """Open a W&B run; online falls back to offline with one warning."""
     _check_writable(folder)
+    left: Any = getattr(sys.modules.get("wandb"), "run", None)
+    if left is not None:
+        _log.warning("W&B run %s was still open in this process; it is closed as not completed", left.id)
+        left.finish(exit_code=1)
+        unstage_tables()
     _prepare_process(folder)
     import wandb
 
-    if wandb.run is not None:
-        _log.warning("W&B run %s was still open in this process; it is closed as not completed", wandb.run.id)
-        wandb.run.finish(exit_code=1)
-    wandb.setup(settings=wandb.Settings(show_info=False, mode=options.mode))
     common = {"project": options.project, "entity": options.entity, "dir": folder, "config": dict(config),
               "resume": "allow", "settings": wandb.Settings(**_settings(options.privacy)), **about}  # fmt: skip
     if options.privacy == "relaxed":
         _log.warning("privacy=relaxed: W&B records host name, command line, git remote, console output and packages")
     if options.mode == "online":
         try:
+            _online_session()
             if not wandb.login(prompt=False, verify=False):
                 raise wandb.errors.UsageError("no API key")
             with _launcher_spared():
                 return wandb.init(mode="online", **common)
-        except (wandb.errors.Error, OSError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        except (wandb.errors.Error, OSError, ValueError) as error:
             _log.warning("W&B is not reachable (%s): this run is kept offline in %s; upload it later with "
-                         "`make sync`", reason, folder / "wandb")  # fmt: skip
+                         "`make sync`", _reason(error), folder / "wandb")  # fmt: skip
             wandb.teardown()  # its service still holds the run's id
-            wandb.setup(settings=wandb.Settings(show_info=False, mode="offline"))
-    with _launcher_spared():
+    with without_server(), _launcher_spared():
+        wandb.setup(settings=wandb.Settings(show_info=False, mode="offline"))
         return wandb.init(mode="offline", **common)
+
+
+def _online_session() -> None:
+    """Set W&B up for its server, with the variables for that: a session that began offline has not read them.
+
+    Raises:
+        ValueError: if W&B refuses the value of a variable.
+    """
+    import wandb
+
+    settings = wandb.Settings(show_info=False)
+    settings.update_from_env_vars(
+        {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
+    )  # login reads it
+    settings.mode = "online"
+    wandb.setup(settings=settings)
+
+
+def _reason(error: Exception) -> str:
+    """The line of an error that says what is wrong; for a value that a variable cannot have: its setting, and why."""
+    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+    return f"{lines[1]}: {lines[2].partition(' [')[0]}" if isinstance(error, ValueError) and len(lines) > 2 else lines[0]
 
 
 @contextmanager
@@ -312,25 +337,14 @@ def _settings(privacy: str) -> dict[str, Any]:
 
 
 def _prepare_process(folder: Path) -> None:
-    """Set what W&B reads once, before it is imported; the user's own choices win."""
+    """Set what W&B reads once, before it is imported; the user's own choices win, but for what the run is."""
+    forget_identities()
     if "wandb" not in sys.modules:
         os.environ.pop("WANDB_SERVICE", None)  # a parent's W&B process: it would keep this run's id after a kill
     data = str((folder / "wandb" / "data").absolute())
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise even an offline run calls a telemetry server
     os.environ.setdefault("WANDB_CACHE_DIR", data)
     os.environ.setdefault("WANDB_ARTIFACT_DIR", data)
-
-
-@contextmanager
-def _tables_in(folder: Path) -> Iterator[None]:
-    """Stage tables in the run folder, not in the user's home, where `make sync` on another machine would miss them."""
-    before = os.environ.get("WANDB_DATA_DIR")
-    os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb" / "data").absolute()))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_DATA_DIR"]
 
 
 def _check_writable(folder: Path) -> None:
@@ -351,7 +365,10 @@ def _check_writable(folder: Path) -> None:
 
 def _finish(run: Any, completed: bool) -> None:
     run.summary["completed"] = completed
-    run.finish(exit_code=0 if completed else 1)
+    try:
+        run.finish(exit_code=0 if completed else 1)
+    finally:
+        unstage_tables()
 
 
 def _run_of(logger: "Logger | None") -> Any:

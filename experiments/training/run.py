@@ -48,7 +48,7 @@ def fold(settings: Settings, study: Study, run: Run, console: Console, restart: 
         FoldError: if the folder holds results of other settings, or if training diverged.
     """
     folder = RunFolder(run.folder(study.folder))
-    if int(os.environ.get("LOCAL_RANK", "0")) or int(os.environ.get("NODE_RANK", "0")):
+    if int(os.environ.get("LOCAL_RANK") or 0):
         train(settings, study, run, folder, console, quiet=True)  # the first process holds the lock and writes the folder
         return 0
     fingerprint = fingerprint_of(settings, study)

@@ -20,6 +20,7 @@ from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from lightning_modules.networks import multiple_of, smallest_side
 from regions.catalog import Region
+from regions.errors import UserError
 
 
 def make_data(
@@ -63,7 +64,15 @@ def make_trainer(
         callbacks: Beside Lightning's own.
         logger: Logger, list of loggers, or False.
         plugins: Beside the environment.
+
+    Raises:
+        UserError: if it is to train on several machines.
     """
+    if str(options.get("num_nodes", 1)) != "1":
+        raise UserError(
+            f"--trainer.num_nodes {options['num_nodes']}: a run trains on one machine; "
+            "leave it out, and start make sweep on each machine to share the runs"
+        )
     fixed = {"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
     precision = options.get("precision") or best_precision(options.get("accelerator") or "auto")
     return pl.Trainer(

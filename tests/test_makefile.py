@@ -1,0 +1,64 @@
+"""The Makefile takes a Python that the project works with, and says in one line where there is none."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("python3", "python3.11", "python3.12", "python3.13")
+
+
+def install(tmp_path: Path, versions: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """``make -n install`` where the programs are of the given versions: the recipe's check alone decides."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in NAMES:
+        program = programs / name
+        version = versions.get(name, "")
+        number = tuple(map(int, version.split("."))) if version else ()
+        answer = f"case $1 in --version) echo Python {version};; *) exit {int(not (3, 11) <= number < (3, 14))};; esac"
+        program.write_text(f"#!/bin/sh\n{answer if version else 'exit 127'}\n")
+        program.chmod(0o755)
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    path = f"{programs}:{os.environ['PATH']}"
+    return subprocess.run(
+        ["make", *words, "install"], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("versions", "taken"),
+    [
+        ({"python3": "3.11.2"}, "python3"),
+        ({"python3": "3.13.0", "python3.11": "3.11.2"}, "python3"),
+        ({"python3": "3.14.0", "python3.12": "3.12.1", "python3.11": "3.11.2"}, "python3.12"),
+        ({"python3": "3.9.1", "python3.11": "3.11.2"}, "python3.11"),
+    ],
+)
+def test_the_first_python_that_suits_is_taken(versions: dict[str, str], taken: str, tmp_path: Path) -> None:
+    assert f"\ntest -x .venv/bin/pip || {taken} -m venv" in install(tmp_path, versions, "-n").stdout
+
+
+@pytest.mark.parametrize("version", ["3.14.0", "3.15.1", "3.10.9", ""])
+def test_a_python_that_does_not_suit_is_named_in_one_line(version: str, tmp_path: Path) -> None:
+    done = install(tmp_path, dict.fromkeys(NAMES, version))
+    assert done.returncode == 2
+    found = f"Python {version}" if version else "not there"
+    said = f"Python 3.11, 3.12 or 3.13 is needed; python3 is {found}; give one: make PYTHON=python3.12\n"
+    assert done.stdout == said
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_package_makefile_and_readme_say_the_same() -> None:
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    assert wanted == ">=3.11,<3.14"
+    assert "not (3, 11) <= sys.version_info < (3, 14)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"Python 3\.11, 3\.12 or 3\.13 ", (ROOT / "README.md").read_text(encoding="utf-8"))
