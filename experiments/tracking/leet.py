@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from datamodules.files.listing import list_folder
+from experiments.tracking.environment import without_server
 from experiments.tracking.offline_runs import offline_run_folders
 from experiments.tracking.options import TrackingError
 
@@ -39,5 +40,7 @@ def leet(study_folder: Path) -> int:
     Returns:
         The exit status of W&B's terminal dashboard.
     """
-    environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-    return subprocess.run(leet_command(study_folder), env=environment, check=False).returncode
+    command = leet_command(study_folder)
+    with without_server():
+        environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+        return subprocess.run(command, env=environment, check=False).returncode
