@@ -90,6 +90,7 @@ def test_help_lists_what_can_be_set_only() -> None:
     listed = [line for line in text.getvalue().split() if line.startswith("--trainer.")]
     names = {word.removeprefix("--trainer.").split(".")[0].rstrip(",+") for word in listed}
     assert names == set(TRAINER_OPTIONS)
+    assert "<function" not in text.getvalue()
 
 
 @pytest.mark.parametrize("first", ["rich.console", "pytorch_lightning"])

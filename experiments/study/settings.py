@@ -119,8 +119,9 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_class_arguments(StratificationModule, "model", skip={"network"}, instantiate=False)
     hidden = set(refused_options()) if described else {"callbacks", "num_sanity_val_steps"}
     parser.add_class_arguments(pl.Trainer, "trainer", skip={*hidden, "limit_train_batches"}, instantiate=False)
+    limit: Any = int | float | None if described else batch_limit
     limit_help = "batches of an epoch: a whole number counts them (1: one batch), a decimal number is a share (1.0: all)"
-    parser.add_argument("--trainer.limit_train_batches", type=batch_limit, default=None, help=limit_help)
+    parser.add_argument("--trainer.limit_train_batches", type=limit, default=None, help=limit_help)
     parser.add_argument("--early_stopping", type=EarlyStopping, default=EarlyStopping())
     parser.add_argument("--tracking", type=TrackingOptions, default=TrackingOptions())
     parser.set_defaults(
