@@ -25,7 +25,8 @@ from benchmarks.scans import SCRATCH, Bench, open_bench
 from benchmarks.table import publish
 from datamodules.batches.augmentation import Augmentation
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store import checksums, store
+from datamodules.store import checksums, writing
+from datamodules.store.store import open_store
 from experiments.runtime.allocation import keep_freed_memory
 from regions.catalog import REGIONS
 
@@ -109,7 +110,7 @@ def checking(on: bool) -> Iterator[list[float]]:
         checksums._verified.clear()
     with (
         patch.object(checksums, "_checksum", timed(checksums._checksum)),
-        patch.object(store, "xxhash", SimpleNamespace(xxh3_128=digest)),
+        patch.object(writing, "xxhash", SimpleNamespace(xxh3_128=digest)),
     ):
         yield seconds
     checksums._verified.update(known)
@@ -125,7 +126,7 @@ def cpu_seconds(turn: Callable[[], object]) -> float:
 def build(bench: Bench, workers: int) -> None:
     """Build the store of the training scans in an empty folder."""
     shutil.rmtree(BUILT, ignore_errors=True)
-    store.open_store(bench.scans[:TRAINING], BUILT, workers)
+    open_store(bench.scans[:TRAINING], BUILT, workers)
 
 
 def data_of(bench: Bench, name: str, batch: int) -> BrainMRIDataModule:

@@ -16,7 +16,8 @@ from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.checksums import complete
-from datamodules.store.store import PreparedCohort, write_volume
+from datamodules.store.store import PreparedCohort
+from datamodules.store.writing import write_volume
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
 from regions.grid import Grid

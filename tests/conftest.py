@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from datamodules.store.store import PreparedCohort, write_volume
+from datamodules.store.store import PreparedCohort
+from datamodules.store.writing import write_volume
 from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
 from regions.grid import Grid

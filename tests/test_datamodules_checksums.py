@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -219,3 +220,24 @@ def test_packed_boxes_take_label_maps_in_later(lab: Lab) -> None:
     assert np.array_equal(both["image"], image)
     assert np.array_equal(both["labels"][1], lab.prepared.crop(1, BOX, "labels"))
     assert set(recorded(lab.folders("boxes")[0])) == {"image.npy", "labels.npy"}
+
+
+@pytest.mark.parametrize("where", ["volumes", "boxes", "averaged-2/volumes"])
+def test_a_disk_that_is_full_for_the_record_leaves_nothing(lab: Lab, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def make() -> Any:
+        open_store(lab.scans, lab.prepared.folder, grid=lab.prepared.grid)
+        return next(read for read, place, _ in KINDS.values() if place == where)(lab.prepared)
+
+    if where == "volumes":
+        shutil.rmtree(lab.prepared.folder / "volumes")
+    with monkeypatch.context() as patch:
+        patch.setattr(checksums.Path, "write_text", full)
+        with pytest.raises(OSError, match=r"cannot be written: No space left on device"):
+            make()
+    folder = lab.prepared.folder / where
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    make()
+    assert not damaged_files(list(lab.folders(where)))

@@ -16,7 +16,8 @@ from datamodules.store import packing
 from datamodules.store.boxes import within
 from datamodules.store.packing import can_pack, open_packed
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import PreparedCohort, write_volume
+from datamodules.store.store import PreparedCohort
+from datamodules.store.writing import write_volume
 from regions.grid import Box, Grid
 
 SHAPE = (6, 7, 5)

@@ -18,7 +18,8 @@ import pytest
 from datamodules.cohort.records import Scan
 from datamodules.store import store as store_module
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store, write_array
+from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.writing import write_array
 from experiments.study.study import Study
 from regions.grid import Box
 

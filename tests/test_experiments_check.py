@@ -63,11 +63,10 @@ def test_it_prints_and_writes_everything(phantom_cohort: Path, check, tmp_path: 
 def test_verify_reads_all_prepared_files_and_names_the_damaged(
     phantom_cohort: Path, check, store_folder: Path, tmp_path: Path
 ) -> None:
-    store = Path(shutil.copytree(store_folder, tmp_path / "store"))
+    store = Path(shutil.copytree(store_folder, tmp_path / "store", ignore=shutil.ignore_patterns("averaged-*", "boxes")))
     status, text = check(phantom_cohort, "--store", str(store), "--verify")
     assert status == 0
-    boxes = len(list(store.glob("boxes/*")))
-    assert f"25 prepared volumes and {boxes} packed boxes were read: no files differ" in text
+    assert "25 prepared volumes and 0 packed boxes were read: no files differ" in text
     assert "cost of all runs" in text
     image, facts = (sorted(store.glob(f"volumes/*/{name}"))[3] for name in ("image.npy", "scan.json"))
     with image.open("r+b") as file:
@@ -77,7 +76,7 @@ def test_verify_reads_all_prepared_files_and_names_the_damaged(
     assert status == 1
     assert text.splitlines()[1:] == [
         *(f"{p} does not hold what was written; delete {p.parent}, the same command makes it again" for p in (image, facts)),
-        f"25 prepared volumes and {boxes} packed boxes were read: 2 files differ",
+        "25 prepared volumes and 0 packed boxes were read: 2 files differ",
     ]
     shutil.rmtree(image.parent)
     assert check(phantom_cohort, "--store", str(store), "--verify")[0] == 0

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from datamodules.files.atomic import locked, new_folder
 from datamodules.store.checksums import complete
 from datamodules.store.prepare import TINY
-from datamodules.store.store import PreparedCohort, write_volume
+from datamodules.store.store import PreparedCohort
+from datamodules.store.writing import write_volume
 from regions.errors import UserError
 from regions.grid import Grid
 

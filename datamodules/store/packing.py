@@ -23,7 +23,8 @@ import numpy.typing as npt
 from datamodules.files.atomic import content_sha256, locked, naming, new_folder
 from datamodules.store.checksums import complete, verify, write_checksums
 from datamodules.store.prepare import CHANNELS
-from datamodules.store.store import PreparedCohort, write_array
+from datamodules.store.store import PreparedCohort
+from datamodules.store.writing import write_array
 from regions.grid import Box
 
 
