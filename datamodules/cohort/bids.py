@@ -119,13 +119,13 @@ def bids_ids(root: Path, *derivatives: Path) -> Iterator[Written]:
         for row in read_rows(path):
             if patient := bids_id(row, "participant_id", "sub-"):
                 yield Written(patient, bids_id(row, "session_id", "ses-"), f"{path.name} line {row['#']}")
-    for path in sorted(root.glob("sub-*/sub-*_sessions.tsv")):
+    for path in list_folder(root, "sub-*/sub-*_sessions.tsv"):
         for row in read_rows(path):
             yield Written(path.parent.name, bids_id(row, "session_id", "ses-"), f"{path.name} line {row['#']}")
     for folder in dict.fromkeys((root, *derivatives)):
-        for subject in sorted(path for path in folder.glob("sub-*") if path.is_dir()):
+        for subject in (path for path in list_folder(folder, "sub-*") if path.is_dir()):
             yield Written(subject.name, "", f"folder {subject}")
-            for session in sorted(path for path in subject.glob("ses-*") if path.is_dir()):
+            for session in (path for path in list_folder(subject, "ses-*") if path.is_dir()):
                 yield Written(subject.name, session.name, f"folder {session}")
 
 

@@ -69,7 +69,8 @@ class PreparedCohort:
 
     def remarks(self, scans: Sequence[Scan]) -> list[str]:
         """What a user should know of the volumes of these scans, the cohort's."""
-        names = [scan.name for row, scan in enumerate(scans) if self.facts(row).get("labels_rounded")]
+        facts = [(self.volume(row) / "scan.json").read_text(encoding="utf-8", errors="replace") for row in range(len(scans))]
+        names = [scan.name for scan, text in zip(scans, facts, strict=True) if '"labels_rounded"' in text]
         listed = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
         noise = "label maps with values beside whole numbers, as rounding in a file leaves them, taken as the nearest"
         return [f"{noise}: {len(names)} ({listed})"] if names else []

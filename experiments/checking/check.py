@@ -9,6 +9,7 @@ from rich.console import Console
 from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import write_text
+from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.limits import judge_scans
@@ -58,9 +59,9 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
 
 def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool:
     """Compare the study's volumes, at every voxel size, and the packed boxes of its store; name what was changed."""
-    roots = [prepared.folder, *prepared.folder.glob("averaged-*")]
+    roots = [prepared.folder, *list_folder(prepared.folder, "averaged-*")]
     volumes = sorted({root / "volumes" / key for root in roots for key in prepared.keys if (root / "volumes" / key).is_dir()})
-    boxes = sorted(path.parent for root in roots for path in root.glob(f"boxes/[!.]*/{CHECKSUMS}"))
+    boxes = sorted(path.parent for root in roots for path in list_folder(root, f"boxes/*/{CHECKSUMS}"))
     with bar(console, "reading prepared files") as on_folder:
         damaged = damaged_files([*volumes, *boxes], workers, on_folder)
     for path in damaged:
