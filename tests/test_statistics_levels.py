@@ -1,4 +1,4 @@
-"""The simulations of ``simulated_levels.py`` in short: the levels of docs/statistics.md hold, and their parts are the product's."""
+"""``simulated_levels.py`` in short: the levels of docs/statistics.md hold, and its parts are the product's."""
 
 from __future__ import annotations
 
