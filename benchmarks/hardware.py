@@ -6,12 +6,11 @@ import os
 import platform
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.runtime.provenance import installed_version
+from experiments.runtime.provenance import installed_version, processor
 
 PACKAGES = ("regionwise", "torch", "pytorch-lightning", "torchmetrics", "numpy", "torchio", "monai", "nibabel")
 
@@ -20,7 +19,7 @@ def seen() -> dict[str, Any]:
     """Hardware, versions and load; a package that is not installed is None."""
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
@@ -42,15 +41,6 @@ def sentence(facts: dict[str, Any]) -> str:
         f"{facts['processor']} ({facts['instructions']}), {facts['cores']} cores, {facts['memory_gb']:g} GB{gpu}; "
         f"Python {facts['python']}, {versions}; load before the run {facts['load_before']:g}; {facts['date']}"
     )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

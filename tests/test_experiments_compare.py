@@ -210,3 +210,80 @@ def test_42_runs_of_382_scans_are_compared_and_reported_in_a_minute(tmp_path: Pa
     assert spent["compare"] < 25
     assert sum(spent.values()) < 60
     assert (tmp_path / "big" / "report.html").stat().st_size > 100_000
+
+
+def changed(folder: RunFolder, **facts: object) -> None:
+    folder.write_facts(folder.facts() | facts)
+
+
+def flattened(folder: RunFolder, p: float) -> None:
+    """Give all scans of a run one probability."""
+    path = folder.path / "predictions.tsv"
+    head, *rows = (line.split("\t") for line in path.read_text().splitlines())
+    path.write_text("\n".join("\t".join(cells) for cells in (head, *([*row[:5], repr(p)] for row in rows))) + "\n")
+
+
+def test_what_is_left_out_is_told_with_the_family_it_makes_smaller(copied: Path) -> None:
+    notes = compared(copied, INPUTS[:2], [0, 1, 2], draws=100)[1].notes
+    assert "brainstem has complete runs and is left out: Holm adjusts for 1 of 2 comparisons with global" in notes
+    alone = compared(copied, INPUTS[1:], [0], draws=100)[1].notes
+    assert "global has complete runs and is left out" in alone
+    assert wanted_seeds(copied, INPUTS, 7, "1") == (
+        [1],
+        [f"seed {seed} is left out: it is complete, and SEEDS=1" for seed in (0, 2)],
+    )
+    assert wanted_seeds(copied, INPUTS, 7, "2,1,0")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "note"),
+    [
+        ({"git_commit": "f" * 40}, "the 63 runs were made with several commits: unknown (62), ffffffffff (1)"),
+        ({"versions": {"torch": "2.14.0"}}, "the 63 runs were made with several versions of torch: unknown (62), 2.14.0 (1)"),
+        ({"threads": 4}, "the 63 runs were made with several numbers of threads: unknown (62), 4 (1)"),
+        ({"device": "cuda"}, "the 63 runs were made with several devices: unknown (62), cuda (1)"),
+        ({"processor": "X"}, "the 63 runs were made with several processors: unknown (62), X (1)"),
+    ],
+)
+def test_runs_made_in_several_ways_are_told(copied: Path, found: StudyComparison, facts: dict, note: str) -> None:
+    assert not any("were made with several" in note for note in found.notes)
+    changed(RunFolder(copied / "ventricles" / "fold-2" / "seed-1"), **facts)
+    notes = compared(copied, INPUTS, [0, 1, 2], draws=100)[1].notes
+    assert [told for told in notes if "were made with several" in told] == [note]
+
+
+def test_a_fold_of_one_probability_is_named_for_networks_and_baselines_but_prevalence(copied: Path) -> None:
+    flattened(RunFolder(copied / "ventricles" / "fold-5" / "seed-1"), 0.3)
+    flattened(RunFolder(baseline_folder(copied, "age_sex", 2)), 0.3)
+    for fold in range(7):
+        flattened(RunFolder(baseline_folder(copied, "prevalence", fold)), 0.3)
+    found = compared(copied, INPUTS, [0, 1, 2], draws=100)[1]
+    told = [note for note in found.notes if "one probability" in note or "one decision" in note]
+    assert [note.rstrip("0123456789 scan") for note in told] == [
+        "fold 5 of ventricles, seed 1, gave one probability to all it",
+        "fold 2 of age_sex gave one probability to all it",
+    ]
+    assert {pair.first: pair.verdict for pair in found.paired_baselines}["prevalence"] == "no decision to compare (baseline)"
+    assert found.details["chance"]["prevalence"]["words"] == "no ranking to judge"
+
+
+def test_an_input_without_decisions_is_compared_with_nothing(copied: Path) -> None:
+    for fold in range(7):
+        flattened(RunFolder(copied / "ventricles" / f"fold-{fold}" / "seed-1"), 0.3)
+    found = compared(copied, INPUTS, [0, 1, 2], draws=100)[1]
+    words = {pair.first: pair.verdict for pair in found.paired}
+    assert words["ventricles"] == "no decision to compare"
+    assert found.details["chance"]["ventricles"]["words"] == "no ranking to judge"
+    assert "ventricles, seed 1 gave all scans of each fold one decision: it is compared with nothing" in found.notes
+
+
+def test_only_the_primary_family_has_bare_verdicts(found: StudyComparison) -> None:
+    assert not any("(" in pair.verdict for pair in found.paired)
+    for family, role in (
+        (found.paired_auc, "secondary"),
+        (found.paired_all, "exploratory"),
+        (found.paired_baselines, "baseline"),
+        (found.paired_baselines_auc, "baseline, secondary"),
+    ):
+        assert family
+        assert all(pair.verdict.endswith(f" ({role})") for pair in family)

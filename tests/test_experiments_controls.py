@@ -19,10 +19,11 @@ from experiments.controls.control_masks import complement_mask, overlap, random_
 from experiments.controls.headers import header_columns, header_predictions
 from experiments.controls.networks import VoxelMemory
 from experiments.controls.plan import TITLES, ControlRun, choose, plan
-from experiments.controls.rules import RULES, verdict
-from experiments.controls.scores import permuted_row, ranked
+from experiments.controls.rules import RULES, Verdict, verdict
+from experiments.controls.scores import compared_row, permuted_row, ranked
 from experiments.controls.setup import with_recorded
 from experiments.statistics.predictions import Predictions
+from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.scores import fold_stratified_auc, pooled_auc
 from experiments.statistics.significance import Estimate
 from experiments.study.record import Mask, StudyRecord, write_record
@@ -202,6 +203,29 @@ def test_verdicts_follow_the_rules(
     said = verdict(control, own, image, gain)
     assert said.flag == flag
     assert words in said.text
+
+
+@pytest.mark.parametrize("control", ["image", "permuted", "shuffled", "complement", "header_only", "sex", "leaky"])
+def test_no_control_is_judged_by_one_probability(control: str) -> None:
+    said = verdict(control, CHANCE, ABOVE, GAIN, silent="the network")
+    assert said == Verdict("warning", "nothing to judge: the network gave one probability to all scans of each fold")
+
+
+def test_a_permutation_or_an_image_that_gives_one_probability_is_named() -> None:
+    rng = np.random.default_rng(0)
+    patient = np.arange(60)
+    varied, constant = (
+        Predictions(patient, patient % 3, patient % 2, p, patient % 2) for p in (rng.random(60), 0.2 + patient % 3 / 10)
+    )
+    assert permuted_row("global", [varied, constant], 200, rng).verdict.startswith("nothing to judge: a repetition gave")
+    weights = draw_patient_weights(varied, 200, rng)
+    for control, flag, words in (
+        ("mask_only", "info", "the mask alone gave one probability to all scans of each fold, as a mask that is the same"),
+        ("complement", "warning", "nothing to judge: rest of the brain gave one probability to all scans of each fold"),
+    ):
+        row = compared_row(control, "global", constant, varied, weights)
+        assert (row.flag, row.verdict[: len(words)]) == (flag, words)
+        assert compared_row(control, "global", varied, constant, weights).verdict.startswith("nothing to judge: the image gave")
 
 
 def test_every_control_has_a_rule_and_a_title() -> None:

@@ -6,10 +6,12 @@ fold on five parts of seven, its threshold comes from the tuning part, and label
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from experiments.statistics.chance import OVERLAP, against_chance, widened
+from experiments.statistics.chance import DECISION_OVERLAP, OVERLAP, against_chance, widened
 from experiments.statistics.paired import compare_family
 from experiments.statistics.permutation import permutation_test
 from experiments.statistics.resampling import draw_patient_weights
@@ -40,6 +42,7 @@ def test_both_arms_grow_by_the_factor() -> None:
 )
 def test_chance_is_judged_by_the_widened_interval(one: Estimate, words: str) -> None:
     assert against_chance(one) == words
+    assert against_chance(one, silent=True) == "no ranking to judge"
 
 
 @pytest.mark.parametrize("folds", [3, 5, 7, 10])
@@ -49,15 +52,16 @@ def test_the_factor_doubles_the_variance_for_any_number_of_folds(folds: int) -> 
     assert 1 + (folds - 1) * correlation == pytest.approx(OVERLAP**2)
 
 
-def test_the_auc_family_allows_for_the_overlap_and_the_primary_one_does_not() -> None:
+def test_both_families_allow_for_the_overlap_where_there_are_folds() -> None:
     rng = np.random.default_rng(4)
     label, fold = design(84)
     inputs = {name: trained(rng.normal(size=(84, 2)), label, fold) for name in ("global", "ventricles")}
     weights = draw_patient_weights(inputs["global"], 100, rng)
-    for metric, factor in (("auc", OVERLAP), ("balanced_accuracy", 1.0)):
-        found = compare_family(inputs, weights, np.random.default_rng(0), metric=metric, permutations=200)[0]
-        wanted = permutation_test(*reversed(inputs.values()), metric, 200, np.random.default_rng(0), factor)
-        assert found.p == wanted
+    one_fold = {name: replace(pred, fold=0 * pred.fold) for name, pred in inputs.items()}
+    for metric, factor in (("auc", OVERLAP), ("balanced_accuracy", DECISION_OVERLAP)):
+        for tables, wanted in ((inputs, factor), (one_fold, 1.0)):
+            found = compare_family(tables, weights, np.random.default_rng(0), metric=metric, permutations=200)[0]
+            assert found.p == permutation_test(*reversed(tables.values()), metric, 200, np.random.default_rng(0), wanted)
     plain, stretched = (permutation_test(*inputs.values(), "auc", 999, np.random.default_rng(0), f) for f in (1.0, OVERLAP))
     assert plain is not None
     assert stretched is not None

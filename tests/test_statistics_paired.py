@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from experiments.statistics.equivalence import Evidence
 from experiments.statistics.paired import compare_family, corrected_t, holm, paired_differences, verdict
 from experiments.statistics.permutation import patient_contributions, permutation_p, permutation_test
 from experiments.statistics.significance import (
@@ -84,7 +85,10 @@ def test_an_undefined_metric_has_no_difference() -> None:
     weights = draw_patient_weights(pred, 10, np.random.default_rng(0))
     assert paired_differences(pred, pred, weights)["auc"] == Estimate(None, None, None)
     found = compare_family({"global": pred, "brainstem": pred}, weights, np.random.default_rng(0), metric="auc")[0]
-    assert (found.p, found.p_holm, found.verdict) == (None, None, "not distinguishable")
+    assert (found.p, found.p_holm, found.verdict) == (None, None, "no ranking to compare")
+    varied = replace(pred, p=np.array([0.1, 0.4, 0.3, 0.2]), fold=np.array([0, 1, 0, 1]), y=np.array([0, 1, 0, 1]))
+    found = compare_family({"global": varied, "brainstem": varied}, weights, np.random.default_rng(0), metric="auc")[0]
+    assert (found.p, found.verdict) == (None, "not distinguishable")
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auc"])
@@ -161,11 +165,15 @@ def test_holm_equals_statsmodels() -> None:
     ],
 )
 def test_verdict_rule(p: float | None, low: float | None, high: float | None, words: str) -> None:
-    assert verdict(p, Estimate(0.0, low, high)) == words
+    shown = Estimate(0.0, low, high)
+    assert verdict(p, shown, Evidence(shown, 10, 3)) == words
+    for weak in (None, Evidence(shown, 9, 3), Evidence(shown, 10, 2), Evidence(Estimate(0.0, -0.06, 0.04), 10, 3)):
+        assert verdict(p, shown, weak) == words.replace("equivalent within 5 points", "not distinguishable")
 
 
 def test_verdict_margin_is_named_in_points() -> None:
-    assert verdict(0.5, Estimate(0.0, -0.02, 0.02), margin=0.025) == "equivalent within 2.5 points"
+    narrow = Estimate(0.0, -0.02, 0.02)
+    assert verdict(0.5, narrow, Evidence(narrow, 10, 3), margin=0.025) == "equivalent within 2.5 points"
     with pytest.raises(ValueError, match="margin is 5; give a share between 0 and 1"):
         verdict(0.5, Estimate(0.0, -0.02, 0.02), margin=5)
 
@@ -186,7 +194,8 @@ def test_all_pairs_of_six_inputs_are_fifteen(pair: tuple[Predictions, Prediction
     found = compare_family(inputs, weights, np.random.default_rng(0), reference=None, permutations=50)
     assert len({(c.first, c.second) for c in found}) == 15
     same = [c for c in found if int(c.first[-1]) % 2 == int(c.second[-1]) % 2]
-    assert {c.verdict for c in same} == {"equivalent within 5 points"}
+    assert {c.verdict for c in same} == {"not distinguishable"}
+    assert {c.objection for c in same} == {"equivalence needs 3 seeds, here is 1"}
     assert {c.p for c in same} == {1.0}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from experiments.analysis.baseline_files import read_baselines
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
+from experiments.analysis.notes import left_out, made_differently, objections, says_nothing
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.run_notes import run_notes
@@ -93,7 +94,15 @@ def compared(
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         predictions={run.name: RunFolder(run.folder(folder)).facts()["files"]["predictions.tsv"] for run in kept},
         missing=[run.name for run in wanted if run not in kept],
-        notes=[*notes, *run_notes(folder, wanted, kept), *remarks],
+        notes=[
+            *notes,
+            *run_notes(folder, wanted, kept),
+            *remarks,
+            *left_out(folder, used, REFERENCE),
+            *made_differently(folder, used),
+            *says_nothing(tables, sorted({run.seed for run in kept})),
+            *objections([*families["paired"], *families["paired_baselines"]]),
+        ],
         details=details(tables, weights, families["paired"], folds, estimates),
         **families,
     )
@@ -112,19 +121,21 @@ def _families(
 ) -> dict[str, list[Paired]]:
     """Primary, secondary and exploratory families, each with its own Holm adjustment; empty without global or a partner."""
 
-    def family(members: Members, reference: str | None, metric: str) -> list[Paired]:
+    def family(members: Members, reference: str | None, metric: str, role: str = "") -> list[Paired]:
         if len(members) < 2 or (reference is not None and reference not in members):
             return []
         draws = weights.shape[0]
-        return compare_family(members, weights, rng, reference=reference, metric=metric, permutations=draws, values=values)
+        return compare_family(
+            members, weights, rng, reference=reference, metric=metric, permutations=draws, values=values, role=role
+        )
 
     against = {name: tests for name, tests in inputs.items() if name == REFERENCE} | beside
     return {
         "paired": family(inputs, REFERENCE, "balanced_accuracy"),
-        "paired_auc": family(inputs, REFERENCE, "auc"),
-        "paired_all": family(inputs, None, "balanced_accuracy"),
-        "paired_baselines": family(against, REFERENCE, "balanced_accuracy"),
-        "paired_baselines_auc": family(against, REFERENCE, "auc"),
+        "paired_auc": family(inputs, REFERENCE, "auc", "secondary"),
+        "paired_all": family(inputs, None, "balanced_accuracy", "exploratory"),
+        "paired_baselines": family(against, REFERENCE, "balanced_accuracy", "baseline"),
+        "paired_baselines_auc": family(against, REFERENCE, "auc", "baseline, secondary"),
     }
 
 

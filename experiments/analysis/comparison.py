@@ -137,4 +137,5 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimat
 
 
 def _paired(row: Mapping[str, Any]) -> Paired:
-    return Paired(**{**row, "difference": Estimate(**row["difference"])})
+    intervals = {name: Estimate(**row[name]) for name in ("difference", "adjusted") if row.get(name) is not None}
+    return Paired(**{**row, **intervals})

@@ -22,6 +22,7 @@ from experiments.statistics.calibration import (
     reliability_curve,
 )
 from experiments.statistics.chance import against_chance, widened
+from experiments.statistics.constant import is_silent
 from experiments.statistics.influence import cv_auc_interval
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import corrected_t
@@ -55,7 +56,7 @@ def details(
         estimates: Input or baseline -> metric -> estimate of the headline.
     """
     return {
-        "chance": {name: chance_details(metrics["auc"]) for name, metrics in estimates.items()},
+        "chance": {name: chance_details(metrics["auc"], tables[name]) for name, metrics in estimates.items()},
         "fold_values": {name: _fold_values([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
         "auc": {name: auc_details([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
         "thresholds": threshold_details(tables, weights),
@@ -70,10 +71,14 @@ def _fold_values(tests: Sequence[Predictions]) -> dict[str, list[float | None]]:
     return {metric: list(summary.values.values()) for metric, summary in fold_summary(*tests).items()}
 
 
-def chance_details(auc: Estimate) -> dict[str, Any]:
+def chance_details(auc: Estimate, by_seed: Sequence[Pooled]) -> dict[str, Any]:
     """The AUC's interval widened for overlapping training parts, and what it says of chance."""
-    wide = widened(auc)
-    return {"auc_low": wide.low, "auc_high": wide.high, "words": against_chance(auc)}
+    wide, silent = widened(auc), is_silent([pooled.test for pooled in by_seed], "auc")
+    return {
+        "auc_low": wide.low,
+        "auc_high": wide.high,
+        "words": against_chance(auc, silent),
+    }
 
 
 def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:

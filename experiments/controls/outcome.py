@@ -116,11 +116,10 @@ def _row(
         leaky, honest = ranked(controls.folder, repeats[0]), ranked(controls.folder, repeats[1])
         return leaky_row(name, leaky, honest, weights, repeated_patients(controls.study.cohort.scans))
     table = pooled(controls.folder, repeats[0])
-    if control in ("sex", "field_strength"):
-        weights = draw_patient_weights(table, draws, rng)
-        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)))
-    if control == "image":
-        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)))
+    if control in ("image", "sex", "field_strength"):
+        if control != "image":
+            weights = draw_patient_weights(table, draws, rng)
+        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)), {"the network": [table]})
     row = compared_row(control, name, table, image, weights)
     if control != "random_region":
         return row

@@ -56,7 +56,9 @@ def below(estimate: Estimate | None, value: float = CHANCE) -> bool:
     return high is not None and high < value
 
 
-def verdict(control: str, result: Estimate, image: Estimate | None = None, gain: Estimate | None = None) -> Verdict:
+def verdict(
+    control: str, result: Estimate, image: Estimate | None = None, gain: Estimate | None = None, silent: str = ""
+) -> Verdict:
     """Put a control into words.
 
     Args:
@@ -64,7 +66,13 @@ def verdict(control: str, result: Estimate, image: Estimate | None = None, gain:
         result: AUC of the control.
         image: AUC of the image it is compared with; None where there is no such comparison.
         gain: Image minus control; for ``leaky`` the leaky split minus the honest one.
+        silent: What gave one probability to all scans of each fold; empty if nothing did.
     """
+    if silent:
+        constant = f"{silent} gave one probability to all scans of each fold"
+        if silent == ALONE["mask_only"]:
+            return Verdict("info", f"{constant}, as a mask that is the same for everyone must")
+        return Verdict("warning", f"nothing to judge: {constant}")
     if result.value is None:
         return Verdict("info", "undefined: no fold holds both classes")
     if control == "image":

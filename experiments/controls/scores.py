@@ -11,7 +11,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from experiments.controls.plan import TITLES, ControlRun
-from experiments.controls.rules import METRIC, verdict
+from experiments.controls.rules import ALONE, METRIC, verdict
+from experiments.statistics.constant import is_silent
 from experiments.statistics.paired import paired_differences
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
@@ -106,11 +107,18 @@ def plain_row(control: str, name: str | None, table: Predictions, scores: Scores
     )
 
 
-def judged(row: Row, image: Scores | None = None) -> Row:
-    """A row with its verdict."""
+def judged(row: Row, tables: Mapping[str, Sequence[Predictions]], image: Scores | None = None) -> Row:
+    """A row with its verdict.
+
+    Args:
+        row: The row.
+        tables: What is judged and what it is compared with -> predictions, one table for each repetition.
+        image: Scores of the image that it is compared with.
+    """
     assert row.estimates is not None
     gain = row.difference[METRIC] if row.difference else None
-    said = verdict(row.control, row.estimates[METRIC], image[METRIC] if image else None, gain)
+    silent = " and ".join(name for name, repeats in tables.items() if is_silent(repeats, METRIC))
+    said = verdict(row.control, row.estimates[METRIC], image[METRIC] if image else None, gain, silent)
     return replace(row, flag=said.flag, verdict=said.text)
 
 
@@ -124,7 +132,7 @@ def compared_row(control: str, name: str | None, table: Predictions, image: Pred
         difference_of=f"image minus {TITLES[control]}",
         difference=paired_differences(image, table, weights),
     )
-    return judged(row, bootstrap_interval(image, weights))
+    return judged(row, {ALONE.get(control, TITLES[control]): [table], "the image": [image]}, bootstrap_interval(image, weights))
 
 
 def permuted_row(name: str, tables: Sequence[Predictions], draws: int, rng: np.random.Generator) -> Row:
@@ -138,7 +146,8 @@ def permuted_row(name: str, tables: Sequence[Predictions], draws: int, rng: np.r
         low, high = percentile_interval(np.mean([draw[metric] for draw in drawn], axis=0))
         scores[metric] = Estimate(float(np.mean(known)), low, high) if len(known) == len(values) else Estimate(None, None, None)
     each = [point[METRIC] for point in points]
-    return judged(plain_row("permuted", name, tables[0], scores, len(tables), details={f"{METRIC}_of_each": each}))
+    row = plain_row("permuted", name, tables[0], scores, len(tables), details={f"{METRIC}_of_each": each})
+    return judged(row, {"a repetition": tables})
 
 
 def leaky_row(name: str, leaky: Predictions, honest: Predictions, weights: WeightArray, repeated: int) -> Row:
@@ -152,7 +161,7 @@ def leaky_row(name: str, leaky: Predictions, honest: Predictions, weights: Weigh
         difference=paired_differences(leaky, honest, weights),
         details={"repeated_patients": repeated, "honest": _plain(bootstrap_interval(honest, weights))},
     )
-    return judged(row)
+    return judged(row, {"the leaky split": [leaky], "the honest split": [honest]})
 
 
 def unscored_row(control: str, name: str | None, reason: str) -> Row:

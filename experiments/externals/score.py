@@ -221,7 +221,7 @@ def _paired(
     if REFERENCE not in tables or len(tables) < 2:
         return []
     ensembles = {name: table.ensemble for name, table in tables.items()}
-    family = compare_family(ensembles, weights, rng, reference=REFERENCE, permutations=draws)
+    family = compare_family(ensembles, weights, rng, reference=REFERENCE, permutations=draws, role="external")
     return [asdict(pair) | _independent(pair, ensembles, alone) for pair in family]
 
 

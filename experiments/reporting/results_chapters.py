@@ -12,7 +12,7 @@ from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keye
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
 from experiments.reporting.look import Chart, label_of
 from experiments.reporting.sources import Sources
-from experiments.statistics.paired import MARGIN
+from experiments.statistics.paired import MARGIN, SILENT
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 ESTIMAND = (
@@ -125,7 +125,8 @@ def differences(sources: Sources) -> Chapter:
         note(
             f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
             "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
-            f"excludes 0; \u201cequivalent\u201d an interval inside \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is "
+            "excludes 0; \u201cequivalent\u201d three seeds, ten patients decided differently, and an interval that allows for "
+            f"few patients and for overlapping training parts inside \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is "
             "\u201cnot distinguishable\u201d, which is not a claim of equality. Intervals are not adjusted for multiplicity."
         ),
         items([sentence(pair) for pair in primary]),
@@ -142,10 +143,12 @@ def summary(primary: Sequence[Mapping[str, Any]]) -> str:
     if set(groups) == {"not distinguishable"}:
         return f"None of the {len(primary)} regional inputs can be told apart from the whole brain in this study."
     words = {"different": "from the whole brain", "not distinguishable": "from the whole brain"}
+    silent = groups.pop(SILENT["balanced_accuracy"], [])
     phrases = [
         f"{joined(names)} {'is' if len(names) == 1 else 'are'} {kind} {words.get(kind, 'with the whole brain')}"
         for kind, names in groups.items()
     ]
+    phrases += [f"for {joined(silent)} there is no decision to compare with the whole brain's"] if silent else []
     text = "; ".join(phrases)
     return text[0].upper() + text[1:] + "."
 

@@ -24,10 +24,11 @@ PACKAGES = (
 
 @lru_cache(maxsize=1)
 def provenance() -> dict[str, object]:
-    """Versions and commit; null where there is none. Holds no path and no name of a machine."""
+    """Versions, commit and processor; null where there is none. Holds no path and no name of a machine."""
     return {
         "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
         "git_commit": _commit(),
+        "processor": processor(),
     }
 
 
@@ -37,6 +38,14 @@ def installed_version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def processor() -> str:
+    """Model of the processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def _commit() -> str | None:

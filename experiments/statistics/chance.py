@@ -17,8 +17,15 @@ folds doubles, whatever K is. Linear models trained on noise had 1.3 to 1.8 time
 the signal grows, so reported intervals are not widened; only what is said about chance is. That binomial limits are too narrow
 for cross-validated accuracies is known: Noirhomme et al., NeuroImage Clin 2014;4:687-694; Varoquaux, NeuroImage 2018;180:68-77.
 """
+DECISION_OVERLAP = 1.5**0.5
+"""The same for the difference of two balanced accuracies: by how much its permuted differences are stretched.
+
+In noise the permutations' variance is large enough. With a signal it is not: models trained on overlapping parts are right and
+wrong together. Linear models that were trained in every simulated study had up to 1.54 times the permutations' variance, and
+unstretched the test rejected in up to 12 % where 5 % were meant (docs/statistics.md, `tests/simulated_levels.py`).
+"""
 CHANCE = 0.5
-WORDS = ("above chance", "below chance", "not distinguishable from chance")
+WORDS = ("above chance", "below chance", "not distinguishable from chance", "no ranking to judge")
 
 
 def widened(estimate: Estimate, factor: float = OVERLAP) -> Estimate:
@@ -30,8 +37,16 @@ def widened(estimate: Estimate, factor: float = OVERLAP) -> Estimate:
     return replace(estimate, low=low, high=high)
 
 
-def against_chance(estimate: Estimate, chance: float = CHANCE) -> str:
-    """One of `WORDS`, by the interval widened for overlapping training parts; the last one if it is undefined."""
+def against_chance(estimate: Estimate, silent: bool = False, chance: float = CHANCE) -> str:
+    """One of `WORDS`, by the interval widened for overlapping training parts; the third if it is undefined, the last if silent.
+
+    Args:
+        estimate: The score.
+        silent: Whether it comes from one probability for all scans of each fold (`experiments.statistics.constant`).
+        chance: The score without any information.
+    """
+    if silent:
+        return WORDS[3]
     wide = widened(estimate)
     if wide.low is not None and wide.low > chance:
         return WORDS[0]

@@ -84,9 +84,6 @@ def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> 
     Raises:
         PlanError: if a seed is no number.
     """
-    given = seeds_in(text)
-    if given:
-        return sorted(set(given)), []
     begun: dict[int, int] = {}
     for name in inputs:
         for path in list_folder(folder, f"{name}/fold-*/seed-*/run.json"):
@@ -95,6 +92,9 @@ def wanted_seeds(folder: Path, inputs: Sequence[str], folds: int, text: str) -> 
                 begun[int(seed)] = begun.get(int(seed), 0) + 1
     whole = len(inputs) * folds
     complete = sorted(seed for seed, count in begun.items() if count >= whole)
+    given = sorted(set(seeds_in(text)))
+    if given:
+        return given, [f"seed {seed} is left out: it is complete, and SEEDS={text}" for seed in complete if seed not in given]
     if not complete:
         return [max(begun, key=lambda seed: (begun[seed], -seed)) if begun else 0], []
     rest = sorted(set(begun) - set(complete))

@@ -1,0 +1,78 @@
+"""What a reader must know beside the tables: what was left out, what was made in several ways, and what says nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.analysis.pooling import Tables
+from experiments.statistics.constant import constant_folds, is_silent
+from experiments.statistics.paired import Comparison
+from experiments.study.grid import inputs_of
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
+
+BY_DESIGN = ("prevalence",)
+"""Baselines that give one probability to all scans of a fold."""
+MADE_WITH: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "commits": lambda facts: str(facts.get("git_commit") or "unknown")[:10],
+    "versions of torch": lambda facts: facts.get("versions", {}).get("torch", "unknown"),
+    "numbers of threads": lambda facts: facts.get("threads", "unknown"),
+    "devices": lambda facts: facts.get("device_name") or facts.get("device", "unknown"),
+    "processors": lambda facts: facts.get("processor", "unknown"),
+}
+
+
+def left_out(folder: Path, used: Mapping[str, Sequence[Run]], reference: str) -> list[str]:
+    """The inputs that have complete runs and are not compared, and what that does to the primary family."""
+    names = [name for name in inputs_of(folder) if name not in used and _has_complete_run(folder, name)]
+    if not names:
+        return []
+    family = len([name for name in used if name != reference])
+    verb = "has complete runs and is" if len(names) == 1 else "have complete runs and are"
+    size = f": Holm adjusts for {family} of {family + len(names)} comparisons with {reference}" if reference in used else ""
+    return [f"{', '.join(names)} {verb} left out{size}"]
+
+
+def _has_complete_run(folder: Path, name: str) -> bool:
+    paths = folder.glob(f"{name}/fold-*/seed-*/run.json")
+    return any(RunFolder(path.parent).facts().get("state") == "complete" for path in paths)
+
+
+def made_differently(folder: Path, used: Mapping[str, Sequence[Run]]) -> list[str]:
+    """One sentence for each property in which the compared runs differ: commit, torch, threads, device, processor."""
+    facts = [RunFolder(run.folder(folder)).facts() for runs in used.values() for run in runs]
+    notes = []
+    for title, value_of in MADE_WITH.items():
+        counts = Counter(str(value_of(run_facts)) for run_facts in facts)
+        if len(counts) > 1:
+            listed = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+            notes.append(f"the {len(facts)} runs were made with several {title}: {listed}")
+    return notes
+
+
+def says_nothing(tables: Tables, seeds: Sequence[int]) -> list[str]:
+    """The folds in which an input gave one probability to all scans, and inputs without any decision."""
+    notes = []
+    for name, by_seed in tables.items():
+        for seed, pooled in zip(seeds, by_seed, strict=False):
+            whose = name if len(by_seed) == 1 else f"{name}, seed {seed},"
+            folds = [] if name in BY_DESIGN else constant_folds(pooled.test)
+            for fold in folds:
+                notes.append(f"fold {fold} of {whose} gave one probability to all its {np.sum(pooled.test.fold == fold)} scans")
+            if name not in BY_DESIGN and is_silent(pooled.test, "balanced_accuracy"):
+                notes.append(f"{whose.rstrip(',')} gave all scans of each fold one decision: it is compared with nothing")
+    return notes
+
+
+def objections(pairs: Sequence[Comparison]) -> list[str]:
+    """Why pairs whose interval lies inside the margin are not called equivalent."""
+    by_reason: dict[str, list[str]] = {}
+    for pair in pairs:
+        if pair.objection:
+            by_reason.setdefault(pair.objection, []).append(pair.first)
+    return [f"{', '.join(names)} not called equivalent: {reason}" for reason, names in by_reason.items()]
