@@ -221,6 +221,7 @@ def flattened(folder: RunFolder, p: float) -> None:
     path = folder.path / "predictions.tsv"
     head, *rows = (line.split("\t") for line in path.read_text().splitlines())
     path.write_text("\n".join("\t".join(cells) for cells in (head, *([*row[:5], repr(p)] for row in rows))) + "\n")
+    folder.write_complete(folder.facts())
 
 
 def test_what_is_left_out_is_told_with_the_family_it_makes_smaller(copied: Path) -> None:

@@ -10,10 +10,9 @@ import numpy as np
 from experiments.analysis.baseline_files import read_baselines
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
-from experiments.analysis.notes import left_out, made_differently, objections, says_nothing
+from experiments.analysis.notes import left_out, made_differently, objections, run_notes, says_nothing
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
-from experiments.analysis.run_notes import run_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import compare_family

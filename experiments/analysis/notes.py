@@ -13,11 +13,13 @@ from experiments.analysis.pooling import Tables
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.paired import Comparison
 from experiments.study.grid import inputs_of
-from experiments.study.run_folder import RunFolder
+from experiments.study.run_folder import RunFolder, failure
 from experiments.study.runs import Run
 
 BY_DESIGN = ("prevalence",)
 """Baselines that give one probability to all scans of a fold."""
+NAMED = 6
+"""Runs that a sentence names."""
 MADE_WITH: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "commits": lambda facts: str(facts.get("git_commit") or "unknown")[:10],
     "versions of torch": lambda facts: facts.get("versions", {}).get("torch", "unknown"),
@@ -25,6 +27,42 @@ MADE_WITH: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "devices": lambda facts: facts.get("device_name") or facts.get("device", "unknown"),
     "processors": lambda facts: facts.get("processor", "unknown"),
 }
+
+
+def run_notes(folder: Path, wanted: Sequence[Run], used: Sequence[Run]) -> list[str]:
+    """Runs that failed, that start from later weights, or whose network beats no constant on its tuning part.
+
+    The last are results like any other: in a cohort without an effect most networks are such.
+
+    Args:
+        folder: The study.
+        wanted: All runs that the comparison asks for.
+        used: Those that it is made from.
+    """
+    facts = {run: RunFolder(run.folder(folder)).facts() for run in dict.fromkeys([*wanted, *used])}
+    notes = [f"{run.name} {failure(found)}" for run, found in facts.items() if failure(found)]
+    redrawn = [run for run in used if facts[run].get("initialisation")]
+    if redrawn:
+        notes.append(
+            f"of {len(used)} networks {len(redrawn)} started from later weights of the seed, since the output of the first did "
+            f"not depend on the scan: {_listed(redrawn)}"
+        )
+    constant = [run for run in used if _beats_no_constant(facts[run])]
+    if constant:
+        notes.append(
+            f"of {len(used)} networks {len(constant)} predict their tuning part no better than the prevalence does (log "
+            f"loss): {_listed(constant)}"
+        )
+    return notes
+
+
+def _beats_no_constant(facts: Mapping[str, Any]) -> bool:
+    loss, constant = facts.get("tuning_log_loss"), facts.get("tuning_log_loss_of_prevalence")
+    return loss is not None and constant is not None and loss >= constant
+
+
+def _listed(runs: Sequence[Run]) -> str:
+    return ", ".join(run.name for run in runs[:NAMED]) + (f" and {len(runs) - NAMED} more" if len(runs) > NAMED else "")
 
 
 def left_out(folder: Path, used: Mapping[str, Sequence[Run]], reference: str) -> list[str]:

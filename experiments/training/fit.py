@@ -78,7 +78,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "scans_per_second": sum(samples) / sum(seconds),
         "peak_memory_mb": _peak_memory_mb(),
         "threads": torch.get_num_threads(),
-        "device": parts.trainer.strategy.root_device.type,
+        **_device(parts.trainer.strategy.root_device),
         "precision": str(parts.trainer.precision),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -124,6 +124,11 @@ def _track(
     scalars |= {f"test/{name}": value for name, value in metrics["internal_test"]["at_threshold"].items()}
     names = [pseudonym(patient, key) for patient in test.patient]
     log_evaluation(parts.logger, threshold=threshold, metrics=scalars, y=test.y, p=test.p, pseudonyms=names)
+
+
+def _device(device: torch.device) -> dict[str, str]:
+    name = {"device_name": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return {"device": device.type} | name
 
 
 def _peak_memory_mb() -> float:
