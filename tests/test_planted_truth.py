@@ -141,10 +141,10 @@ def test_inputs_that_do_not_show_it_find_no_more_than_accidents(planted) -> None
 def test_without_an_effect_findings_are_as_rare_as_they_should_be(tmp_path: Path) -> None:
     """Three of the twelve null cohorts of docs/statistics.md, six inputs each.
 
-    Of all twelve, one named an input different from global, and none of 72 AUCs was told from chance.
+    Of all twelve, none named an input different from global, and two of 72 AUCs were told from chance.
     """
     studies = [trained(tmp_path / str(seed), "null", list(REGIONS), seed, seed, epochs=6) for seed in (201, 202, 203)]
-    named = [any(one.verdict == "different" for one in (*found.paired, *found.paired_auc)) for found in studies]
+    named = [any(one.verdict.startswith("different") for one in (*found.paired, *found.paired_auc)) for found in studies]
     assert sum(named) <= 1
     words = [found.details["chance"][name]["words"] for found in studies for name in REGIONS]
     assert sum(word != "not distinguishable from chance" for word in words) <= 1

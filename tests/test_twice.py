@@ -26,7 +26,7 @@ TIMES = {
 }  # fmt: skip
 SKIPPED = {
     "wandb", "logs", "locks", "home", "progress.json", ".lock", "sources.json", "grids.json", "submission.json",
-    "last.ckpt.sha256",
+    "last.ckpt.sha256", "events.jsonl",
 }  # fmt: skip
 """Whose content is times, process numbers and times of change."""
 DURATION = re.compile(r"[\d.,]+ (?:ms|s|min|h|MB|GB)\b")

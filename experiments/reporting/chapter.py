@@ -98,7 +98,7 @@ def verdict(words: str | None) -> Html:
     """A verdict; real differences stand out."""
     if words is None:
         return Html("")
-    kind = "verdict different" if words == "different" else "verdict"
+    kind = "verdict different" if words.startswith("different") else "verdict"
     return Html(f'<span class="{kind}">{words}</span>')
 
 
