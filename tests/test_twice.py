@@ -23,13 +23,17 @@ from datamodules.files.tables import read_rows
 
 TIMES = {
     "started", "finished", "seconds", "scans_per_second", "peak_memory_mb", "sweep", "sha256", "time", "costs", "attempts",
+    "frozen", "run.json", "labels_read",
 }  # fmt: skip
 SKIPPED = {
     "wandb", "logs", "locks", "home", "progress.json", ".lock", "sources.json", "grids.json", "submission.json",
     "last.ckpt.sha256", "events.jsonl",
 }  # fmt: skip
 """Whose content is times, process numbers and times of change."""
-DURATION = re.compile(r"[\d.,]+ (?:ms|s|min|h|MB|GB)\b")
+MEASURED = re.compile("second|memory|started|finished")
+RUN_CARD = re.compile(r'<section id="run-card".*?</section>', re.DOTALL)
+CHANGING = re.compile(r"[\d.,]+ (?:ms|s|min|h|MB|GB)\b|\d{4}-\d\d-\d\dT[\d:+-]+|[0-9a-f]{12,64}")
+"""Durations and sizes of memory, points of time, and hashes of files that hold them."""
 
 SETTINGS = ["--study", "small", "--folds", "3", "--trainer.max_epochs", "2", "--network.init_args.stages", "2"]
 SETTINGS += ["--network.init_args.width", "2", "--preset", "demo"]
@@ -43,7 +47,8 @@ def commands(workers: int) -> dict[str, list[str]]:
     phantoms = ["--patients", "14", "--scans", "16", "--spacing", "6"]
     return {
         "phantoms": ["phantoms", "--out", "cohorts/own", *phantoms, "--seed", "3"],
-        "elsewhere": ["phantoms", "--out", "cohorts/elsewhere", *phantoms, "--seed", "4"],
+        "elsewhere": ["phantoms", "--out", "cohorts/elsewhere", *phantoms, "--seed", "4", "--external"],
+        "adopt": ["adopt", "--from", "cohorts/own,cohorts/elsewhere", "--out", "cohorts/both"],
         "check": ["check", *SETTINGS, *COHORT],
         "fold": ["fold", *SETTINGS, *COHORT, "--roi", "ventricles", "--fold", "1"],
         "plan": ["plan", *SETTINGS, *COHORT, *INPUTS],
@@ -82,8 +87,10 @@ def content(path: Path) -> Any:
         return [{name: cell for name, cell in row.items() if not name.startswith("throughput/")} for row in read_rows(path)]
     if path.suffix == ".json":
         return timeless(json.loads(path.read_text(encoding="utf-8")))
+    if path.name == "runs.tsv":
+        return [{name: cell for name, cell in row.items() if not MEASURED.search(name)} for row in read_rows(path)]
     if path.suffix == ".html":
-        return DURATION.sub("", path.read_text(encoding="utf-8"))
+        return CHANGING.sub("", RUN_CARD.sub("", path.read_text(encoding="utf-8")))
     return path.read_bytes()
 
 
@@ -108,7 +115,12 @@ def played(folder: Path, workers: int, twice: bool) -> dict[str, Any]:
     key.chmod(0o600)
     for name, words in commands(workers).items():
         play(words, folder)
-        if twice and name not in ("phantoms", "elsewhere"):  # which refuse a folder that is there
+        if twice and "--out" in words:  # which must be new: another one gets the same files
+            place = words[words.index("--out") + 1]
+            play([f"{word}-again" if word == place else word for word in words], folder)
+            assert differing(files(folder / place), files(folder / f"{place}-again")) == [], name
+            shutil.rmtree(folder / f"{place}-again")
+        elif twice:
             before = files(folder)
             play(words, folder)
             assert differing(before, files(folder)) == [], name

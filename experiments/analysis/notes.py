@@ -44,13 +44,13 @@ def run_notes(folder: Path, wanted: Sequence[Run], used: Sequence[Run]) -> list[
     redrawn = [run for run in used if facts[run].get("initialisation")]
     if redrawn:
         notes.append(
-            f"of {len(used)} networks {len(redrawn)} started from later weights of the seed, since the output of the first did "
+            f"{len(redrawn)} of {len(used)} networks started from later weights of the seed, since the output of the first did "
             f"not depend on the scan: {_listed(redrawn)}"
         )
     constant = [run for run in used if _beats_no_constant(facts[run])]
     if constant:
         notes.append(
-            f"of {len(used)} networks {len(constant)} predict their tuning part no better than the prevalence does (log "
+            f"{len(constant)} of {len(used)} networks predict their tuning part no better than the prevalence does (log "
             f"loss): {_listed(constant)}"
         )
     return notes
