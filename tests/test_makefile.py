@@ -29,8 +29,10 @@ def install(tmp_path: Path, versions: dict[str, str], *words: str) -> subprocess
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     path = f"{programs}:{os.environ['PATH']}"
+    outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+    environment = {name: value for name, value in os.environ.items() if name not in outer} | {"PATH": path}
     return subprocess.run(
-        ["make", *words, "install"], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+        ["make", *words, "install"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.files.listing import list_folder
 from experiments.analysis.pooling import Tables
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.paired import Comparison
@@ -77,7 +78,7 @@ def left_out(folder: Path, used: Mapping[str, Sequence[Run]], reference: str) ->
 
 
 def _has_complete_run(folder: Path, name: str) -> bool:
-    paths = folder.glob(f"{name}/fold-*/seed-*/run.json")
+    paths = list_folder(folder, f"{name}/fold-*/seed-*/run.json")
     return any(RunFolder(path.parent).facts().get("state") == "complete" for path in paths)
 
 

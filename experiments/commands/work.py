@@ -34,7 +34,7 @@ class Options(CommandOptions):
     follow: int = 0
     """Number of the process with which this one stops; 0: none."""
     isolate: bool = False
-    """Train each run in a process of its own."""
+    """Train each run in a process of its own, as runs on several devices always are: each starts its other processes."""
 
 
 def run(options: Options, settings_args: list[str]) -> int:
@@ -47,7 +47,8 @@ def run(options: Options, settings_args: list[str]) -> int:
 
     settings = parse_settings(settings_args)
     runs = planned_runs(settings, options.inputs, options.seeds)
-    return work(settings, open_study(settings.study_options()), runs, settings_args if options.isolate else None)
+    apart = options.isolate or str(settings.values.trainer.devices) != "1"
+    return work(settings, open_study(settings.study_options()), runs, settings_args if apart else None)
 
 
 def _follow(parent: int) -> None:
