@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study.run_folder import read_predictions
+from experiments.study.run_folder import RunFolder, read_predictions
 
 STEPS = 5
 
@@ -67,3 +67,20 @@ def test_a_batch_smaller_than_the_number_of_devices_is_refused(study) -> None:
 
     with pytest.raises(ValueError, match=r"batch_size 1 leaves batches smaller than the 2 devices; raise it"):
         EpochBatches([1, 2, 3], 1, seed=0, rank=0, world=2)
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_runs_on_two_devices_one_after_another(phantom_cohort: Path, store_folder: Path, tmp_path: Path) -> None:
+    words = ["--preset", "demo", "--cohort", str(phantom_cohort), "--store", str(store_folder), "--studies", str(tmp_path)]
+    words += ["--network.init_args.stages", "2", "--network.init_args.width", "2", "--tracking.mode", "disabled"]
+    words += ["--folds", "3", "--trainer.max_epochs", "1", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    words += ["--trainer.accelerator", "cpu", "--study", "swept", "--inputs", "brainstem", "--jobs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "sweep", *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    for fold in range(3):
+        run = RunFolder(tmp_path / "swept" / "brainstem" / f"fold-{fold}" / "seed-0")
+        rows, _ = run.result()
+        assert (run.facts()["state"], run.facts()["attempts"]) == ("complete", 1)
+        assert len({*zip(rows.patient, rows.session, strict=True)}) == len(rows.p)
