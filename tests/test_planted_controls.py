@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from experiments import controls
+from experiments.commands import controls
 
 pytestmark = pytest.mark.long
 
