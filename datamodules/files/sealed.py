@@ -52,6 +52,8 @@ def unsealed(path: Path, content: Any, way_out: str) -> dict[str, Any]:
     Raises:
         DamagedError: if it is not what was written.
     """
-    if not isinstance(content, dict) or content.get(SEAL) != sealed(content)[SEAL]:
+    if isinstance(content, dict) and SEAL not in content:
+        raise DamagedError(f"{path} has no {SEAL}: an earlier version wrote it, or it was changed; {way_out}")
+    if not isinstance(content, dict) or content[SEAL] != sealed(content)[SEAL]:
         raise DamagedError(f"{path} was changed after it was written; {way_out}")
     return {key: value for key, value in content.items() if key != SEAL}
