@@ -69,10 +69,13 @@ def test_real_sessions_and_phantoms_train_as_one_cohort(prepared: Path, tmp_path
     (real / "phenotype" / "edss.tsv").write_text("\n".join([*rows, "sub-03\tses-2\t4.0\t45"]) + "\n")
     write_phantom_cohort(tmp_path / "phantoms", PhantomOptions(patients=14, scans=14, spacing_mm=1.0, seed=4), processes=2)
     both = tmp_path / "both"
-    assert main(["adopt", "--from", f"{real},{tmp_path / 'phantoms'}", "--out", str(both)]) == 0
+    joined = ["adopt", "--from", f"{real},{tmp_path / 'phantoms'}", "--out", str(both)]
+    apart = ["--alike_ids", "apart"]  # the real sub-01 is not the phantom sub-0001
+    assert main(joined) == 2
+    assert main([*joined, *apart]) == 0
     places = ["--store", str(tmp_path / "store"), "--studies", str(tmp_path / "studies"), "--study", "s", "--folds", "3"]
     small = ["--trainer.max_epochs", "2", "--network.init_args.width", "2", "--data.batch_size", "2"]
-    assert main(["fold", "--roi", "brainstem", "--fold", "0", "--cohort", str(both), *places, *small]) == 0
+    assert main(["fold", "--roi", "brainstem", "--fold", "0", "--cohort", str(both), *places, *small, *apart]) == 0
     flow = json.loads((tmp_path / "studies" / "s" / "flow.json").read_text())
     assert (flow["used"]["scans"], flow["used"]["patients"], flow["excluded"]) == (17, 16, [])
     assert json.loads((tmp_path / "studies" / "s" / "brainstem/fold-0/seed-0/run.json").read_text())["state"] == "complete"
