@@ -78,6 +78,7 @@ def compared(
     values = family_values(members | beside, weights)
     families = _families(members, beside, values, weights, rng)
     kept = [run for runs in used.values() for run in runs]
+    facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
     comparison = StudyComparison(
         study=folder.name,
@@ -91,14 +92,14 @@ def compared(
         estimates={name: estimates[name] for name in members},
         baselines={name: estimates[name] for name in beside},
         runs={name: [run.name for run in runs] for name, runs in used.items()},
-        predictions={run.name: RunFolder(run.folder(folder)).facts()["files"]["predictions.tsv"] for run in kept},
+        predictions={run.name: facts[run]["files"]["predictions.tsv"] for run in kept},
         missing=[run.name for run in wanted if run not in kept],
         notes=[
             *notes,
-            *run_notes(folder, wanted, kept),
+            *run_notes(facts, kept),
             *remarks,
             *left_out(folder, used, REFERENCE),
-            *made_differently(folder, used),
+            *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],

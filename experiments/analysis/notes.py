@@ -30,17 +30,15 @@ MADE_WITH: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 }
 
 
-def run_notes(folder: Path, wanted: Sequence[Run], used: Sequence[Run]) -> list[str]:
+def run_notes(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]) -> list[str]:
     """Runs that failed, that start from later weights, or whose network beats no constant on its tuning part.
 
     The last are results like any other: in a cohort without an effect most networks are such.
 
     Args:
-        folder: The study.
-        wanted: All runs that the comparison asks for.
+        facts: All runs that the comparison asks for -> content of run.json.
         used: Those that it is made from.
     """
-    facts = {run: RunFolder(run.folder(folder)).facts() for run in dict.fromkeys([*wanted, *used])}
     notes = [f"{run.name} {failure(found)}" for run, found in facts.items() if failure(found)]
     redrawn = [run for run in used if facts[run].get("initialisation")]
     if redrawn:
@@ -82,15 +80,14 @@ def _has_complete_run(folder: Path, name: str) -> bool:
     return any(RunFolder(path.parent).facts().get("state") == "complete" for path in paths)
 
 
-def made_differently(folder: Path, used: Mapping[str, Sequence[Run]]) -> list[str]:
+def made_differently(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]) -> list[str]:
     """One sentence for each property in which the compared runs differ: commit, torch, threads, device, processor."""
-    facts = [RunFolder(run.folder(folder)).facts() for runs in used.values() for run in runs]
     notes = []
     for title, value_of in MADE_WITH.items():
-        counts = Counter(str(value_of(run_facts)) for run_facts in facts)
+        counts = Counter(str(value_of(facts[run])) for run in used)
         if len(counts) > 1:
             listed = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
-            notes.append(f"the {len(facts)} runs were made with several {title}: {listed}")
+            notes.append(f"the {len(used)} runs were made with several {title}: {listed}")
     return notes
 
 

@@ -113,7 +113,10 @@ class RunFolder:
         Raises:
             ResultsError: if it is missing, or was changed.
         """
-        path, digest = self.path / name, self.facts().get("files", {}).get(name)
+        return self._checked(name, self.facts().get("files", {}))
+
+    def _checked(self, name: str, files: Mapping[str, str]) -> Path:
+        path, digest = self.path / name, files.get(name)
         if digest is None or not path.is_file():
             raise ResultsError(f"{path} is missing; restore it, or train the run again with --restart")
         if file_sha256(path) != digest:
@@ -130,10 +133,11 @@ class RunFolder:
             DamagedError: if run.json is not what was written.
         """
         facts = self.facts()
-        for name in facts.get("files", {}):
+        files = facts.get("files", {})
+        for name in ("predictions.tsv", *files):
             if name != BEST or self.best.is_file():
-                self.checked(name)
-        return read_predictions(self.checked("predictions.tsv")), float(facts["threshold"])
+                self._checked(name, files)
+        return read_predictions(self.path / "predictions.tsv"), float(facts["threshold"])
 
     def state(self, fingerprint: Fingerprint) -> State:
         """What this folder holds, seen from a study as it is now."""
