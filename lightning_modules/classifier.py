@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -25,7 +26,9 @@ class StratificationModule(pl.LightningModule):
         network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
         optimizer: ``adam`` or ``adamw``.
         learning_rate: Step size of the first epoch.
-        lr_decay: The learning rate is multiplied by this after each epoch.
+        schedule: How the learning rate falls: ``exponential``, or ``cosine``, which ends at 0 after ``trainer.max_epochs``.
+        lr_decay: The learning rate is multiplied by this after each epoch of an exponential schedule.
+        warmup_epochs: Epochs over which the learning rate first rises in equal steps.
         betas: Decay of the optimiser's running means.
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
@@ -38,7 +41,9 @@ class StratificationModule(pl.LightningModule):
         network: nn.Module,
         optimizer: Literal["adam", "adamw"] = "adam",
         learning_rate: float = 1e-3,
+        schedule: Literal["exponential", "cosine"] = "exponential",
         lr_decay: float = 0.99,
+        warmup_epochs: int = 0,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
@@ -51,6 +56,8 @@ class StratificationModule(pl.LightningModule):
             raise ModelError(f"learning_rate must be positive, got {learning_rate}")
         if class_weights is not None and min(class_weights) <= 0:
             raise ModelError(f"class_weights must be positive, got {tuple(class_weights)}")
+        if warmup_epochs < 0:
+            raise ModelError(f"warmup_epochs must be 0 or more, got {warmup_epochs}")
         self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
         weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
@@ -124,7 +131,7 @@ class StratificationModule(pl.LightningModule):
         return {"index": batch["index"], "label": batch["label"], "probability": positive_probability(logits)}
 
     def configure_optimizers(self) -> Any:
-        """Adam or AdamW with an exponential schedule, stepped once per epoch.
+        """Adam or AdamW with a schedule that is stepped once per epoch.
 
         The fused form is one kernel for all weights. In 16-mixed it would undo the loss's scale itself, and in both mixed
         precisions Lightning refuses to clip its gradients; there the plain form is taken.
@@ -137,8 +144,20 @@ class StratificationModule(pl.LightningModule):
             weight_decay=self.hparams["weight_decay"],
             fused=self.device.type in ("cpu", "cuda") and not self._needs_plain_optimizer(),
         )
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["lr_decay"])
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _share_of_rate(self, epoch: int) -> float:
+        """The learning rate of an epoch as a share of ``learning_rate``."""
+        warmup = int(self.hparams["warmup_epochs"])
+        if epoch < warmup:
+            return (epoch + 1) / (warmup + 1)
+        if self.hparams["schedule"] == "exponential":
+            return float(self.hparams["lr_decay"] ** (epoch - warmup))
+        last = self.trainer.max_epochs or -1
+        if last <= warmup:
+            raise ModelError(f"a cosine schedule needs trainer.max_epochs above warmup_epochs ({warmup}), got {last}")
+        return (1 + math.cos(math.pi * (epoch - warmup) / (last - warmup))) / 2
 
     def _needs_plain_optimizer(self) -> bool:
         trainer = self._trainer

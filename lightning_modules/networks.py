@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """Paper-like residual 3D-CNN: stages of f, 2f, 4f, ... channels, max-pooling between them, global max-pooling.
+    """Paper-like residual 3D-CNN: stages of f, 2f, 4f, ... channels, max-pooling between them, global pooling, a head.
 
     Args:
         in_channels: Channels of the input, T1w and FLAIR by default.
@@ -58,6 +59,8 @@ class ResidualCNN(nn.Module):
         dropout: Probability of dropping a feature before the classifying head.
         hidden: Features of the head's hidden layers, with leaky ReLU, so that no scan's gradient is lost; without any the head
             is one linear layer.
+        pooling: What the head is given of each channel: its largest value (``max``), or that and its mean (``max+mean``), which
+            sees a signal that is spread over the input.
         checkpointing: Keep only what enters each stage, and compute the rest again on the way back: less memory, about a third
             more time, the same numbers.
     """
@@ -70,6 +73,7 @@ class ResidualCNN(nn.Module):
         stages: int = 4,
         dropout: float = 0.0,
         hidden: tuple[int, ...] = (),
+        pooling: Literal["max", "max+mean"] = "max",
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -81,15 +85,20 @@ class ResidualCNN(nn.Module):
         self.stages = nn.Sequential(
             *(ResidualBlock(i, o, pool=stage < stages - 1) for stage, (i, o) in enumerate(pairwise(channels)))
         )
+        self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
-        features = [channels[-1], *hidden]
+        features = [channels[-1] * len(pooling.split("+")), *hidden]
         layers = [layer for i, o in pairwise(features) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
         self.head = nn.Sequential(*layers, nn.Linear(features[-1], classes))
         self.multiple_of = self.smallest_side = 2 ** (stages - 1)
         self.checkpointing = checkpointing
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, C, I, J, K) to logits (B, classes).
+        """Map (B, C, I, J, K) to logits (B, classes); raises as ``features`` does."""
+        return self.head(self.dropout(self.features(image)))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Map (B, C, I, J, K) to what the head is given (B, F): the largest value, and the mean, of each channel.
 
         Raises:
             ValueError: if I, J or K is not a multiple of ``multiple_of``; pooling would leave voxels out.
@@ -98,7 +107,8 @@ class ResidualCNN(nn.Module):
             raise ValueError(f"sides must be multiples of {self.multiple_of}, got {tuple(image.shape[2:])}")
         for stage in self.stages:
             image = recomputed(stage, image) if self.checkpointing and torch.is_grad_enabled() else stage(image)
-        return self.head(self.dropout(torch.amax(image, dim=(2, 3, 4))))
+        largest = torch.amax(image, dim=(2, 3, 4))
+        return largest if self.pooling == "max" else torch.cat([largest, image.mean(dim=(2, 3, 4))], dim=1)
 
     def as_plain(self) -> ResidualCNN:
         """A copy, with the same weights, that calls its Conv3d, BatchNorm3d, LeakyReLU and MaxPool3d layers one after another.
