@@ -17,7 +17,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan baselines compare controls external report submit status cancel sync dashboard leet phantoms prepare adopt bench bench-gpu lint types clean
+.PHONY: help install demo test check fold sweep plan baselines compare controls external report submit status cancel sync dashboard leet phantoms prepare adopt bench bench-learning bench-gpu lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-9s %s\n' "$$name" "$$meaning"; done
@@ -95,6 +95,9 @@ adopt: $(STAMP) ## a public MS dataset as a cohort: make adopt DATASET=msleseg F
 
 bench: $(STAMP) ## speed and memory against TorchIO and MONAI, on the processor: make bench ARGS=--quick
 	@$(VENV)/bin/python -m benchmarks all $(ARGS)
+
+bench-learning: $(STAMP) ## what presets, foreign networks and linear readers learn of planted truths: make bench-learning ARGS="--minutes 60"
+	@$(VENV)/bin/python -m benchmarks learning $(ARGS)
 
 bench-gpu: $(STAMP) ## a whole study's speed on a GPU, against the network alone and the card's roofline
 	@$(VENV)/bin/python -m benchmarks gpu $(ARGS)

@@ -1,0 +1,176 @@
+"""What each reader learns of planted truths: our presets, the networks of others, and readers that train no network.
+
+``make bench-learning`` fills a table of cells (cohort, training patients, input, contender, seed) that is kept as it grows, so
+that a night can be interrupted and goes on with the same command. No preset's recipe is changed without it: recipes are chosen
+on the cohorts ``CHOOSING`` and reported on ``REPORTED``, which no choice has seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, astuple, dataclass, fields
+from itertools import islice, product
+from multiprocessing import get_context
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from benchmarks.learning_cohort import SIZES, open_learning_cohort
+from benchmarks.learning_figure import draw
+from benchmarks.learning_networks import CONV5_FC3, FOREIGN
+from benchmarks.learning_readers import READERS, read
+from benchmarks.learning_summary import summary
+from benchmarks.learning_training import train_network
+from benchmarks.table import RESULTS, BenchError, publish
+from experiments.runtime.provenance import provenance
+from regions.catalog import REGIONS
+
+CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
+"""Seeds of the cohorts on which recipes are chosen, and of those that are reported."""
+PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter")
+OURS = {name: ("--preset", name) for name in ("default", "coll_like", "demo")} | {
+    "default, classification": ("--preset", "default", "--model.objective", "classification"),
+    "default, ordinal": ("--preset", "default", "--model.objective", "ordinal"),
+}
+"""Our recipes: name -> settings."""
+CONTENDERS = (*READERS, *OURS, *FOREIGN, CONV5_FC3)
+CELLS = RESULTS / "learning_cells.tsv"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One reader of one input of one cohort."""
+
+    preset: str
+    cohort: int
+    patients: int
+    input: str
+    contender: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What it reached on the test part."""
+
+    auc: float
+    balanced_accuracy: float
+    threshold: float
+    epochs: int
+    seconds: float
+    revision: str
+
+
+def measure(cell: Cell) -> Outcome:
+    """Fit or train, and predict the test part; networks of others train with the default preset's recipe and epochs."""
+    began = time.perf_counter()
+    cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
+    if cell.contender in READERS:
+        p, facts = read(cohort, cell.input, cell.contender, cell.seed)
+    else:
+        recipe = OURS.get(cell.contender, OURS["default"])
+        p, facts = train_network(cohort, cell.input, cell.contender, recipe, cell.seed)
+    y = cohort.labels[cohort.parts["internal_test"]]
+    return Outcome(
+        auc=float(roc_auc_score(y, p)),
+        balanced_accuracy=float(balanced_accuracy_score(y, p >= facts["threshold"])),
+        threshold=facts["threshold"],
+        epochs=int(facts.get("epochs", 0)),
+        seconds=time.perf_counter() - began,
+        revision=str(provenance()["git_commit"] or "")[:10],
+    )
+
+
+def planned(options: argparse.Namespace) -> Iterator[Cell]:
+    """The cells that were asked for: contender by contender, so that an early end leaves whole comparisons."""
+    for contender, preset, size, cohort in product(options.contenders, options.presets, options.sizes, options.cohorts):
+        seeds = (0,) if contender in READERS else options.seeds
+        for seed, name in product(seeds, options.inputs):
+            yield Cell(preset, cohort, size, name, contender, seed)
+
+
+def read_cells() -> dict[Cell, Outcome]:
+    """The cells that are kept."""
+    if not CELLS.is_file():
+        return {}
+    with CELLS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return {_made(Cell, row): _made(Outcome, row) for row in rows}
+
+
+def _made(kind: type, row: dict[str, str]):  # type: ignore[no-untyped-def]
+    casts = {"int": int, "float": float, "str": str}
+    return kind(**{field.name: casts[str(field.type)](row[field.name]) for field in fields(kind)})
+
+
+def keep(cell: Cell, outcome: Outcome) -> None:
+    """Append one cell to the file."""
+    values = asdict(cell) | {name: f"{v:.5g}" if isinstance(v, float) else v for name, v in asdict(outcome).items()}
+    fresh = not CELLS.is_file()
+    with CELLS.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(values), delimiter="\t", lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(values)
+
+
+def fill(cells: Sequence[Cell], processes: int, minutes: float) -> None:
+    """Measure cells, two or more at a time, until all are kept or the time is over."""
+    began, done = time.perf_counter(), 0
+    for cell in {(cell.preset, cell.cohort): cell for cell in cells}.values():
+        open_learning_cohort(cell.preset, cell.cohort, cell.patients)
+    waiting = iter(cells)
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(measure, cell): cell for cell in islice(waiting, processes)}
+        while running:
+            future = next(as_completed(running))
+            cell, outcome = running.pop(future), future.result()
+            keep(cell, outcome)
+            done += 1
+            spent = (time.perf_counter() - began) / 60
+            left = spent / done * (len(cells) - done)
+            words = " ".join(map(str, astuple(cell)))
+            print(
+                f"{done}/{len(cells)} {words}: AUC {outcome.auc:.3f}, {outcome.seconds:.0f} s; {left:.0f} min left", flush=True
+            )
+            following = next(waiting, None) if spent < minutes else None
+            if following is not None:
+                running[pool.submit(measure, following)] = following
+
+
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks learning", description=__doc__)
+    several = {"nargs": "+", "metavar": "NAME"}
+    parser.add_argument("--presets", default=["coll_like"], choices=PRESETS, **several)  # type: ignore[arg-type]
+    parser.add_argument("--sizes", default=list(SIZES), type=int, choices=SIZES, **several)  # type: ignore[arg-type]
+    parser.add_argument("--inputs", default=list(REGIONS), choices=list(REGIONS), **several)  # type: ignore[arg-type]
+    parser.add_argument("--contenders", default=list(CONTENDERS), choices=CONTENDERS, **several)  # type: ignore[arg-type]
+    parser.add_argument("--cohorts", default=list(REPORTED), type=int, help="seeds of the cohorts", **several)  # type: ignore[arg-type]
+    parser.add_argument("--seeds", default=[0], type=int, help="seeds of each network", **several)  # type: ignore[arg-type]
+    parser.add_argument("--processes", default=os.cpu_count() or 1, type=int, help="cells at a time")
+    parser.add_argument("--minutes", default=np.inf, type=float, help="begin no cell after this time")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what is missing, then print and keep the table and the figure of the reported cohorts."""
+    options = options_of(arguments)
+    kept = read_cells()
+    fill([cell for cell in planned(options) if cell not in kept], options.processes, options.minutes)
+    reported = {cell: outcome.auc for cell, outcome in read_cells().items() if cell.cohort in REPORTED}
+    if not reported:
+        raise BenchError(f"{CELLS} has no cell of the reported cohorts {REPORTED}; leave --cohorts out")
+    rows = summary({astuple(cell): auc for cell, auc in reported.items()})
+    notes = [
+        "AUC on 300 patients that no reader has seen: mean over cohorts, 95 % interval of the mean (t) over cohorts.",
+        "default minus: paired difference over the cohorts that both were measured on, with the same interval.",
+    ]
+    publish("learning", "What each reader learns", rows, notes)
+    draw(rows)
+    return 0

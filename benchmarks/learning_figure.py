@@ -1,0 +1,45 @@
+"""Draw docs/learning.png: what each reader reaches on each input, from the kept table of the learning benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PICTURE = Path(__file__).parents[1] / "docs" / "learning.png"
+OWN, OTHER = "#0072B2", "#8a8a8a"
+
+
+def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
+    """One panel for each input and size, one line for each contender: mean AUC and its interval over cohorts."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [row for row in rows if row["preset"] == preset]
+    sizes = sorted({row["patients"] for row in shown})
+    inputs = list(dict.fromkeys(row["input"] for row in shown))
+    names = list(dict.fromkeys(row["contender"] for row in shown))[::-1]
+    figure, axes = plt.subplots(
+        len(sizes), len(inputs), figsize=(2.3 * len(inputs) + 1.6, (0.24 * len(names) + 0.9) * len(sizes)), sharex=True,
+        sharey=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for line, size in zip(axes, sizes, strict=True):
+        for panel, name in zip(line, inputs, strict=True):
+            for row in (row for row in shown if row["patients"] == size and row["input"] == name):
+                at, mean = names.index(row["contender"]), row["AUC"]
+                colour = OWN if row["contender"].startswith("default") else OTHER
+                if row["low"] is not None:
+                    panel.plot([row["low"], row["high"]], [at, at], color=colour, linewidth=1.5)
+                panel.plot(mean, at, "o", color=colour, markersize=4)
+            panel.set_title(f"{name.replace('_', ' ')}, {size}", fontsize=8)
+            panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+            panel.set_axisbelow(True)
+            panel.tick_params(labelsize=7)
+            panel.set_yticks(range(len(names)), names)
+            for side in ("top", "right"):
+                panel.spines[side].set_visible(False)
+    figure.supxlabel("AUC on 300 new patients (mean and 95 % interval over cohorts)", fontsize=8)
+    figure.savefig(PICTURE, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,139 @@
+"""Readers that train no network: of the planted changes, volumes, grey values, voxels, and features of untrained weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from benchmarks.learning_cohort import LearningCohort
+from datamodules.store.boxes import crop_to_box, region_step
+from experiments.analysis.baseline_features import VOLUMES, measured_features
+from experiments.statistics.threshold import best_threshold
+from lightning_modules.networks import ResidualCNN
+from regions.catalog import REGIONS
+
+Floats = npt.NDArray[np.float64]
+MULTIPLE = 8
+BINS = np.linspace(-4, 4, 33)
+
+
+Reader = Callable[[LearningCohort, str, int], Floats]
+PENALTIES = tuple(10.0**power for power in range(-6, 2))
+
+
+def read(cohort: LearningCohort, name: str, reader: str, seed: int) -> tuple[Floats, dict[str, float]]:
+    """Fit a reader on the training part, with penalty and threshold from the tuning part.
+
+    Args:
+        cohort: One size of a cohort.
+        name: The input.
+        reader: One of ``READERS``.
+        seed: Of untrained weights; the other readers have no chance in them.
+
+    Returns:
+        (tests,) probabilities of the test part, and the threshold.
+    """
+    seen, rows, y = READERS[reader](cohort, name, seed), cohort.parts, cohort.labels
+    train, tuning, test = (rows[part] for part in ("train", "tuning", "internal_test"))
+    fits = [LogisticRegression(C=penalty, max_iter=2000).fit(seen[train], y[train]) for penalty in PENALTIES]
+    p = [fit.predict_proba(seen)[:, 1] for fit in fits]
+    best = min(p, key=lambda each: log_loss(y[tuning], each[tuning]))
+    return best[test], {"threshold": best_threshold(y[tuning], best[tuning])}
+
+
+def attainable(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """What was planted in the input's structures: no image can tell more of them."""
+    return scaled(cohort, cohort.latents[name])
+
+
+def volumes(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """Brain volume and that of the input's region (all regions for global), from the true label maps."""
+    measured = _measured(cohort)
+    columns = range(len(VOLUMES)) if name == "global" else (0, VOLUMES.index(f"{name}_ml"))
+    return scaled(cohort, measured[:, list(columns)])
+
+
+def histogram(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """How many voxels of the input have which grey value, 32 bins from -4 to 4 for each image."""
+    voxels = flat(cohort, name)
+    half = voxels.shape[1] // 2
+    counts = [[np.histogram(side, BINS)[0] for side in (row[:half], row[half:])] for row in voxels]
+    return scaled(cohort, np.array(counts, dtype=np.float64).reshape(len(voxels), -1))
+
+
+def voxels(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """All voxels of the input: their principal components of the training part, all of them, which ridge reads alike."""
+    return components(cohort, flat(cohort, name))
+
+
+def pca(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """The first 20 principal components of the input's voxels."""
+    return components(cohort, flat(cohort, name))[:, :20]
+
+
+def untrained(cohort: LearningCohort, name: str, seed: int) -> Floats:
+    """What the default network's head is given, before any training."""
+    torch.manual_seed(seed)
+    network = ResidualCNN(width=8, pooling="max+mean").train()
+    with torch.no_grad():
+        batches = [network.features(torch.from_numpy(part)) for part in np.array_split(images(cohort, name), 40)]
+    return scaled(cohort, torch.cat(batches).double().numpy())
+
+
+READERS: Mapping[str, Reader] = MappingProxyType(
+    {
+        "attainable": attainable,
+        "volumes": volumes,
+        "histogram": histogram,
+        "voxel ridge": voxels,
+        "20 components": pca,
+        "untrained features": untrained,
+    }
+)
+
+
+def scaled(cohort: LearningCohort, values: npt.NDArray[Any]) -> Floats:
+    """Features centred on the training part, in units of its standard deviation; a constant one is 0."""
+    train = values[cohort.parts["train"]]
+    spread = train.std(axis=0)
+    out: Floats = (values - train.mean(axis=0)) / np.where(spread > 0, spread, np.inf)
+    return out
+
+
+def components(cohort: LearningCohort, values: npt.NDArray[np.float32]) -> Floats:
+    """Scores on all principal components of the training part, scaled alike so that the first has variance 1."""
+    seen = scaled(cohort, values).astype(np.float32)
+    train = seen[cohort.parts["train"]]
+    variance, vectors = np.linalg.eigh((train @ train.T).astype(np.float64))
+    kept = variance > variance[-1] * 1e-6
+    axes = (vectors[:, kept] / np.sqrt(variance[kept]))[:, ::-1]
+    scores = (seen @ train.T).astype(np.float64) @ axes
+    return np.asarray(scores / np.sqrt(variance[-1] / len(train)))
+
+
+def flat(cohort: LearningCohort, name: str) -> npt.NDArray[np.float32]:
+    """(scans, 2 x voxels) the voxels of the input's box that are not 0 in every scan, T1w before FLAIR."""
+    boxes = images(cohort, name).reshape(len(cohort.scans), 2, -1)
+    inside = (boxes[:, 0] != 0).any(axis=0)
+    return np.ascontiguousarray(boxes[:, :, inside]).reshape(len(boxes), -1)
+
+
+def images(cohort: LearningCohort, name: str) -> npt.NDArray[np.float32]:
+    """(scans, 2, I, J, K) the input's box, zero outside the region."""
+    region = REGIONS[name]
+    mask, box = region_step(region, cohort.prepared.grid, "template", 0.0, MULTIPLE)
+    inside = 1 if mask is None else crop_to_box(mask, box)
+    return np.stack([cohort.prepared.crop(row, box).astype(np.float32) * inside for row in range(len(cohort.scans))])
+
+
+def _measured(cohort: LearningCohort) -> Floats:
+    """(scans, volumes) in ml, kept beside the cohort."""
+    table = cohort.folder.with_name(f"{cohort.folder.name}-measured") / str(len(cohort.scans)) / "features.tsv"
+    return measured_features(cohort.scans, cohort.prepared, table, workers=2)[:, : len(VOLUMES)]

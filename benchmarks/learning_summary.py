@@ -1,0 +1,50 @@
+"""Cells of the learning benchmark as one table: means over cohorts, and what the default recipe gains on each contender."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+Key = tuple[str, int, int, str, str, int]
+"""Preset, cohort, training patients, input, contender, seed."""
+
+
+def summary(auc: Mapping[Key, float]) -> list[dict[str, Any]]:
+    """One row for each preset, size, input and contender; seeds are averaged within a cohort first.
+
+    Args:
+        auc: Cell -> AUC.
+    """
+    by_cohort: dict[tuple[str, int, str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (preset, cohort, size, name, contender, _), value in auc.items():
+        by_cohort[preset, size, name, contender][cohort].append(value)
+    means = {group: {cohort: float(np.mean(v)) for cohort, v in cohorts.items()} for group, cohorts in by_cohort.items()}
+    rows = []
+    for (preset, size, name, contender), cohorts in means.items():
+        ours = means.get((preset, size, name, "default"), {})
+        shared = sorted(set(ours) & set(cohorts)) if contender != "default" else []
+        mean, low, high = interval(list(cohorts.values()))
+        gain = interval([ours[cohort] - cohorts[cohort] for cohort in shared])
+        rows.append(
+            {
+                "preset": preset, "patients": size, "input": name, "contender": contender, "cohorts": len(cohorts),
+                "AUC": mean, "low": low, "high": high,
+                "default_minus": gain[0], "from": gain[1], "to": gain[2],
+            }
+        )  # fmt: skip
+    return rows
+
+
+def interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Mean and its 95 % t interval (Student 1908); no interval from one value, nothing from none."""
+    if not values:
+        return None, None, None
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return mean, None, None
+    half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
