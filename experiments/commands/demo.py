@@ -37,25 +37,34 @@ def run(options: Options, settings_args: list[str]) -> int:
 def explanation(comparison: StudyComparison, planted: str) -> list[str]:
     """What was planted in the demo's cohort, what the statistics found of it, and what that means; a line each.
 
+    The truth counts as found when the planted region, and no other, has an AUC above chance and is not *different* from global,
+    or different by being better.
+
     Args:
         comparison: Of the demo's study.
         planted: The only region that differs between the classes.
     """
     chance = {name: facts["words"] for name, facts in comparison.details["chance"].items()}
-    above = [name for name, words in chance.items() if words == "above chance"]
-    different = [f"{pair.first} ({pair.difference.value:+.2f})" for pair in comparison.paired if pair.verdict == "different"]
-    pair = next((pair for pair in comparison.paired if pair.first == planted), None)
-    best = max(comparison.estimates, key=lambda name: comparison.estimates[name]["auc"].value or 0.0)
+    above = [name for name in comparison.estimates if chance[name] == "above chance"]
+    different = [pair for pair in comparison.paired if pair.verdict == "different"]
+    worse = [pair.first for pair in different if (pair.difference.value or 0.0) < 0]
+    carriers = [pair.first for pair in comparison.paired if pair.first in above and pair.first not in worse]
     lines = [
         f"planted: the classes of this cohort differ in the {planted} alone; no other region carries anything",
-        f"found: AUC above chance in {_listed(above)}; highest in {best}; different from global: {_listed(different)}",
+        f"found: AUC above chance in {_listed(above)}; balanced accuracy different from that of global in "
+        + _listed([f"{pair.first} ({pair.difference.value:+.2f})" for pair in different]),
     ]
-    if best == planted and pair is not None and pair.verdict == "different":
+    if carriers != [planted]:
         return [
             *lines,
-            f"so the truth was found: a network that sees the {planted} alone reads what one of the whole brain misses",
+            f"so the truth was not found: the statistics point to {_listed(carriers)}; more patients would be needed",
         ]
-    return [*lines, f"so the truth was not found: more patients or longer training would be needed to name the {planted}"]
+    alone, whole = (comparison.estimates[name]["balanced_accuracy"].value for name in (planted, "global"))
+    return [
+        *lines,
+        f"so the truth was found: of the regions the {planted} alone holds what the whole brain is read by "
+        f"({alone:.2f} against {whole:.2f})",
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

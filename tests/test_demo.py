@@ -1,0 +1,68 @@
+"""What the demo says of the truth that was planted in its cohort, and that the cohort is the one it speaks of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from datamodules.phantoms.presets import PRESETS
+from experiments.analysis.comparison import StudyComparison
+from experiments.commands.demo import explanation
+from experiments.statistics.paired import Comparison
+from experiments.statistics.significance import Estimate
+from experiments.study.demo_cohort import DEMO, PLANTED
+from regions.catalog import REGIONS
+
+INPUTS = tuple(REGIONS)
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 0.05, value + 0.05, value, 0.1, 7)
+
+
+def comparison(accuracy: dict[str, float], different: set[str], above: set[str]) -> StudyComparison:
+    estimates = {name: {"balanced_accuracy": estimate(accuracy.get(name, 0.5))} for name in INPUTS}
+    paired = [
+        Comparison(
+            name, "global", "balanced_accuracy", estimate(accuracy.get(name, 0.5) - accuracy["global"]), 0.01, 0.01, 0.01,
+            "different" if name in different else "not distinguishable",
+        )
+        for name in INPUTS[1:]
+    ]  # fmt: skip
+    chance = {name: {"words": "above chance" if name in above else "not distinguishable from chance"} for name in INPUTS}
+    made = StudyComparison("demo", 0, 7, 100, 160, 140, 46, estimates, paired, {}, [])
+    return replace(made, details={"chance": chance | {"age_sex": {"words": "above chance"}}})
+
+
+OTHERS = set(INPUTS) - {"global", PLANTED}
+
+
+def test_the_demo_s_cohort_differs_in_the_planted_region_alone() -> None:
+    preset = PRESETS[DEMO.preset]
+    assert set(preset.shape_effects) | set(preset.intensity_effects) == {PLANTED}
+    assert PLANTED in REGIONS
+
+
+@pytest.mark.parametrize("better", [set(), {PLANTED}], ids=["as good as global", "better than global"])
+def test_a_truth_that_was_found_is_named(better: set[str]) -> None:
+    lines = explanation(comparison({"global": 0.85, PLANTED: 0.91}, OTHERS | better, {"global", PLANTED}), PLANTED)
+    assert "AUC above chance in global, brainstem;" in lines[1]
+    assert "ventricles (-0.35)" in lines[1]
+    assert lines[2].startswith("so the truth was found: of the regions the brainstem alone")
+    assert "(0.91 against 0.85)" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("different", "above", "pointed"),
+    [
+        (OTHERS, {"global"}, "none"),
+        (OTHERS - {"ventricles"}, {"global", PLANTED, "ventricles"}, "ventricles, brainstem"),
+        (OTHERS | {PLANTED}, {"global", PLANTED}, "none"),
+        (set(), {"ventricles"}, "ventricles"),
+    ],
+    ids=["planted at chance", "another one too", "planted is worse than global", "a wrong one"],
+)
+def test_a_truth_that_was_not_found_is_not_claimed(different: set[str], above: set[str], pointed: str) -> None:
+    lines = explanation(comparison({"global": 0.85, PLANTED: 0.6}, different, above), PLANTED)
+    assert lines[2] == f"so the truth was not found: the statistics point to {pointed}; more patients are needed"
