@@ -57,7 +57,7 @@ def explanation(comparison: StudyComparison, planted: str) -> list[str]:
     if carriers != [planted]:
         return [
             *lines,
-            f"so the truth was not found: the statistics point to {_listed(carriers)}; more patients would be needed",
+            f"so the truth was not found: the statistics point to {_listed(carriers)}; more patients are needed",
         ]
     alone, whole = (comparison.estimates[name]["balanced_accuracy"].value for name in (planted, "global"))
     return [
