@@ -18,7 +18,7 @@ from simulated_levels import (
 
 from experiments.statistics.chance import DECISION_OVERLAP
 from experiments.statistics.paired import MARGIN
-from experiments.statistics.threshold import best_threshold
+from lightning_modules.decision import best_threshold
 
 
 def test_thresholds_of_many_studies_are_those_of_one() -> None:
