@@ -170,6 +170,11 @@ class BrainMRIDataModule(pl.LightningDataModule):
         """Tuning scans, then internal test scans."""
         return self._loader("tuning", "internal_test", once=True)
 
+    @property
+    def prevalence(self) -> float:
+        """Share of positive scans in the training part."""
+        return float(np.asarray(self.labels)[self.partitions["train"]].mean())
+
     def training_images(self) -> Iterator[torch.Tensor]:
         """Images (B, 2, *box.shape) of the training part on the trainer's device, in cohort order, with nothing random."""
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_modules.decision import Decision, choose_threshold
 from lightning_modules.errors import ModelError
-from lightning_modules.metrics import METRICS, best_threshold, evaluate
+from lightning_modules.metrics import METRICS, evaluate
 
 Batch = dict[str, Tensor]
 
@@ -20,7 +21,7 @@ class StratificationModule(pl.LightningModule):
     """Train a network to tell two classes of scans apart.
 
     A batch holds ``image`` (B, C, I, J, K) float, ``label`` (B,) int 0 or 1 and ``index`` (B,) int, the scan's row in the
-    cohort. The threshold with the highest balanced accuracy on the tuning part is kept in the checkpoint with the weights.
+    cohort. The threshold that ``decision`` gives after each epoch is kept in the checkpoint with the weights.
 
     Args:
         network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
@@ -33,6 +34,8 @@ class StratificationModule(pl.LightningModule):
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
+        decision: How the threshold is chosen (``lightning_modules.decision``).
+        prevalence: Share of positive scans in the training part, for the decision ``prior``.
         compile: Let ``torch.compile`` rewrite the network: a minute or more for the first batches, and a C++ compiler on a CPU.
     """
 
@@ -48,6 +51,8 @@ class StratificationModule(pl.LightningModule):
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
         channels_last: bool = True,
+        decision: Decision = "midpoint",
+        prevalence: float = 0.5,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -117,7 +122,8 @@ class StratificationModule(pl.LightningModule):
         label = torch.cat([label for _, label in self._tuning])
         self._tuning.clear()
         probability = positive_probability(logits)
-        self.threshold.fill_(best_threshold(probability.cpu(), label.cpu()))  # type: ignore[operator]
+        y, p = label.cpu().numpy(), probability.cpu().numpy()
+        self.threshold.fill_(choose_threshold(self.hparams["decision"], y, p, self.hparams["prevalence"]))  # type: ignore[operator]
         values = evaluate(probability.cpu(), label.cpu(), float(self.threshold))  # type: ignore[arg-type]
         self.log("tuning/loss", self._loss(logits, label), prog_bar=True)
         for name in METRICS:

@@ -1,4 +1,4 @@
-"""Metrics of a whole partition, and the choice of the decision threshold.
+"""Metrics of a whole partition.
 
 Metrics are computed once per epoch on all scans of the partition, never averaged over batches. A metric that is undefined, for
 example the AUROC of a partition with one class, is None, never 0.
@@ -43,29 +43,3 @@ def _auroc(probability: Tensor, label: Tensor) -> float:
     """Share of pairs of a positive and a negative scan in the right order, ties counting half; both classes are present."""
     ahead = probability[label == 1].double()[:, None] - probability[label == 0].double()[None, :]
     return (int((ahead > 0).sum()) + int((ahead == 0).sum()) / 2) / ahead.numel()
-
-
-def best_threshold(probability: Tensor, label: Tensor) -> float:
-    """The threshold with the highest balanced accuracy on the tuning part; among equals the one nearest to 0.5.
-
-    Candidates are the midpoints between neighbouring values of 0, the probabilities and 1, so that rounding cannot move a scan
-    across the threshold.
-
-    Args:
-        probability: (n,) float in [0, 1].
-        label: (n,) int, 0 or 1.
-
-    Returns:
-        A threshold in [0, 1]; 0.5 where the part holds one class only, or a probability is not a number.
-    """
-    positives, negatives = int(label.sum()), int((1 - label).sum())
-    if not positives or not negatives or not torch.isfinite(probability).all():
-        return 0.5
-    probability = probability.double()
-    values = torch.cat([probability.new_tensor([0.0, 1.0]), probability]).unique()
-    candidates = values[:-1] + (values[1:] - values[:-1]) / 2
-    decisions = probability[None, :] >= candidates[:, None]
-    hits, rejections = (decisions & (label == 1)).sum(1), (~decisions & (label == 0)).sum(1)
-    accuracy = hits * negatives + rejections * positives
-    best = candidates[accuracy == accuracy.max()]
-    return float(best[(best - 0.5).abs().argmin()])

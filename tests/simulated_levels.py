@@ -3,6 +3,7 @@
     python tests/simulated_levels.py equal             # two equally good inputs, models trained in every study: rejections
     python tests/simulated_levels.py margin            # a true difference of exactly 5 points: how often "equivalent" is said
     python tests/simulated_levels.py trained_margin    # the same with trained models
+    python tests/simulated_levels.py equal balanced_accuracy    # any of them with the other rule of the threshold
 
 docs/statistics.md has the tables in short. All studies of a row share patients, labels and folds. There are 2,000 in each, so a
 rate of 5 % has a standard error of 0.5 points. A table takes minutes.
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import norm
 
 from experiments.statistics.chance import DECISION_OVERLAP
@@ -86,7 +87,7 @@ def trained(plan: Design, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         score = (score - score[:, train].mean(axis=1, keepdims=True)) / score[:, train].std(axis=1, keepdims=True)
         own = expit(score)
         p[:, test] = own[:, test]
-        decision[:, test] = own[:, test] >= thresholds(plan.label[tuning], own[:, tuning])[:, None]
+        decision[:, test] = own[:, test] >= rule(plan.label[tuning], own[:, tuning])[:, None]
     return p, decision
 
 
@@ -102,6 +103,16 @@ def thresholds(y: np.ndarray, p: np.ndarray) -> np.ndarray:
     best = accuracy == accuracy.max(axis=1, keepdims=True)
     nearest = np.argmin(np.where(best, np.abs(candidates - 0.5), np.inf), axis=1)
     return candidates[np.arange(p.shape[0]), nearest]
+
+
+def midpoints(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """``midpoint`` of many studies at once: (studies,) for p (studies, scans) that are neither 0 nor 1."""
+    odds = logit(p)
+    return expit((odds[:, y == 1].mean(axis=1) + odds[:, y == 0].mean(axis=1)) / 2)
+
+
+RULES = {"midpoint": midpoints, "balanced_accuracy": thresholds}
+rule = midpoints
 
 
 def area(plan: Design, p: np.ndarray) -> float:
@@ -240,4 +251,5 @@ def trained_margin_table(studies: int = REPEATS) -> None:
 TABLES = {"equal": equal_table, "margin": margin_table, "trained_margin": trained_margin_table}
 
 if __name__ == "__main__":
+    rule = RULES[(sys.argv[2:] or ["midpoint"])[0]]
     TABLES[sys.argv[1]]()

@@ -61,7 +61,7 @@ def seen(scans: Sequence[Scan], folder: Path) -> dict[str, Any]:
         "sex of controls": [sex_of(scan) for scan in scans],
         "field of controls": [high_field_of(scan) for scan in scans],
         "header columns": header_columns(scans),
-        "header predictions": header_predictions(scans, splits).p.tolist(),
+        "header predictions": header_predictions(scans, splits, "midpoint").p.tolist(),
         "baseline": (design.names, design.values.tolist()),
         "subgroups": [
             (variable, level, rows_in.tolist())

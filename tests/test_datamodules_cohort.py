@@ -199,6 +199,7 @@ def test_source_that_is_not_there(tmp_path: Path) -> None:
         ({"threshold": 10.5}, r"label\.threshold is 10\.5"),
         ({"threshold": float("nan")}, r"label\.threshold is nan"),
         ({"min_days": 10, "max_days": 5}, r"label\.min_days 10 is later than label\.max_days 5"),
+        ({"decision": "Midpoint"}, r"label\.decision is 'Midpoint'; it can be 'midpoint', 'balanced_accuracy' or 'prior'"),
         ({"undated": "drop"}, r"label\.undated is 'drop'; it can be 'exclude' or 'keep'"),
     ],
 )

@@ -82,15 +82,15 @@ def test_a_fold_is_fitted_on_its_training_part_alone() -> None:
     values, y = rng.normal(size=(60, 3)), rng.integers(0, 2, size=60)
     train, tuning = np.arange(40), np.arange(40, 50)
     design = Design(("a", "b", "c"), values)
-    found = fit_baseline(design, y, train, tuning)
+    found = fit_baseline(design, y, train, tuning, "midpoint")
     scaler = StandardScaler().fit(values[train])
     model = LogisticRegression(C=found.penalty, max_iter=1000).fit(scaler.transform(values[train]), y[train])
     np.testing.assert_allclose(found.p, model.predict_proba(scaler.transform(values))[:, 1], atol=1e-9)
     assert found.penalty in PENALTIES
     other = np.concatenate([y[:50], 1 - y[50:]])
-    np.testing.assert_array_equal(fit_baseline(design, other, train, tuning).p, found.p)
+    np.testing.assert_array_equal(fit_baseline(design, other, train, tuning, "midpoint").p, found.p)
     far = Design(design.names, np.concatenate([values[:50], values[50:] + 100]))
-    np.testing.assert_array_equal(fit_baseline(far, y, train, tuning).p[:50], found.p[:50])
+    np.testing.assert_array_equal(fit_baseline(far, y, train, tuning, "midpoint").p[:50], found.p[:50])
 
 
 def test_missing_values_take_those_of_the_training_part_and_are_marked() -> None:
@@ -100,7 +100,7 @@ def test_missing_values_take_those_of_the_training_part_and_are_marked() -> None
     values[[2, 5, 45], 0], values[[3, 48], 1] = np.nan, np.nan
     design = Design(("age", "male"), values, ("male",))
     assert design.missing() == {"age": 3, "male": 2}
-    found = fit_baseline(design, y, np.arange(40), np.arange(40, 45))
+    found = fit_baseline(design, y, np.arange(40), np.arange(40, 45), "midpoint")
     assert set(found.coefficients) == {"age", "male", "missingindicator_age", "missingindicator_male"}
     filled = values.copy()
     for column, strategy in ((0, "median"), (1, "most_frequent")):
@@ -114,7 +114,7 @@ def test_missing_values_take_those_of_the_training_part_and_are_marked() -> None
 
 def test_prevalence_knows_no_scan() -> None:
     y = np.array([0, 0, 0, 1, 0, 1])
-    found = fit_baseline(Design((), np.empty((6, 0))), y, [0, 1, 2, 3], [4, 5])
+    found = fit_baseline(Design((), np.empty((6, 0))), y, [0, 1, 2, 3], [4, 5], "midpoint")
     np.testing.assert_array_equal(found.p, np.full(6, 0.25))
     assert (found.penalty, dict(found.coefficients)) == (None, {})
 

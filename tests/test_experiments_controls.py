@@ -155,18 +155,18 @@ def told(study: Study, values: dict[int, dict[str, str]]) -> tuple[Scan, ...]:
 def test_an_acquisition_that_gives_the_label_away_is_found(study: Study) -> None:
     scans = told(study, {0: {"vendor": "A", "field_strength": "1.5"}, 1: {"vendor": "B", "field_strength": "3"}})
     assert header_columns(scans) == ["field_strength", "vendor"]
-    assert fold_stratified_auc(header_predictions(scans, study.splits)) == 1.0
+    assert fold_stratified_auc(header_predictions(scans, study.splits, "midpoint")) == 1.0
 
 
 def test_a_missing_value_of_the_acquisition_is_a_level_of_its_own(study: Study) -> None:
     scans = told(study, {0: {"field_strength": "3"}, 1: {"field_strength": "n/a"}})
-    assert fold_stratified_auc(header_predictions(scans, study.splits)) == 1.0
+    assert fold_stratified_auc(header_predictions(scans, study.splits, "midpoint")) == 1.0
 
 
 def test_an_acquisition_that_is_the_same_for_all_says_nothing(study: Study) -> None:
     scans = told(study, {0: {"vendor": "A", "age": "3"}, 1: {"vendor": "A", "age": "4"}})
     with pytest.raises(NotRunError, match="no scan has a field strength"):
-        header_predictions(scans, study.splits)
+        header_predictions(scans, study.splits, "midpoint")
 
 
 @pytest.mark.parametrize(

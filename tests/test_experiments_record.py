@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 import yaml
 
 from datamodules.cohort.records import LabelRule
+from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
 from experiments.__main__ import main
 from experiments.study import record as record_module
-from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
+from experiments.study.record import Mask, ShownRegion, StudyRecord, decision_of, joined, read_record, with_region, write_record
 from experiments.study.study import StudyOptions, open_study
+from lightning_modules.decision import DECISIONS
 from regions.catalog import REGIONS, Region
 
 TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.width", "2", "--network.init_args.stages", "2"]
@@ -47,6 +50,23 @@ def test_a_record_reads_back_equal(record: StudyRecord, tmp_path: Path) -> None:
     assert read_record(tmp_path / "elsewhere") is None
 
 
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_a_record_keeps_the_rule_of_the_thresholds(record: StudyRecord, tmp_path: Path, decision: Any) -> None:
+    write_record(tmp_path, replace(record, label=replace(record.label, decision=decision)))
+    assert decision_of(tmp_path) == decision
+
+
+def test_a_record_that_names_no_rule_is_of_a_study_with_the_first_one(record: StudyRecord, tmp_path: Path) -> None:
+    write_record(tmp_path, record)
+    path = tmp_path / "study.yaml"
+    content = unsealed(path, yaml.safe_load(path.read_text(encoding="utf-8")), "")
+    del content["label"]["decision"]
+    path.write_text(yaml.safe_dump(sealed(content)), encoding="utf-8")
+    assert decision_of(tmp_path) == decision_of(tmp_path / "elsewhere") == "balanced_accuracy"
+    with pytest.raises(CohortError, match=r"--label\.decision 'balanced_accuracy', not 'midpoint'"):
+        joined(read_record(tmp_path), record, {"global"}, "mine")
+
+
 @pytest.mark.parametrize("text", ["", "cohort: [", "cohort: x", "- 1", "label: {threshold: many}"])
 def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "study.yaml").write_text(text, encoding="utf-8")
@@ -63,6 +83,10 @@ def test_before_the_first_run_a_record_follows_the_command(record: StudyRecord) 
     ("change", "message"),
     [
         ({"label": LabelRule(threshold=3.0, max_days=90)}, "--label.threshold 4.0, not 3.0"),
+        (
+            {"label": LabelRule(threshold=4.0, max_days=90, decision="prior")},
+            "--label.decision 'midpoint', not 'prior'; use another STUDY",
+        ),
         ({"mask": Mask.of("subject", 0.0)}, "--data.mask_mode 'template-dilated', not 'subject'"),
         ({"mask": Mask.of("template-dilated", 3.0)}, "--data.dilate_mm 2.0, not 3.0"),
     ],

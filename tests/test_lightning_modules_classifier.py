@@ -27,8 +27,9 @@ from experiments.study.study import Study, StudyOptions, open_study
 from experiments.training.assemble import assemble
 from experiments.training.run import fold
 from lightning_modules.classifier import Batch, StratificationModule, positive_probability
+from lightning_modules.decision import DECISIONS, choose_threshold
 from lightning_modules.errors import ModelError, TrainingError
-from lightning_modules.metrics import best_threshold, evaluate
+from lightning_modules.metrics import evaluate
 from lightning_modules.networks import ResidualCNN, multiple_of
 from regions.catalog import REGIONS, get_region
 
@@ -121,14 +122,15 @@ def test_a_gpu_computes_in_what_it_is_made_for(
     assert best_precision("cpu") == "32-true"
 
 
-def test_metrics_and_threshold_are_those_of_the_whole_tuning_part() -> None:
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_metrics_and_threshold_are_those_of_the_whole_tuning_part(decision: Any) -> None:
     tune = batches(7)
-    module = still()
+    module = still(decision=decision, prevalence=0.3)
     trainer = fit(module, tune)
     with torch.no_grad():
         probability = positive_probability(Linear()(joined(tune, "image")))
     label = joined(tune, "label")
-    threshold = best_threshold(probability, label)
+    threshold = choose_threshold(decision, label.numpy(), probability.numpy(), 0.3)
     assert float(module.threshold) == pytest.approx(threshold, abs=1e-6)  # type: ignore[arg-type]
     for name, value in evaluate(probability, label, threshold).items():
         assert float(trainer.callback_metrics[f"tuning/{name}"]) == pytest.approx(value, abs=1e-6)

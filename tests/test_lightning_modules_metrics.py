@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
-from lightning_modules.metrics import METRICS, best_threshold, evaluate
+from lightning_modules import decision
+from lightning_modules.metrics import METRICS, evaluate
 
 
 def sample(seed: int, scans: int = 40, digits: int = 17) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,12 +22,12 @@ def sample(seed: int, scans: int = 40, digits: int = 17) -> tuple[torch.Tensor, 
 @pytest.mark.parametrize("seed", range(5))
 def test_values_are_those_of_scikit_learn(seed: int, digits: int) -> None:
     probability, label = sample(seed, digits=digits)
-    decision = (probability >= 0.4).int().numpy()
+    positive = (probability >= 0.4).int().numpy()
     found = evaluate(probability, label, 0.4)
     expected = {
-        "balanced_accuracy": balanced_accuracy_score(label.numpy(), decision),
-        "sensitivity": recall_score(label.numpy(), decision),
-        "specificity": recall_score(label.numpy(), decision, pos_label=0),
+        "balanced_accuracy": balanced_accuracy_score(label.numpy(), positive),
+        "sensitivity": recall_score(label.numpy(), positive),
+        "specificity": recall_score(label.numpy(), positive, pos_label=0),
         "auroc": roc_auc_score(label.numpy(), probability.numpy()),
     }
     assert tuple(found) == METRICS
@@ -54,6 +55,10 @@ def test_probabilities_that_are_no_numbers_leave_all_undefined() -> None:
 
 def test_equal_probabilities_order_nothing() -> None:
     assert evaluate(torch.full((6,), 0.3), torch.tensor([0, 1, 0, 1, 1, 0]), 0.5)["auroc"] == 0.5
+
+
+def best_threshold(probability: torch.Tensor, label: torch.Tensor) -> float:
+    return decision.best_threshold(label.numpy(), probability.numpy())
 
 
 def balanced(probability: torch.Tensor, label: torch.Tensor, threshold: float) -> float:

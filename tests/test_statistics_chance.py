@@ -16,7 +16,7 @@ from experiments.statistics.paired import compare_family
 from experiments.statistics.permutation import permutation_test
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.significance import Estimate, Predictions, family_values, percentile_interval
-from experiments.statistics.threshold import best_threshold
+from lightning_modules.decision import midpoint
 
 FOLDS = 7
 
@@ -82,7 +82,7 @@ def trained(features: np.ndarray, label: np.ndarray, fold: np.ndarray) -> Predic
         score = features @ direction(features[train], label[train])
         own = 1 / (1 + np.exp(-(score - score[train].mean()) / score[train].std()))
         p[test] = own[test]
-        decision[test] = own[test] >= best_threshold(label[tuning], own[tuning])
+        decision[test] = own[test] >= midpoint(label[tuning], own[tuning])
     return Predictions(np.arange(label.size), fold, label, p, decision)
 
 

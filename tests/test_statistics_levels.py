@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from simulated_levels import (
     DIFFERENCES,
+    RULES,
     claims,
     contributions,
     design,
@@ -13,18 +14,18 @@ from simulated_levels import (
     rejections,
     retrained_gains,
     shift_for,
-    thresholds,
 )
 
 from experiments.statistics.chance import DECISION_OVERLAP
 from experiments.statistics.paired import MARGIN
-from experiments.statistics.threshold import best_threshold
+from lightning_modules.decision import choose_threshold
 
 
 def test_thresholds_of_many_studies_are_those_of_one() -> None:
     rng = np.random.default_rng(0)
     y, p = rng.integers(0, 2, 30), rng.random((40, 30))
-    assert thresholds(y, p) == pytest.approx([best_threshold(y, row) for row in p])
+    for name, rule in RULES.items():
+        assert rule(y, p) == pytest.approx([choose_threshold(name, y, row, 0.5) for row in p])  # type: ignore[arg-type]
 
 
 @pytest.mark.long

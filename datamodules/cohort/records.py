@@ -27,7 +27,7 @@ def scan_name(patient: str, session: str) -> str:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How an EDSS score becomes a class."""
+    """How an EDSS score becomes a class, and a probability a decision for one."""
 
     threshold: float = 3.0
     """A scan is positive when its EDSS is at least this."""
@@ -41,10 +41,15 @@ class LabelRule:
     """Which edss_source counts, for example clinician; 'any' allows several in one study, empty refuses a mixture."""
     relapse_days: int = 0
     """An EDSS within so many days after the onset of a relapse does not count; 0: relapses are not looked at."""
+    decision: Literal["midpoint", "balanced_accuracy", "prior"] = "midpoint"
+    """Where a fold's threshold lies: midpoint of the classes' mean log odds or highest balanced accuracy on the tuning part; or
+    the training part's share of positive scans."""
 
     def __post_init__(self) -> None:
         if self.undated not in ("exclude", "keep"):
             raise CohortError(f"label.undated is {self.undated!r}; it can be 'exclude' or 'keep'")
+        if self.decision not in ("midpoint", "balanced_accuracy", "prior"):
+            raise CohortError(f"label.decision is {self.decision!r}; it can be 'midpoint', 'balanced_accuracy' or 'prior'")
         if not 0 < self.threshold <= 10:
             raise CohortError(f"label.threshold is {self.threshold}; an EDSS threshold lies in (0, 10], for example 3.0")
         if self.min_days > self.max_days:

@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
 from experiments.study.parts import read_parts
+from experiments.study.record import OLDEST_DECISION, decision_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 
@@ -44,6 +46,7 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
     made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
+    wanted = (made["split"], made["cohort"], decision_of(study))
     baselines: dict[str, Pooled] = {}
     absent, stale = [], []
     parts = read_parts(study)
@@ -52,14 +55,20 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         facts = [RunFolder(path).facts() for path in folders.values()]
         if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
             absent.append(name)
-        elif any(fold_facts["fingerprint"][part] != made[part] for fold_facts in facts for part in ("split", "cohort")):
+        elif any(_made_with(fold_facts) != wanted for fold_facts in facts):
             stale.append(name)
         else:
             baselines[name] = pool(folders, parts)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
-    notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []
+    if stale:
+        notes.append(f"baseline {', '.join(stale)} was fitted on another split or cohort, or decided otherwise: {again}")
     return baselines, notes
+
+
+def _made_with(facts: Mapping[str, Any]) -> tuple[str, str, str]:
+    made = facts["fingerprint"]
+    return made["split"], made["cohort"], made.get("decision", OLDEST_DECISION)
 
 
 def read_features(study: Path) -> dict[tuple[str, str], dict[str, float]]:

@@ -1,6 +1,7 @@
 """Logistic regression on a few numbers of each scan, fitted exactly as honestly as the networks.
 
-Fitted on the training part alone, imputation and scaling included; the penalty and the threshold come from the tuning part.
+Fitted on the training part alone, imputation and scaling included; the penalty comes from the tuning part, and the
+threshold from the study's rule.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import xlogy
 
-from experiments.statistics.threshold import best_threshold
+from lightning_modules.decision import Decision, choose_threshold
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the ridge penalty; the one with the lowest log loss on the tuning part is taken."""
@@ -47,7 +48,7 @@ class BaselineFit:
 
     Attributes:
         p: (scans,) probability of label 1 of every scan, also of those it was fitted on.
-        threshold: From the tuning part.
+        threshold: Where the study's rule puts it.
         penalty: Chosen inverse strength C, or None without features.
         tuning_log_loss: Log loss on the tuning part, in nats.
         intercept: Log odds at the training part's means.
@@ -62,7 +63,7 @@ class BaselineFit:
     coefficients: Mapping[str, float]
 
 
-def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: Rows) -> BaselineFit:
+def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: Rows, decision: Decision) -> BaselineFit:
     """Fit one fold.
 
     Missing values take the median (classes: the commonest value) of the training part, and a feature with missing values there
@@ -72,13 +73,14 @@ def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: 
         design: What is seen of each scan.
         y: (scans,) labels.
         train: Rows to fit on.
-        tuning: Rows that choose penalty and threshold.
+        tuning: Rows that choose the penalty, and the threshold unless that is the prevalence.
+        decision: The threshold's rule.
     """
+    share = float(np.mean(y[train]))
     if not design.names:
-        share = float(np.mean(y[train]))
         p = np.full(y.size, share)
         loss, odds = _log_loss(y[tuning], p[tuning]), float(np.log(share / (1 - share)))
-        return BaselineFit(p, best_threshold(y[tuning], p[tuning]), None, loss, odds, {})
+        return BaselineFit(p, choose_threshold(decision, y[tuning], p[tuning], share), None, loss, odds, {})
     from sklearn.linear_model import LogisticRegression
 
     filled = _filled(design).fit(design.values[train])
@@ -91,7 +93,8 @@ def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: 
     loss, penalty, model, p = min(fits, key=lambda fit: fit[0])
     names = filled.get_feature_names_out(np.array(design.names, dtype=object))
     weights = dict(zip(names.tolist(), model.coef_[0].tolist(), strict=True))
-    return BaselineFit(p, best_threshold(y[tuning], p[tuning]), penalty, loss, float(model.intercept_[0]), weights)
+    threshold = choose_threshold(decision, y[tuning], p[tuning], share)
+    return BaselineFit(p, threshold, penalty, loss, float(model.intercept_[0]), weights)
 
 
 def _filled(design: Design) -> Any:

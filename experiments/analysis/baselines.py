@@ -1,8 +1,8 @@
 """What age, sex, volumes and mean intensities alone can do, on the same folds as the networks.
 
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
-logistic regression fitted on the training part, with its penalty and its threshold from the tuning part. ``make compare`` puts
-them into the same table and tests each against global on the same patients.
+logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
+compare`` puts them into the same table and tests each against global on the same patients.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any])
     fits = {}
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
-        fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"])
+        fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
         _write_fold(study, baseline_folder(study.folder, name, fold), parts, fits[fold], name, fold)
     return fits
 
@@ -117,6 +117,7 @@ def _write_fold(
     path.mkdir(parents=True, exist_ok=True)
     write_predictions(path / "predictions.tsv", Rows(*(np.array(column) for column in columns)))
     prints = {"split": study.splits.hash, "cohort": study.cohort_hash, "data": study.prepared.hash, "config": VERSION}
+    prints["decision"] = study.cohort.rule.decision
     RunFolder(path).write_complete({"baseline": name, "fold": fold, "fingerprint": prints, **_facts(fit)})
 
 

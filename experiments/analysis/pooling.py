@@ -22,9 +22,9 @@ class Pooled:
     """One input and one seed, all folds.
 
     Attributes:
-        test: Internal test rows, decided at each fold's own tuning threshold.
+        test: Internal test rows, decided at each fold's own threshold.
         tuning: Fold -> labels and probabilities of its tuning rows.
-        thresholds: Fold -> threshold chosen on its tuning rows.
+        thresholds: Fold -> its threshold.
     """
 
     test: Predictions
@@ -73,7 +73,7 @@ def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarr
 
 
 def pooled_predictions(folder: Path, runs: Sequence[Run]) -> Predictions:
-    """Internal test rows of all folds of one input, decided at each fold's own tuning threshold."""
+    """Internal test rows of all folds of one input, decided at each fold's own threshold."""
     return pool({run.fold: run.folder(folder) for run in runs}, read_parts(folder)).test
 
 

@@ -14,6 +14,8 @@ from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
+from experiments.study.record import decision_of
+from lightning_modules.decision import DECISIONS
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
@@ -28,7 +30,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     _print(console, _performance(comparison, title))
     console.print(
         f"In brackets: 95 % intervals, patient-cluster bootstrap, {comparison.draws} draws. "
-        "Threshold from each fold's tuning part."
+        f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
     )
     for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:
         console.print(line)

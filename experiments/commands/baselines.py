@@ -1,8 +1,8 @@
 """``baselines``: what age, sex, volumes and mean intensities alone can do, on the same folds as the networks.
 
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
-logistic regression fitted on the training part, with its penalty and its threshold from the tuning part. ``make compare`` puts
-them into the same table and tests each against global on the same patients.
+logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
+compare`` puts them into the same table and tests each against global on the same patients.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``compare``: the inputs side by side, from the runs' predictions.tsv alone; no GPU, no network, no torch.
 
-Pooled out-of-fold balanced accuracy, sensitivity and specificity at each fold's own tuning threshold, and the AUC of pairs
+Pooled out-of-fold balanced accuracy, sensitivity and specificity at each fold's own threshold, and the AUC of pairs
 within a fold, with 95 % intervals from a patient-cluster bootstrap (the same draws for all inputs); beside them mean +/- SD
 over folds, the form of the reference paper. Each regional input is compared with global on the same patients: paired bootstrap
 interval, paired permutation test, Holm over the regions, a verdict by rule. The baselines of ``make baselines`` stand in the

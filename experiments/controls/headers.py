@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from experiments.controls.cases import NotRunError
 from experiments.statistics.predictions import FloatArray, Predictions
-from lightning_modules.metrics import best_threshold
+from lightning_modules.decision import Decision, choose_threshold
 
 COLUMNS = (
     "site", "field_strength", "vendor", "model", "software", "coil", "protocol", "sequence",
@@ -27,8 +26,8 @@ def header_columns(scans: Sequence[Scan]) -> list[str]:
     return [name for name in COLUMNS if len({text_of(scan.covariates, name) for scan in scans}) > 1]
 
 
-def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:
-    """Internal test predictions of the acquisition alone: fitted on each fold's training part, threshold from its tuning part.
+def header_predictions(scans: Sequence[Scan], splits: Splits, decision: Decision) -> Predictions:
+    """Internal test predictions of the acquisition alone: fitted on each fold's training part, decided by the study's rule.
 
     Numbers are standardised, texts become one column a level; a missing value is a level of its own. L2 penalty of strength 1.
 
@@ -49,7 +48,7 @@ def header_predictions(scans: Sequence[Scan], splits: Splits) -> Predictions:
         model = LogisticRegression(C=1.0, max_iter=1000).fit(design[parts["train"]], y[parts["train"]])
         p = model.predict_proba(design)[:, 1]
         tuning, test = parts["tuning"], parts["internal_test"]
-        threshold = best_threshold(torch.from_numpy(p[tuning]), torch.from_numpy(y[tuning]))
+        threshold = choose_threshold(decision, y[tuning], p[tuning], y[parts["train"]].mean())
         for name, value in (("rows", test), ("p", p[test]), ("decision", p[test] >= threshold)):
             columns[name].append(value)
         columns["fold"].append(np.full(len(test), fold))

@@ -133,7 +133,7 @@ def _row(
 def _header_row(controls: Controls, compared_with: str, image: Predictions, weights: Any) -> Row:
     scans = controls.study.cohort.scans
     try:
-        table = header_predictions(scans, controls.study.splits)
+        table = header_predictions(scans, controls.study.splits, controls.study.cohort.rule.decision)
     except NotRunError as error:
         return unscored_row("header_only", None, str(error))
     row = compared_row("header_only", None, table, image, weights)

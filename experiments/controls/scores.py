@@ -55,7 +55,7 @@ class Row:
 
 
 def pooled(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
-    """Internal test rows of all folds of one control, decided at each fold's own tuning threshold.
+    """Internal test rows of all folds of one control, decided at each fold's own threshold.
 
     Raises:
         PredictionsError: if the rows cannot be scored.

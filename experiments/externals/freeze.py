@@ -1,7 +1,7 @@
 """Freeze a study's models, thresholds and calibration before an external cohort is opened, and tell what was touched since.
 
-``frozen.json`` names every model: checkpoint with its SHA-256, the threshold from its tuning part, the temperature from the
-same tuning part, and the threshold on the calibrated scale. It is written before any file of the external cohort is opened.
+``frozen.json`` names every model: checkpoint with its SHA-256, its threshold, the temperature from its tuning part, and the
+threshold on the calibrated scale. It is written before any file of the external cohort is opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from experiments.study.record import RECORD, read_record
 from experiments.study.run_folder import BEST, RunFolder, require_complete
 from experiments.study.runs import Run
 
-PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their tuning thresholds on the calibrated scale"
+PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their thresholds on the calibrated scale"
 FROZEN = "frozen.json"
 OF_A_MODEL = ("config.yaml", "predictions.tsv")
 """Files of a run folder that a freeze depends on, beside run.json and the checkpoint."""

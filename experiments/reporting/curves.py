@@ -28,7 +28,7 @@ def draw_roc(
     Args:
         canvas: Where.
         bands: Input -> its curve and band.
-        operating: Input -> sensitivity and specificity at the tuning thresholds.
+        operating: Input -> sensitivity and specificity at the folds' thresholds.
         corners: Input -> text for the corner.
     """
     names = list(bands)

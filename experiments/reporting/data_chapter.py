@@ -204,7 +204,7 @@ def _partitions(sources: Sources) -> list[str]:
         paragraph(
             f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
             f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, "
-            "threshold, temperature) on part k + 1 and trains on the others."
+            "temperature, most rules of the threshold) on part k + 1 and trains on the others."
         ),
         table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),
         note(

@@ -90,8 +90,8 @@ def _training(sources: Sources) -> str:
         f"{data.get('batch_size')} scans, at most {trainer.get('max_epochs')} epochs, early stopping on the tuning loss with "
         f"patience {(config.get('early_stopping') or {}).get('patience')}, precision {precision}, "
         f"{plural(len(seeds), 'seed')} ({joined([str(seed) for seed in seeds])}). Augmentation of training scans: {augmented}. "
-        "The weights of the epoch with the lowest tuning loss were kept, and the decision threshold that maximised balanced "
-        "accuracy on the tuning part."
+        f"The weights of the epoch with the lowest tuning loss were kept. A scan counts as positive from this probability on: "
+        f"{sources.decision}."
     )
 
 
@@ -117,7 +117,7 @@ def model_card(sources: Sources) -> Chapter:
     facts: list[tuple[str, Any]] = [
         ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
         ("input", "T1-weighted and FLAIR brain MRI in MNI152 space, brain-extracted, one grid"),
-        ("output", "probability that the EDSS reaches the study's threshold, and a decision at a threshold from tuning data"),
+        ("output", "probability that the EDSS reaches the study's threshold, and a decision at each model's threshold"),
         (
             "trained on",
             f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}; see Patients and data",

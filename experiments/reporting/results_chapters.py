@@ -45,7 +45,7 @@ def scores(sources: Sources) -> Chapter:
         table(columns, shown, caption=f"Internal test: {head}", sortable=True),
         note(
             intervals,
-            " Decided at the threshold of each fold's tuning part. The AUC compares scans within a fold only. "
+            f" Threshold of each fold: {sources.decision}. The AUC compares scans within a fold only. "
             "Over folds: mean \N{PLUS-MINUS SIGN} standard deviation of the folds' balanced accuracy, for comparison with "
             "studies that report it; not a standard error. Above chance: the AUC's interval, with both arms lengthened by "
             "\N{SQUARE ROOT}2, lies above 0.5. The training parts of the folds overlap, which a bootstrap of fixed models does "

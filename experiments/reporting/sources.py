@@ -20,9 +20,10 @@ from datamodules.files.listing import list_folder
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool_inputs
-from experiments.study.record import read_record
+from experiments.study.record import OLDEST_DECISION, read_record
 from experiments.study.run_folder import ResultsError, RunFolder
 from experiments.study.runs import PlanError, Run
+from lightning_modules.decision import DECISIONS
 
 Content = Mapping[str, Any]
 
@@ -75,6 +76,11 @@ class Sources:
     def inputs(self) -> list[str]:
         """Inputs in the order of the comparison."""
         return list(self.tables)
+
+    @property
+    def decision(self) -> str:
+        """Where the thresholds lie, in words."""
+        return DECISIONS[(self.config.get("label") or {}).get("decision", OLDEST_DECISION)]
 
     def command(self, word: str) -> str:
         """How a command is given for this study."""

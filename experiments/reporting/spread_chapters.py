@@ -24,7 +24,7 @@ def discrimination(sources: Sources) -> Chapter:
         "roc",
         "ROC curve of each input with 95 % band. " + "; ".join(f"{name}: {text}" for name, text in corners.items()) + ".",
         "ROC curves: the average of the folds' curves, each weighted by its pairs of a positive and a negative scan, with "
-        "pointwise 95 % bands. The marker is where the models decide, at the thresholds of the tuning parts.",
+        "pointwise 95 % bands. The marker is where the models decide, at the thresholds of the folds.",
         lambda canvas: draw_roc(canvas, bands, operating, corners),
     )
     columns = ["input", "AUC within folds", "pooled AUC", "gap", "mean of the folds' AUC, influence-curve interval"]
@@ -79,7 +79,7 @@ def folds(sources: Sources) -> Chapter:
         "thresholds",
         "Threshold of each fold. "
         + "; ".join(f"{n}: {number(o['lowest'])} to {number(o['highest'])}" for n, o in cuts.items()),
-        "Threshold that each fold's tuning part chose, and their mean. The upright line is 0.5.",
+        f"Threshold of each fold ({sources.decision}), and their mean. The upright line is 0.5.",
         lambda canvas: draw_dots(canvas, spread, chosen, Panel("threshold", (0.0, 1.0), null=0.5)),
     )
     half = [

@@ -29,7 +29,7 @@ class Predictions:
         fold: (n,) int. The fold whose model scored the scan; zeros for an external cohort and one ensemble.
         y: (n,) reference label, 0 or 1.
         p: (n,) float64 probability of label 1, in [0, 1].
-        decision: (n,) 0 or 1, taken at the threshold of the fold's tuning part.
+        decision: (n,) 0 or 1, taken at the fold's threshold.
         session: (n,) names, or None. Only used to check that two tables list the same scans.
 
     Raises:

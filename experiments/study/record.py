@@ -20,10 +20,13 @@ from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
+from lightning_modules.decision import Decision
 from regions.atlas import MASK_VERSION, template_sha256
 from regions.catalog import REGIONS, Region, load_regions
 
 RECORD = "study.yaml"
+OLDEST_DECISION: Decision = "balanced_accuracy"
+"""The threshold's rule of studies and baselines that do not name one."""
 HEAD = "# What this study is made of. Written when it began, read by every command; not to be edited.\n"
 
 
@@ -144,12 +147,22 @@ def read_record(folder: Path) -> StudyRecord | None:
         raise CohortError(f"{path} is damaged ({' '.join(str(error).split())}); restore it, or use another STUDY") from None
 
 
+def decision_of(folder: Path) -> Decision:
+    """The rule of the thresholds of a study's networks and baselines.
+
+    Raises:
+        CohortError: if the record is damaged.
+    """
+    record = read_record(folder)
+    return record.label.decision if record else OLDEST_DECISION
+
+
 def _record(content: Mapping[str, Any]) -> StudyRecord:
     split = content["split"]
     return StudyRecord(
         cohort=Path(content["cohort"]),
         store=Path(content["store"]),
-        label=LabelRule(**content["label"]),
+        label=LabelRule(**{"decision": OLDEST_DECISION, **content["label"]}),
         broken=str(content["broken"]),
         folds=int(split["folds"]),
         split_seed=int(split["seed"]),

@@ -116,7 +116,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
     )
     parser.add_subclass_arguments(nn.Module, "network", required=False)
     parser.set_defaults({"network": {"class_path": "lightning_modules.networks.ResidualCNN"}})
-    parser.add_class_arguments(StratificationModule, "model", skip={"network"}, instantiate=False)
+    parser.add_class_arguments(StratificationModule, "model", skip={"network", "decision", "prevalence"}, instantiate=False)
     hidden = set(refused_options()) if described else {"callbacks", "num_sanity_val_steps"}
     parser.add_class_arguments(pl.Trainer, "trainer", skip={*hidden, "limit_train_batches"}, instantiate=False)
     limit: Any = int | float | None if described else batch_limit
@@ -185,12 +185,16 @@ class Settings:
     def study_options(self) -> StudyOptions:
         """What the study is made of."""
         v = self.values
-        label = LabelRule(**v.label.as_dict()) if hasattr(v.label, "as_dict") else v.label
         mask = Mask.of(v.data.mask_mode, v.data.dilate_mm)
         return StudyOptions(
-            v.cohort, self.study_folder, v.store, label, v.broken, v.folds, v.split_seed, v.workers,
+            v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
         )  # fmt: skip
+
+    def label(self) -> LabelRule:
+        """How scores become classes, and probabilities decisions."""
+        v = self.values.label
+        return LabelRule(**v.as_dict()) if hasattr(v, "as_dict") else v
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""

@@ -55,7 +55,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     values = settings.instantiated()
     network: nn.Module = values.network
     data = _data(settings, values, study, run, network)
-    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module = make_module(settings, network, data)
     logger = open_run(
         settings.tracking(),
         RunIdentity(study=settings.study, input=run.input, fold=run.fold, seed=run.seed, folds=study.splits.folds),
@@ -76,6 +76,12 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
         close_run(logger, completed=completed, failure=failure)
 
     return Parts(module, data, trainer, best, stopwatch, history, progress, living, logger, close)
+
+
+def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule) -> StratificationModule:
+    """The network with its loss, its optimiser and the rule of its threshold, for a study's runs and controls."""
+    decision = settings.label().decision
+    return StratificationModule(network, decision=decision, prevalence=data.prevalence, **settings.values.model.as_dict())
 
 
 def seed_of(*numbers: int) -> None:

@@ -93,7 +93,7 @@ def predict(parts: Parts, study: Study) -> Rows:
 def tuning_losses(tuning: Rows, data: BrainMRIDataModule) -> dict[str, float]:
     """Log loss of the tuning scans, and what the training part's prevalence as each scan's probability would give there."""
     y = torch.from_numpy(tuning.y).double()
-    prevalence = torch.full_like(y, float(np.asarray(data.labels)[data.partitions["train"]].mean()))
+    prevalence = torch.full_like(y, data.prevalence)
     return {
         "tuning_log_loss": float(F.binary_cross_entropy(torch.from_numpy(tuning.p), y)),
         "tuning_log_loss_of_prevalence": float(F.binary_cross_entropy(prevalence, y)),
@@ -101,7 +101,7 @@ def tuning_losses(tuning: Rows, data: BrainMRIDataModule) -> dict[str, float]:
 
 
 def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:
-    """Metrics of both partitions at the tuning threshold, and at 0.5 beside it."""
+    """Metrics of both partitions at the run's threshold, and at 0.5 beside it."""
 
     def at(part: Rows, value: float) -> dict[str, float | None]:
         return evaluate(torch.from_numpy(part.p), torch.from_numpy(part.y), value)
