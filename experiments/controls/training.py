@@ -25,8 +25,7 @@ from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from experiments.study.trainer_options import trainer_options
 from experiments.training.assemble import MONITOR, redrawn, seed_of
-from experiments.training.trainer import make_data, make_trainer, prediction_rows, probabilities
-from lightning_modules.classifier import StratificationModule
+from experiments.training.trainer import make_data, make_module, make_trainer, prediction_rows, probabilities
 from lightning_modules.errors import TrainingError
 from lightning_modules.liveness import LivingNetwork
 
@@ -70,7 +69,7 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     data = _data(settings, values, case, fold, seed, network)
     if case.remembers:
         network = VoxelMemory(2, data.box.shape)
-    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module = make_module(settings, network, data)
     best = BestWeights()
     draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number)
     living = LivingNetwork(data.training_images, draw)
@@ -91,7 +90,7 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
 
 
 def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, network: nn.Module) -> BrainMRIDataModule:
-    options: dict[str, Any] = {"seed": seed, "mask": case.mask, "content": case.content}
+    options: dict[str, Any] = {"seed": seed, "mask": case.mask, "content": case.content, "scores": case.scores}
     if case.remembers:
         options |= {"augmentation": Augmentation(flip=0, shift_mm=0, noise=0), "batch_size": LEAKY_BATCH}
     return make_data(

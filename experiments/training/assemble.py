@@ -21,7 +21,7 @@ from experiments.study.study import Study
 from experiments.study.trainer_options import trainer_options
 from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
 from experiments.training.progress import History, RunProgress
-from experiments.training.trainer import make_data, make_trainer
+from experiments.training.trainer import make_data, make_module, make_trainer
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch
 from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
@@ -55,7 +55,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     values = settings.instantiated()
     network: nn.Module = values.network
     data = _data(settings, values, study, run, network)
-    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module = make_module(settings, network, data)
     logger = open_run(
         settings.tracking(),
         RunIdentity(study=settings.study, input=run.input, fold=run.fold, seed=run.seed, folds=study.splits.folds),
@@ -94,7 +94,8 @@ def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.M
     scans = study.cohort.scans
     patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
     region = run.region or settings.regions[run.input]
-    return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, seed=run.seed)
+    options = {"seed": run.seed, "scores": [scan.edss for scan in scans]}
+    return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, **options)
 
 
 def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:
