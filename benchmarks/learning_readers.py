@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from benchmarks.learning_cohort import LearningCohort
 from datamodules.store.boxes import crop_to_box, region_step
 from experiments.analysis.baseline_features import VOLUMES, measured_features
-from experiments.statistics.threshold import best_threshold
+from lightning_modules.decision import choose_threshold
 from lightning_modules.networks import ResidualCNN
 from regions.catalog import REGIONS
 
@@ -45,7 +45,7 @@ def read(cohort: LearningCohort, name: str, reader: str, seed: int) -> tuple[Flo
     fits = [LogisticRegression(C=penalty, max_iter=2000).fit(seen[train], y[train]) for penalty in PENALTIES]
     p = [fit.predict_proba(seen)[:, 1] for fit in fits]
     best = min(p, key=lambda each: log_loss(y[tuning], each[tuning]))
-    return best[test], {"threshold": best_threshold(y[tuning], best[tuning])}
+    return best[test], {"threshold": choose_threshold("midpoint", y[tuning], best[tuning], float(y[train].mean()))}
 
 
 def attainable(cohort: LearningCohort, name: str, seed: int) -> Floats:

@@ -20,8 +20,7 @@ from experiments.controls.training import BestWeights
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.trainer_options import trainer_options
 from experiments.training.assemble import MONITOR, seed_of
-from experiments.training.trainer import make_data, make_trainer, probabilities
-from lightning_modules.classifier import StratificationModule
+from experiments.training.trainer import make_data, make_module, make_trainer, probabilities
 from regions.catalog import REGIONS
 
 
@@ -50,9 +49,9 @@ def train_network(
     labels = [scan.label for scan in scans]
     data = make_data(
         settings, values, cohort.prepared, cohort.patients, labels, cohort.splits, 0, REGIONS[name], network, seed=seed,
-        **_scores(cohort),
+        scores=[scan.edss for scan in scans],
     )  # fmt: skip
-    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module = make_module(settings, network, data)
     best = BestWeights()
     trainer = _trainer(settings, values, best)
     trainer.fit(module, datamodule=data)
@@ -65,10 +64,6 @@ def train_network(
     }
     by_row = dict(zip(rows.tolist(), p.tolist(), strict=True))
     return np.array([by_row[row] for row in cohort.parts["internal_test"].tolist()]), facts
-
-
-def _scores(cohort: LearningCohort) -> dict[str, Any]:
-    return {}
 
 
 def _network(cohort: LearningCohort, name: str, contender: str) -> nn.Module | None:

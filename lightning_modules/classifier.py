@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_modules.decision import Decision, choose_threshold
 from lightning_modules.errors import ModelError
 from lightning_modules.metrics import METRICS, evaluate
+from lightning_modules.objectives import EDSS_CUTS, ObjectiveName, ScoreScale, check_objective, make_objective
 
 Batch = dict[str, Tensor]
 
@@ -21,7 +22,8 @@ class StratificationModule(pl.LightningModule):
     """Train a network to tell two classes of scans apart.
 
     A batch holds ``image`` (B, C, I, J, K) float, ``label`` (B,) int 0 or 1 and ``index`` (B,) int, the scan's row in the
-    cohort. The threshold that ``decision`` gives after each epoch is kept in the checkpoint with the weights.
+    cohort; ``score`` (B,) float32 too, where the objective learns from it. The threshold that ``decision`` gives after each
+    epoch is kept in the checkpoint with the weights.
 
     Args:
         network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
@@ -33,10 +35,15 @@ class StratificationModule(pl.LightningModule):
         betas: Decay of the optimiser's running means.
         weight_decay: L2 penalty (adam) or decoupled decay (adamw).
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
+        objective: What the network learns from: the label (``classification``), or the whole score: ``ordinal``, at each of
+            ``cuts``, or ``regression``. Predictions are probabilities of the label in any case.
+        cuts: Scores at which ``ordinal`` cuts the scale; ``label.threshold`` is one of them.
+        label_noise: Probability that a recorded score lies one step of the scale off the true one.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
         decision: How the threshold is chosen (``lightning_modules.decision``).
         prevalence: Share of positive scans in the training part, for the decision ``prior``.
         compile: Let ``torch.compile`` rewrite the network: a minute or more for the first batches, and a C++ compiler on a CPU.
+        scale: Steps of the score and threshold of the label; None where there are no scores.
     """
 
     def __init__(
@@ -50,23 +57,29 @@ class StratificationModule(pl.LightningModule):
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 0.0,
         class_weights: tuple[float, float] | None = None,
+        objective: ObjectiveName = "classification",
+        cuts: tuple[float, ...] = EDSS_CUTS,
+        label_noise: float = 0.0,
         channels_last: bool = True,
         decision: Decision = "midpoint",
         prevalence: float = 0.5,
         compile: bool = False,
+        scale: ScoreScale | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["network"])
+        self.save_hyperparameters(ignore=["network", "scale"])
         if learning_rate <= 0:
             raise ModelError(f"learning_rate must be positive, got {learning_rate}")
         if class_weights is not None and min(class_weights) <= 0:
             raise ModelError(f"class_weights must be positive, got {tuple(class_weights)}")
         if warmup_epochs < 0:
             raise ModelError(f"warmup_epochs must be 0 or more, got {warmup_epochs}")
+        check_objective(objective, cuts, label_noise, class_weights, scale.threshold if scale else None)
         self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
         weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.register_buffer("threshold", torch.tensor(0.5, dtype=torch.float64))
+        self.objective = make_objective(objective, scale, label_noise, cuts)
         self._tuning: list[tuple[Tensor, Tensor]] = []
         if compile:
             self.network.compile()
@@ -81,6 +94,13 @@ class StratificationModule(pl.LightningModule):
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]
+
+    def _objective_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self.objective is None:
+            return self._loss(logits, batch["label"])
+        loss: Tensor = self.objective(logits[:, 1] - logits[:, 0], batch["score"])
+        weight = self.class_weights[batch["label"]]  # type: ignore[index]
+        return (loss * weight).sum() / weight.sum()
 
     def _global_loss(self, loss: Tensor, label: Tensor) -> tuple[Tensor, int | Tensor]:
         """A loss whose mean over all processes is that of the global batch, and the global batch's number of scans."""
@@ -102,7 +122,7 @@ class StratificationModule(pl.LightningModule):
         Lightning would form the same mean from a log of each batch, at half of all it costs per batch. An epoch that
         ``trainer.max_steps`` or ``trainer.max_time`` cuts short has no mean.
         """
-        loss, scans = self._global_loss(self._loss(self(batch["image"]), batch["label"]), batch["label"])
+        loss, scans = self._global_loss(self._objective_loss(self(batch["image"]), batch), batch["label"])
         self._losses, self._scans = self._losses + loss.detach() * scans, self._scans + scans
         if self.trainer.is_last_batch:
             self.log("train/loss", self._losses / self._scans, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
@@ -117,7 +137,7 @@ class StratificationModule(pl.LightningModule):
         self._tuning.append((self(batch["image"]).detach(), batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Choose the threshold on the whole tuning part and log its loss and metrics."""
+        """Choose the threshold on the whole tuning part and log its metrics and, whatever the objective, the label's loss."""
         logits = torch.cat([logits for logits, _ in self._tuning])
         label = torch.cat([label for _, label in self._tuning])
         self._tuning.clear()
@@ -144,7 +164,7 @@ class StratificationModule(pl.LightningModule):
         """
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.hparams["optimizer"]]
         optimizer = kind(
-            self.parameters(),
+            self._parameter_groups(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             weight_decay=self.hparams["weight_decay"],
@@ -164,6 +184,11 @@ class StratificationModule(pl.LightningModule):
         if last <= warmup:
             raise ModelError(f"a cosine schedule needs trainer.max_epochs above warmup_epochs ({warmup}), got {last}")
         return (1 + math.cos(math.pi * (epoch - warmup) / (last - warmup))) / 2
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The network's weights, and the objective's, which do not decay."""
+        own = list(self.objective.parameters()) if self.objective is not None else []
+        return [{"params": list(self.network.parameters())}, *([{"params": own, "weight_decay": 0.0}] if own else [])]
 
     def _needs_plain_optimizer(self) -> bool:
         trainer = self._trainer

@@ -33,13 +33,18 @@ def losses(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file, delimiter="\t")]
 
 
-@pytest.fixture(scope="module")
-def one_and_two(phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+OBJECTIVES = {"classification": [], "ordinal": ["--model.objective", "ordinal", "--model.label_noise", "0.1"]}
+
+
+@pytest.fixture(scope="module", params=OBJECTIVES.values(), ids=list(OBJECTIVES))
+def one_and_two(
+    phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("distributed")
-    one = trained(folder, phantom_cohort, store_folder, "one")
+    one = trained(folder, phantom_cohort, store_folder, "one", *request.param)
     two = trained(
         folder, phantom_cohort, store_folder, "two", "--trainer.devices", "2", "--trainer.strategy", "ddp",
-        "--data.memory", "mapped",
+        "--data.memory", "mapped", *request.param,
     )  # fmt: skip
     return one, two
 

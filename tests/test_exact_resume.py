@@ -165,6 +165,25 @@ def test_a_run_that_is_interrupted_and_goes_on_ends_like_an_unbroken_one(
     assert_equal_runs(unbroken, tmp_path)
 
 
+@pytest.mark.parametrize("objective", ["ordinal", "regression"])
+def test_an_objectives_own_weights_go_on_where_they_stood(
+    study: Study, study_options: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    more = ["--model.objective", objective, "--model.label_noise", "0.1", "--model.weight_decay", "0.1"]
+    settings = parse_settings(["--preset", "demo", "--cohort", str(study_options.cohort), *words(), *more])
+    assert train(settings, study, tmp_path / "whole") == 0
+    for moment in (14, 8):
+        interrupt_at(monkeypatch, iter([moment]))
+        assert train(settings, study, tmp_path / "parts") == RESUME
+        monkeypatch.undo()
+    assert train(settings, study, tmp_path / "parts") == 0
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+    state = torch.load(RunFolder(RUN.folder(tmp_path / "parts")).best, weights_only=True)["state_dict"]
+    assert [name for name in state if name.startswith("objective.")] == [
+        {"ordinal": "objective.gaps", "regression": "objective.log_scale"}[objective]
+    ]
+
+
 def test_a_run_goes_on_from_a_folder_that_was_moved(
     settings: Settings, study: Study, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from datamodules.cohort.records import LabelRule, Scan
 from datamodules.cohort.splits import Splits
 from experiments.commands import controls
-from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted_labels, repeated_patients, sex_of
+from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted, repeated_patients, sex_of
 from experiments.controls.control_masks import complement_mask, overlap, random_mask, shown_mask
 from experiments.controls.headers import header_columns, header_predictions
 from experiments.controls.networks import VoxelMemory
@@ -42,7 +42,9 @@ def case(study: Study, control: str, region: str = "ventricles", mode: str = "te
 
 def test_permuted_labels_keep_each_parts_counts_and_each_patients_scans_together(study: Study) -> None:
     scans, splits = study.cohort.scans, study.splits
-    first, again, other = (permuted_labels(scans, splits, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        tuple(scan.label for scan in permuted(scans, splits, np.random.default_rng(seed))) for seed in (1, 1, 2)
+    )
     assert first == again != other
     own = {scan.patient: scan.label for scan in scans}
     dealt = {scan.patient: label for scan, label in zip(scans, first, strict=True)}
@@ -89,7 +91,7 @@ def test_each_control_changes_one_thing(study: Study) -> None:
     assert case(study, "mask_only") == replace(image, content="mask")
     assert case(study, "shuffled") == replace(image, content="shuffled")
     assert case(study, "permuted").labels != image.labels
-    assert replace(case(study, "permuted"), labels=image.labels) == image
+    assert replace(case(study, "permuted"), labels=image.labels, scores=image.scores) == image
 
 
 def test_the_leaky_split_separates_scans_of_a_patient(study: Study) -> None:

@@ -134,6 +134,7 @@ class BoxDataset:
         device: The device of ``device``.
         pack: The box that is packed; ``box`` lies within it.
         transforms: Change each scan before its box is cut out; with ``mapped`` only.
+        scores: The score of each scan of the cohort, if batches are to hold them.
     """
 
     def __init__(
@@ -147,10 +148,13 @@ class BoxDataset:
         device: torch.device,
         pack: Box,
         transforms: TransformPool | None = None,
+        scores: Sequence[float] | None = None,
     ) -> None:
         self.prepared, self.box, self.transforms = prepared, box, transforms
         self.kinds = ("image", "labels") if with_labels else ("image",)
-        self.label = torch.as_tensor(list(labels), dtype=torch.int64)
+        self.targets = {"label": torch.as_tensor(list(labels), dtype=torch.int64)}
+        if scores is not None:
+            self.targets["score"] = torch.as_tensor(list(scores), dtype=torch.float32)
         self.rows = [int(row) for row in rows]
         self._maps: dict[tuple[str, int], Any] = {}
         self._place = {row: number for number, row in enumerate(self.rows)}
@@ -201,7 +205,7 @@ class BoxDataset:
         return {kind: box.pin_memory() if pin else box for kind, box in boxes.items()}
 
     def batch(self, rows: list[int], pin: bool = False, epoch: int = 0) -> Batch:
-        """The boxes of some scans, with their labels and rows; the epoch matters to transforms only."""
+        """The boxes of some scans, with their labels, scores and rows; the epoch matters to transforms only."""
         if self.transforms is not None:
             boxes = self._transformed(self.transforms, rows, epoch, pin)
         elif self._kept is None:
@@ -209,8 +213,8 @@ class BoxDataset:
         else:  # no index is sent to the device: it would have to wait for the step under way
             boxes = {kind: torch.stack([whole[self._place[row]] for row in rows]) for kind, whole in self._kept.items()}
         index = torch.tensor(rows)
-        label = self.label[index]
-        return boxes | {"index": index, "label": label.pin_memory() if pin else label}
+        targets = {name: values[index] for name, values in self.targets.items()}
+        return boxes | {"index": index} | {name: value.pin_memory() if pin else value for name, value in targets.items()}
 
 
 class BoxLoader:

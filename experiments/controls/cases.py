@@ -33,6 +33,7 @@ class Case:
 
     ``groups`` is what the split keeps together, a patient unless it leaks. Where it ``remembers``, the network is one that can
     tell every training scan from every other (`experiments.controls.networks.VoxelMemory`).
+    ``scores`` are those behind the labels, None where the target has none.
     """
 
     scans: tuple[Scan, ...]
@@ -44,6 +45,7 @@ class Case:
     mask: npt.NDArray[np.bool_] | None = None
     content: Content = "image"
     remembers: bool = False
+    scores: tuple[float, ...] | None = None
 
 
 def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilate_mm: float, seed: int) -> Case:
@@ -62,10 +64,10 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
     """
     scans = study.cohort.scans
     honest = tuple(scan.patient for scan in scans)
-    base = Case(scans, study.prepared, honest, tuple(scan.label for scan in scans), study.splits, region)
+    base = with_targets(Case(scans, study.prepared, honest, (), study.splits, region), scans)
     grid = study.prepared.grid
     if run.control == "permuted":
-        return replace(base, labels=permuted_labels(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])))
+        return with_targets(base, permuted(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])))
     if run.control == "mask_only":
         return replace(base, content="mask")
     if run.control == "shuffled":
@@ -85,17 +87,22 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
     return base
 
 
-def permuted_labels(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[int, ...]:
-    """Labels dealt out again between the patients of a part; all scans of a patient get the same one.
+def with_targets(base: Case, sources: Sequence[Scan]) -> Case:
+    """The case with the label and the score of another scan for each of its own."""
+    return replace(base, labels=tuple(scan.label for scan in sources), scores=tuple(scan.edss for scan in sources))
 
-    A patient passes on the label of the last scan, so each part keeps its number of positive patients.
+
+def permuted(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[Scan, ...]:
+    """For each scan the one whose label and score it gets: dealt out again between the patients of a part.
+
+    A patient passes on the last scan, to all scans of another, so each part keeps its number of positive patients.
     """
-    label_of = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
-    dealt: dict[str, int] = {}
+    last = {scan.patient: scan for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
+    dealt: dict[str, Scan] = {}
     for part in range(splits.folds):
-        members = [patient for patient in sorted(label_of) if splits.part[patient] == part]
+        members = [patient for patient in sorted(last) if splits.part[patient] == part]
         order = rng.permutation(len(members))
-        dealt |= {patient: label_of[members[position]] for patient, position in zip(members, order, strict=True)}
+        dealt |= {patient: last[members[position]] for patient, position in zip(members, order, strict=True)}
     return tuple(dealt[scan.patient] for scan in scans)
 
 
@@ -127,6 +134,7 @@ def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) 
         prepared=replace(base.prepared, keys=keys),
         groups=tuple(base.groups[row] for row in rows),
         labels=tuple(labels.values()),
+        scores=None,
     )
 
 

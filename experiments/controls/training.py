@@ -24,8 +24,8 @@ from experiments.runtime.interruption import stop_if_interrupted
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from experiments.study.trainer_options import trainer_options
-from experiments.training.assemble import MONITOR, make_module, redrawn, seed_of
-from experiments.training.trainer import make_data, make_trainer, prediction_rows, probabilities
+from experiments.training.assemble import MONITOR, redrawn, seed_of
+from experiments.training.trainer import make_data, make_module, make_trainer, prediction_rows, probabilities
 from lightning_modules.errors import TrainingError
 from lightning_modules.liveness import LivingNetwork
 
@@ -90,7 +90,7 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
 
 
 def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, network: nn.Module) -> BrainMRIDataModule:
-    options: dict[str, Any] = {"seed": seed, "mask": case.mask, "content": case.content}
+    options: dict[str, Any] = {"seed": seed, "mask": case.mask, "content": case.content, "scores": case.scores}
     if case.remembers:
         options |= {"augmentation": Augmentation(flip=0, shift_mm=0, noise=0), "batch_size": LEAKY_BATCH}
     return make_data(

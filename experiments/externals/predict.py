@@ -26,7 +26,7 @@ from experiments.runtime.interruption import stop_if_interrupted
 from experiments.statistics.predictions import FloatArray
 from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
-from experiments.training.trainer import make_data, make_trainer, probabilities
+from experiments.training.trainer import make_data, make_module, make_trainer, probabilities
 from lightning_modules.classifier import StratificationModule
 from regions.catalog import Region
 
@@ -101,7 +101,7 @@ def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[
     path = study / model["checkpoint"]
     if file_sha256(path) != model["checkpoint_sha256"]:
         raise ExternalError(f"checkpoint {path} is not the one that was frozen")
-    module = StratificationModule(network=network, **settings.values.model.as_dict())
+    module = make_module(settings, network)
     module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     return module
 

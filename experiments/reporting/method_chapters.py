@@ -76,6 +76,17 @@ def _network(sources: Sources) -> str:
     )
 
 
+def training_loss(model: Mapping[str, Any]) -> str:
+    """What a training minimised, from the settings of its model."""
+    loss = {
+        "ordinal": "the cross-entropy of cumulative logits (proportional odds) at the scores "
+        + joined([f"{cut:g}" for cut in model.get("cuts", ())]),
+        "regression": "the negative log-likelihood of the score under a logistic error",
+    }.get(str(model.get("objective")), "cross-entropy")
+    noise = model.get("label_noise")
+    return loss + (f", expected over a score that lies one step off with probability {noise:g}," if noise else "")
+
+
 def _training(sources: Sources) -> str:
     config = sources.config
     model, trainer, data = (config.get(name) or {} for name in ("model", "trainer", "data"))
@@ -85,7 +96,8 @@ def _training(sources: Sources) -> str:
     betas = ", ".join(f"{value:g}" for value in model.get("betas", ()))
     seeds = sources.comparison["seeds"]
     return (
-        f"Training minimised cross-entropy with {model.get('optimizer')} (learning rate {model.get('learning_rate')}, decay "
+        f"Training minimised {training_loss(model)} with {model.get('optimizer')} "
+        f"(learning rate {model.get('learning_rate')}, decay "
         f"{model.get('lr_decay')} per epoch, betas {betas}, weight decay {model.get('weight_decay')}), batches of "
         f"{data.get('batch_size')} scans, at most {trainer.get('max_epochs')} epochs, early stopping on the tuning loss with "
         f"patience {(config.get('early_stopping') or {}).get('patience')}, precision {precision}, "

@@ -111,12 +111,15 @@ def build_parser(described: bool = False) -> ArgumentParser:
             "mask",
             "content",
             "least_side",
+            "scores",
         },
         instantiate=False,
     )
     parser.add_subclass_arguments(nn.Module, "network", required=False)
     parser.set_defaults({"network": {"class_path": "lightning_modules.networks.ResidualCNN"}})
-    parser.add_class_arguments(StratificationModule, "model", skip={"network", "decision", "prevalence"}, instantiate=False)
+    parser.add_class_arguments(
+        StratificationModule, "model", skip={"network", "decision", "prevalence", "scale"}, instantiate=False
+    )
     hidden = set(refused_options()) if described else {"callbacks", "num_sanity_val_steps"}
     parser.add_class_arguments(pl.Trainer, "trainer", skip={*hidden, "limit_train_batches"}, instantiate=False)
     limit: Any = int | float | None if described else batch_limit
@@ -223,8 +226,11 @@ class Settings:
         Raises:
             ValueError: naming the setting at fault.
         """
+        from lightning_modules.objectives import check_objective
+
         check_trainer(self.values.trainer.as_dict())
-        self.study_options()
+        threshold, model = self.study_options().label.threshold, self.values.model
+        check_objective(model.objective, model.cuts, model.label_noise, model.class_weights, threshold)
         self.tracking()
         self.augmentation()
         if self.values.data.batch_size < 1:

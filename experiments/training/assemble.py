@@ -21,7 +21,7 @@ from experiments.study.study import Study
 from experiments.study.trainer_options import trainer_options
 from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
 from experiments.training.progress import History, RunProgress
-from experiments.training.trainer import make_data, make_trainer
+from experiments.training.trainer import make_data, make_module, make_trainer
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch
 from lightning_modules.checkpointing import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from lightning_modules.classifier import StratificationModule
@@ -78,12 +78,6 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     return Parts(module, data, trainer, best, stopwatch, history, progress, living, logger, close)
 
 
-def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule) -> StratificationModule:
-    """The network with its loss, its optimiser and the rule of its threshold, for a study's runs and controls."""
-    decision = settings.label().decision
-    return StratificationModule(network, decision=decision, prevalence=data.prevalence, **settings.values.model.as_dict())
-
-
 def seed_of(*numbers: int) -> None:
     """Start all random generators from a seed, a fold, and the number of an initialisation after the first."""
     pl.seed_everything(np.random.SeedSequence(numbers).generate_state(1)[0].item(), verbose=False)
@@ -100,7 +94,8 @@ def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.M
     scans = study.cohort.scans
     patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
     region = run.region or settings.regions[run.input]
-    return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, seed=run.seed)
+    options = {"seed": run.seed, "scores": [scan.edss for scan in scans]}
+    return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, **options)
 
 
 def _trainer(settings: Settings, values: Any, folder: RunFolder, callbacks: list[pl.Callback], logger: Any) -> pl.Trainer:

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 
+from datamodules.cohort.eligibility import EDSS_SCALE
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.mri import BrainMRIDataModule
@@ -18,7 +19,9 @@ from datamodules.store.store import PreparedCohort
 from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
+from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
+from lightning_modules.objectives import ScoreScale
 from regions.catalog import Region
 from regions.errors import UserError
 
@@ -52,6 +55,27 @@ def make_data(
     least_side = smallest_side(network, batch_size=values.data.batch_size)
     chosen = {**values.data.as_dict(), "augmentation": settings.augmentation(), "least_side": least_side, **options}
     return BrainMRIDataModule(prepared, patients, labels, splits, fold, region, multiple_of(network), **chosen)
+
+
+def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule | None = None) -> StratificationModule:
+    """The module of a training, its objective started from the training part; or one that is to get trained weights.
+
+    Args:
+        settings: All settings.
+        network: The network.
+        data: What it is trained on; a target without scores is learned by classification, whatever the study's objective.
+            None for a module that gets trained weights.
+    """
+    options = settings.values.model.as_dict()
+    if data is not None and data.scores is None:
+        options |= {"objective": "classification", "label_noise": 0.0}
+    if data is not None:
+        options |= {"decision": settings.label().decision, "prevalence": data.prevalence}
+    scale = ScoreScale(settings.label().threshold, EDSS_SCALE)
+    module = StratificationModule(network=network, scale=scale, **options)
+    if module.objective is not None and data is not None and data.scores is not None:
+        module.objective.start_from([data.scores[row] for row in data.partitions["train"]])
+    return module
 
 
 def make_trainer(
