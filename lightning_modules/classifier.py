@@ -22,7 +22,8 @@ class StratificationModule(pl.LightningModule):
     cohort. The threshold with the highest balanced accuracy on the tuning part is kept in the checkpoint with the weights.
 
     Args:
-        network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
+        network: Any module that maps (B, C, I, J, K) to two logits (B, 2). Where it has ``parameter_groups(learning_rate)``,
+            the optimiser trains these groups, each with its own learning rate.
         optimizer: ``adam`` or ``adamw``.
         learning_rate: Step size of the first epoch.
         lr_decay: The learning rate is multiplied by this after each epoch.
@@ -130,8 +131,9 @@ class StratificationModule(pl.LightningModule):
         precisions Lightning refuses to clip its gradients; there the plain form is taken.
         """
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.hparams["optimizer"]]
+        groups = getattr(self.network, "parameter_groups", None)
         optimizer = kind(
-            self.parameters(),
+            groups(self.hparams["learning_rate"]) if groups else self.parameters(),
             lr=self.hparams["learning_rate"],
             betas=tuple(self.hparams["betas"]),
             weight_decay=self.hparams["weight_decay"],

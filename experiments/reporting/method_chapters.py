@@ -66,6 +66,8 @@ def _network(sources: Sources) -> str:
     size = joined([f"{count:,}" for count in counts])
     described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value != [])
     name = path.rsplit(".", 1)[-1]
+    if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
+        return f"The network was {path} ({described}), {size} parameters. {_pretrained(pretrained)}"
     if name != "ResidualCNN":
         return f"The network was {path} ({described}), {size} parameters, initialised at random."
     return (
@@ -74,6 +76,20 @@ def _network(sources: Sources) -> str:
         "stage adds a 3x3x3 and a 1x1x1 convolution, followed by batch normalisation and leaky ReLU, with max-pooling between "
         "stages and a global max-pool before the classifier."
     )
+
+
+def _pretrained(facts: list[dict[str, Any]]) -> str:
+    tuned = {"frozen": "was not trained further", "last": "was trained in its last stage", "all": "was trained as a whole"}
+    texts = []
+    for first in {str(fact): fact for fact in facts}.values():
+        source = f"{first['weights']} (SHA-256 {first['sha256']}, licence: {first['licence'] or 'not known'})"
+        start = f"had the weights {source}" if first["sha256"] else "was initialised at random"
+        tune, trained = tuned[first["tune"]], f"{first['trained']:,} parameters trained"
+        texts.append(
+            f"T1w and FLAIR each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum of its "
+            f"feature maps entered one linear layer, initialised at random ({trained})."
+        )
+    return " ".join(texts)
 
 
 def _training(sources: Sources) -> str:

@@ -69,6 +69,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
     import pytorch_lightning as pl
     from torch import nn
 
+    import lightning_modules.pretrained  # noqa: F401
     from datamodules.mri import BrainMRIDataModule
     from lightning_modules.classifier import StratificationModule
 
