@@ -26,7 +26,8 @@ class StratificationModule(pl.LightningModule):
     epoch is kept in the checkpoint with the weights.
 
     Args:
-        network: Any module that maps (B, C, I, J, K) to two logits (B, 2).
+        network: Any module that maps (B, C, I, J, K) to two logits (B, 2). Where it has ``parameter_groups(learning_rate)``,
+            the optimiser trains these groups, each with its own learning rate.
         optimizer: ``adam`` or ``adamw``.
         learning_rate: Step size of the first epoch.
         schedule: How the learning rate falls: ``exponential``, or ``cosine``, which ends at 0 after ``trainer.max_epochs``.
@@ -188,7 +189,9 @@ class StratificationModule(pl.LightningModule):
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """The network's weights, and the objective's, which do not decay."""
         own = list(self.objective.parameters()) if self.objective is not None else []
-        return [{"params": list(self.network.parameters())}, *([{"params": own, "weight_decay": 0.0}] if own else [])]
+        groups = getattr(self.network, "parameter_groups", None)
+        trained = groups(self.hparams["learning_rate"]) if groups else [{"params": list(self.network.parameters())}]
+        return [*trained, *([{"params": own, "weight_decay": 0.0}] if own else [])]
 
     def _needs_plain_optimizer(self) -> bool:
         trainer = self._trainer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from experiments.rendering.page import Html, definitions, note, paragraph
@@ -66,6 +67,8 @@ def _network(sources: Sources) -> str:
     size = joined([f"{count:,}" for count in counts])
     described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value != [])
     name = path.rsplit(".", 1)[-1]
+    if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
+        return f"The network was {path}, {size} parameters. {_pretrained(pretrained)}"
     if name != "ResidualCNN":
         return f"The network was {path} ({described}), {size} parameters, initialised at random."
     return (
@@ -85,6 +88,20 @@ def training_loss(model: Mapping[str, Any]) -> str:
     }.get(str(model.get("objective")), "cross-entropy")
     noise = model.get("label_noise")
     return loss + (f", expected over a score that lies one step off with probability {noise:g}," if noise else "")
+
+
+def _pretrained(facts: list[dict[str, Any]]) -> str:
+    tuned = {"frozen": "was not trained further", "last": "was trained in its last stage", "all": "was trained as a whole"}
+    texts = []
+    for first in {str(fact): fact for fact in facts}.values():
+        source = f"{PurePath(first['weights']).name} (SHA-256 {first['sha256']}, licence: {first['licence'] or 'not known'})"
+        start = f"had the weights {source}" if first["sha256"] else "was initialised at random"
+        tune, trained = tuned[first["tune"]], f"{first['trained']:,} parameters trained"
+        texts.append(
+            f"T1w and FLAIR each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum "
+            f"of its feature maps entered one linear layer, initialised at random ({trained})."
+        )
+    return " ".join(texts)
 
 
 def _training(sources: Sources) -> str:

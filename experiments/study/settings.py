@@ -22,7 +22,7 @@ from jsonargparse.typing import PositiveInt
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
-from datamodules.files.atomic import content_sha256
+from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
@@ -69,6 +69,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
     import pytorch_lightning as pl
     from torch import nn
 
+    import lightning_modules.pretrained  # noqa: F401
     from datamodules.mri import BrainMRIDataModule
     from lightning_modules.classifier import StratificationModule
 
@@ -254,10 +255,12 @@ class Settings:
         return text
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that change a result: none of paths, devices and tracking."""
+        """The settings that change a result: none of paths, devices and tracking; a file of the network is its SHA-256."""
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
+        options = content["network"].get("init_args") or {}
+        options |= {n: file_sha256(Path(v)) for n, v in options.items() if isinstance(v, str) and Path(v).is_file()}
         return content
 
     def hash(self) -> str:

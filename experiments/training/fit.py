@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from datamodules.files.atomic import write_json, write_text
 from datamodules.mri import BrainMRIDataModule
@@ -68,6 +69,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         ],
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
+        **_pretrained(parts.module.network),
         "seconds": {
             "training": sum(seconds),
             "waiting": sum(parts.stopwatch.waiting),
@@ -124,6 +126,12 @@ def _track(
     scalars |= {f"test/{name}": value for name, value in metrics["internal_test"]["at_threshold"].items()}
     names = [pseudonym(patient, key) for patient in test.patient]
     log_evaluation(parts.logger, threshold=threshold, metrics=scalars, y=test.y, p=test.p, pseudonyms=names)
+
+
+def _pretrained(network: nn.Module) -> dict[str, Any]:
+    """Where the weights that a network started from come from, and how many were trained, if it says so."""
+    trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    return {"pretrained": network.pretrained | {"trained": trained}} if hasattr(network, "pretrained") else {}  # type: ignore[operator]
 
 
 def _device(device: torch.device) -> dict[str, str]:
