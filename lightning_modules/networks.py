@@ -94,11 +94,19 @@ class ResidualCNN(nn.Module):
         Raises:
             ValueError: if I, J or K is not a multiple of ``multiple_of``; pooling would leave voxels out.
         """
+        return self.head(self.dropout(self.features(image)))
+
+    def features(self, image: Tensor) -> Tensor:
+        """Map (B, C, I, J, K) to what enters the head, (B, channels of the last stage).
+
+        Raises:
+            ValueError: if I, J or K is not a multiple of ``multiple_of``; pooling would leave voxels out.
+        """
         if any(side % self.multiple_of for side in image.shape[2:]):
             raise ValueError(f"sides must be multiples of {self.multiple_of}, got {tuple(image.shape[2:])}")
         for stage in self.stages:
             image = recomputed(stage, image) if self.checkpointing and torch.is_grad_enabled() else stage(image)
-        return self.head(self.dropout(torch.amax(image, dim=(2, 3, 4))))
+        return torch.amax(image, dim=(2, 3, 4))
 
     def as_plain(self) -> ResidualCNN:
         """A copy, with the same weights, that calls its Conv3d, BatchNorm3d, LeakyReLU and MaxPool3d layers one after another.
@@ -128,6 +136,26 @@ def recomputed(stage: nn.Module, image: Tensor) -> Tensor:
 
     out: Tensor = checkpoint(stage, image, use_reentrant=False, preserve_rng_state=False, context_fn=passes)
     return out
+
+
+def head_input(network: nn.Module, image: Tensor) -> Tensor:
+    """What enters the head of a network, (B, features): ``ResidualCNN.features``, or the input of the last ``nn.Linear``.
+
+    Raises:
+        ModelError: if it has no ``nn.Linear``.
+    """
+    if isinstance(network, ResidualCNN):
+        return network.features(image)
+    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    if not linear:
+        raise ModelError(f"{type(network).__name__} has no nn.Linear, so the features that enter its head are not known")
+    entered: list[Tensor] = []
+    hook = linear[-1].register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0]))
+    try:
+        network(image)
+    finally:
+        hook.remove()
+    return entered[-1].flatten(1)
 
 
 def multiple_of(network: nn.Module) -> int:

@@ -6,11 +6,13 @@
     <study>/baselines/features.tsv                      volumes and mean intensities of each scan
     <study>/baselines/<name>/fold-<k>/predictions.tsv   as a run's
     <study>/baselines/<name>/fold-<k>/run.json          state, threshold, fingerprint
+    <study>/baselines/<reader>/<input>/fold-<k>/        the same of the linear readers, which each input has its own of
+    <study>/readers.json                                penalties and components of the linear readers
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -30,6 +32,24 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 )
 """Name -> what it is; the order of every table."""
 
+VOXELS = "voxels"
+
+
+def features_reader(encoder: str) -> str:
+    """Name of the linear reader of an encoder's features."""
+    return f"features({encoder})"
+
+
+READERS: Mapping[str, str] = MappingProxyType(
+    {VOXELS: "the same voxels", features_reader("untrained"): "the features of its untrained network"}
+)
+"""Linear reader of an input -> what it reads, as a sentence says it."""
+
+
+def reader_name(reader: str, roi: str) -> str:
+    """Name of a reader of one input, also its folder below ``baselines``."""
+    return f"{reader}/{roi}"
+
 
 def baseline_folder(study: Path, name: str, fold: int) -> Path:
     """Folder of one baseline and fold."""
@@ -43,23 +63,57 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         study: The study's folder.
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
-    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
-    baselines: dict[str, Pooled] = {}
-    absent, stale = [], []
-    parts = read_parts(study)
-    for name in BASELINES:
-        folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
-        facts = [RunFolder(path).facts() for path in folders.values()]
-        if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
-            absent.append(name)
-        elif any(fold_facts["fingerprint"][part] != made[part] for fold_facts in facts for part in ("split", "cohort")):
-            stale.append(name)
-        else:
-            baselines[name] = pool(folders, parts)
+    baselines, absent, stale = _read(study, runs, BASELINES, ("split", "cohort"))
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []
     return baselines, notes
+
+
+def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Pooled], list[str]]:
+    """The linear readers of the compared inputs, fitted on the split, cohort, volumes and region of their runs.
+
+    Args:
+        study: The study's folder.
+        runs: Input -> its runs that are compared.
+
+    Returns:
+        ``<reader>/<input>`` -> predictions, and what to tell about the others.
+    """
+    readers: dict[str, Pooled] = {}
+    absent, stale = [], []
+    for reader in READERS:
+        for roi, of_input in runs.items():
+            name = reader_name(reader, roi)
+            parts = _read(study, of_input, [name], ("split", "cohort", "data", "region"))
+            readers |= parts[0]
+            absent += parts[1]
+            stale += parts[2]
+    again = f"make baselines STUDY={study.name}"
+    notes = [f"no linear reader {', '.join(absent)}: {again}"] if absent else []
+    made_from = "was fitted on another split, cohort, volumes or region and is left out"
+    notes += [f"linear reader {', '.join(stale)} {made_from}: {again}"] if stale else []
+    return readers, notes
+
+
+def _read(
+    study: Path, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str]
+) -> tuple[dict[str, Pooled], list[str], list[str]]:
+    """Baselines that are complete in the folds of some runs and agree with their fingerprint; the absent; the stale."""
+    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
+    baselines: dict[str, Pooled] = {}
+    absent, stale = [], []
+    parts = read_parts(study)
+    for name in names:
+        folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
+        facts = [RunFolder(path).facts() for path in folders.values()]
+        if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
+            absent.append(name)
+        elif any(fold_facts["fingerprint"].get(part) != made.get(part) for fold_facts in facts for part in prints):
+            stale.append(name)
+        else:
+            baselines[name] = pool(folders, parts)
+    return baselines, absent, stale
 
 
 def read_features(study: Path) -> dict[tuple[str, str], dict[str, float]]:

@@ -190,6 +190,23 @@ def _beyond(sources: Sources) -> list[str | Chart]:
             "<h3>Baselines</h3>",
             table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
         ]
+    if comparison.get("paired_readers"):
+        aucs = {row["input"]: part(row, "auc") for row in [*comparison["inputs"], *comparison["readers"]]}
+        rows = [
+            [
+                label_of(pair["first"]),
+                pair["second"].partition("/")[0],
+                *(interval(aucs[pair[of]]) for of in ("first", "second")),
+            ]
+            + _pair_row(pair, "")[1:]
+            for pair in comparison["paired_readers"]
+        ]
+        head = ["input", "linear reader", "network AUC", "reader AUC", *columns[1:]]
+        blocks += [
+            "<h3>Linear readers of the same input</h3>",
+            table(head, rows, caption="Network minus linear reader, AUC; a family for each reader"),
+            items([f"{sentence}." for sentence in comparison["reader_sentences"]]),
+        ]
     corrected = comparison["details"].get("corrected_t", ())
     if corrected:
         rows = [
@@ -225,7 +242,7 @@ def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
 def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
-    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc"):
+    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers"):
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]
