@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
-from experiments.study.parts import read_parts
+from experiments.study.parts import Parts, read_parts
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 
@@ -63,7 +63,7 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         study: The study's folder.
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
-    baselines, absent, stale = _read(study, runs, BASELINES, ("split", "cohort"))
+    baselines, absent, stale = _read(study, read_parts(study), runs, BASELINES, ("split", "cohort"))
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     notes += [f"baseline {', '.join(stale)} was fitted on another split or cohort and is left out: {again}"] if stale else []
@@ -81,14 +81,18 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
         ``<reader>/<input>`` -> predictions, and what to tell about the others.
     """
     readers: dict[str, Pooled] = {}
-    absent, stale = [], []
+    absent: list[str] = []
+    stale: list[str] = []
+    parts = read_parts(study)
     for reader in READERS:
+        lacking: list[str] = []
         for roi, of_input in runs.items():
             name = reader_name(reader, roi)
-            parts = _read(study, of_input, [name], ("split", "cohort", "data", "region"))
-            readers |= parts[0]
-            absent += parts[1]
-            stale += parts[2]
+            complete, missing, changed = _read(study, parts, of_input, [name], ("split", "cohort", "data", "region"))
+            readers |= complete
+            lacking += missing
+            stale += changed
+        absent += [reader] if len(lacking) == len(runs) else lacking
     again = f"make baselines STUDY={study.name}"
     notes = [f"no linear reader {', '.join(absent)}: {again}"] if absent else []
     made_from = "was fitted on another split, cohort, volumes or region and is left out"
@@ -97,13 +101,12 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
 
 
 def _read(
-    study: Path, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str]
+    study: Path, parts: Parts, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str]
 ) -> tuple[dict[str, Pooled], list[str], list[str]]:
     """Baselines that are complete in the folds of some runs and agree with their fingerprint; the absent; the stale."""
     made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
     baselines: dict[str, Pooled] = {}
     absent, stale = [], []
-    parts = read_parts(study)
     for name in names:
         folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
         facts = [RunFolder(path).facts() for path in folders.values()]

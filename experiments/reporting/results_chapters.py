@@ -190,23 +190,7 @@ def _beyond(sources: Sources) -> list[str | Chart]:
             "<h3>Baselines</h3>",
             table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
         ]
-    if comparison.get("paired_readers"):
-        aucs = {row["input"]: part(row, "auc") for row in [*comparison["inputs"], *comparison["readers"]]}
-        rows = [
-            [
-                label_of(pair["first"]),
-                pair["second"].partition("/")[0],
-                *(interval(aucs[pair[of]]) for of in ("first", "second")),
-            ]
-            + _pair_row(pair, "")[1:]
-            for pair in comparison["paired_readers"]
-        ]
-        head = ["input", "linear reader", "network AUC", "reader AUC", *columns[1:]]
-        blocks += [
-            "<h3>Linear readers of the same input</h3>",
-            table(head, rows, caption="Network minus linear reader, AUC; a family for each reader"),
-            items([f"{sentence}." for sentence in comparison["reader_sentences"]]),
-        ]
+    blocks += _linear_readers(comparison) if comparison.get("paired_readers") else []
     corrected = comparison["details"].get("corrected_t", ())
     if corrected:
         rows = [
@@ -227,6 +211,21 @@ def _beyond(sources: Sources) -> list[str | Chart]:
         caption = f"Exploratory: all {len(rows)} pairs, balanced accuracy"
         blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=caption, sortable=True)))
     return blocks
+
+
+def _linear_readers(comparison: Mapping[str, Any]) -> list[str | Chart]:
+    aucs = {row["input"]: interval(part(row, "auc")) for row in [*comparison["inputs"], *comparison["readers"]]}
+    pairs = [(pair, pair["first"], pair["second"]) for pair in comparison["paired_readers"]]
+    rows = [
+        [label_of(network), reader.partition("/")[0], aucs[network], aucs[reader], *_pair_row(pair, "")[1:]]
+        for pair, network, reader in pairs
+    ]
+    head = ["input", "linear reader", "network AUC", "reader AUC", "difference", "p (Holm)", "verdict"]
+    return [
+        "<h3>Linear readers of the same input</h3>",
+        table(head, rows, caption="Network minus linear reader, AUC; a family for each reader"),
+        items([f"{words}." for words in comparison["reader_sentences"]]),
+    ]
 
 
 _CORRECTED = (

@@ -186,9 +186,9 @@ def compare_family(
     if reference is not None and reference not in inputs:
         raise ValueError(f"unknown reference {reference!r}; choose one of {', '.join(inputs)}")
     check_same_scans({name: runs(tables)[0] for name, tables in inputs.items()})
-    pairs = (
-        [(name, reference) for name in inputs if name != reference] if reference else list(chosen or combinations(inputs, 2))
-    )
+    pairs = list(chosen or combinations(inputs, 2))
+    if reference:
+        pairs = [(name, reference) for name in inputs if name != reference]
     if not pairs:
         raise ValueError(f"nothing to compare: only {', '.join(inputs) or 'no input'} given")
     if values is None:
