@@ -284,7 +284,7 @@ def test_the_report_shows_the_readers_and_what_follows(tmp_path: Path) -> None:
     inputs = ("global", "ventricles")
     names = [reader_name(reader, roi) for reader in READERS for roi in inputs]
     folder = write_reportable(tmp_path / "studies" / "study", Made(inputs=inputs, baselines=names))
-    write_report(read_sources(folder), folder / "report.html")
+    write_report(read_sources(folder), folder)
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Linear readers of the same input" in page
     for pair in read_comparison(folder).paired_readers:
