@@ -42,7 +42,7 @@ def run(options: Options, settings_args: list[str]) -> int:
         console.print(f"{name}: {facts['about']}{f'; missing {lacking}' if lacking else ''}")
     readers = make_readers(study, settings, console)
     for name, of_inputs in readers["readers"].items():
-        console.print(f"{name}: logistic ridge regression on {READERS[name]}, of {', '.join(of_inputs)}")
+        console.print(f"{name}: linear reader (logistic ridge regression) of {READERS[name]}, for {', '.join(of_inputs)}")
     for note in [*made["notes"], *readers["notes"]]:
         console.print(f"[yellow]note[/yellow]: {note}")
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")
