@@ -6,18 +6,20 @@
     <study>/baselines/features.tsv                      volumes and mean intensities of each scan
     <study>/baselines/<name>/fold-<k>/predictions.tsv   as a run's
     <study>/baselines/<name>/fold-<k>/run.json          state, threshold, fingerprint
+    <study>/baselines/<reader>/<input>/fold-<k>/        the same of the linear readers, which each input has its own of
+    <study>/readers.json                                penalties and components of the linear readers
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
-from experiments.study.parts import read_parts
+from experiments.study.parts import Parts, read_parts
 from experiments.study.record import OLDEST_DECISION, decision_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
@@ -32,6 +34,24 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 )
 """Name -> what it is; the order of every table."""
 
+VOXELS = "voxels"
+
+
+def features_reader(encoder: str) -> str:
+    """Name of the linear reader of an encoder's features."""
+    return f"features({encoder})"
+
+
+READERS: Mapping[str, str] = MappingProxyType(
+    {VOXELS: "the same voxels", features_reader("untrained"): "the features of its untrained network"}
+)
+"""Linear reader of an input -> what it reads, as a sentence says it."""
+
+
+def reader_name(reader: str, roi: str) -> str:
+    """Name of a reader of one input, also its folder below ``baselines``."""
+    return f"{reader}/{roi}"
+
 
 def baseline_folder(study: Path, name: str, fold: int) -> Path:
     """Folder of one baseline and fold."""
@@ -45,20 +65,7 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         study: The study's folder.
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
-    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"]
-    wanted = (made["split"], made["cohort"], decision_of(study))
-    baselines: dict[str, Pooled] = {}
-    absent, stale = [], []
-    parts = read_parts(study)
-    for name in BASELINES:
-        folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
-        facts = [RunFolder(path).facts() for path in folders.values()]
-        if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
-            absent.append(name)
-        elif any(_made_with(fold_facts) != wanted for fold_facts in facts):
-            stale.append(name)
-        else:
-            baselines[name] = pool(folders, parts)
+    baselines, absent, stale = _read(study, read_parts(study), runs, BASELINES, ("split", "cohort"))
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     if stale:
@@ -66,9 +73,57 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
     return baselines, notes
 
 
-def _made_with(facts: Mapping[str, Any]) -> tuple[str, str, str]:
-    made = facts["fingerprint"]
-    return made["split"], made["cohort"], made.get("decision", OLDEST_DECISION)
+def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Pooled], list[str]]:
+    """The linear readers of the compared inputs, fitted on the split, cohort, volumes and region of their runs.
+
+    Args:
+        study: The study's folder.
+        runs: Input -> its runs that are compared.
+
+    Returns:
+        ``<reader>/<input>`` -> predictions, and what to tell about the others.
+    """
+    readers: dict[str, Pooled] = {}
+    absent: list[str] = []
+    stale: list[str] = []
+    parts = read_parts(study)
+    for reader in READERS:
+        lacking: list[str] = []
+        for roi, of_input in runs.items():
+            name = reader_name(reader, roi)
+            complete, missing, changed = _read(study, parts, of_input, [name], ("split", "cohort", "data", "region"))
+            readers |= complete
+            lacking += missing
+            stale += changed
+        absent += [reader] if len(lacking) == len(runs) else lacking
+    again = f"make baselines STUDY={study.name}"
+    notes = [f"no linear reader {', '.join(absent)}: {again}"] if absent else []
+    made_from = "was fitted on another split, cohort, volumes or region, or decided otherwise"
+    notes += [f"linear reader {', '.join(stale)} {made_from}: {again}"] if stale else []
+    return readers, notes
+
+
+def _read(
+    study: Path, parts: Parts, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str]
+) -> tuple[dict[str, Pooled], list[str], list[str]]:
+    """Baselines that are complete in the folds of some runs and agree with their fingerprint; the absent; the stale."""
+    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"] | {"decision": decision_of(study)}
+    baselines: dict[str, Pooled] = {}
+    absent, stale = [], []
+    for name in names:
+        folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}
+        facts = [RunFolder(path).facts() for path in folders.values()]
+        if not all(fold_facts.get("state") == "complete" for fold_facts in facts):
+            absent.append(name)
+        elif any(_made_from(fold_facts).get(part) != made.get(part) for fold_facts in facts for part in (*prints, "decision")):
+            stale.append(name)
+        else:
+            baselines[name] = pool(folders, parts)
+    return baselines, absent, stale
+
+
+def _made_from(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"decision": OLDEST_DECISION, **facts["fingerprint"]}
 
 
 def read_features(study: Path) -> dict[tuple[str, str], dict[str, float]]:

@@ -7,7 +7,7 @@ threshold from the study's rule.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,16 @@ class BaselineFit:
     intercept: float
     coefficients: Mapping[str, float]
 
+    def facts(self) -> dict[str, Any]:
+        """As it stands in run.json and baselines.json."""
+        return {
+            "threshold": self.threshold,
+            "C": self.penalty,
+            "tuning_log_loss": self.tuning_log_loss,
+            "intercept": self.intercept,
+            "coefficients": dict(self.coefficients),
+        }
+
 
 def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: Rows, decision: Decision) -> BaselineFit:
     """Fit one fold.
@@ -81,20 +91,46 @@ def fit_baseline(design: Design, y: npt.NDArray[np.int64], train: Rows, tuning: 
         p = np.full(y.size, share)
         loss, odds = _log_loss(y[tuning], p[tuning]), float(np.log(share / (1 - share)))
         return BaselineFit(p, choose_threshold(decision, y[tuning], p[tuning], share), None, loss, odds, {})
+    filled = _filled(design).fit(design.values[train])
+    fit, weights = best_ridge([filled.transform(design.values)], PENALTIES, y, train, tuning, decision)
+    names = filled.get_feature_names_out(np.array(design.names, dtype=object))
+    return replace(fit, coefficients=dict(zip(names.tolist(), weights.tolist(), strict=True)))
+
+
+def best_ridge(
+    views: Sequence[npt.NDArray[np.float64]],
+    penalties: Sequence[float],
+    y: npt.NDArray[np.int64],
+    train: Rows,
+    tuning: Rows,
+    decision: Decision,
+    **options: Any,
+) -> tuple[BaselineFit, npt.NDArray[np.float64]]:
+    """Logistic ridge regressions on the training part; view and penalty with the lowest log loss on the tuning part.
+
+    Args:
+        views: What may be seen of each scan, each (scans, features); scaled already.
+        penalties: Inverse strengths C.
+        y: (scans,) labels.
+        train: Rows to fit on.
+        tuning: Rows that choose view and penalty, and the threshold unless that is the prevalence.
+        decision: The threshold's rule.
+        options: Of scikit-learn's ``LogisticRegression``.
+
+    Returns:
+        The fit, without coefficients, and the weights (features of the chosen view,).
+    """
     from sklearn.linear_model import LogisticRegression
 
-    filled = _filled(design).fit(design.values[train])
-    seen = filled.transform(design.values)
     fits = []
-    for penalty in PENALTIES:
-        model = LogisticRegression(C=penalty, max_iter=1000).fit(seen[train], y[train])
-        p = model.predict_proba(seen)[:, 1]
-        fits.append((_log_loss(y[tuning], p[tuning]), penalty, model, p))
+    for seen in views:
+        for penalty in penalties:
+            model = LogisticRegression(**{"C": penalty, "max_iter": 1000, **options}).fit(seen[train], y[train])
+            p = model.predict_proba(seen)[:, 1]
+            fits.append((_log_loss(y[tuning], p[tuning]), penalty, model, p))
     loss, penalty, model, p = min(fits, key=lambda fit: fit[0])
-    names = filled.get_feature_names_out(np.array(design.names, dtype=object))
-    weights = dict(zip(names.tolist(), model.coef_[0].tolist(), strict=True))
-    threshold = choose_threshold(decision, y[tuning], p[tuning], share)
-    return BaselineFit(p, threshold, penalty, loss, float(model.intercept_[0]), weights)
+    threshold = choose_threshold(decision, y[tuning], p[tuning], float(np.mean(y[train])))
+    return BaselineFit(p, threshold, penalty, loss, float(model.intercept_[0]), {}), model.coef_[0]
 
 
 def _filled(design: Design) -> Any:

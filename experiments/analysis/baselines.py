@@ -8,7 +8,6 @@ compare`` puts them into the same table and tests each against global on the sam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
             "about": about,
             "features": list(design.names),
             "missing": design.missing(),
-            "folds": {str(fold): _facts(fit) for fold, fit in fits.items()},
+            "folds": {str(fold): fit.facts() for fold, fit in fits.items()},
         }
     content = {"study": study.folder.name, "scans": int(y.size), "baselines": made, "notes": notes}
     write_sealed(study.folder / "baselines.json", content)
@@ -97,13 +96,29 @@ def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any])
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
         fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
-        _write_fold(study, baseline_folder(study.folder, name, fold), parts, fits[fold], name, fold)
+        write_fold(study, name, fold, parts, fits[fold], {"config": VERSION})
     return fits
 
 
-def _write_fold(
-    study: Study, path: Path, parts: Mapping[str, np.ndarray[Any, Any]], fit: BaselineFit, name: str, fold: int
+def write_fold(
+    study: Study,
+    name: str,
+    fold: int,
+    parts: Mapping[str, np.ndarray[Any, Any]],
+    fit: BaselineFit,
+    prints: Mapping[str, Any],
 ) -> None:
+    """Write predictions.tsv and run.json of one fold.
+
+    Args:
+        study: The opened study.
+        name: The baseline, also its folder below ``baselines``.
+        fold: Test part.
+        parts: Part -> cohort rows.
+        fit: What was fitted.
+        prints: Of the fingerprint, beside split, cohort and data.
+    """
+    path = baseline_folder(study.folder, name, fold)
     scans = study.cohort.scans
     rows = [(partition, scans[row], fit.p[row]) for partition in ("tuning", "internal_test") for row in parts[partition]]
     columns = (
@@ -116,16 +131,6 @@ def _write_fold(
     )
     path.mkdir(parents=True, exist_ok=True)
     write_predictions(path / "predictions.tsv", Rows(*(np.array(column) for column in columns)))
-    prints = {"split": study.splits.hash, "cohort": study.cohort_hash, "data": study.prepared.hash, "config": VERSION}
-    prints["decision"] = study.cohort.rule.decision
-    RunFolder(path).write_complete({"baseline": name, "fold": fold, "fingerprint": prints, **_facts(fit)})
-
-
-def _facts(fit: BaselineFit) -> dict[str, Any]:
-    return {
-        "threshold": fit.threshold,
-        "C": fit.penalty,
-        "tuning_log_loss": fit.tuning_log_loss,
-        "intercept": fit.intercept,
-        "coefficients": dict(fit.coefficients),
-    }
+    made_from = {"split": study.splits.hash, "cohort": study.cohort_hash, "data": study.prepared.hash, **prints}
+    made_from["decision"] = study.cohort.rule.decision
+    RunFolder(path).write_complete({"baseline": name, "fold": fold, "fingerprint": made_from, **fit.facts()})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.analysis.baseline_files import read_baselines
+from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
 from experiments.analysis.notes import left_out, made_differently, objections, run_notes, says_nothing
@@ -70,16 +70,18 @@ def compared(
     networks = pool_inputs(folder, used)
     first = next(iter(networks.values()))[0].test
     baselines, remarks = read_baselines(folder, next(iter(used.values())))
+    readers, reader_remarks = read_readers(folder, used)
     tables = networks | {name: [baseline] for name, baseline in baselines.items()}
     check_same_scans({name: pooled[0].test for name, pooled in tables.items()})
     rng = np.random.default_rng(0)
     weights = draw_patient_weights(first, draws, rng)
     members, beside = _members(networks, baselines)
-    values = family_values(members | beside, weights)
+    linear = _members(networks, readers)[1]
+    values = family_values(members | beside | linear, weights)
     families = _families(members, beside, values, weights, rng)
     kept = [run for runs in used.values() for run in runs]
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
-    estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
+    estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -91,6 +93,8 @@ def compared(
         positives=int(first.y.sum()),
         estimates={name: estimates[name] for name in members},
         baselines={name: estimates[name] for name in beside},
+        readers={name: estimates[name] for name in linear},
+        paired_readers=_reader_family(members | linear, linear, weights, values),
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         predictions={run.name: facts[run]["files"]["predictions.tsv"] for run in kept},
         missing=[run.name for run in wanted if run not in kept],
@@ -98,12 +102,13 @@ def compared(
             *notes,
             *run_notes(facts, kept),
             *remarks,
+            *reader_remarks,
             *left_out(folder, used, REFERENCE),
             *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
-        details=details(tables, weights, families["paired"], folds, estimates),
+        details=details(tables, weights, families["paired"], folds, {name: estimates[name] for name in tables}),
         **families,
     )
     return tables, comparison
@@ -137,6 +142,21 @@ def _families(
         "paired_baselines": family(against, REFERENCE, "balanced_accuracy", "baseline"),
         "paired_baselines_auc": family(against, REFERENCE, "auc", "baseline, secondary"),
     }
+
+
+def _reader_family(
+    members: Members, names: Collection[str], weights: WeightArray, values: Mapping[str, Values]
+) -> list[Paired]:
+    """Each network against the linear readers of its input on the AUC, a Holm family for each reader."""
+    family: list[Paired] = []
+    for reader in READERS:
+        pairs = [(name, reader_name(reader, name)) for name in members if reader_name(reader, name) in names]
+        of_pairs = {name: members[name] for pair in pairs for name in pair}
+        family += compare_family(
+            of_pairs, weights, np.random.default_rng(0), reference=None, metric="auc", permutations=weights.shape[0],
+            values=values, role="linear reader", chosen=pairs,
+        ) if pairs else []  # fmt: skip
+    return family
 
 
 def write_further(folder: Path, tables: Tables, draws: int) -> None:

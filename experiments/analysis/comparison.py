@@ -10,13 +10,14 @@ from typing import Any
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
+from experiments.analysis.baseline_files import READERS
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 from experiments.study.runs import PlanError
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 INTERVAL = "95 % patient-cluster bootstrap, percentile"
-FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc")
+FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class StudyComparison:
         baselines: Baseline -> metric -> estimate.
         paired_baselines: Each baseline against global, balanced accuracy; a Holm family of its own.
         paired_baselines_auc: The same on the AUC.
+        readers: ``<linear reader>/<input>`` -> metric -> estimate.
+        paired_readers: The network of each input minus a linear reader of the same, AUC; a Holm family for each reader.
         notes: What a reader must know, one sentence each: seeds and baselines that are not there.
         details: See ``experiments.analysis.details``; plain values.
     """
@@ -63,6 +66,8 @@ class StudyComparison:
     baselines: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     paired_baselines: Sequence[Paired] = ()
     paired_baselines_auc: Sequence[Paired] = ()
+    readers: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    paired_readers: Sequence[Paired] = ()
     notes: Sequence[str] = ()
     predictions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -94,6 +99,21 @@ def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -
     }
 
 
+def reader_sentence(pair: Paired) -> str:
+    """What a network adds to a linear reader of its input, from the interval and the verdict alone."""
+    reads = READERS[pair.second.partition("/")[0]]
+    gap, differs = pair.difference, pair.verdict.startswith("different")
+    if gap.low is None or gap.high is None:
+        return f"{pair.first}: network and linear reader of {reads} cannot be compared"
+    if gap.low > 0 and differs:
+        return f"{pair.first}: the network is better than a linear reader of {reads}"
+    if gap.low > 0:
+        return f"{pair.first}: not shown that the network is better than a linear reader of {reads}"
+    if gap.high < 0 and differs:
+        return f"{pair.first}: a linear reader of {reads} is better than the network"
+    return f"{pair.first}: the network adds nothing over a linear reader of {reads}"
+
+
 def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     """Write comparison.tsv (inputs, then baselines) and comparison.json into the study's folder."""
     rows = [{"kind": "network"} | row for row in rows_of(comparison)] + [
@@ -101,8 +121,11 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     ]
     order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
     write_text(folder / "comparison.tsv", tsv_text(order, ([row[name] for name in order] for row in rows)))
-    content = {name: value for name, value in vars(comparison).items() if name not in ("estimates", "baselines", *FAMILIES)}
+    tables = ("estimates", "baselines", "readers")
+    content = {name: value for name, value in vars(comparison).items() if name not in (*tables, *FAMILIES)}
     content |= {"interval": INTERVAL, "inputs": rows_of(comparison), "baselines": baseline_rows(comparison)}
+    content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
+    content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
     content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in FAMILIES}
     write_sealed(folder / "comparison.json", content)
 
@@ -117,13 +140,14 @@ def read_comparison(folder: Path) -> StudyComparison:
     if not path.is_file():
         raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
     facts = read_sealed(path, f"make it again with: make compare STUDY={folder.name}")
-    lacking = [name for name in ("inputs", "details", *FAMILIES) if name not in facts]
+    lacking = [name for name in ("inputs", "details", "readers", *FAMILIES) if name not in facts]
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
     facts.pop("interval")
-    estimates, baselines = _estimates(facts.pop("inputs")), _estimates(facts.pop("baselines"))
+    facts.pop("reader_sentences")
+    estimates, baselines, readers = (_estimates(facts.pop(name)) for name in ("inputs", "baselines", "readers"))
     families: dict[str, Any] = {name: [_paired(row) for row in facts.pop(name)] for name in FAMILIES}
-    return StudyComparison(**{**facts, **families, "estimates": estimates, "baselines": baselines})
+    return StudyComparison(**{**facts, **families, "estimates": estimates, "baselines": baselines, "readers": readers})
 
 
 def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from datamodules.files.listing import list_folder
-from experiments.analysis.comparison import StudyComparison
+from experiments.analysis.comparison import StudyComparison, reader_sentence
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import Estimate
 from experiments.study.record import decision_of
@@ -36,6 +36,10 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         console.print(line)
     if comparison.paired or comparison.paired_baselines:
         _print(console, _differences(comparison.paired, comparison.paired_baselines))
+    if comparison.paired_readers:
+        _print(console, _readers(comparison))
+    for pair in comparison.paired_readers:
+        console.print(f"{reader_sentence(pair)}.")
     for note in comparison.notes:
         console.print(f"[yellow]note[/yellow]: {note}")
     if comparison.missing:
@@ -105,11 +109,29 @@ def _differences(paired: Sequence[Paired], baselines: Sequence[Paired]) -> Table
         (f"{pair.first} *", pair, False) for pair in baselines
     ]
     for name, pair, last in marked:
-        p = "undefined" if pair.p_holm is None else f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001"
-        table.add_row(name, _interval(pair.difference, sign="+"), p, pair.verdict, end_section=last)
+        table.add_row(name, _interval(pair.difference, sign="+"), _p_value(pair), pair.verdict, end_section=last)
     if baselines:
         table.caption, table.caption_justify = "* baselines, a Holm family of their own", "left"
     return table
+
+
+def _readers(comparison: StudyComparison) -> Table:
+    title = "AUC of each network and of linear readers of its input, on the same patients"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for name in ("input", "linear reader"):
+        table.add_column(name, no_wrap=True)
+    for name in ("network AUC", "reader AUC", "difference", "p (Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for pair in comparison.paired_readers:
+        aucs = comparison.estimates[pair.first]["auc"], comparison.readers[pair.second]["auc"]
+        cells = *map(_interval, aucs), _interval(pair.difference, sign="+"), _p_value(pair)
+        table.add_row(pair.first, pair.second.partition("/")[0], *cells, pair.verdict)
+    return table
+
+
+def _p_value(pair: Paired) -> str:
+    return "undefined" if pair.p_holm is None else f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001"
 
 
 def _interval(estimate: Estimate, sign: str = "") -> str:

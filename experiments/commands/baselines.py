@@ -2,7 +2,8 @@
 
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
 logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
-compare`` puts them into the same table and tests each against global on the same patients.
+compare`` puts them into the same table and tests each against global on the same patients. Linear readers of each input, ridge
+regressions on its voxels and on the features of its untrained network, are tested against the network of that input.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import ClassVar
 
 from rich.console import Console
 
+from experiments.analysis.baseline_files import READERS
 from experiments.analysis.baselines import make_baselines
+from experiments.analysis.readers import make_readers
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
@@ -37,7 +40,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     for name, facts in made["baselines"].items():
         lacking = ", ".join(f"{feature} of {count} scans" for feature, count in facts["missing"].items())
         console.print(f"{name}: {facts['about']}{f'; missing {lacking}' if lacking else ''}")
-    for note in made["notes"]:
+    readers = make_readers(study, settings, console)
+    for name, of_inputs in readers["readers"].items():
+        console.print(f"{name}: linear reader (logistic ridge regression) of {READERS[name]}, for {', '.join(of_inputs)}")
+    for note in [*made["notes"], *readers["notes"]]:
         console.print(f"[yellow]note[/yellow]: {note}")
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")
     return 0

@@ -190,6 +190,7 @@ def _beyond(sources: Sources) -> list[str | Chart]:
             "<h3>Baselines</h3>",
             table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
         ]
+    blocks += _linear_readers(comparison) if comparison.get("paired_readers") else []
     corrected = comparison["details"].get("corrected_t", ())
     if corrected:
         rows = [
@@ -212,6 +213,21 @@ def _beyond(sources: Sources) -> list[str | Chart]:
     return blocks
 
 
+def _linear_readers(comparison: Mapping[str, Any]) -> list[str | Chart]:
+    aucs = {row["input"]: interval(part(row, "auc")) for row in [*comparison["inputs"], *comparison["readers"]]}
+    pairs = [(pair, pair["first"], pair["second"]) for pair in comparison["paired_readers"]]
+    rows = [
+        [label_of(network), reader.partition("/")[0], aucs[network], aucs[reader], *_pair_row(pair, "")[1:]]
+        for pair, network, reader in pairs
+    ]
+    head = ["input", "linear reader", "network AUC", "reader AUC", "difference", "p (Holm)", "verdict"]
+    return [
+        "<h3>Linear readers of the same input</h3>",
+        table(head, rows, caption="Network minus linear reader, AUC; a family for each reader"),
+        items([f"{words}." for words in comparison["reader_sentences"]]),
+    ]
+
+
 _CORRECTED = (
     "The variance is corrected for overlapping training parts (Nadeau and Bengio 2003); not adjusted for multiplicity. "
     "It shows how little seven folds alone can tell."
@@ -225,7 +241,7 @@ def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
 def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
-    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc"):
+    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers"):
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]

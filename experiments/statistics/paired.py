@@ -161,6 +161,7 @@ def compare_family(
     level: float = 0.95,
     values: Mapping[str, Values] | None = None,
     role: str = "",
+    chosen: Sequence[tuple[str, str]] = (),
 ) -> list[Comparison]:
     """Compare every input with the reference (one family), or all pairs when `reference` is None (exploratory).
 
@@ -175,6 +176,7 @@ def compare_family(
         level: Level of the intervals.
         values: `mean_values` of every input under these weights if already computed, so that several families of
             one study draw once.
+        chosen: The pairs of the family, where they are neither.
         role: What the family is beside the primary one, for example "secondary"; it follows each verdict in brackets.
 
     Raises:
@@ -184,7 +186,9 @@ def compare_family(
     if reference is not None and reference not in inputs:
         raise ValueError(f"unknown reference {reference!r}; choose one of {', '.join(inputs)}")
     check_same_scans({name: runs(tables)[0] for name, tables in inputs.items()})
-    pairs = [(name, reference) for name in inputs if name != reference] if reference else list(combinations(inputs, 2))
+    pairs = list(chosen or combinations(inputs, 2))
+    if reference:
+        pairs = [(name, reference) for name in inputs if name != reference]
     if not pairs:
         raise ValueError(f"nothing to compare: only {', '.join(inputs) or 'no input'} given")
     if values is None:

@@ -1,0 +1,109 @@
+"""Linear readers of each input, on the same folds as its networks: does the network see more than a weighted sum of voxels?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from torch import nn
+
+from datamodules.files.atomic import content_sha256
+from datamodules.files.sealed import write_sealed
+from experiments.analysis.baseline_files import VOXELS, features_reader, reader_name
+from experiments.analysis.baselines import write_fold
+from experiments.analysis.linear_readers import Gram, fit_reader, gram_matrices
+from experiments.analysis.reader_inputs import ENCODERS, Shown, encoded, pieces_of, shown_by, voxel_chunks
+from experiments.runtime.console import bar
+from experiments.study.opening import fingerprint_of
+from experiments.study.settings import Settings
+from experiments.study.study import Study
+from lightning_modules.errors import ModelError
+from regions.grid import EmptyRegionError
+
+VERSION = "linear readers 1"
+
+
+def make_readers(study: Study, settings: Settings, console: Console | None = None) -> dict[str, Any]:
+    """Fit the linear readers of every input on every fold; write predictions, run.json and readers.json.
+
+    Args:
+        study: The opened study.
+        settings: Of its runs: inputs, mask mode, network and seed.
+        console: Where bars are shown.
+
+    Returns:
+        The content of readers.json.
+    """
+    torch.set_num_threads(settings.values.threads)
+    network: nn.Module = settings.instantiated().network
+    notes: list[str] = []
+    inputs: dict[str, Shown] = {}
+    for name, region in settings.regions.items():
+        try:
+            inputs[name] = shown_by(region, study.prepared.grid, settings, network)
+        except EmptyRegionError as error:
+            notes.append(f"no linear readers of {name}: {error}")
+    volumes = [study.prepared.volume(row) for row in range(len(study.prepared.keys))]
+    by_subject = [name for name, shown in inputs.items() if shown.labels is not None]
+    if by_subject and not all((volume / "labels.npy").is_file() for volume in volumes):
+        notes.append(f"no linear readers of {', '.join(by_subject)}: a scan has no label map")
+        inputs = {name: shown for name, shown in inputs.items() if name not in by_subject}
+    config = {"version": VERSION}
+    readers = {VOXELS: _fit(study, settings, VOXELS, _voxel_grams(study, inputs, console), config)}
+    for name in ENCODERS:
+        made_with = {**config, "network": settings.plain()["network"], "seed": settings.values.seed}
+        try:
+            grams = _feature_grams(study, settings, name, inputs, console)
+        except ModelError as error:
+            notes.append(f"no {features_reader(name)}: {error}")
+            continue
+        readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
+    content = {"study": study.folder.name, "scans": len(volumes), "readers": readers, "notes": notes}
+    write_sealed(study.folder / "readers.json", content)
+    return content
+
+
+def _parts(study: Study) -> list[Mapping[str, npt.NDArray[Any]]]:
+    patients = [scan.patient for scan in study.cohort.scans]
+    return [study.splits.partitions(fold, patients) for fold in range(study.splits.folds)]
+
+
+def _voxel_grams(study: Study, inputs: Mapping[str, Shown], console: Console | None) -> dict[str, list[Gram]]:
+    trains = [parts["train"] for parts in _parts(study)]
+    pieces = pieces_of(inputs, study.prepared.grid)
+    with bar(console or Console(), "reading voxels", quiet=console is None) as on_piece:
+        return gram_matrices(voxel_chunks(study.prepared, pieces, on_piece), trains, len(study.prepared.keys))
+
+
+def _feature_grams(
+    study: Study, settings: Settings, name: str, inputs: Mapping[str, Shown], console: Console | None
+) -> dict[str, list[Gram]]:
+    trains = [parts["train"] for parts in _parts(study)]
+    encoder = ENCODERS[name](settings)
+    grams: dict[str, list[Gram]] = {}
+    for roi, shown in inputs.items():
+        with bar(console or Console(), f"{features_reader(name)} of {roi}", quiet=console is None) as on_scan:
+            features = encoded(study.prepared, shown, encoder, settings.values.data.batch_size, on_scan)
+        grams |= gram_matrices([([roi], features)], trains, len(features))
+    return grams
+
+
+def _fit(
+    study: Study, settings: Settings, reader: str, grams: Mapping[str, list[Gram]], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fit and write one reader of all inputs; input -> fold -> what was fitted."""
+    y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
+    regions = fingerprint_of(settings, study).regions
+    made: dict[str, Any] = {}
+    for roi, of_folds in sorted(grams.items(), key=lambda item: list(regions).index(item[0])):
+        prints = {"config": content_sha256(config), "region": regions[roi].plain()}
+        made[roi] = {}
+        for fold, (parts, gram) in enumerate(zip(_parts(study), of_folds, strict=True)):
+            fit = fit_reader(gram, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+            write_fold(study, reader_name(reader, roi), fold, parts, fit, prints)
+            made[roi][str(fold)] = fit.facts()
+    return made
