@@ -180,10 +180,11 @@ def test_without_a_complete_seed_the_fullest_is_asked_for(copied: Path) -> None:
     assert wanted_seeds(copied, INPUTS, 7, "") == ([1], [])
 
 
-def test_baselines_of_another_split_are_left_out_by_name(copied: Path) -> None:
+@pytest.mark.parametrize("part", ["split", "cohort", "decision"])
+def test_baselines_of_another_split_cohort_or_rule_are_left_out_by_name(copied: Path, part: str) -> None:
     own = RunFolder(baseline_folder(copied, "age_sex", 4))
     facts = own.facts()
-    facts["fingerprint"]["split"] = "another"
+    facts["fingerprint"][part] = "another"
     own.write_facts(facts)
     found = compared(copied, INPUTS, [0], draws=100)[1]
     assert list(found.baselines) == ["prevalence"]

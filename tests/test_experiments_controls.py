@@ -160,6 +160,16 @@ def test_an_acquisition_that_gives_the_label_away_is_found(study: Study) -> None
     assert fold_stratified_auc(header_predictions(scans, study.splits, "midpoint")) == 1.0
 
 
+def test_the_acquisition_alone_is_decided_by_the_rule_of_the_study(study: Study) -> None:
+    scans = told(study, {0: {"vendor": "A"}, 1: {"vendor": "B"}})
+    found = header_predictions(scans, study.splits, "prior")
+    for fold in range(study.splits.folds):
+        train = study.splits.partitions(fold, [scan.patient for scan in scans])["train"]
+        rows = found.fold == fold
+        prevalence = np.mean([scans[row].label for row in train])
+        np.testing.assert_array_equal(found.decision[rows], found.p[rows] >= prevalence)
+
+
 def test_a_missing_value_of_the_acquisition_is_a_level_of_its_own(study: Study) -> None:
     scans = told(study, {0: {"field_strength": "3"}, 1: {"field_strength": "n/a"}})
     assert fold_stratified_auc(header_predictions(scans, study.splits, "midpoint")) == 1.0

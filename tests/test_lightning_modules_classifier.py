@@ -24,6 +24,7 @@ from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
 from experiments.study.study import Study, StudyOptions, open_study
+from experiments.study.trainer_options import SettingsError
 from experiments.training.assemble import assemble
 from experiments.training.run import fold
 from lightning_modules.classifier import Batch, StratificationModule, positive_probability
@@ -259,6 +260,22 @@ def one_step(options: StudyOptions, study: Study, folder: Path, *more: str) -> S
     parts.close(True, "")
     assert not torch.equal(before, next(parts.module.network.parameters()))  # type: ignore[union-attr]
     return parts.module
+
+
+def test_a_run_decides_by_the_rule_of_its_study(study_options: StudyOptions, study: Study, tmp_path: Path) -> None:
+    chosen = ("--label.decision", "prior")
+    parts = study.splits.partitions(0, [scan.patient for scan in study.cohort.scans])
+    prevalence = sum(study.cohort.scans[row].label for row in parts["train"]) / len(parts["train"])
+    module = one_step(study_options, study, tmp_path / "prior", *chosen)
+    assert float(module.threshold) == pytest.approx(prevalence, abs=1e-12)  # type: ignore[arg-type]
+    plain, prior = (parse_settings(words(study_options, *more)) for more in ((), chosen))
+    assert plain.label().decision == plain.result_settings()["label"]["decision"] == "midpoint"
+    assert plain.hash() != prior.hash()
+
+
+def test_the_rule_is_no_option_of_the_network(study_options: StudyOptions) -> None:
+    with pytest.raises(SettingsError, match=r"decision"):
+        parse_settings(words(study_options, "--model.decision", "prior"))
 
 
 def test_any_module_trains_by_its_import_path(
