@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.analysis.baseline_files import read_baselines
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
+from experiments.analysis.ensembles import compare_ensembles
 from experiments.analysis.notes import left_out, made_differently, objections, run_notes, says_nothing
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
@@ -52,7 +54,7 @@ def compared(
     Args:
         folder: The study.
         inputs: Names of the inputs.
-        seeds: Which runs; with several, every value is the mean over seeds.
+        seeds: Which runs; with several, every value is the mean over seeds, and beside it stand the seeds' ensembles.
         folds: Number of folds.
         draws: Bootstrap draws and permutations; their own seed is fixed, so that the table repeats.
         partial: Score what is complete; the inputs are then cut to the folds that all of them have.
@@ -80,6 +82,7 @@ def compared(
     kept = [run for runs in used.values() for run in runs]
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside).items()}
+    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE)}
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -104,7 +107,7 @@ def compared(
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
         details=details(tables, weights, families["paired"], folds, estimates),
-        **families,
+        **content,
     )
     return tables, comparison
 
