@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_report import write_reportable
 from made_study import Made, write_study
 from rich.console import Console
 from scipy.special import expit, logit
@@ -18,6 +19,10 @@ from experiments.analysis.comparison import ENSEMBLE_FAMILIES, StudyComparison, 
 from experiments.analysis.ensembles import ensemble, mean_log_odds
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.view import show
+from experiments.reporting.chapter import interval
+from experiments.reporting.results_chapters import differences, part, scores
+from experiments.reporting.sources import read_sources
+from experiments.reporting.spread_chapters import folds
 from experiments.statistics.predictions import Predictions, PredictionsError
 from experiments.statistics.scores import point_values
 
@@ -161,10 +166,9 @@ def test_every_table_says_whether_it_is_of_networks_or_of_ensembles(
 def test_one_seed_has_no_ensemble_in_any_file(study: Path, tmp_path: Path) -> None:
     comparison = compared(study, INPUTS, [1], draws=100)[1]
     write_comparison(tmp_path, comparison)
-    written = (tmp_path / "comparison.tsv").read_text() + json.dumps(
-        list(json.loads((tmp_path / "comparison.json").read_text()))
-    )
-    assert "ensemble" not in written + printed(comparison, study)
+    names = list(json.loads((tmp_path / "comparison.json").read_text()))
+    assert "ensemble" not in (tmp_path / "comparison.tsv").read_text() + " ".join(names)
+    assert "ensembles:" not in printed(comparison, study)
     assert "single network" not in printed(comparison, study)
     assert read_comparison(tmp_path).ensembles == {}
 
@@ -173,3 +177,18 @@ def test_ensembles_without_global_are_scored_and_not_compared(study: Path) -> No
     comparison = compared(study, INPUTS[1:], [0, 1], draws=100)[1]
     assert set(comparison.ensembles) == set(INPUTS[1:])
     assert (comparison.paired_ensembles, comparison.paired_ensembles_auc) == ((), ())
+
+
+def test_the_report_shows_the_ensembles_apart_from_the_networks(tmp_path: Path) -> None:
+    made = Made(inputs=INPUTS[:2], seeds=(0, 1))
+    sources = read_sources(write_reportable(tmp_path / "made", made, draws=100))
+    headline = "".join(block for block in scores(sources).blocks if isinstance(block, str))
+    assert "single networks, mean over 2 seeds" in headline
+    text = "".join(block for block in folds(sources).blocks if isinstance(block, str))
+    shown = text[text.index("<h3>Ensembles of the seeds</h3>") :]
+    row = next(row for row in sources.comparison["ensembles"] if row["input"] == "ventricles")
+    assert interval(part(row, "auc")) in shown
+    assert interval(sources.comparison["paired_ensembles"][0]["difference"], sign=True) in shown
+    assert "mean log odds of 2 networks" in shown
+    families = {line[0] for sheet in differences(sources).sheets for line in sheet.rows}
+    assert {"paired", "paired_ensembles", "paired_ensembles_auc"} <= families
