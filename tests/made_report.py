@@ -108,9 +108,15 @@ def write_external(folder: Path, inputs: list[str]) -> None:
     ]
     one = {
         "ensemble": scores,
-        "single": {"balanced_accuracy": {"mean": 0.66, "sd": 0.03, "values": [0.66] * 7, "low": 0.6, "high": 0.7}},
+        "single": {
+            "balanced_accuracy": {"mean": 0.66, "sd": 0.03, "values": [0.66] * 7, "low": 0.6, "high": 0.7},
+            "auc": {"mean": 0.71, "sd": 0.02, "values": [0.71] * 7, "low": 0.6, "high": 0.8},
+        },
         "internal": scores,
-        "drop": {"balanced_accuracy": {"value": 0.09, "low": -0.01, "high": 0.17}},
+        "drop": {
+            "balanced_accuracy": {"value": 0.09, "low": -0.01, "high": 0.17},
+            "auc": {"value": 0.05, "low": -0.06, "high": 0.14},
+        },
         "calibration": {"brier": estimate(0.2), "in_the_large": estimate(0.1), "slope": estimate(0.9)},
         "sites": [sites[0] | scores, sites[1] | {name: estimate(None) for name in metrics}],
         "leave_one_site_out": {"balanced_accuracy": {"low": 0.66, "high": 0.73, "without": {"A": 0.66, "B": 0.73}}},

@@ -104,6 +104,8 @@ def test_the_single_models_and_the_drop_compare_like_with_like(home: Path) -> No
         drop = one["drop"]["balanced_accuracy"]
         assert drop["value"] == pytest.approx(inside - single["mean"])
         assert drop["low"] <= drop["value"] <= drop["high"]
+        assert one["networks"] == {"internal": 1, "single": 1, "ensemble": 3}
+        assert one["drop"]["auc"]["value"] == pytest.approx(one["internal"]["auc"]["value"] - one["single"]["auc"]["mean"])
 
 
 def test_sites_are_counted_and_left_out_one_by_one(home: Path) -> None:
@@ -122,10 +124,13 @@ def test_repeated_scans_rule_out_tests_that_assume_independence(home: Path) -> N
     assert [one["delong"] for one in found["paired"]] == [None]
 
 
-def test_the_same_call_again_keeps_freeze_and_predictions(home: Path) -> None:
+def test_the_same_call_again_keeps_freeze_and_predictions(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = home / "studies" / "mine" / "external" / "cohort"
     before, parts = result(home), {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/*.json")}
     assert external.main(call(home)) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "AUC: internal test, the folds' models here one by one, and what was lost" in text
+    assert "their ensemble averages 3 networks and has no internal counterpart" in text
     assert result(home) == before
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/*.json")} == parts
     assert [one["event"] for one in events(folder)].count("frozen") == 1

@@ -146,6 +146,9 @@ def test_a_control_that_warns_and_one_that_was_not_run_are_told(page: str) -> No
 
 def test_the_drop_is_told_as_external_minus_internal(page: str) -> None:
     assert "\N{MINUS SIGN}0.09 [\N{MINUS SIGN}0.17, +0.01]" in page
+    assert "\N{MINUS SIGN}0.05 [\N{MINUS SIGN}0.14, +0.06]" in page
+    assert "AUC, like for like: single networks on both sides" in page
+    assert "their ensemble averages 7 networks and has no internal counterpart" in page
 
 
 def words_of(folder: Path, images: bool = False) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
+from experiments.analysis.ensembles import compare_ensembles
 from experiments.analysis.notes import left_out, made_differently, objections, run_notes, says_nothing
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
@@ -19,6 +21,7 @@ from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions, check_same_scans
 from experiments.statistics.resampling import WeightArray
 from experiments.statistics.significance import Values, draw_patient_weights, family_values, summarise
+from experiments.study.record import decision_of
 from experiments.study.run_folder import RunFolder, require_complete
 from experiments.study.runs import FOLDS, Run
 
@@ -52,7 +55,7 @@ def compared(
     Args:
         folder: The study.
         inputs: Names of the inputs.
-        seeds: Which runs; with several, every value is the mean over seeds.
+        seeds: Which runs; with several, every value is the mean over seeds, and beside it stand the seeds' ensembles.
         folds: Number of folds.
         draws: Bootstrap draws and permutations; their own seed is fixed, so that the table repeats.
         partial: Score what is complete; the inputs are then cut to the folds that all of them have.
@@ -82,6 +85,7 @@ def compared(
     kept = [run for runs in used.values() for run in runs]
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
+    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision_of(folder))}
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -109,7 +113,7 @@ def compared(
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
         details=details(tables, weights, families["paired"], folds, {name: estimates[name] for name in tables}),
-        **families,
+        **content,
     )
     return tables, comparison
 

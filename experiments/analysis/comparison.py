@@ -18,6 +18,7 @@ from experiments.study.runs import PlanError
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 INTERVAL = "95 % patient-cluster bootstrap, percentile"
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
+ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class StudyComparison:
         readers: ``<linear reader>/<input>`` -> metric -> estimate.
         paired_readers: The network of each input minus a linear reader of the same, AUC; a Holm family for each reader.
         notes: What a reader must know, one sentence each: seeds and baselines that are not there.
+        ensembles: Input -> metric -> estimate of the mean of its seeds' log odds; empty with one seed, as are the next two.
+        paired_ensembles: Each region's ensemble against that of global, balanced accuracy; a Holm family of its own.
+        paired_ensembles_auc: The same on the AUC.
         details: See ``experiments.analysis.details``; plain values.
     """
 
@@ -71,6 +75,9 @@ class StudyComparison:
     notes: Sequence[str] = ()
     predictions: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    ensembles: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    paired_ensembles: Sequence[Paired] = ()
+    paired_ensembles_auc: Sequence[Paired] = ()
 
 
 def rows_of(comparison: StudyComparison) -> list[dict[str, Any]]:
@@ -81,6 +88,11 @@ def rows_of(comparison: StudyComparison) -> list[dict[str, Any]]:
 def baseline_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
     """One row a baseline, in the form of ``rows_of``."""
     return [_row(name, metrics, comparison.paired_baselines) for name, metrics in comparison.baselines.items()]
+
+
+def ensemble_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
+    """One row for each input's ensemble, in the form of ``rows_of``."""
+    return [_row(name, metrics, comparison.paired_ensembles) for name, metrics in comparison.ensembles.items()]
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
@@ -115,18 +127,19 @@ def reader_sentence(pair: Paired) -> str:
 
 
 def write_comparison(folder: Path, comparison: StudyComparison) -> None:
-    """Write comparison.tsv (inputs, then baselines) and comparison.json into the study's folder."""
-    rows = [{"kind": "network"} | row for row in rows_of(comparison)] + [
-        {"kind": "baseline"} | row for row in baseline_rows(comparison)
-    ]
+    """Write comparison.tsv (inputs, baselines, ensembles of several seeds) and comparison.json into the study's folder."""
+    kinds = {"network": rows_of(comparison), "baseline": baseline_rows(comparison), "ensemble": ensemble_rows(comparison)}
+    rows = [{"kind": kind} | row for kind, members in kinds.items() for row in members]
     order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
     write_text(folder / "comparison.tsv", tsv_text(order, ([row[name] for name in order] for row in rows)))
-    tables = ("estimates", "baselines", "readers")
-    content = {name: value for name, value in vars(comparison).items() if name not in (*tables, *FAMILIES)}
-    content |= {"interval": INTERVAL, "inputs": rows_of(comparison), "baselines": baseline_rows(comparison)}
+    families = (*FAMILIES, *ENSEMBLE_FAMILIES) if comparison.ensembles else FAMILIES
+    typed = ("estimates", "baselines", "readers", "ensembles", *FAMILIES, *ENSEMBLE_FAMILIES)
+    content = {name: value for name, value in vars(comparison).items() if name not in typed}
+    content |= {"interval": INTERVAL, "inputs": kinds["network"], "baselines": kinds["baseline"]}
     content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
     content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
-    content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in FAMILIES}
+    content |= {"ensembles": kinds["ensemble"]} if comparison.ensembles else {}
+    content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in families}
     write_sealed(folder / "comparison.json", content)
 
 
@@ -146,8 +159,10 @@ def read_comparison(folder: Path) -> StudyComparison:
     facts.pop("interval")
     facts.pop("reader_sentences")
     estimates, baselines, readers = (_estimates(facts.pop(name)) for name in ("inputs", "baselines", "readers"))
-    families: dict[str, Any] = {name: [_paired(row) for row in facts.pop(name)] for name in FAMILIES}
-    return StudyComparison(**{**facts, **families, "estimates": estimates, "baselines": baselines, "readers": readers})
+    ensembles = _estimates(facts.pop("ensembles", ()))
+    families = {name: [_paired(row) for row in facts.pop(name, ())] for name in (*FAMILIES, *ENSEMBLE_FAMILIES)}
+    tables = {"estimates": estimates, "baselines": baselines, "readers": readers, "ensembles": ensembles}
+    return StudyComparison(**{**facts, **families, **tables})
 
 
 def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:

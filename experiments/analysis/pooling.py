@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ class Pooled:
         test: Internal test rows, decided at each fold's own threshold.
         tuning: Fold -> labels and probabilities of its tuning rows.
         thresholds: Fold -> its threshold.
+        tuning_scans: Fold -> patient and session of its tuning rows.
     """
 
     test: Predictions
     tuning: Mapping[int, tuple[IntArray, FloatArray]]
     thresholds: Mapping[int, float]
+    tuning_scans: Mapping[int, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
     def at_half(self) -> Predictions:
         """The same test rows decided at 0.5."""
@@ -52,17 +54,19 @@ def pool(folders: Mapping[int, Path], parts: Parts) -> Pooled:
     """
     tuning: dict[int, tuple[IntArray, FloatArray]] = {}
     thresholds: dict[int, float] = {}
+    scans: dict[int, list[tuple[str, str]]] = {}
     columns: dict[str, list[np.ndarray[Any, Any]]] = {}
     for fold, path in folders.items():
         rows, thresholds[fold] = RunFolder(path).result()
         parts.check(path / "predictions.tsv", rows, fold)
         tuned = rows.of("tuning")
         tuning[fold] = (tuned.y, tuned.p)
+        scans[fold] = list(zip(tuned.patient.tolist(), tuned.session.tolist(), strict=True))
         for name, values in _test_columns(rows, fold, thresholds[fold]).items():
             columns.setdefault(name, []).append(values)
     joined = {name: np.concatenate(of_folds) for name, of_folds in columns.items()}
     order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
-    return Pooled(Predictions(**{name: column[order] for name, column in joined.items()}), tuning, thresholds)
+    return Pooled(Predictions(**{name: column[order] for name, column in joined.items()}), tuning, thresholds, scans)
 
 
 def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarray[Any, Any]]:

@@ -18,6 +18,9 @@ from experiments.study.record import decision_of
 from lightning_modules.decision import DECISIONS
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+GAP = "balanced accuracy minus that of"
+
+Estimates = Mapping[str, Mapping[str, Estimate]]
 
 
 def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
@@ -26,8 +29,9 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
     size = f"{comparison.patients} patients, {comparison.scans} scans ({comparison.positives} positive)"
-    title = f"study {comparison.study}: {size}, {seeds}"
-    _print(console, _performance(comparison, title))
+    several = len(comparison.seeds) > 1
+    title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
+    _print(console, _performance(comparison.estimates, comparison.baselines, title))
     console.print(
         f"In brackets: 95 % intervals, patient-cluster bootstrap, {comparison.draws} draws. "
         f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
@@ -35,11 +39,17 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:
         console.print(line)
     if comparison.paired or comparison.paired_baselines:
-        _print(console, _differences(comparison.paired, comparison.paired_baselines))
+        title = f"{'single networks: ' if several else ''}{GAP} global, on the same patients"
+        _print(console, _differences(comparison.paired, comparison.paired_baselines, title))
     if comparison.paired_readers:
         _print(console, _readers(comparison))
     for pair in comparison.paired_readers:
         console.print(f"{reader_sentence(pair)}.")
+    if comparison.ensembles:
+        title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
+        _print(console, _performance(comparison.ensembles, {}, title))
+    if comparison.paired_ensembles:
+        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {GAP} global's ensemble"))
     for note in comparison.notes:
         console.print(f"[yellow]note[/yellow]: {note}")
     if comparison.missing:
@@ -63,12 +73,18 @@ def _seed_lines(comparison: StudyComparison) -> list[str]:
     report: Mapping[str, Any] = (comparison.details.get("seeds") or {}).get("balanced_accuracy") or {}
     if not report:
         return []
-    spread = ", ".join(f"{name} {entry['sd']:.3f}" for name, entry in report["spread"].items())
+    shown = [metric for metric in ("balanced_accuracy", "auc") if metric in comparison.details["seeds"]]
     agree = "undefined" if report["concordance"] is None else f"{report['concordance']:.2f}"
     return [
-        f"SD of balanced accuracy between {report['seeds']} seeds: {spread}.",
+        *(f"SD of {TITLES[metric]} between {report['seeds']} seeds: {_between(comparison, metric)}." for metric in shown),
         f"Agreement of the inputs' order between seeds (Kendall's W, 1 is the same order): {agree}.",
     ]
+
+
+def _between(comparison: StudyComparison, metric: str) -> str:
+    """SD between seeds of each input."""
+    spread = comparison.details["seeds"][metric]["spread"]
+    return ", ".join(f"{name} {entry['sd']:.3f}" for name, entry in spread.items())
 
 
 def _print(console: Console, table: Table) -> None:
@@ -77,26 +93,26 @@ def _print(console: Console, table: Table) -> None:
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
 
 
-def _performance(comparison: StudyComparison, title: str) -> Table:
+def _performance(estimates: Estimates, baselines: Estimates, title: str) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("input", no_wrap=True)
     for name in TITLES.values():
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("balanced accuracy over folds", justify="right", no_wrap=True)
-    for name, metrics in comparison.estimates.items():
-        last = name == list(comparison.estimates)[-1]
+    for name, metrics in estimates.items():
+        last = name == list(estimates)[-1]
         table.add_row(
             name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]), end_section=last
         )
-    for name, metrics in comparison.baselines.items():
+    for name, metrics in baselines.items():
         table.add_row(f"{name} *", *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
-    if comparison.baselines:
+    if baselines:
         table.caption, table.caption_justify = "* baseline without a network, on the same folds", "left"
     return table
 
 
-def _differences(paired: Sequence[Paired], baselines: Sequence[Paired]) -> Table:
-    table = Table(title="balanced accuracy minus that of global, on the same patients", title_justify="left", box=SIMPLE_HEAD)
+def _differences(paired: Sequence[Paired], baselines: Sequence[Paired], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     columns: dict[str, Literal["left", "right"]] = {
         "input": "left",
         "difference": "right",

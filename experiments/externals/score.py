@@ -1,8 +1,9 @@
 """What an external cohort says of frozen models, and how far they fell from the internal test.
 
 The primary model of an input is the mean of its folds' calibrated probabilities. Internally each scan met one model, externally
-the mean of seven: the two are not alike. So the drop is told twice, from the internal test to the single models (like for
-like) and to the primary model. Both intervals draw the patients of the two cohorts independently.
+the mean of seven: the two are not alike. The drop that compares like with like is that from the internal test to the single
+models, the mean of their scores; the one to the primary model also holds what averaging gains. Both intervals draw the
+patients of the two cohorts independently.
 """
 
 from __future__ import annotations
@@ -130,11 +131,12 @@ def _input(entry: Mapping[str, Any], scored: Scored, inside: Values, weights: We
     return {
         "input": entry["input"],
         "threshold": entry["threshold"],
+        "networks": {"internal": 1, "single": 1, "ensemble": len(scored.singles)},
         "ensemble": {metric: _plain(_estimate(*ensemble[metric])) for metric in METRICS},
         "single": {metric: _spread([point[metric] for point in points], singles[metric]) for metric in METRICS},
         "internal": {metric: _plain(_estimate(*inside[metric])) for metric in METRICS},
-        "drop": {metric: _plain(_drop(inside[metric], singles[metric])) for metric in METRICS},
-        "drop_to_ensemble": {metric: _plain(_drop(inside[metric], ensemble[metric])) for metric in METRICS},
+        "drop": {metric: _plain(drop(inside[metric], singles[metric])) for metric in METRICS},
+        "drop_to_ensemble": {metric: _plain(drop(inside[metric], ensemble[metric])) for metric in METRICS},
         "calibration": _calibration(scored.ensemble, weights),
         "sites": [_site(scored.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
         "leave_one_site_out": _without_each_site(scored.ensemble, known),
@@ -145,11 +147,20 @@ def _estimate(value: float | None, drawn: FloatArray) -> Estimate:
     return Estimate(value, *(percentile_interval(drawn) if value is not None else (None, None)))
 
 
-def _drop(inside: tuple[float | None, FloatArray], outside: tuple[float | None, FloatArray]) -> Estimate:
-    """Internal minus external, two cohorts drawn independently."""
+def drop(inside: tuple[float | None, FloatArray], outside: tuple[float | None, FloatArray]) -> Estimate:
+    """Internal minus external, two cohorts drawn independently: value and draws of each."""
     if inside[0] is None or outside[0] is None:
         return Estimate(None, None, None)
     return Estimate(inside[0] - outside[0], *percentile_interval(inside[1] - outside[1]))
+
+
+def like_for_like(entry: Mapping[str, Any]) -> str:
+    """How many networks stand behind each side of an input's drop, in one sentence."""
+    count = len(entry["single"]["balanced_accuracy"]["values"])
+    return (
+        "The drop compares 1 network a scan on both sides: in the internal test the one that did not train on the scan, here "
+        f"the mean of the {count} networks' scores; their ensemble averages {count} networks and has no internal counterpart."
+    )
 
 
 def _spread(values: Sequence[float | None], mean: tuple[float | None, FloatArray]) -> dict[str, Any]:

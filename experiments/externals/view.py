@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from experiments.externals.score import like_for_like
+
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
 
@@ -19,7 +21,9 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     counts += f", {len(results['sites'])} sites"
     _print(console, _performance(results, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
-    _print(console, _drops(results))
+    for metric in ("balanced_accuracy", "auc"):
+        _print(console, _drops(results, metric))
+    console.print(like_for_like(results["inputs"][0]))
     _print(console, _sites(results))
     if results["paired"]:
         _print(console, _differences(results))
@@ -41,13 +45,17 @@ def _performance(results: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def _drops(results: Mapping[str, Any]) -> Table:
-    title = "balanced accuracy: internal test, the folds' models here one by one, and what was lost"
+def _drops(results: Mapping[str, Any], metric: str) -> Table:
+    title = f"{TITLES[metric]}: internal test, the folds' models here one by one, and what was lost"
     table = _table(
-        title, "input", "internal", "single models (mean +/- SD)", "drop, like for like", "drop to the primary model"
+        title,
+        "input",
+        "internal",
+        "single models (mean +/- SD)",
+        "drop, like for like",
+        "internal minus the ensemble",
     )
     for entry in results["inputs"]:
-        metric = "balanced_accuracy"
         table.add_row(
             entry["input"],
             _interval(entry["internal"][metric]),

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
+from experiments.externals.score import like_for_like
 from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import RULE, SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, plural, triple, verdict
@@ -48,26 +49,15 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
         ),
         *_warnings(changed(sources.folder, name)),
         table(
-            ["input", *METRICS.values()],
+            ["input", *METRICS.values(), "balanced accuracy, sites left out one at a time"],
             [_score(result, sources) for result in cohort["inputs"]],
-            caption="Ensemble of the folds",
+            caption="Ensembles: the folds' networks averaged",
         ),
         _site_chart(cohort, sources, chart),
-        table(
-            [
-                "input",
-                "single models",
-                "internal test",
-                "external minus internal, single models",
-                "sites left out one at a time",
-            ],
-            [_drop(result, sources) for result in cohort["inputs"]],
-            caption="Balanced accuracy, like for like",
-        ),
+        *(_drops(cohort, metric, sources) for metric in ("balanced_accuracy", "auc")),
         note(
-            "Internal test scores come from single models, so the drop is taken from the folds' models one at a time (mean "
-            "\N{PLUS-MINUS SIGN} SD); the ensemble is another, usually better predictor. Intervals: "
-            f"{cohort['interval']}. Last column: lowest and highest ensemble value when one site is left out."
+            f"{like_for_like(cohort['inputs'][0])} External values are mean \N{PLUS-MINUS SIGN} SD over the networks. "
+            f"Intervals: {cohort['interval']}. Sites left out: lowest and highest value of the ensemble."
         ),
     ]
     if cohort.get("paired"):
@@ -110,18 +100,25 @@ def changed(study: Path, name: str) -> list[str]:
 
 
 def _score(result: Mapping[str, Any], sources: Sources) -> list[Any]:
-    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(metric)) for metric in METRICS)]
-
-
-def _drop(result: Mapping[str, Any], sources: Sources) -> list[Any]:
-    single = result["single"].get("balanced_accuracy") or {}
-    spread = f"{number(single.get('mean'))} \N{PLUS-MINUS SIGN} {number(single.get('sd'))}"
-    drop = result["drop"].get("balanced_accuracy") or {}
-    flipped = {"value": _minus(drop.get("value")), "low": _minus(drop.get("high")), "high": _minus(drop.get("low"))}
     out = (result.get("leave_one_site_out") or {}).get("balanced_accuracy") or {}
     range_ = f"{number(out['low'])} to {number(out['high'])}" if out.get("low") is not None else "undefined"
-    internal = interval(result["internal"].get("balanced_accuracy"))
-    return [keyed(result["input"], sources.inputs), spread, internal, interval(flipped, sign=True), range_]
+    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(metric)) for metric in METRICS), range_]
+
+
+def _drops(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
+    columns = ["input", "single networks, external", "single networks, internal test", "external minus internal"]
+    rows = [_drop(result, metric, sources) for result in cohort["inputs"]]
+    caption = f"{METRICS[metric]}, like for like: single networks on both sides"
+    return table(columns, rows, caption=caption[0].upper() + caption[1:])
+
+
+def _drop(result: Mapping[str, Any], metric: str, sources: Sources) -> list[Any]:
+    single = result["single"].get(metric) or {}
+    spread = f"{number(single.get('mean'))} \N{PLUS-MINUS SIGN} {number(single.get('sd'))}"
+    drop = result["drop"].get(metric) or {}
+    flipped = {"value": _minus(drop.get("value")), "low": _minus(drop.get("high")), "high": _minus(drop.get("low"))}
+    internal = interval(result["internal"].get(metric))
+    return [keyed(result["input"], sources.inputs), spread, internal, interval(flipped, sign=True)]
 
 
 def _minus(value: float | None) -> float | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis.baseline_files import BASELINES
+from experiments.analysis.comparison import ENSEMBLE_FAMILIES, FAMILIES
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, plural, verdict
@@ -42,7 +43,7 @@ def scores(sources: Sources) -> Chapter:
     )
     intervals = f"In brackets: 95 % intervals, {comparison['interval'].removeprefix('95 % ')}, {comparison['draws']:,} draws."
     blocks: list[str | Chart] = [
-        table(columns, shown, caption=f"Internal test: {head}", sortable=True),
+        table(columns, shown, caption=f"Internal test: {head}{_networks(comparison)}", sortable=True),
         note(
             intervals,
             f" Threshold of each fold: {sources.decision}. The AUC compares scans within a fold only. "
@@ -63,6 +64,10 @@ def scores(sources: Sources) -> Chapter:
     return Chapter(
         "scores", "Performance of the inputs", blocks, [Sheet("scores", names, [[r[n] for n in names] for r in rows])]
     )
+
+
+def _networks(comparison: Mapping[str, Any]) -> str:
+    return f"; single networks, mean over {len(comparison['seeds'])} seeds" if len(comparison["seeds"]) > 1 else ""
 
 
 def _named(row: Mapping[str, Any], sources: Sources) -> Html | str:
@@ -121,7 +126,7 @@ def differences(sources: Sources) -> Chapter:
     blocks: list[str | Chart] = [
         f'<p class="lead">{summary(primary)}</p>',
         _forest(sources),
-        table(columns, shown, caption="Paired differences, on the same patients"),
+        table(columns, shown, caption=f"Paired differences, on the same patients{_networks(comparison)}"),
         note(
             f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
             "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
@@ -241,7 +246,7 @@ def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
 def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
-    for family in ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers"):
+    for family in (*FAMILIES, *ENSEMBLE_FAMILIES):
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from experiments.rendering.page import missing, note, table
-from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, percent
+from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, percent, verdict
 from experiments.reporting.curves import draw_roc
 from experiments.reporting.intervals import Bar, Panel, draw_dots
 from experiments.reporting.look import Chart, label_of
@@ -89,7 +90,7 @@ def folds(sources: Sources) -> Chapter:
     ]
     head = ["input", "thresholds", "SD", "balanced accuracy at 0.5", "sensitivity at 0.5", "specificity at 0.5"]
     blocks: list[str | Chart] = [scores_chart, cuts_chart, table(head, half, caption="Thresholds, and what 0.5 would give")]
-    blocks += _seeds(sources)
+    blocks += [*_seeds(sources), *_ensembles(sources)]
     sheet = Sheet("folds", ["input", "metric", "fold", "value"], [
         [name, metric, fold, value] for name, metrics in values.items() for metric, column in metrics.items()
         for fold, value in enumerate(column)
@@ -113,3 +114,33 @@ def _seeds(sources: Sources) -> list[str | Chart]:
     )
     message += f"leads in {percent(agreement['same_leader'])} of the seeds."
     return [table(["input", "mean", "SD between seeds", "ranks"], rows, caption="Balanced accuracy over seeds"), note(message)]
+
+
+def _ensembles(sources: Sources) -> list[str | Chart]:
+    """Ensembles of the seeds, scored and compared with one another; nothing with one seed."""
+    comparison = sources.comparison
+    pairs = {
+        (pair["first"], pair["metric"]): pair
+        for family in ("paired_ensembles", "paired_ensembles_auc")
+        for pair in comparison.get(family, ())
+    }
+    rows = []
+    for row in comparison.get("ensembles", ()):
+        cells: list[Any] = [keyed(row["input"], sources.inputs)]
+        for metric in ("balanced_accuracy", "auc"):
+            pair = pairs.get((row["input"], metric))
+            cells.append(interval(part(row, metric)))
+            cells += [interval(pair["difference"], sign=True), verdict(pair["verdict"])] if pair else [None, None]
+        rows.append(cells)
+    if not rows:
+        return []
+    columns = ["ensemble of", "balanced accuracy", "minus global's", "verdict", "AUC", "minus global's", "verdict"]
+    return [
+        "<h3>Ensembles of the seeds</h3>",
+        table(columns, rows, caption="Internal test: ensembles, compared with ensembles"),
+        note(
+            f"An ensemble is the mean log odds of {len(comparison['seeds'])} networks of a fold, decided at the threshold "
+            "that the averaged tuning rows choose. All other tables of the internal test are of single networks: means over "
+            "seeds. The ensembles are Holm families of their own."
+        ),
+    ]
