@@ -259,7 +259,7 @@ class Settings:
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
-        options = content["network"].get("init_args") or {}
+        options = (content["network"] or {}).get("init_args") or {}
         options |= {n: file_sha256(Path(v)) for n, v in options.items() if isinstance(v, str) and Path(v).is_file()}
         return content
 
