@@ -25,6 +25,7 @@ from experiments.reporting.sources import read_sources
 from experiments.reporting.spread_chapters import folds
 from experiments.statistics.predictions import Predictions, PredictionsError
 from experiments.statistics.scores import point_values
+from experiments.study.record import OLDEST_DECISION
 
 INPUTS = ["global", "ventricles", "brainstem"]
 Y = np.array([0, 1, 0, 1])
