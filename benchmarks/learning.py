@@ -11,7 +11,7 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import islice, product
@@ -33,12 +33,21 @@ from regions.catalog import REGIONS
 CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
 """Seeds of the cohorts on which recipes are chosen, and of those that are reported."""
 PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter")
-OURS = {name: ("--preset", name) for name in ("default", "coll_like", "demo")} | {
-    "default, classification": ("--preset", "default", "--model.objective", "classification"),
+ENCODER = ("--preset", "default", "--network", "PretrainedEncoder")
+_ENCODERS = [
+    (f"{weights} {tune}", (*ENCODER, "--network.weights", weights, "--network.tune", tune))
+    for weights in ("deepbet", "random-deepbet", "hd-bet", "random-hd-bet")
+    for tune in ("frozen", "last", "all")
+    if not (weights.startswith("random") and tune == "last")
+]
+OURS: Mapping[str, Sequence[str]] = {
+    **{name: ("--preset", name) for name in ("default", "coll_like", "demo")},
     "default, ordinal": ("--preset", "default", "--model.objective", "ordinal"),
+    "default, regression": ("--preset", "default", "--model.objective", "regression"),
+    **dict(_ENCODERS),
 }
-"""Our recipes: name -> settings."""
-CONTENDERS = (*READERS, *OURS, *FOREIGN, CONV5_FC3)
+"""Our recipes, and both pretrained encoders beside random weights of the same architecture: name -> settings."""
+CONTENDERS = (*READERS, *list(OURS)[:5], *FOREIGN, CONV5_FC3, *list(OURS)[5:])
 CELLS = RESULTS / "learning_cells.tsv"
 
 

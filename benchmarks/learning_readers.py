@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from benchmarks.learning_cohort import LearningCohort
 from datamodules.store.boxes import crop_to_box, region_step
 from experiments.analysis.baseline_features import VOLUMES, measured_features
-from lightning_modules.decision import choose_threshold
+from experiments.analysis.baseline_models import BaselineFit, best_ridge
+from experiments.analysis.linear_readers import Gram, component_scores, fit_reader, gram_matrices
+from lightning_modules.decision import Decision
 from lightning_modules.networks import ResidualCNN
 from regions.catalog import REGIONS
 
@@ -24,7 +24,7 @@ MULTIPLE = 8
 BINS = np.linspace(-4, 4, 33)
 
 
-Reader = Callable[[LearningCohort, str, int], Floats]
+DECISION: Decision = "midpoint"
 PENALTIES = tuple(10.0**power for power in range(-6, 2))
 
 
@@ -40,12 +40,13 @@ def read(cohort: LearningCohort, name: str, reader: str, seed: int) -> tuple[Flo
     Returns:
         (tests,) probabilities of the test part, and the threshold.
     """
-    seen, rows, y = READERS[reader](cohort, name, seed), cohort.parts, cohort.labels
-    train, tuning, test = (rows[part] for part in ("train", "tuning", "internal_test"))
-    fits = [LogisticRegression(C=penalty, max_iter=2000).fit(seen[train], y[train]) for penalty in PENALTIES]
-    p = [fit.predict_proba(seen)[:, 1] for fit in fits]
-    best = min(p, key=lambda each: log_loss(y[tuning], each[tuning]))
-    return best[test], {"threshold": choose_threshold("midpoint", y[tuning], best[tuning], float(y[train].mean()))}
+    parts, y = cohort.parts, cohort.labels
+    train, tuning = parts["train"], parts["tuning"]
+    if reader == VOXEL_RIDGE:
+        fit: BaselineFit = fit_reader(gram(cohort, name), y, train, tuning, DECISION)
+    else:
+        fit, _ = best_ridge([FEATURES[reader](cohort, name, seed)], PENALTIES, y, train, tuning, DECISION)
+    return fit.p[parts["internal_test"]], {"threshold": fit.threshold}
 
 
 def attainable(cohort: LearningCohort, name: str, seed: int) -> Floats:
@@ -68,14 +69,11 @@ def histogram(cohort: LearningCohort, name: str, seed: int) -> Floats:
     return scaled(cohort, np.array(counts, dtype=np.float64).reshape(len(voxels), -1))
 
 
-def voxels(cohort: LearningCohort, name: str, seed: int) -> Floats:
-    """All voxels of the input: their principal components of the training part, all of them, which ridge reads alike."""
-    return components(cohort, flat(cohort, name))
-
-
 def pca(cohort: LearningCohort, name: str, seed: int) -> Floats:
-    """The first 20 principal components of the input's voxels."""
-    return components(cohort, flat(cohort, name))[:, :20]
+    """The first 20 principal components of the input's voxels, in units of the first."""
+    train = cohort.parts["train"]
+    scores = component_scores(gram(cohort, name), train)[:, :20]
+    return np.asarray(scores / scores[train, 0].std())
 
 
 def untrained(cohort: LearningCohort, name: str, seed: int) -> Floats:
@@ -87,16 +85,18 @@ def untrained(cohort: LearningCohort, name: str, seed: int) -> Floats:
     return scaled(cohort, torch.cat(batches).double().numpy())
 
 
-READERS: Mapping[str, Reader] = MappingProxyType(
+VOXEL_RIDGE = "voxel ridge"
+FEATURES: Mapping[str, Callable[[LearningCohort, str, int], Floats]] = MappingProxyType(
     {
         "attainable": attainable,
         "volumes": volumes,
         "histogram": histogram,
-        "voxel ridge": voxels,
         "20 components": pca,
         "untrained features": untrained,
     }
 )
+READERS = ("attainable", "volumes", "histogram", VOXEL_RIDGE, "20 components", "untrained features")
+"""All readers; the ridge on voxels is the product's own baseline."""
 
 
 def scaled(cohort: LearningCohort, values: npt.NDArray[Any]) -> Floats:
@@ -107,15 +107,9 @@ def scaled(cohort: LearningCohort, values: npt.NDArray[Any]) -> Floats:
     return out
 
 
-def components(cohort: LearningCohort, values: npt.NDArray[np.float32]) -> Floats:
-    """Scores on all principal components of the training part, scaled alike so that the first has variance 1."""
-    seen = scaled(cohort, values).astype(np.float32)
-    train = seen[cohort.parts["train"]]
-    variance, vectors = np.linalg.eigh((train @ train.T).astype(np.float64))
-    kept = variance > variance[-1] * 1e-6
-    axes = (vectors[:, kept] / np.sqrt(variance[kept]))[:, ::-1]
-    scores = (seen @ train.T).astype(np.float64) @ axes
-    return np.asarray(scores / np.sqrt(variance[-1] / len(train)))
+def gram(cohort: LearningCohort, name: str) -> Gram:
+    """Inner products of the scans over the input's voxels, standardised on the training part."""
+    return gram_matrices([([name], flat(cohort, name))], [cohort.parts["train"]], len(cohort.scans))[name][0]
 
 
 def flat(cohort: LearningCohort, name: str) -> npt.NDArray[np.float32]:
