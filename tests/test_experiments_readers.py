@@ -21,13 +21,14 @@ from torch import nn
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.store import PreparedCohort
 from datamodules.store.writing import write_volume
-from experiments.analysis.baseline_files import READERS, baseline_folder, reader_name
+from experiments.analysis.baseline_files import READERS, USUAL, baseline_folder, features_reader, reader_name
 from experiments.analysis.compare import compare
 from experiments.analysis.comparison import read_comparison, reader_sentence, write_comparison
 from experiments.analysis.linear_readers import COMPONENTS, STRENGTHS, Gram, component_scores, fit_reader, gram_matrices
-from experiments.analysis.reader_inputs import encoded, pieces_of, shown_by, untrained, voxel_chunks
+from experiments.analysis.reader_inputs import ENCODERS, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
 from experiments.analysis.readers import make_readers
 from experiments.analysis.view import show
+from experiments.commands.baselines import listed_encoders
 from experiments.reporting.build import write_report
 from experiments.reporting.sources import read_sources
 from experiments.statistics.paired import Comparison
@@ -37,6 +38,8 @@ from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
 from lightning_modules.errors import ModelError
 from lightning_modules.networks import ResidualCNN, head_input, multiple_of
+from lightning_modules.pretrained import encoder
+from regions.errors import UserError
 
 SCANS, VOXELS = 60, 400
 TRAIN, TUNING, TEST = np.arange(40), np.arange(40, 50), np.arange(50, 60)
@@ -190,13 +193,16 @@ def test_features_are_what_enters_the_head() -> None:
 
 def test_an_untrained_network_follows_the_seed_and_leaves_the_generator_alone(settings: Settings) -> None:
     image, state = torch.randn(2, 2, 8, 8, 8), torch.get_rng_state()
-    first, again = untrained(settings)(image), untrained(settings)(image)
+    first, again = (
+        encoder_of(drawn_network("untrained", settings), settings)(image),
+        encoder_of(drawn_network("untrained", settings), settings)(image),
+    )
     assert torch.equal(first, again)
     assert torch.equal(torch.get_rng_state(), state)
     other = parse_settings(
         ["--preset", "demo", "--network.init_args.stages", "2", "--network.init_args.width", "2", "--seed", "1"]
     )
-    assert not torch.equal(untrained(other)(image), first)
+    assert not torch.equal(encoder_of(drawn_network("untrained", other), other)(image), first)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +227,7 @@ def made(planted: Study, settings: Settings) -> dict[str, Any]:
 
 
 def test_readers_find_the_planted_input_in_every_fold(planted: Study, made: dict[str, Any], settings: Settings) -> None:
-    assert list(made["readers"]) == list(READERS)
+    assert list(made["readers"]) == list(USUAL)
     assert all(list(of_inputs) == list(settings.regions) for of_inputs in made["readers"].values())
     for fold in range(7):
         rows = read_predictions(baseline_folder(planted.folder, "voxels/ventricles", fold) / "predictions.tsv").of(
@@ -240,6 +246,31 @@ def test_readers_made_again_leave_the_same_bytes(planted: Study, made: dict[str,
     assert len(before) == 1 + 2 * 2 * 6 * 7
     make_readers(planted, settings)
     assert {path: path.read_bytes() for path in paths} == before
+
+
+@pytest.mark.parametrize(("name", "features"), [("deepbet", 512), ("hd-bet", 1344)])
+def test_features_of_a_pretrained_encoder_are_those_that_it_gives(name: str, features: int, settings: Settings) -> None:
+    images = torch.randn(2, 2, 40, 40, 40, generator=torch.Generator().manual_seed(0))
+    found = encoder_of(drawn_network(name, settings), settings)(images)
+    assert found.shape == (2, features)
+    torch.testing.assert_close(found, encoder(name)(images))
+
+
+def test_every_encoder_has_a_reader_and_unknown_ones_are_refused() -> None:
+    assert [features_reader(name) for name in ENCODERS] == list(READERS)[1:]
+    assert listed_encoders(" untrained,hd-bet ,hd-bet") == ["untrained", "hd-bet"]
+    with pytest.raises(UserError, match="--encoders resnet does not exist; encoders are untrained, hd-bet, deepbet"):
+        listed_encoders("untrained,resnet")
+
+
+def test_a_reader_that_nobody_asked_for_is_not_called_missing(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    inputs = ("global", "ventricles")
+    names = [reader_name(reader, roi) for reader in (*USUAL, "features(hd-bet)") for roi in inputs]
+    write_study(folder, Made(inputs=inputs, baselines=names[:-1]))
+    notes = compare(folder, inputs, draws=50).notes
+    assert any("no linear reader features(hd-bet)/ventricles" in note for note in notes)
+    assert not any("deepbet" in note for note in notes)
 
 
 def test_regions_of_scans_without_label_maps_have_no_reader_in_subject_mode(planted: Study, tmp_path: Path) -> None:

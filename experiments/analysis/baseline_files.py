@@ -43,9 +43,16 @@ def features_reader(encoder: str) -> str:
 
 
 READERS: Mapping[str, str] = MappingProxyType(
-    {VOXELS: "the same voxels", features_reader("untrained"): "the features of its untrained network"}
+    {
+        VOXELS: "the same voxels",
+        features_reader("untrained"): "the features of its untrained network",
+        features_reader("hd-bet"): "the features of HD-BET's encoder",
+        features_reader("deepbet"): "the features of deepbet's encoder",
+    }
 )
 """Linear reader of an input -> what it reads, as a sentence says it."""
+USUAL = (VOXELS, features_reader("untrained"))
+"""Readers that are fitted without being asked for."""
 
 
 def reader_name(reader: str, roi: str) -> str:
@@ -95,7 +102,8 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
             readers |= complete
             lacking += missing
             stale += changed
-        absent += [reader] if len(lacking) == len(runs) else lacking
+        if reader in USUAL or len(lacking) < len(runs):
+            absent += [reader] if len(lacking) == len(runs) else lacking
     again = f"make baselines STUDY={study.name}"
     notes = [f"no linear reader {', '.join(absent)}: {again}"] if absent else []
     made_from = "was fitted on another split, cohort, volumes or region, or decided otherwise"

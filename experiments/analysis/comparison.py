@@ -160,7 +160,8 @@ def read_comparison(folder: Path) -> StudyComparison:
     facts.pop("reader_sentences")
     estimates, baselines, readers = (_estimates(facts.pop(name)) for name in ("inputs", "baselines", "readers"))
     ensembles = _estimates(facts.pop("ensembles", ()))
-    families = {name: [_paired(row) for row in facts.pop(name, ())] for name in (*FAMILIES, *ENSEMBLE_FAMILIES)}
+    kept = [name for name in (*FAMILIES, *ENSEMBLE_FAMILIES) if name in facts]
+    families = {name: [_paired(row) for row in facts.pop(name)] for name in kept}
     tables = {"estimates": estimates, "baselines": baselines, "readers": readers, "ensembles": ensembles}
     return StudyComparison(**{**facts, **families, **tables})
 

@@ -18,6 +18,7 @@ from datamodules.store.store import PreparedCohort
 from experiments.analysis.linear_readers import Chunk
 from experiments.study.settings import Settings
 from lightning_modules.networks import head_input, multiple_of, smallest_side
+from lightning_modules.pretrained import PretrainedEncoder
 from regions.catalog import Region
 from regions.grid import Box, Grid
 from regions.step import inside_labels, keep_inside
@@ -113,24 +114,43 @@ def voxel_chunks(prepared: PreparedCohort, pieces: Sequence[Piece], on_piece: Ca
         on_piece(done, len(pieces))
 
 
-def untrained(settings: Settings) -> Encoder:
-    """The settings' network as its seed draws it: what enters its head."""
+def _untrained(settings: Settings) -> nn.Module:
+    network: nn.Module = settings.instantiated().network
+    return network
+
+
+ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = MappingProxyType(
+    {
+        "untrained": _untrained,
+        "hd-bet": lambda settings: PretrainedEncoder("hd-bet", "frozen"),
+        "deepbet": lambda settings: PretrainedEncoder("deepbet", "frozen"),
+    }
+)
+"""Name -> makes a network, from what enters whose head a reader reads: the settings' own, or a pretrained encoder."""
+
+
+def drawn_network(name: str, settings: Settings) -> nn.Module:
+    """The network of ``ENCODERS`` as the settings' seed draws it.
+
+    Raises:
+        ModelError: if its weights are not there.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.values.seed)
-        network: nn.Module = settings.instantiated().network
+        return ENCODERS[name](settings).eval()
+
+
+def encoder_of(network: nn.Module, settings: Settings) -> Encoder:
+    """What enters the head of a network, computed on the GPU where the settings use one."""
     gpu = torch.cuda.is_available() and settings.values.trainer.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if gpu else "cpu")
-    network = network.eval().to(device)
+    network = network.to(device)
 
     def encode(images: Tensor) -> Tensor:
         with torch.inference_mode():
             return head_input(network, images.to(device)).float().cpu()
 
     return encode
-
-
-ENCODERS: Mapping[str, Callable[[Settings], Encoder]] = MappingProxyType({"untrained": untrained})
-"""Name -> makes the encoder; its reader is called ``features(<name>)``."""
 
 
 def encoded(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import VOXELS, features_reader, reader_name
 from experiments.analysis.baselines import write_fold
 from experiments.analysis.linear_readers import Gram, fit_reader, gram_matrices
-from experiments.analysis.reader_inputs import ENCODERS, Shown, encoded, pieces_of, shown_by, voxel_chunks
+from experiments.analysis.reader_inputs import Shown, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
 from experiments.runtime.console import bar
 from experiments.study.opening import fingerprint_of
 from experiments.study.settings import Settings
@@ -27,44 +27,52 @@ from regions.grid import EmptyRegionError
 VERSION = "linear readers 1"
 
 
-def make_readers(study: Study, settings: Settings, console: Console | None = None) -> dict[str, Any]:
+def make_readers(
+    study: Study, settings: Settings, encoders: Sequence[str] = ("untrained",), console: Console | None = None
+) -> dict[str, Any]:
     """Fit the linear readers of every input on every fold; write predictions, run.json and readers.json.
 
     Args:
         study: The opened study.
         settings: Of its runs: inputs, mask mode, network and seed.
+        encoders: Names of ``ENCODERS`` whose features are read, beside the voxels.
         console: Where bars are shown.
 
     Returns:
         The content of readers.json.
     """
     torch.set_num_threads(settings.values.threads)
-    network: nn.Module = settings.instantiated().network
     notes: list[str] = []
+    inputs = _shown(study, settings, drawn_network("untrained", settings), notes)
+    config = {"version": VERSION}
+    readers = {VOXELS: _fit(study, settings, VOXELS, _voxel_grams(study, inputs, console), config)}
+    for name in encoders:
+        made_with = {**config, "network": settings.plain()["network"], "seed": settings.values.seed}
+        try:
+            grams = _feature_grams(study, settings, name, console)
+        except ModelError as error:
+            notes.append(f"no {features_reader(name)}: {error}")
+            continue
+        readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
+    content = {"study": study.folder.name, "scans": len(study.prepared.keys), "readers": readers, "notes": notes}
+    write_sealed(study.folder / "readers.json", content)
+    return content
+
+
+def _shown(study: Study, settings: Settings, network: nn.Module, notes: list[str]) -> dict[str, Shown]:
+    """What each input shows a network; inputs that show nothing are noted."""
     inputs: dict[str, Shown] = {}
     for name, region in settings.regions.items():
         try:
             inputs[name] = shown_by(region, study.prepared.grid, settings, network)
         except EmptyRegionError as error:
             notes.append(f"no linear readers of {name}: {error}")
-    volumes = [study.prepared.volume(row) for row in range(len(study.prepared.keys))]
     by_subject = [name for name, shown in inputs.items() if shown.labels is not None]
+    volumes = [study.prepared.volume(row) for row in range(len(study.prepared.keys))]
     if by_subject and not all((volume / "labels.npy").is_file() for volume in volumes):
         notes.append(f"no linear readers of {', '.join(by_subject)}: a scan has no label map")
-        inputs = {name: shown for name, shown in inputs.items() if name not in by_subject}
-    config = {"version": VERSION}
-    readers = {VOXELS: _fit(study, settings, VOXELS, _voxel_grams(study, inputs, console), config)}
-    for name in ENCODERS:
-        made_with = {**config, "network": settings.plain()["network"], "seed": settings.values.seed}
-        try:
-            grams = _feature_grams(study, settings, name, inputs, console)
-        except ModelError as error:
-            notes.append(f"no {features_reader(name)}: {error}")
-            continue
-        readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
-    content = {"study": study.folder.name, "scans": len(volumes), "readers": readers, "notes": notes}
-    write_sealed(study.folder / "readers.json", content)
-    return content
+        return {name: shown for name, shown in inputs.items() if name not in by_subject}
+    return inputs
 
 
 def _parts(study: Study) -> list[Mapping[str, npt.NDArray[Any]]]:
@@ -79,13 +87,12 @@ def _voxel_grams(study: Study, inputs: Mapping[str, Shown], console: Console | N
         return gram_matrices(voxel_chunks(study.prepared, pieces, on_piece), trains, len(study.prepared.keys))
 
 
-def _feature_grams(
-    study: Study, settings: Settings, name: str, inputs: Mapping[str, Shown], console: Console | None
-) -> dict[str, list[Gram]]:
+def _feature_grams(study: Study, settings: Settings, name: str, console: Console | None) -> dict[str, list[Gram]]:
     trains = [parts["train"] for parts in _parts(study)]
-    encoder = ENCODERS[name](settings)
+    network = drawn_network(name, settings)
+    encoder = encoder_of(network, settings)
     grams: dict[str, list[Gram]] = {}
-    for roi, shown in inputs.items():
+    for roi, shown in _shown(study, settings, network, []).items():
         with bar(console or Console(), f"{features_reader(name)} of {roi}", quiet=console is None) as on_scan:
             features = encoded(study.prepared, shown, encoder, settings.values.data.batch_size, on_scan)
         grams |= gram_matrices([([roi], features)], trains, len(features))

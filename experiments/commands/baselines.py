@@ -16,23 +16,29 @@ from rich.console import Console
 
 from experiments.analysis.baseline_files import READERS
 from experiments.analysis.baselines import make_baselines
+from experiments.analysis.reader_inputs import ENCODERS
 from experiments.analysis.readers import make_readers
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
 from experiments.study.settings import parse_settings
+from regions.errors import UserError
 
 
 @dataclass(frozen=True)
 class Options(CommandOptions):
-    """The baselines have no options beside the settings."""
+    """Which encoders are read."""
 
     takes_settings: ClassVar[bool] = True
+
+    encoders: str = "untrained"
+    """Encoders whose features a linear reader is fitted on, separated by commas: untrained, hd-bet, deepbet."""
 
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Fit every baseline on every fold and say what each is made of."""
     console = Console(highlight=False, soft_wrap=True)
+    encoders = listed_encoders(options.encoders)
     settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
@@ -40,13 +46,26 @@ def run(options: Options, settings_args: list[str]) -> int:
     for name, facts in made["baselines"].items():
         lacking = ", ".join(f"{feature} of {count} scans" for feature, count in facts["missing"].items())
         console.print(f"{name}: {facts['about']}{f'; missing {lacking}' if lacking else ''}")
-    readers = make_readers(study, settings, console)
+    readers = make_readers(study, settings, encoders, console)
     for name, of_inputs in readers["readers"].items():
         console.print(f"{name}: linear reader (logistic ridge regression) of {READERS[name]}, for {', '.join(of_inputs)}")
     for note in [*made["notes"], *readers["notes"]]:
         console.print(f"[yellow]note[/yellow]: {note}")
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")
     return 0
+
+
+def listed_encoders(text: str) -> list[str]:
+    """Names of encoders, separated by commas.
+
+    Raises:
+        UserError: naming the first that does not exist.
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in ENCODERS]
+    if unknown:
+        raise UserError(f"--encoders {unknown[0]} does not exist; encoders are {', '.join(ENCODERS)}")
+    return names
 
 
 def main(arguments: Sequence[str]) -> int:
