@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.rendering import palette
+
 PICTURE = Path(__file__).parents[1] / "docs" / "learning.png"
-OWN, OTHER = "#0072B2", "#8a8a8a"
 
 
 def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
@@ -29,12 +30,12 @@ def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
         for panel, name in zip(line, inputs, strict=True):
             for row in (row for row in shown if row["patients"] == size and row["input"] == name):
                 at, mean = names.index(row["contender"]), row["AUC"]
-                colour = OWN if row["contender"].startswith("default") else OTHER
+                colour = palette.ACCENT if row["contender"].startswith("default") else palette.GRAY
                 if row["low"] is not None:
                     panel.plot([row["low"], row["high"]], [at, at], color=colour, linewidth=1.5)
                 panel.plot(mean, at, "o", color=colour, markersize=4)
             panel.set_title(f"{name.replace('_', ' ')}, {size}", fontsize=8)
-            panel.grid(axis="x", color="#dddddd", linewidth=0.6)
+            panel.grid(axis="x", color=palette.RULE, linewidth=0.6)
             panel.set_axisbelow(True)
             panel.tick_params(labelsize=7)
             panel.set_yticks(range(len(names)), names)
