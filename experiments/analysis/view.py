@@ -43,8 +43,8 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         _print(console, _differences(comparison.paired, comparison.paired_baselines, title))
     if comparison.paired_readers:
         _print(console, _readers(comparison))
-    for pair in comparison.paired_readers:
-        console.print(f"{reader_sentence(pair)}.")
+    for line in _reader_lines(comparison):
+        console.print(line)
     if comparison.ensembles:
         title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
         _print(console, _performance(comparison.ensembles, {}, title))
@@ -59,6 +59,15 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     offline = len(list_folder(folder, "**/wandb/offline-run-*"))
     if offline:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
+
+
+def _reader_lines(comparison: StudyComparison) -> list[str]:
+    """What the networks add to linear readers: each sentence once, with the inputs that it holds for."""
+    inputs: dict[str, list[str]] = {}
+    for pair in comparison.paired_readers:
+        name, _, words = reader_sentence(pair).partition(": ")
+        inputs.setdefault(words, []).append(name)
+    return [f"{words}: {', '.join(names)}." for words, names in inputs.items()]
 
 
 def _chance_lines(comparison: StudyComparison) -> list[str]:
