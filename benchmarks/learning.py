@@ -28,6 +28,7 @@ from benchmarks.learning_summary import summary
 from benchmarks.learning_training import train_network
 from benchmarks.table import RESULTS, BenchError, publish
 from experiments.runtime.provenance import provenance
+from experiments.runtime.quiet import quiet_libraries
 from regions.catalog import REGIONS
 
 CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
@@ -77,6 +78,7 @@ class Outcome:
 
 def measure(cell: Cell) -> Outcome:
     """Fit or train, and predict the test part; networks of others train with the default preset's recipe and epochs."""
+    quiet_libraries()
     began = time.perf_counter()
     cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
     if cell.contender in READERS:
