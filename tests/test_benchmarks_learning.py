@@ -62,9 +62,7 @@ def test_cells_are_kept_as_they_are_measured_and_not_measured_again(tmp_path: Pa
 
 
 def test_readers_that_have_no_chance_in_them_are_measured_once() -> None:
-    options = argparse.Namespace(
-        **vars(options_of(["--sizes", "84", "--cohorts", "0", "--inputs", "global", "--seeds", "0", "1"]))
-    )
+    options = options_of(["--sizes", "84", "--cohorts", "0", "--inputs", "global", "--seeds", "0", "1"])
     cells = list(planned(options))
     assert len(cells) == len(set(cells)) == len(READERS) + 2 * (len(CONTENDERS) - len(READERS))
 
