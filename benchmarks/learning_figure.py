@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.rendering import palette
+from regions.catalog import REGIONS
 
 PICTURE = Path(__file__).parents[1] / "docs" / "learning.png"
 
@@ -20,7 +21,7 @@ def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
 
     shown = [row for row in rows if row["preset"] == preset]
     sizes = sorted({row["patients"] for row in shown})
-    inputs = list(dict.fromkeys(row["input"] for row in shown))
+    inputs = [name for name in REGIONS if any(row["input"] == name for row in shown)]
     names = list(dict.fromkeys(row["contender"] for row in shown))[::-1]
     figure, axes = plt.subplots(
         len(sizes), len(inputs), figsize=(2.3 * len(inputs) + 1.6, (0.24 * len(names) + 0.9) * len(sizes)), sharex=True,
