@@ -23,6 +23,7 @@ from experiments.study.parts import Parts, read_parts
 from experiments.study.record import OLDEST_DECISION, decision_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
+from lightning_modules.decision import Decision
 
 BASELINES: Mapping[str, str] = MappingProxyType(
     {
@@ -72,7 +73,8 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         study: The study's folder.
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
-    baselines, absent, stale = _read(study, read_parts(study), runs, BASELINES, ("split", "cohort"))
+    decision = decision_of(study)
+    baselines, absent, stale = _read(study, read_parts(study), runs, BASELINES, ("split", "cohort"), decision)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     if stale:
@@ -91,19 +93,25 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
         ``<reader>/<input>`` -> predictions, and what to tell about the others.
     """
     readers: dict[str, Pooled] = {}
+    lacking: set[str] = set()
+    changed: set[str] = set()
+    parts, decision, prints = read_parts(study), decision_of(study), ("split", "cohort", "data", "region")
+    for roi, of_input in runs.items():
+        names = [reader_name(reader, roi) for reader in READERS]
+        complete, missing, other = _read(study, parts, of_input, names, prints, decision)
+        readers |= complete
+        lacking |= set(missing)
+        changed |= set(other)
+    wanted = {reader: [reader_name(reader, roi) for roi in runs] for reader in READERS}
     absent: list[str] = []
-    stale: list[str] = []
-    parts = read_parts(study)
-    for reader in READERS:
-        lacking: list[str] = []
-        for roi, of_input in runs.items():
-            name = reader_name(reader, roi)
-            complete, missing, changed = _read(study, parts, of_input, [name], ("split", "cohort", "data", "region"))
-            readers |= complete
-            lacking += missing
-            stale += changed
-        if reader in USUAL or len(lacking) < len(runs):
-            absent += [reader] if len(lacking) == len(runs) else lacking
+    for reader, names in wanted.items():
+        if not set(names) <= lacking:
+            absent += [name for name in names if name in lacking]
+        elif reader in USUAL:
+            absent.append(reader)
+    order = [name for names in wanted.values() for name in names]
+    readers = {name: readers[name] for name in order if name in readers}
+    stale = [name for name in order if name in changed]
     again = f"make baselines STUDY={study.name}"
     notes = [f"no linear reader {', '.join(absent)}: {again}"] if absent else []
     made_from = "was fitted on another split, cohort, volumes or region, or decided otherwise"
@@ -112,10 +120,10 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
 
 
 def _read(
-    study: Path, parts: Parts, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str]
+    study: Path, parts: Parts, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str], decision: Decision
 ) -> tuple[dict[str, Pooled], list[str], list[str]]:
     """Baselines that are complete in the folds of some runs and agree with their fingerprint; the absent; the stale."""
-    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"] | {"decision": decision_of(study)}
+    made = RunFolder(runs[0].folder(study)).facts()["fingerprint"] | {"decision": decision}
     baselines: dict[str, Pooled] = {}
     absent, stale = [], []
     for name in names:
