@@ -22,7 +22,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from benchmarks.learning_cohort import SIZES, open_learning_cohort
 from benchmarks.learning_figure import draw
-from benchmarks.learning_networks import CONV5_FC3, FOREIGN
+from benchmarks.learning_networks import FOREIGN
 from benchmarks.learning_readers import READERS, read
 from benchmarks.learning_summary import summary
 from benchmarks.learning_training import train_network
@@ -34,21 +34,23 @@ from regions.catalog import REGIONS
 CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
 """Seeds of the cohorts on which recipes are chosen, and of those that are reported."""
 PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter")
-ENCODER = ("--preset", "default", "--network", "PretrainedEncoder")
-_ENCODERS = [
-    (f"{weights} {tune}", (*ENCODER, "--network.weights", weights, "--network.tune", tune))
+DEFAULT = ("--preset", "default")
+OURS: Mapping[str, Sequence[str]] = {
+    **{name: ("--preset", name) for name in ("default", "coll_like", "demo")},
+    **{f"default, {name}": (*DEFAULT, "--model.objective", name) for name in ("ordinal", "regression")},
+}
+"""Our recipes: name -> settings."""
+THEIRS: Mapping[str, Sequence[str]] = {name: (*DEFAULT, "--network", path) for name, path in FOREIGN.items()}
+"""Networks of others, with the default preset's recipe and epochs."""
+ENCODERS: Mapping[str, Sequence[str]] = {
+    f"{weights} {tune}": (*DEFAULT, "--network", "PretrainedEncoder", "--network.weights", weights, "--network.tune", tune)
     for weights in ("deepbet", "random-deepbet", "hd-bet", "random-hd-bet")
     for tune in ("frozen", "last", "all")
     if not (weights.startswith("random") and tune == "last")
-]
-OURS: Mapping[str, Sequence[str]] = {
-    **{name: ("--preset", name) for name in ("default", "coll_like", "demo")},
-    "default, ordinal": ("--preset", "default", "--model.objective", "ordinal"),
-    "default, regression": ("--preset", "default", "--model.objective", "regression"),
-    **dict(_ENCODERS),
 }
-"""Our recipes, and both pretrained encoders beside random weights of the same architecture: name -> settings."""
-CONTENDERS = (*READERS, *list(OURS)[:5], *FOREIGN, CONV5_FC3, *list(OURS)[5:])
+"""Both pretrained encoders beside random weights of the same architecture."""
+RECIPES: Mapping[str, Sequence[str]] = {**OURS, **THEIRS, **ENCODERS}
+CONTENDERS = (*READERS, *RECIPES)
 CELLS = RESULTS / "learning_cells.tsv"
 
 
@@ -77,15 +79,14 @@ class Outcome:
 
 
 def measure(cell: Cell) -> Outcome:
-    """Fit or train, and predict the test part; networks of others train with the default preset's recipe and epochs."""
+    """Fit or train, and predict the test part."""
     quiet_libraries()
     began = time.perf_counter()
     cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
     if cell.contender in READERS:
         p, facts = read(cohort, cell.input, cell.contender, cell.seed)
     else:
-        recipe = OURS.get(cell.contender, OURS["default"])
-        p, facts = train_network(cohort, cell.input, cell.contender, recipe, cell.seed)
+        p, facts = train_network(cohort, cell.input, RECIPES[cell.contender], cell.seed)
     y = cohort.labels[cohort.parts["internal_test"]]
     return Outcome(
         auc=float(roc_auc_score(y, p)),

@@ -8,7 +8,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from types import MappingProxyType
@@ -75,8 +75,16 @@ def seresnet50() -> nn.Module:
     return SEResNet50(spatial_dims=3, in_channels=2, num_classes=2)
 
 
-CONV5_FC3 = "ClinicaDL Conv5_FC3"
-FOREIGN: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
-    {"MONAI DenseNet121": densenet121, "MONAI ResNet18": resnet18, "MONAI SEResNet50": seresnet50, "SFCN": SFCN}
+FOREIGN: Mapping[str, str] = MappingProxyType(
+    {
+        name: f"{__name__}.{maker}"
+        for name, maker in (
+            ("MONAI DenseNet121", "densenet121"),
+            ("MONAI ResNet18", "resnet18"),
+            ("MONAI SEResNet50", "seresnet50"),
+            ("SFCN", "SFCN"),
+            ("ClinicaDL Conv5_FC3", "Conv5FC3"),
+        )
+    }
 )
-"""Those that take boxes of any shape."""
+"""Name -> import path, as ``--network`` takes it; ``Conv5FC3`` needs the shape of its box beside it."""

@@ -77,7 +77,7 @@ def pca(cohort: LearningCohort, name: str, seed: int) -> Floats:
 
 
 def untrained(cohort: LearningCohort, name: str, seed: int) -> Floats:
-    """What the default network's head is given, before any training."""
+    """What enters the head of an untrained network of width 8: maxima and means, normalised over batches of some 17 scans."""
     torch.manual_seed(seed)
     network = ResidualCNN(width=8, pooling="max+mean").train()
     with torch.no_grad():

@@ -10,8 +10,22 @@ import torch
 from scipy.stats import ttest_1samp
 
 from benchmarks import learning
-from benchmarks.learning import CHOOSING, CONTENDERS, OURS, REPORTED, Cell, Outcome, keep, options_of, planned, read_cells
-from benchmarks.learning_networks import FOREIGN, Conv5FC3
+from benchmarks.learning import (
+    CHOOSING,
+    CONTENDERS,
+    ENCODERS,
+    OURS,
+    RECIPES,
+    REPORTED,
+    THEIRS,
+    Cell,
+    Outcome,
+    keep,
+    options_of,
+    planned,
+    read_cells,
+)
+from benchmarks.learning_networks import Conv5FC3
 from benchmarks.learning_readers import READERS
 from benchmarks.learning_summary import Key, interval, summary
 from experiments.study.settings import parse_settings
@@ -67,22 +81,24 @@ def test_readers_that_have_no_chance_in_them_are_measured_once() -> None:
     assert len(cells) == len(set(cells)) == len(READERS) + 2 * (len(CONTENDERS) - len(READERS))
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS, *ENCODERS])
 def test_every_recipe_is_read(name: str) -> None:
-    settings = parse_settings([*OURS[name], "--cohort", "x"])
+    settings = parse_settings([*RECIPES[name], "--cohort", "x"])
     expected = "PretrainedEncoder" if "bet" in name else "ResidualCNN"
     assert str(settings.values.network.class_path).endswith(expected)
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("name", [name for name in THEIRS if name != "ClinicaDL Conv5_FC3"])
 def test_networks_of_others_give_two_logits(name: str) -> None:
-    network = FOREIGN[name]().eval()
+    network = parse_settings([*THEIRS[name], "--cohort", "x"]).instantiated().network.eval()
     with torch.no_grad():
         assert network(torch.zeros(1, 2, 32, 32, 32)).shape == (1, 2)
 
 
 def test_the_network_of_whole_images_takes_the_box_it_was_made_for() -> None:
-    network = Conv5FC3((32, 64, 32)).eval()
+    recipe = [*THEIRS["ClinicaDL Conv5_FC3"], "--network.shape", "[32, 64, 32]", "--cohort", "x"]
+    network = parse_settings(recipe).instantiated().network.eval()
+    assert isinstance(network, Conv5FC3)
     with torch.no_grad():
         assert network(torch.zeros(1, 2, 32, 64, 32)).shape == (1, 2)
         with pytest.raises(RuntimeError):
