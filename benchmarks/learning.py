@@ -16,25 +16,27 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import islice, product
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from benchmarks.learning_cohort import SIZES, open_learning_cohort
+from benchmarks.learning_cohort import SIZES, LearningCohort, open_learning_cohort
 from benchmarks.learning_figure import draw
 from benchmarks.learning_networks import FOREIGN
-from benchmarks.learning_readers import READERS, read
-from benchmarks.learning_summary import summary
-from benchmarks.learning_training import train_network
+from benchmarks.learning_readers import DEFAULT, READERS, read
+from benchmarks.learning_summary import rejections, summary
+from benchmarks.learning_training import train_ensemble, train_network
 from benchmarks.table import RESULTS, BenchError, publish
 from experiments.runtime.provenance import provenance
 from experiments.runtime.quiet import quiet_libraries
+from experiments.study.run_folder import Rows
 from regions.catalog import REGIONS
 
 CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
 """Seeds of the cohorts on which recipes are chosen, and of those that are reported."""
-PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter")
-DEFAULT = ("--preset", "default")
+NULL = "null"
+PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter", NULL)
 OURS: Mapping[str, Sequence[str]] = {
     **{name: ("--preset", name) for name in ("default", "coll_like", "demo")},
     **{f"default, {name}": (*DEFAULT, "--model.objective", name) for name in ("ordinal", "regression")},
@@ -45,12 +47,14 @@ THEIRS: Mapping[str, Sequence[str]] = {name: (*DEFAULT, "--network", path) for n
 ENCODERS: Mapping[str, Sequence[str]] = {
     f"{weights} {tune}": (*DEFAULT, "--network", "PretrainedEncoder", "--network.weights", weights, "--network.tune", tune)
     for weights in ("deepbet", "random-deepbet", "hd-bet", "random-hd-bet")
-    for tune in ("frozen", "last", "all")
+    for tune in ("last", "all")
     if not (weights.startswith("random") and tune == "last")
 }
-"""Both pretrained encoders beside random weights of the same architecture."""
+"""Both pretrained encoders fine-tuned, beside random weights of the same architecture; frozen ones are among the readers."""
 RECIPES: Mapping[str, Sequence[str]] = {**OURS, **THEIRS, **ENCODERS}
-CONTENDERS = (*READERS, *RECIPES)
+ENSEMBLES: Mapping[str, int] = {"default, 3 seeds": 3}
+"""Networks of the default recipe whose log odds are averaged: name -> their number; seed s takes seeds from s times it on."""
+CONTENDERS = (*READERS, *RECIPES, *ENSEMBLES)
 CELLS = RESULTS / "learning_cells.tsv"
 
 
@@ -83,11 +87,12 @@ def measure(cell: Cell) -> Outcome:
     quiet_libraries()
     began = time.perf_counter()
     cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
+    y = cohort.labels[cohort.parts["internal_test"]]
     if cell.contender in READERS:
         p, facts = read(cohort, cell.input, cell.contender, cell.seed)
     else:
-        p, facts = train_network(cohort, cell.input, RECIPES[cell.contender], cell.seed)
-    y = cohort.labels[cohort.parts["internal_test"]]
+        rows, facts = _trained(cohort, cell)
+        y, p = rows.of("internal_test").y, rows.of("internal_test").p
     return Outcome(
         auc=float(roc_auc_score(y, p)),
         balanced_accuracy=float(balanced_accuracy_score(y, p >= facts["threshold"])),
@@ -96,6 +101,13 @@ def measure(cell: Cell) -> Outcome:
         seconds=time.perf_counter() - began,
         revision=str(provenance()["git_commit"] or "")[:10],
     )
+
+
+def _trained(cohort: LearningCohort, cell: Cell) -> tuple[Rows, dict[str, Any]]:
+    if cell.contender not in ENSEMBLES:
+        return train_network(cohort, cell.input, RECIPES[cell.contender], cell.seed)
+    count = ENSEMBLES[cell.contender]
+    return train_ensemble(cohort, cell.input, OURS["default"], range(cell.seed * count, (cell.seed + 1) * count))
 
 
 def planned(options: argparse.Namespace) -> Iterator[Cell]:
@@ -134,6 +146,7 @@ def keep(cell: Cell, outcome: Outcome) -> None:
 def fill(cells: Sequence[Cell], processes: int, minutes: float) -> None:
     """Measure cells, two or more at a time, until all are kept or the time is over."""
     began, done = time.perf_counter(), 0
+    failed: list[str] = []
     for cell in {(cell.preset, cell.cohort): cell for cell in cells}.values():
         open_learning_cohort(cell.preset, cell.cohort, cell.patients)
     waiting = iter(cells)
@@ -141,18 +154,22 @@ def fill(cells: Sequence[Cell], processes: int, minutes: float) -> None:
         running = {pool.submit(measure, cell): cell for cell in islice(waiting, processes)}
         while running:
             future = next(as_completed(running))
-            cell, outcome = running.pop(future), future.result()
-            keep(cell, outcome)
+            cell, error = running.pop(future), future.exception()
+            if error is None:
+                keep(cell, future.result())
+                reached = f"AUC {future.result().auc:.3f}, {future.result().seconds:.0f} s"
+            else:
+                failed.append(reached := f"{type(error).__name__}: {error}".partition("\n")[0])
             done += 1
             spent = (time.perf_counter() - began) / 60
             left = spent / done * (len(cells) - done)
             words = " ".join(map(str, astuple(cell)))
-            print(
-                f"{done}/{len(cells)} {words}: AUC {outcome.auc:.3f}, {outcome.seconds:.0f} s; {left:.0f} min left", flush=True
-            )
+            print(f"{done}/{len(cells)} {words}: {reached}; {left:.0f} min left", flush=True)
             following = next(waiting, None) if spent < minutes else None
             if following is not None:
                 running[pool.submit(measure, following)] = following
+    if failed:
+        raise BenchError(f"{len(failed)} of {len(cells)} cells failed, the others are kept; the first: {failed[0]}")
 
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
@@ -175,14 +192,26 @@ def main(arguments: Sequence[str]) -> int:
     options = options_of(arguments)
     kept = read_cells()
     fill([cell for cell in planned(options) if cell not in kept], options.processes, options.minutes)
-    reported = {cell: outcome.auc for cell, outcome in read_cells().items() if cell.cohort in REPORTED}
+    reported = {astuple(cell): outcome.auc for cell, outcome in read_cells().items() if cell.cohort in REPORTED}
     if not reported:
         raise BenchError(f"{CELLS} has no cell of the reported cohorts {REPORTED}; leave --cohorts out")
-    rows = summary({astuple(cell): auc for cell, auc in reported.items()})
+    rows = summary(reported)
     notes = [
         "AUC on 300 patients that no reader has seen: mean over cohorts, 95 % interval of the mean (t) over cohorts.",
         "default minus: paired difference over the cohorts that both were measured on, with the same interval.",
     ]
     publish("learning", "What each reader learns", rows, notes)
     draw(rows)
+    without = sorted({cell[1] for cell in reported if cell[0] == NULL})
+    if without:
+        rows = rejections(reported, {cohort: test_classes(NULL, cohort) for cohort in without})
+        notes = ["Cells whose AUC differs from 0.5 at 5 % (Mann and Whitney 1947) where no input carries a signal."]
+        publish("learning_null", "What each reader finds where there is nothing", rows, notes)
     return 0
+
+
+def test_classes(preset: str, cohort: int) -> tuple[int, int]:
+    """Negative and positive scans of a cohort's test part."""
+    opened = open_learning_cohort(preset, cohort, min(SIZES))
+    negative, positive = np.bincount(opened.labels[opened.parts["internal_test"]], minlength=2).tolist()
+    return negative, positive

@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from benchmarks.learning_cohort import LearningCohort
 from datamodules.store.boxes import crop_to_box, region_step
 from experiments.analysis.baseline_features import VOLUMES, measured_features
 from experiments.analysis.baseline_models import BaselineFit, best_ridge
 from experiments.analysis.linear_readers import Gram, component_scores, fit_reader, gram_matrices
+from experiments.analysis.reader_inputs import drawn_network, encoded, encoder_of, shown_by
+from experiments.study.settings import Settings, parse_settings
 from lightning_modules.decision import Decision
-from lightning_modules.networks import ResidualCNN
+from lightning_modules.pretrained import PretrainedEncoder
 from regions.catalog import REGIONS
 
 Floats = npt.NDArray[np.float64]
-MULTIPLE = 8
+MULTIPLE, BATCH = 8, 16
+DEFAULT = ("--preset", "default")
 BINS = np.linspace(-4, 4, 33)
 
 
@@ -44,6 +48,8 @@ def read(cohort: LearningCohort, name: str, reader: str, seed: int) -> tuple[Flo
     train, tuning = parts["train"], parts["tuning"]
     if reader == VOXEL_RIDGE:
         fit: BaselineFit = fit_reader(gram(cohort, name), y, train, tuning, DECISION)
+    elif reader in ENCODERS:
+        fit = fit_reader(features_gram(cohort, name, reader, seed), y, train, tuning, DECISION)
     else:
         fit, _ = best_ridge([FEATURES[reader](cohort, name, seed)], PENALTIES, y, train, tuning, DECISION)
     return fit.p[parts["internal_test"]], {"threshold": fit.threshold}
@@ -76,15 +82,33 @@ def pca(cohort: LearningCohort, name: str, seed: int) -> Floats:
     return np.asarray(scores / scores[train, 0].std())
 
 
-def untrained(cohort: LearningCohort, name: str, seed: int) -> Floats:
-    """What enters the head of an untrained network of width 8: maxima and means, normalised over batches of some 17 scans."""
-    torch.manual_seed(seed)
-    network = ResidualCNN(width=8, pooling="max+mean").train()
-    with torch.no_grad():
-        batches = [network.features(torch.from_numpy(part)) for part in np.array_split(images(cohort, name), 40)]
-    return scaled(cohort, torch.cat(batches).double().numpy())
+def features_gram(cohort: LearningCohort, name: str, encoder: str, seed: int) -> Gram:
+    """Inner products of the scans over what enters an encoder's head, as the product's own reader takes them."""
+    settings = parse_settings([*DEFAULT, "--seed", str(seed), "--threads", "1", "--tracking.mode", "disabled"])
+    network = ENCODERS[encoder](settings)
+    shown = shown_by(REGIONS[name], cohort.prepared.grid, settings, network)
+    features = encoded(cohort.prepared, shown, encoder_of(network, settings), BATCH, lambda done, all_scans: None)
+    return gram_matrices([([name], features)], [cohort.parts["train"]], len(cohort.scans))[name][0]
 
 
+def _drawn(name: str) -> Callable[[Settings], nn.Module]:
+    return lambda settings: drawn_network(name, settings)
+
+
+def _random(name: str) -> Callable[[Settings], nn.Module]:
+    def make(settings: Settings) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.values.seed)
+            return PretrainedEncoder(name, "frozen").eval()
+
+    return make
+
+
+ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = MappingProxyType(
+    {f"features({name})": _drawn(name) for name in ("untrained", "deepbet", "hd-bet")}
+    | {f"features({name})": _random(name) for name in ("random-deepbet", "random-hd-bet")}
+)
+"""Networks that are not trained, read by the product's linear reader; random weights take the pretrained ones' architecture."""
 VOXEL_RIDGE = "voxel ridge"
 FEATURES: Mapping[str, Callable[[LearningCohort, str, int], Floats]] = MappingProxyType(
     {
@@ -92,10 +116,9 @@ FEATURES: Mapping[str, Callable[[LearningCohort, str, int], Floats]] = MappingPr
         "volumes": volumes,
         "histogram": histogram,
         "20 components": pca,
-        "untrained features": untrained,
     }
 )
-READERS = ("attainable", "volumes", "histogram", VOXEL_RIDGE, "20 components", "untrained features")
+READERS = ("attainable", "volumes", "histogram", VOXEL_RIDGE, "20 components", *ENCODERS)
 """All readers; the ridge on voxels is the product's own baseline."""
 
 

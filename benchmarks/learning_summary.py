@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import norm, t
 
 Key = tuple[str, int, int, str, str, int]
 """Preset, cohort, training patients, input, contender, seed."""
@@ -37,6 +37,31 @@ def summary(auc: Mapping[Key, float]) -> list[dict[str, Any]]:
             }
         )  # fmt: skip
     return rows
+
+
+def rejections(auc: Mapping[Key, float], classes: Mapping[int, tuple[int, int]]) -> list[dict[str, Any]]:
+    """How often an AUC on cohorts without any signal differs from 0.5 at 5 % (Mann and Whitney 1947, normal approximation).
+
+    Args:
+        auc: Cell -> AUC; cells of the preset ``null`` are counted.
+        classes: Cohort -> negative and positive scans of its test part.
+
+    Returns:
+        One row for each contender and size: ``cells``, ``rejected``, and the mean AUC.
+    """
+    groups: dict[tuple[int, str], list[tuple[float, bool]]] = defaultdict(list)
+    for (preset, cohort, size, _, contender, _), value in auc.items():
+        if preset == "null":
+            m, n = classes[cohort]
+            z = (value - 0.5) / np.sqrt((m + n + 1) / (12 * m * n))
+            groups[size, contender].append((value, abs(z) > norm.ppf(0.975)))
+    return [
+        {
+            "patients": size, "contender": contender, "cells": len(found), "rejected": sum(out for _, out in found),
+            "AUC": float(np.mean([value for value, _ in found])),
+        }
+        for (size, contender), found in groups.items()
+    ]  # fmt: skip
 
 
 def interval(values: list[float]) -> tuple[float | None, float | None, float | None]:

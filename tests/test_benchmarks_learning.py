@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_1samp
+from scipy.special import expit, logit
+from scipy.stats import mannwhitneyu, ttest_1samp
+from sklearn.metrics import roc_auc_score
 
-from benchmarks import learning
+from benchmarks import learning, learning_training
 from benchmarks.learning import (
     CHOOSING,
     CONTENDERS,
@@ -27,7 +31,9 @@ from benchmarks.learning import (
 )
 from benchmarks.learning_networks import Conv5FC3
 from benchmarks.learning_readers import READERS
-from benchmarks.learning_summary import Key, interval, summary
+from benchmarks.learning_summary import Key, interval, rejections, summary
+from benchmarks.table import BenchError
+from experiments.study.run_folder import Rows
 from experiments.study.settings import parse_settings
 
 GAINS = [0.02, 0.05, -0.01, 0.03, 0.04]
@@ -103,3 +109,48 @@ def test_the_network_of_whole_images_takes_the_box_it_was_made_for() -> None:
         assert network(torch.zeros(1, 2, 32, 64, 32)).shape == (1, 2)
         with pytest.raises(RuntimeError):
             network(torch.zeros(1, 2, 32, 32, 32))
+
+
+def test_rejections_are_those_of_the_rank_sum_test() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [140, 160])
+    scores = [rng.normal(size=300) + shift * y for shift in (0, 0, 0.2, 0.23, 0.4)]
+    auc: dict[Key, float] = {("null", 3, 84, "global", "default", seed): roc_auc_score(y, s) for seed, s in enumerate(scores)}
+    auc["coll_like", 3, 84, "global", "default", 0] = 0.9
+    expected = [mannwhitneyu(s[y == 1], s[y == 0], method="asymptotic", use_continuity=False).pvalue < 0.05 for s in scores]
+    (row,) = rejections(auc, {3: (140, 160)})
+    assert (row["cells"], row["rejected"]) == (5, sum(expected))
+    assert 0 < row["rejected"] < 5
+
+
+def test_a_cell_that_fails_is_named_when_the_others_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(cell: Cell) -> Outcome:
+        if cell.cohort == 1:
+            raise ValueError("no epoch gave a finite loss")
+        return Outcome(0.75, 0.7, 0.3, 40, 12.5, "abc")
+
+    class Now(ThreadPoolExecutor):
+        def __init__(self, processes: int, mp_context: object) -> None:
+            super().__init__(1)
+
+    monkeypatch.setattr(learning, "CELLS", tmp_path / "cells.tsv")
+    monkeypatch.setattr(learning, "measure", measured)
+    monkeypatch.setattr(learning, "ProcessPoolExecutor", Now)
+    monkeypatch.setattr(learning, "open_learning_cohort", lambda *cohort: None)
+    cells = [Cell("coll_like", cohort, 84, "global", "default", 0) for cohort in range(3)]
+    with pytest.raises(BenchError, match="1 of 3 cells failed, the others are kept; the first: ValueError: no epoch"):
+        learning.fill(cells, 1, 1.0)
+    assert [cell.cohort for cell in read_cells()] == [0, 2]
+
+
+def test_an_ensemble_averages_log_odds_and_decides_on_its_tuning_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = np.array(["tuning", "tuning", "internal_test"])
+    blank = np.array(["", "", ""])
+    trained = {seed: (Rows(part, blank, blank, blank, np.array([0, 1, 1]), np.array(p)), {"epochs": 5})
+               for seed, p in enumerate([[0.2, 0.6, 0.5], [0.2, 0.9, 0.8]])}  # fmt: skip
+    monkeypatch.setattr(learning_training, "train_network", lambda cohort, name, recipe, seed: trained[seed])
+    cohort = SimpleNamespace(labels=np.array([0, 1]), parts={"train": np.array([0, 1])})
+    rows, facts = learning_training.train_ensemble(cohort, "global", ("--preset", "default"), range(2))  # type: ignore[arg-type]
+    assert rows.p == pytest.approx([0.2, expit((logit(0.6) + logit(0.9)) / 2), 2 / 3])
+    assert facts["epochs"] == 10
+    assert facts["threshold"] == pytest.approx(expit((logit(0.2) + (logit(0.6) + logit(0.9)) / 2) / 2))
