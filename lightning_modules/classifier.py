@@ -38,7 +38,7 @@ class StratificationModule(pl.LightningModule):
         class_weights: Weights of class 0 and class 1 in the loss; None weighs both alike.
         objective: What the network learns from: the label (``classification``), or the whole score: ``ordinal``, at each of
             ``cuts``, or ``regression``. Predictions are probabilities of the label in any case.
-        cuts: Scores at which ``ordinal`` cuts the scale; ``label.threshold`` is one of them.
+        cuts: Scores at which ``ordinal`` cuts the scale, beside ``label.threshold``.
         label_noise: Probability that a recorded score lies one step of the scale off the true one.
         channels_last: Keep volumes channels-last in memory, which convolutions run faster on.
         decision: How the threshold is chosen (``lightning_modules.decision``).

@@ -76,14 +76,15 @@ class Objective(nn.Module):
 
 
 class Ordinal(Objective):
-    """Cumulative logits at ascending cuts, the threshold among them; with no other cut, the label's log loss."""
+    """Cumulative logits at ascending cuts and at the threshold; with no other cut, the label's log loss."""
 
     cuts: Tensor
 
     def __init__(self, scale: ScoreScale, label_noise: float, cuts: Sequence[float]) -> None:
         super().__init__(scale, label_noise)
+        cuts = sorted({*cuts, scale.threshold})
         self.register_buffer("cuts", torch.tensor(cuts), persistent=False)
-        self.anchor = list(cuts).index(scale.threshold)
+        self.anchor = cuts.index(scale.threshold)
         self.gaps = nn.Parameter(torch.zeros(len(cuts) - 1)) if len(cuts) > 1 else None
 
     def offsets(self) -> Tensor:
@@ -154,18 +155,14 @@ def check_objective(
         raise ModelError(f"model.label_noise is {label_noise}; give a probability from 0 to below 1")
     if class_weights is not None and name != "classification":
         weights = list(class_weights)
-        raise ModelError(f"model.class_weights {weights} goes with model.objective classification, not {name}; leave it out")
+        raise ModelError(f"model.class_weights {weights} goes with model.objective classification, not {name}; leave one out")
     if threshold is None and (label_noise or name != "classification"):
         raise ModelError(f"model.objective {name} with label_noise {label_noise:g} learns from scores; give their scale")
     if name != "ordinal":
         return
     listed = ", ".join(f"{cut:g}" for cut in cuts)
-    if len(cuts) < 2 or any(not low < high for low, high in pairwise(cuts)):
-        raise ModelError(f"model.cuts is [{listed}]; give at least two scores in ascending order")
-    if threshold not in cuts:
-        raise ModelError(
-            f"label.threshold {threshold:g} is none of model.cuts [{listed}]; model.objective ordinal needs it there"
-        )
+    if not set(cuts) - {threshold} or any(not low < high for low, high in pairwise(cuts)):
+        raise ModelError(f"model.cuts is [{listed}]; give scores in ascending order, one at least beside the label's threshold")
 
 
 def make_objective(
@@ -176,4 +173,4 @@ def make_objective(
         return None
     if name == "regression":
         return Regression(scale, label_noise)
-    return Ordinal(scale, label_noise, cuts if name == "ordinal" else (scale.threshold,))
+    return Ordinal(scale, label_noise, cuts if name == "ordinal" else ())

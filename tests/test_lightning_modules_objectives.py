@@ -286,15 +286,14 @@ def test_the_whole_score_teaches_the_latent_better_than_the_label() -> None:
         (["--model.label_noise", "1"], "model.label_noise is 1.0; give a probability from 0 to below 1"),
         (["--model.label_noise", "-0.1"], "model.label_noise is -0.1; give"),
         (["--model.objective", "ordinal", "--model.class_weights", "[1,2]"], "model.class_weights [1.0, 2.0] goes with"),
-        (["--model.objective", "regression", "--model.class_weights", "[1,2]"], "not regression; leave it out"),
+        (["--model.objective", "regression", "--model.class_weights", "[1,2]"], "not regression; leave one out"),
+        (["--model.objective", "ordinal", "--model.cuts", "[]"], "model.cuts is []; give scores in ascending order"),
+        (["--model.objective", "ordinal", "--model.cuts", "[3]"], "model.cuts is [3]; give scores in ascending order"),
+        (["--model.objective", "ordinal", "--model.cuts", "[4,3]"], "model.cuts is [4, 3]; give scores in ascending order"),
         (
-            ["--model.objective", "ordinal", "--label.threshold", "7"],
-            "label.threshold 7 is none of model.cuts [1.5, 2, 2.5, 3,",
+            ["--model.objective", "ordinal", "--model.cuts", "[3,3,4]"],
+            "model.cuts is [3, 3, 4]; give scores in ascending order",
         ),
-        (["--model.objective", "ordinal", "--model.cuts", "[2,4]"], "label.threshold 3 is none of model.cuts [2, 4]"),
-        (["--model.objective", "ordinal", "--model.cuts", "[3]"], "model.cuts is [3]; give at least two"),
-        (["--model.objective", "ordinal", "--model.cuts", "[4,3]"], "model.cuts is [4, 3]; give at least two"),
-        (["--model.objective", "ordinal", "--model.cuts", "[3,3,4]"], "model.cuts is [3, 3, 4]; give at least two"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_in_one_line(words: list[str], message: str) -> None:
@@ -316,6 +315,18 @@ def test_cuts_and_class_weights_that_are_not_used_stop_nothing() -> None:
     words = ["--model.objective", "ordinal", "--model.cuts", "[3,7]", "--label.threshold", "7"]
     settings = parse_settings(["--preset", "demo", *words])
     assert tuple(settings.values.model.cuts) == (3.0, 7.0)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 3.0, 3.5, 7.0])
+def test_the_label_s_threshold_is_a_cut_whether_it_is_named_or_not(threshold: float) -> None:
+    scale = ScoreScale(threshold, EDSS_SCALE)
+    named = Ordinal(scale, 0.0, sorted({2.0, 4.0, threshold}))
+    unnamed = Ordinal(scale, 0.0, (2.0, 4.0))
+    assert torch.equal(named.cuts, unnamed.cuts)
+    assert unnamed.offsets()[unnamed.cuts.tolist().index(threshold)].item() == 0
+    scores = torch.tensor([1.0, 3.5, 7.5])
+    assert torch.equal(named(torch.zeros(3), scores), unnamed(torch.zeros(3), scores))
+    assert parse_settings(["--preset", "demo", "--model.objective", "ordinal", "--label.threshold", str(threshold)])
 
 
 # ---- together with the data
