@@ -18,6 +18,7 @@ WORDS = {
     "transforms": "what TorchIO transforms of training scans cost",
     "compiling": "what model.compile gains, costs, and when that is paid",
     "parts": "where the time of a training step goes",
+    "heads": "how often prepare puts a FLAIR on its T1w wherever the head lay",
     "learning": "what our presets, the networks of others and linear readers learn of planted truths",
     "gpu": "a whole study's speed on a GPU against bound and roofline",
     "figure": "docs/benchmarks.png and the README's table, from the kept results",

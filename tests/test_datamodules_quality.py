@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from datamodules.quality.header import header_numbers
+from datamodules.quality.limits import judge_scans
 from datamodules.quality.measure import (
     cover,
     cut_shares,
@@ -73,6 +74,43 @@ def test_a_flair_beside_its_t1w_agrees_less() -> None:
     t1w, flair, brain = pair()
     agree = [measure(t1w, np.roll(flair, by, 0), brain, GRID)["pair_nmi"] for by in (0, 1, 2)]
     assert agree[0] > agree[1] > agree[2]
+
+
+@pytest.mark.parametrize("shift", [(3, 0, 0), (0, 3, 0), (0, 0, -3)])
+def test_a_flair_that_lies_elsewhere_is_held_in_a_cohort_of_one(shift: tuple[int, int, int]) -> None:
+    t1w, flair, brain = pair()
+    assert judge_scans([measure(t1w, flair, brain, GRID)])[0].verdict == "ok"
+    numbers = measure(t1w, np.roll(flair, shift, (0, 1, 2)), brain, GRID)
+    assert numbers["fluid_flair"] < 0.8 < 2 < measure(t1w, flair, brain, GRID)["fluid_flair"]
+    assert {finding.name for finding in judge_scans([numbers])[0].findings} >= {"fluid_flair"}
+
+
+def test_an_image_with_bright_fluid_is_no_flair() -> None:
+    t1w, flair, brain = pair()
+    (judged,) = judge_scans([measure(t1w, -flair, brain, GRID)])
+    assert "FLAIR is not dark where the T1w shows fluid" in [finding.message for finding in judged.findings]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_a_t1w_given_as_flair_is_named(sigma: float) -> None:
+    t1w, _, brain = pair()
+    (judged,) = judge_scans([measure(t1w, gaussian_filter(2 * t1w + 7, sigma), brain, GRID)])
+    assert judged.verdict == "held"
+    assert "FLAIR is a copy of the T1w, or another T1w" in [finding.message for finding in judged.findings]
+
+
+def test_a_flair_counts_where_it_was_seen() -> None:
+    t1w, flair, brain = pair()
+    field = np.ones(GRID.shape, bool)
+    field[:, :, 34:] = False
+    numbers = measure(t1w, np.where(field, flair, flair[brain & field].mean()) * brain, brain, GRID, field=field)
+    seen = measure(t1w, flair, brain & field, GRID, field=field)
+    for name in ("pair_nmi", "pair_correlation", "fluid_flair", "contrast_order", "noise_flair", "contrast_flair"):
+        assert numbers[name] == seen[name], name
+    assert numbers["brain_ml"] > seen["brain_ml"]
+    assert numbers["cover_flair"] == pytest.approx((brain & field).sum() / brain.sum(), abs=0.01)
+    unseen = measure(t1w, 0 * flair, brain, GRID, field=~brain)
+    assert judge_scans([unseen])[0].verdict == "held"
 
 
 def test_swapped_images_change_the_sign() -> None:

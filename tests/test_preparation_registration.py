@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from raw_fixtures import rigid
+from scipy.ndimage import gaussian_filter
 
 from datamodules.files.volumes import ScanError, Volume
-from datamodules.preparation.agreement import mutual_information, placement, rigid_gap, scaling
+from datamodules.preparation.agreement import mutual_information, placement, refuse_copy, rigid_gap, scaling
+from datamodules.preparation.brain import BrainMask
 from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, to_ants
-from datamodules.preparation.registration import Transform, best_start, centred, read_matrix, resample, write_matrix
+from datamodules.preparation.registration import Transform, moved_mm, read_matrix, resample, write_matrix
+from datamodules.preparation.scan import Registered, on_grid
+from datamodules.preparation.starts import centred, search_start
 from datamodules.quality.measure import template_image
 from regions.atlas import template_on
 from regions.grid import Grid
@@ -80,15 +84,73 @@ def test_axes_that_are_not_at_right_angles_are_refused() -> None:
         check_axes(Volume(Path("bad.nii"), picture(), skewed))
 
 
-def test_the_better_start_is_found() -> None:
+@pytest.mark.parametrize(
+    ("degrees", "shift_mm"),
+    [((25, -20, 15), (-10, 10, 31)), ((-40, 0, 0), (0, -60, 0))],
+)
+def test_a_start_is_found_wherever_the_head_lies(degrees: tuple[float, ...], shift_mm: tuple[float, ...]) -> None:
     grid = Grid.of((50, 60, 48), np.array([[4.0, 0, 0, -98], [0, 4, 0, -134], [0, 0, 4, -72], [0, 0, 0, 1]]))
+    inside = template_on(grid) > 0
     fixed = (template_image(grid), grid.matrix)
+    away = rigid(degrees, shift_mm)  # type: ignore[arg-type]
+    moving = (-template_image(grid) + 2 * template_image(grid).max() * inside, away @ grid.matrix)
+    points = moved_mm(grid.matrix, np.argwhere(inside)[::100].astype(float))
+    beside = moved_mm(search_start(fixed, moving, inside), points) - moved_mm(away, points)
+    assert np.linalg.norm(beside, axis=1).max() < 4
+
+
+def test_a_start_allows_for_the_size_of_the_head_and_for_an_image_that_ends_inside_it() -> None:
+    grid = Grid.of((50, 60, 48), np.array([[4.0, 0, 0, -98], [0, 4, 0, -134], [0, 0, 4, -72], [0, 0, 0, 1]]))
+    inside = template_on(grid) > 0
+    fixed = (template_image(grid), grid.matrix)
+    away = rigid((20, 10, -10), (20, -15, 30)) @ np.diag([0.9, 0.9, 0.9, 1])
+    points = moved_mm(grid.matrix, np.argwhere(inside)[::100].astype(float))
+    for top in (48, 32):
+        moving = (template_image(grid)[:, :, :top], away @ grid.matrix)
+        beside = moved_mm(search_start(fixed, moving, inside, 0.9), points) - moved_mm(away, points)
+        assert np.linalg.norm(beside, axis=1).max() < 4, top
+
+
+def test_centres_of_mass_are_put_on_each_other() -> None:
     away = rigid((0, 0, 0), (40, 30, -20))
-    moving = (template_image(grid), away @ grid.matrix)
-    assert np.allclose(centred(fixed, moving), away, atol=1e-6)
-    starts = [np.eye(4), centred(fixed, moving)]
-    assert best_start(fixed, moving, template_on(grid) > 0, starts) == 1
-    assert best_start(fixed, fixed, template_on(grid) > 0, [np.eye(4), away]) == 0
+    assert np.allclose(centred((picture(), OBLIQUE), (picture(), away @ OBLIQUE)), away, atol=1e-6)
+
+
+def test_a_flair_cuts_nothing_of_the_t1w_wherever_it_lies(tmp_path: Path) -> None:
+    sides = np.diag([4.0, 4, 4, 1])
+    sides[:3, 3] = -98, -134, -72
+    grid = Grid.of((50, 60, 48), sides)
+    t1w = Volume(Path("t1w.nii"), np.asarray(template_image(grid)) * (template_on(grid) > 0), grid.matrix)
+    brain = BrainMask(template_on(grid) > 0, "given")
+    found = []
+    for shift in ((0, 0, 0), (10, -10, 60)):
+        flair = Volume(Path("flair.nii"), t1w.array.max() - t1w.array, grid.matrix)
+        away = Registered(t1w, flair, brain, Transform(np.eye(4)), rigid((0, 0, 0), shift), {})
+        found.append(on_grid(away, tmp_path))
+    whole, cut = found
+    assert cut.field.sum() < 0.75 * whole.field.sum()
+    assert np.array_equal(whole.brain, cut.brain)
+    assert np.array_equal(whole.t1w, cut.t1w)
+    unseen = cut.brain & ~cut.field
+    assert unseen.sum() > 100_000
+    assert np.unique(cut.flair[unseen]) == pytest.approx([cut.flair[cut.brain & cut.field].mean()], rel=1e-4)
+
+
+def test_a_t1w_that_comes_as_flair_is_refused_before_any_registration() -> None:
+    array = gaussian_filter(np.random.default_rng(0).normal(size=(40, 44, 30)), 2).astype(np.float32)
+    t1w = Volume(Path("sub-1_T1w.nii.gz"), array, np.diag([2.0, 2, 3, 1]))
+    again, where = isotropic(array, t1w.affine, 2.5)
+    copies = [
+        t1w,
+        Volume(Path("flair.nii"), 3 * array + 5, t1w.affine),
+        Volume(Path("flair.nii"), array, rigid((10, 0, 0), (30, 0, 0)) @ t1w.affine),
+        Volume(Path("flair.nii"), again, where),
+    ]
+    for copy in copies:
+        with pytest.raises(ScanError, match=r"shows sub-1_T1w.nii.gz again \(correlation (1.00|0.9\d), 0.95 at most"):
+            refuse_copy(t1w, copy)
+    other = gaussian_filter(np.random.default_rng(1).normal(size=array.shape), 2).astype(np.float32)
+    refuse_copy(t1w, Volume(Path("flair.nii"), 0.7 * array + other, t1w.affine))
 
 
 def test_numbers_of_a_known_transform() -> None:

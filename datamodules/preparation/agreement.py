@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.files.volumes import ScanError, Volume
+from datamodules.preparation.registration import Image, coarse, moved_mm
+from datamodules.quality.limits import limit_of
+from datamodules.quality.measure import correlation
 from regions.atlas import template_on
 from regions.grid import Grid
 
@@ -34,6 +38,32 @@ def rigid_gap(matrix: NDArray[np.float64], centre: NDArray[np.float64]) -> dict[
     """How far apart two images of one session lay: at a point in mm, and turned against each other."""
     moved = matrix[:3, :3] @ centre + matrix[:3, 3]
     return {"flair_moved_mm": float(np.linalg.norm(moved - centre)), "flair_turned_degrees": rotation_degrees(matrix)}
+
+
+def refuse_copy(t1w: Volume, flair: Volume) -> None:
+    """Refuse a FLAIR that shows the T1w again: voxel by voxel in the files, or at the places that the headers give.
+
+    Raises:
+        ScanError: naming the FLAIR.
+    """
+    alike = correlation(t1w.array.ravel(), flair.array.ravel()) if t1w.array.shape == flair.array.shape else 0.0
+    there = _correlation_by_header(coarse(t1w.array, t1w.affine), coarse(flair.array, flair.affine))
+    limit = limit_of("pair_correlation")
+    assert limit is not None
+    if max(alike, there) > limit.high:
+        value = f"correlation {max(alike, there):.2f}, {limit.high:g} at most between T1w and FLAIR"
+        raise ScanError(f"{flair.path} shows {t1w.path.name} again ({value}); give the FLAIR of this session, or take it out")
+
+
+def _correlation_by_header(fixed: Image, moving: Image) -> float:
+    """Correlation within the head of the fixed image, which is what is brighter than its mean."""
+    from scipy.ndimage import map_coordinates
+
+    head = fixed[0] > fixed[0].mean()
+    points = moved_mm(np.linalg.inv(moving[1]) @ fixed[1], np.argwhere(head)[::10].astype(float))
+    values = map_coordinates(moving[0], points.T, order=1, cval=np.nan)
+    seen = ~np.isnan(values)
+    return correlation(fixed[0][head][::10][seen], values[seen])
 
 
 def mutual_information(first: NDArray[Any], second: NDArray[Any]) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 
 from datamodules.preparation import bias, brain, images, registration
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """Raised whenever prepared files change, so that older ones are rebuilt."""
 PACKAGES = ("antspyx", "deepbet", "torch", "nilearn", "nibabel", "numpy", "scipy")
 

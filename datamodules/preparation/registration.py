@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.preparation.images import LPS, from_ants, isotropic, to_ants
-from datamodules.quality.measure import normalised_mutual_information
 
 SIDE_MM = 2.0
 SEED = 1
@@ -182,37 +180,3 @@ def read_matrix(path: Path) -> NDArray[np.float64]:
 def moved_mm(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (N, 3) in mm after a matrix."""
     return points @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def centred(fixed: Image, moving: Image) -> NDArray[np.float64]:
-    """The shift that puts the centres of mass of two images on each other, (4, 4)."""
-    from scipy.ndimage import center_of_mass
-
-    matrix = np.eye(4)
-    for sign, (array, affine) in ((-1, fixed), (1, moving)):
-        centre = np.array([center_of_mass(np.maximum(array, 0))], dtype=float)
-        matrix[:3, 3] += sign * moved_mm(affine, centre)[0]
-    return matrix
-
-
-def best_start(fixed: Image, moving: Image, mask: NDArray[np.bool_], starts: Sequence[NDArray[np.float64]]) -> int:
-    """Which of several starts makes two images resemble each other most, by normalised mutual information within a mask.
-
-    Args:
-        fixed: About 2 mm.
-        moving: About 2 mm.
-        mask: (I, J, K) bool on the fixed image.
-        starts: (4, 4) each, fixed mm to moving mm.
-    """
-    from scipy.ndimage import map_coordinates
-
-    where = np.argwhere(mask)[::5].astype(float)
-    values = fixed[0][mask][::5]
-    points = moved_mm(fixed[1], where)
-    similarities = []
-    for start in starts:
-        voxels = moved_mm(np.linalg.inv(moving[1]) @ start, points)
-        other = map_coordinates(moving[0], voxels.T, order=1, cval=0.0)
-        score = normalised_mutual_information(values, other)
-        similarities.append(score if np.isfinite(score) else 0.0)
-    return int(np.argmax(similarities))

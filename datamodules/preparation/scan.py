@@ -2,7 +2,7 @@
 
 T1w: brain, bias, affine (and SyN) to the template. FLAIR: rigid to T1w, bias. Then every image, the mask and the label map are
 read once, at the points that the composed transforms give for the voxels of the prepared grid, and set to 0 outside the brain.
-The brain is what both sequences have seen: where the field of view of one of them ends, so does the brain mask.
+The brain is what the T1w has seen: a FLAIR whose field of view ends inside it, or that lies elsewhere, cuts nothing of the T1w.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from datamodules.files.listing import list_folder
 from datamodules.files.volumes import ScanError, Volume, load_header, read_volume
 from datamodules.intake.raw import RawSession
 from datamodules.preparation import derivative, registration
-from datamodules.preparation.agreement import placement, rigid_gap, scaling
+from datamodules.preparation.agreement import placement, refuse_copy, rigid_gap, scaling
 from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.deidentify import clean_sidecar
@@ -30,7 +30,8 @@ from datamodules.preparation.label_maps import label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.registration import Transform, resample
 from datamodules.preparation.samseg import run_samseg
-from datamodules.preparation.template_brain import template_images
+from datamodules.preparation.starts import search_start
+from datamodules.preparation.template_brain import HEAD_SCALE, template_images, with_rim
 from datamodules.quality.header import header_numbers
 from datamodules.quality.measure import measure, template_image
 from regions.atlas import template_on
@@ -39,7 +40,6 @@ from regions.grid import tight_slices
 GRID = PREPARED_GRID
 LEAST_OVERLAP = 0.6
 """Dice of brain and template within the field of view below which the registration has failed; good ones are above 0.9."""
-RIM_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def register(session: RawSession, options: PrepareOptions, work: Path) -> Regist
     t1w, flair = read_volume(session.t1w), read_volume(session.flair)
     for volume in (t1w, flair):
         check_axes(volume)
+    refuse_copy(t1w, flair)
     brain = extract_brain(t1w, "registration" if options.brain == "registration" else "deepbet")
     even, t1w_bias = correct_bias(t1w.array, t1w.affine, brain.mask)
     t1w = Volume(t1w.path, even, t1w.affine)
@@ -127,9 +128,10 @@ def register(session: RawSession, options: PrepareOptions, work: Path) -> Regist
 
 def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Path) -> Transform:
     """From the template's points to those of the T1w image."""
-    template, _ = template_images()
+    template, outline = template_images()
     moving = registration.coarse(np.where(brain.mask, t1w.array, 0), t1w.affine)
-    matrix = registration.linear("Affine", template, moving, work)
+    start = search_start(template, moving, with_rim(outline), HEAD_SCALE)
+    matrix = registration.linear("Affine", template, moving, work, start)
     if not options.nonlinear:
         return Transform(matrix)
     shape, where = template[0].shape, template[1]
@@ -138,19 +140,11 @@ def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Pa
 
 
 def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> NDArray[np.float64]:
-    """From the T1w image's points to those of the FLAIR, rigid, (4, 4) in RAS+ mm.
-
-    It starts where the headers say, or with the centres of mass on each other, whichever makes the two more alike.
-    """
-    from scipy.ndimage import binary_dilation
-
+    """From the T1w image's points to those of the FLAIR, rigid, (4, 4) in RAS+ mm."""
     fixed = registration.coarse(t1w.array, t1w.affine)
     moving = registration.coarse(flair.array, flair.affine)
-    inside = registration.coarse(brain.mask, t1w.affine)[0] > 0.5
-    rim = np.asarray(binary_dilation(inside, iterations=RIM_STEPS))
-    starts = [np.eye(4), registration.centred(fixed, moving)]
-    start = starts[registration.best_start(fixed, moving, inside, starts)]
-    return registration.linear("Rigid", fixed, moving, work, start, rim)
+    rim = with_rim(registration.coarse(brain.mask, t1w.affine)[0] > 0.5)
+    return registration.linear("Rigid", fixed, moving, work, search_start(fixed, moving, rim), rim)
 
 
 @dataclass(frozen=True)
@@ -166,6 +160,8 @@ class Images:
 def on_grid(registered: Registered, work: Path) -> Images:
     """Read both images and the mask once each at the grid's voxels.
 
+    The brain is what the T1w has seen of it; where the FLAIR ends inside it, the FLAIR holds its own mean.
+
     Raises:
         ScanError: if the brain then lies elsewhere than the template's.
     """
@@ -175,10 +171,9 @@ def on_grid(registered: Registered, work: Path) -> Images:
         resample(np.ones_like(volume.array), volume.affine, transform, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
         for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair))
     ]
-    field = seen[0] & seen[1]
-    brain = whole & field
+    brain = whole & seen[0]
     outline = template_on(GRID) > 0
-    both = int(brain.sum()) + int((outline & field).sum())
+    both = int(brain.sum()) + int((outline & seen[0]).sum())
     overlap = 2 * int((brain & outline).sum()) / both if both else 0.0
     if overlap < LEAST_OVERLAP:
         dice = f"Dice {overlap:.2f}, {LEAST_OVERLAP:g} is needed"
@@ -192,6 +187,9 @@ def on_grid(registered: Registered, work: Path) -> Images:
         picture = np.zeros(GRID.shape, np.float32)
         picture[box] = resample(volume.array, volume.affine, transform, brain[box].shape, corner, work)
         pictures.append(np.where(brain, picture, np.float32(0)))
+    field = seen[0] & seen[1]
+    if (brain & field).any():
+        pictures[1][brain & ~field] = pictures[1][brain & field].mean(dtype=np.float64)
     return Images(pictures[0], pictures[1], brain, field)
 
 
@@ -223,9 +221,13 @@ def quality_numbers(
         "left_right_known": min(header["left_right_known"] for header in heads),
         "left_right_contradiction": max(header["left_right_contradiction"] for header in heads),
     }
+    return measured_pair(images, labels) | dict(registered.numbers) | known
+
+
+def measured_pair(images: Images, labels: NDArray[np.uint8] | None) -> dict[str, float]:
+    """The quality numbers that come from the prepared images."""
     placed = placement(images.t1w, images.flair, template_image(GRID), images.brain, images.field, GRID)
-    measured = measure(images.t1w, images.flair, images.brain, GRID, labels, images.field)
-    return measured | placed | dict(registered.numbers) | known
+    return measure(images.t1w, images.flair, images.brain, GRID, labels, images.field) | placed
 
 
 def write_outputs(

@@ -1,13 +1,12 @@
 """The brain mask of a head by registration: the template's brain, moved and bent onto the head.
 
-The template has no skull, so the similarity counts only within its brain and a rim around it, and the start must be near: the
-brain's place is guessed from the top of the head and from its middle, and several guesses around it are compared.
+The template has no skull, so the similarity counts only within its brain and a rim around it. The search for the start is made
+around a guess of the brain's place, from the top of the head and from its middle.
 """
 
 from __future__ import annotations
 
 import tempfile
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 from datamodules.files.volumes import Volume
 from datamodules.preparation.images import PREPARED_GRID, to_ants
-from datamodules.preparation.registration import Image, best_start, coarse, deformable, linear, moved_mm, write_matrix
+from datamodules.preparation.registration import Image, coarse, deformable, linear, moved_mm, write_matrix
+from datamodules.preparation.starts import search_start
 from datamodules.quality.measure import template_image
 from regions.atlas import template_on
 
@@ -24,9 +24,15 @@ HEIGHT_MM = 160
 TOP_OF_BRAIN_MM = 12
 """Skin, skull and fluid above the brain."""
 RIM_MM = 6
-SHIFTS_MM = (-16, -8, 0, 8, 16)
-PITCHES = (-0.25, 0.0, 0.25)
-SCALES = (0.9, 1.0)
+HEAD_SCALE = 0.9
+"""A brain's size over the template's, on average; the affine step finds the rest."""
+
+
+def with_rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A brain mask of 2 mm voxels and what lies within ``RIM_MM`` of it."""
+    from scipy.ndimage import binary_dilation
+
+    return np.asarray(binary_dilation(mask, iterations=int(RIM_MM / 2)))
 
 
 def template_images() -> tuple[Image, NDArray[np.bool_]]:
@@ -43,15 +49,13 @@ def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
         RuntimeError: by ANTs.
     """
     import ants
-    from scipy.ndimage import binary_dilation
 
     template, brain = template_images()
     head = coarse(t1w.array, t1w.affine)
-    rim = np.asarray(binary_dilation(brain, iterations=int(RIM_MM / 2)))
+    rim = with_rim(brain)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        guesses = _starts(head, template, brain)
-        start = guesses[best_start(template, head, brain, guesses)]
+        start = search_start(template, head, brain, HEAD_SCALE, _middle_of_brain(head, template, brain))
         moved = linear("Affine", template, head, work, start, rim)
         bent = deformable(template, head, work, moved, rim)
         assert bent.warp is not None
@@ -63,24 +67,14 @@ def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
         return np.asarray(mask.numpy() > 0.5)
 
 
-def _starts(head: Image, template: Image, brain: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Guesses of the transform from template to head, (4, 4) each, around one from the outline of the head."""
+def _middle_of_brain(head: Image, template: Image, brain: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """A guess of where in a head the middle of the brain is, (3,) in mm, from the head's outline."""
     centre = moved_mm(template[1], np.argwhere(brain).astype(float))
-    top = float(centre[:, 2].max())
-    middle = centre.mean(axis=0)
     points = moved_mm(head[1], np.argwhere(head[0] > _otsu(head[0])).astype(float))
     crown = float(np.percentile(points[:, 2], 99.8))
     upper = points[points[:, 2] > crown - HEIGHT_MM]
     low, high = np.percentile(upper[:, :2], [1, 99], axis=0)
-    goal = np.array([*(low + high) / 2, crown - TOP_OF_BRAIN_MM - (top - middle[2])])
-    starts = []
-    for scale, pitch, back, up in product(SCALES, PITCHES, SHIFTS_MM, SHIFTS_MM):
-        matrix = np.eye(4)
-        cosine, sine = np.cos(pitch), np.sin(pitch)
-        matrix[:3, :3] = scale * np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
-        matrix[:3, 3] = goal + np.array([0, back, up]) - matrix[:3, :3] @ middle
-        starts.append(matrix)
-    return starts
+    return np.array([*(low + high) / 2, crown - TOP_OF_BRAIN_MM - (float(centre[:, 2].max()) - centre[:, 2].mean())])
 
 
 def _otsu(values: NDArray[np.float32]) -> float:

@@ -8,9 +8,11 @@ and why, stands in ``datamodules.quality.limits``.
 ``brain_ml``             volume of the brain mask
 ``template_dice``        overlap of the brain mask with the template's, within the field of view where one is given
 ``template_nmi``         T1w against the template's T1w, normalised mutual information: 1 unrelated, 2 the same
-``pair_nmi``             T1w against FLAIR, the same measure, within the brain mask
+``pair_nmi``             T1w against FLAIR, the same measure, within the brain mask and, where it is given, the field of view
+``pair_correlation``     T1w against FLAIR, Pearson's correlation there: near 1 where one image was given twice
 ``cover_t1w/_flair``     share of the brain mask that is not filled with one and the same value, as the outside of an image is
 ``contrast_t1w/_flair``  (white - gray matter) / standard deviation in the brain; own label map, else the template's
+``fluid_flair``          white matter - fluid in FLAIR, fluid being where the T1w is dark; ``datamodules.quality.contrast``
 ``contrast_order``       see ``datamodules.quality.contrast``; changes its sign when the two files are swapped
 ``noise_t1w/_flair``     standard deviation of the noise / standard deviation in the brain; smoothed by interpolation
 ``cut_<region>``         share of the template's region that is outside the field of view
@@ -33,7 +35,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.quality.contrast import contrast_order
+from datamodules.quality.contrast import contrast_order, fluid_contrast
 from regions.atlas import region_coverage, template_dice, template_on
 from regions.catalog import CORTEX, REGIONS, WHITE_MATTER, Region
 from regions.errors import UserError
@@ -77,11 +79,13 @@ def measure(
         raise ValueError(f"images, masks and grid of one scan have shapes {sorted(shapes)}; they must be equal")
     if not brain.any():
         raise UserError("the brain mask is empty")
-    numbers = _fit_numbers(t1w, flair, brain, grid, field)
-    for name, image in (("t1w", t1w), ("flair", flair)):
-        numbers[f"contrast_{name}"] = tissue_contrast(image, brain, grid, labels)
-        numbers[f"noise_{name}"] = noise(image, brain)
-    numbers["contrast_order"] = contrast_order(t1w, flair, brain, grid)
+    both = brain if field is None else brain & field
+    numbers = _fit_numbers(t1w, flair, brain, both, grid, field)
+    for name, image, inside in (("t1w", t1w, brain), ("flair", flair, both)):
+        numbers[f"contrast_{name}"] = tissue_contrast(image, inside, grid, labels)
+        numbers[f"noise_{name}"] = noise(image, inside)
+    numbers["contrast_order"] = contrast_order(t1w, flair, both, grid)
+    numbers["fluid_flair"] = fluid_contrast(t1w, flair, both, grid)
     numbers |= {f"cut_{name}": share for name, share in cut_shares(brain, grid, field).items()}
     if labels is not None:
         volumes = region_volumes(labels, grid.voxel_mm3, list(REGIONS.values())[1:])
@@ -90,9 +94,14 @@ def measure(
 
 
 def _fit_numbers(
-    t1w: NDArray[Any], flair: NDArray[Any], brain: NDArray[np.bool_], grid: Grid, field: NDArray[np.bool_] | None
+    t1w: NDArray[Any],
+    flair: NDArray[Any],
+    brain: NDArray[np.bool_],
+    both: NDArray[np.bool_],
+    grid: Grid,
+    field: NDArray[np.bool_] | None,
 ) -> dict[str, float]:
-    """Size and overlap of the brain, and how well the images agree with the template and with each other."""
+    """Size and overlap of the brain, and how well the images agree with the template and with each other, where both are."""
     few = _every(grid)
     template = template_image(grid)[few]
     t1w_values, flair_values, inside = t1w[few], flair[few], brain[few]
@@ -103,10 +112,19 @@ def _fit_numbers(
         "brain_ml": float(brain.sum()) * grid.voxel_mm3 / 1000,
         "template_dice": template_dice(brain, grid) if field is None else _dice_within(brain, grid, field),
         "template_nmi": normalised_mutual_information(t1w_values[seen], template[seen]),
-        "pair_nmi": normalised_mutual_information(t1w_values[inside], flair_values[inside]),
+        "pair_nmi": normalised_mutual_information(t1w_values[both[few]], flair_values[both[few]]),
+        "pair_correlation": correlation(t1w_values[both[few]], flair_values[both[few]]),
         "cover_t1w": cover(t1w_values[inside]),
         "cover_flair": cover(flair_values[inside]),
     }
+
+
+def correlation(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """Pearson's correlation of two images' voxels, (n,) each; nan for too few voxels or a constant image."""
+    pair = np.stack([first, second]).astype(np.float64)
+    if first.size < LEAST_VOXELS or not pair.std(axis=1).all():
+        return float("nan")
+    return float(np.corrcoef(pair)[0, 1])
 
 
 def cover(values: NDArray[Any]) -> float:
@@ -139,25 +157,31 @@ def normalised_mutual_information(first: NDArray[Any], second: NDArray[Any]) -> 
     """
     if first.size < LEAST_VOXELS:
         return float("nan")
-    levels = [_levels(values) for values in (first, second)]
-    if any(level is None for level in levels):
+    levels = [intensity_levels(values, BINS) for values in (first, second)]
+    if levels[0] is None or levels[1] is None:
         return float("nan")
-    joint = np.bincount(levels[0] * BINS + levels[1], minlength=BINS * BINS).reshape(BINS, BINS) / first.size  # type: ignore[operator]
-    return (_entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0))) / _entropy(joint.ravel())
+    return float(similarity(np.bincount(levels[0] * BINS + levels[1], minlength=BINS * BINS).reshape(BINS, BINS)))
 
 
-def _levels(values: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Intensity level 0 ... BINS - 1 of each voxel, None for a constant image."""
+def similarity(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Normalised mutual information of joint histograms, (..., levels, levels) counts; nan where all counts are in one cell."""
+    shares = counts / np.maximum(counts.sum(axis=(-2, -1), keepdims=True), 1)
+    apart = _entropy(shares.sum(axis=-1)) + _entropy(shares.sum(axis=-2))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(apart / _entropy(shares.reshape(*shares.shape[:-2], -1)))
+
+
+def intensity_levels(values: NDArray[Any], bins: int) -> NDArray[np.int64] | None:
+    """Intensity level 0 ... bins - 1 of each voxel, from the 1st to the 99th percentile; None for a constant image."""
     values = np.asarray(values, dtype=np.float32)
     low, high = np.percentile(values, [1, 99])
     if high <= low:
         return None
-    return np.clip((values - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.int64)
+    return np.clip((values - low) * (bins / (high - low)), 0, bins - 1).astype(np.int64)
 
 
-def _entropy(shares: NDArray[np.floating[Any]]) -> float:
-    filled = shares[shares > 0]
-    return float(-(filled * np.log(filled)).sum())
+def _entropy(shares: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    return -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=-1)
 
 
 def tissue_contrast(
@@ -213,6 +237,8 @@ def noise(image: NDArray[Any], brain: NDArray[np.bool_]) -> float:
     Returns:
         nan where no slice holds enough brain.
     """
+    if np.count_nonzero(brain) < LEAST_VOXELS:
+        return float("nan")
     planes = np.flatnonzero(brain.any(axis=(0, 1)))
     planes = planes[:: max(len(planes) // 24, 1)]
     picture = np.asarray(image[:, :, planes], dtype=np.float32)

@@ -32,7 +32,7 @@ from experiments.checking.duplicates import fingerprint
 from experiments.rendering.overlay import overlay_png
 
 PICTURES = ("overlay.png", "fingerprint.npy")
-QUALITY_VERSION = 1
+QUALITY_VERSION = 2
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
 OnScan = Callable[[int, int], None]
