@@ -2,8 +2,8 @@
 
 A label map says it exactly. Without one a mixture of three normal distributions with one common covariance is fitted to T1w and
 FLAIR of the brain by expectation-maximisation, from where the template has fluid, cortex and white matter. It tells fluid well.
-It cannot tell deep nuclei and brainstem from white matter, so that of these no share of other tissue is given (docs/statistics.md
-has what was measured).
+It cannot tell deep nuclei and brainstem from white matter, so that of these no share of other tissue is given; how well it does
+stands in docs/statistics.md.
 """
 
 from __future__ import annotations
