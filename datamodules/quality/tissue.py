@@ -1,9 +1,9 @@
 """What the voxels of a region are in one patient: fluid, another tissue than the region's name says, or no brain at all.
 
 A label map says it exactly. Without one a mixture of three normal distributions with one common covariance is fitted to T1w and
-FLAIR of the brain by expectation-maximisation, from where the template has fluid, cortex and white matter. It tells fluid well.
-It cannot tell deep nuclei and brainstem from white matter, so that of these no share of other tissue is given; how well it does
-stands in docs/statistics.md.
+FLAIR of the brain by expectation-maximisation, from where the template has fluid, cortex and white matter. It tells fluid from
+brain. Gray from white matter it tells in phantoms and not in real scans, so that no more than fluid is taken from it
+(docs/statistics.md has what was measured).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from datamodules.files.float16 import to_single
 from regions.atlas import template_on
-from regions.catalog import CEREBELLAR_CORTEX, CORTEX, LESIONS, UNSPECIFIED_GRAY_MATTER, VENTRICLES, WHITE_MATTER, Region
+from regions.catalog import CORTEX, VENTRICLES, WHITE_MATTER, Region
 from regions.grid import Grid
 
 SHARES = ("csf", "other", "outside")
 """Shares of a region's voxels: cerebrospinal fluid in ventricles or around the brain; brain that is neither fluid nor what the
 region is named after; outside the brain, or without a label."""
-CSF, WHITE, GRAY = 24, 186, 187
+CSF = 24
 FLUID = (*VENTRICLES, CSF)
-ESTIMATED = {CSF: FLUID, GRAY: (*CORTEX, *CEREBELLAR_CORTEX, *UNSPECIFIED_GRAY_MATTER), WHITE: (*WHITE_MATTER, *LESIONS)}
-"""Label of an estimated tissue -> the labels whose tissue intensities can tell from the others."""
+CLASSES = (FLUID, CORTEX, WHITE_MATTER)
+"""The template's labels from which the mixture starts, fluid first."""
 LABELLED = 0.5
 """A label map that names a smaller share of the brain, lesions alone for example, says nothing of tissues."""
 SAMPLE = 20_000
@@ -48,8 +48,8 @@ def labelled_tissues(labels: NDArray[np.uint8], image: NDArray[Any]) -> NDArray[
     return tissues if np.count_nonzero(tissues) >= LABELLED * np.count_nonzero(brain) else None
 
 
-def estimated_tissues(image: NDArray[Any], grid: Grid) -> NDArray[np.uint8] | None:
-    """Fluid, gray and white matter by intensity, labels of ``ESTIMATED``; None where the template's tissues are not in view.
+def estimated_fluid(image: NDArray[Any], grid: Grid) -> NDArray[np.uint8] | None:
+    """``CSF`` in fluid and 1 in the rest of the brain, by intensity; None where the template's tissues are not in view.
 
     Args:
         image: (2, I, J, K) float16 as prepared: T1w and FLAIR, z-scores, exactly 0 outside the brain.
@@ -59,16 +59,16 @@ def estimated_tissues(image: NDArray[Any], grid: Grid) -> NDArray[np.uint8] | No
     values = np.stack([to_single(channel.reshape(-1)[brain]) for channel in image], axis=1)
     few = slice(None, None, max(brain.size // SAMPLE, 1))
     values = np.clip(values, *np.percentile(values[few], [0.5, 99.5], axis=0).astype(np.float32))
-    within = _template_tissues(grid).ravel()[brain]
-    parts = [values[within == tissue] for tissue in ESTIMATED]
+    within = _template_classes(grid).ravel()[brain]
+    parts = [values[within == index] for index in range(1, len(CLASSES) + 1)]
     if min(map(len, parts)) < LEAST_VOXELS:
         return None
-    fluid = parts[0][parts[0][:, 0] <= np.median(parts[0][:, 0])]
-    start = np.array([np.median(part, axis=0) for part in (fluid, *parts[1:])], dtype=np.float64)
+    dark = parts[0][parts[0][:, 0] <= np.median(parts[0][:, 0])]
+    start = np.array([np.median(part, axis=0) for part in (dark, *parts[1:])], dtype=np.float64)
     slopes, offsets = mixture(values[few].astype(np.float64), start)
-    tissues = np.zeros(image[0].size, np.uint8)
     scores = values @ slopes.T.astype(np.float32) + offsets.astype(np.float32)
-    tissues[brain] = np.array(list(ESTIMATED), np.uint8)[scores.argmax(axis=1)]
+    tissues = np.zeros(image[0].size, np.uint8)
+    tissues[brain] = np.where(scores.argmax(axis=1) == 0, CSF, 1)
     return tissues.reshape(image[0].shape)
 
 
@@ -105,26 +105,19 @@ def tissue_shares(tissues: NDArray[np.uint8], region: Region, estimated: bool) -
     Args:
         tissues: (voxels,) what the patient has where the region is shown, 0 outside the brain.
         region: What the voxels should be.
-        estimated: Whether the tissues are those of ``estimated_tissues``.
+        estimated: Whether the tissues are those of ``estimated_fluid``.
 
     Returns:
-        0 ... 1 each; nan for all where there is no voxel, and for `other` where intensities cannot tell.
+        0 ... 1 each; nan for all where there is no voxel, and for `other` of a region of brain where fluid alone is known.
     """
-    counts = np.bincount(tissues, minlength=256)
     if not tissues.size:
         return float("nan"), float("nan"), float("nan")
-    wanted = _as_estimated(region) if estimated else region
-    known = FLUID + (wanted.labels or tuple(range(1, 256)))
-    fluid, outside = counts[list(FLUID)].sum() / tissues.size, counts[0] / tissues.size
-    other = 1 - outside - counts[list(set(known))].sum() / tissues.size
-    untold = estimated and {GRAY, WHITE} <= set(wanted.labels)
-    return float(fluid), float("nan") if untold else max(float(other), 0.0), float(outside)
-
-
-def _as_estimated(region: Region) -> Region:
-    """The region in labels of ``ESTIMATED``: both tissues where none of its labels is one that intensities can tell."""
-    told = tuple(tissue for tissue, labels in ESTIMATED.items() if set(labels) & set(region.labels))
-    return Region(region.name, (told or (GRAY, WHITE)) if region.labels else (), region.description, region.source)
+    counts = np.bincount(tissues, minlength=256)
+    known = {*FLUID, *(region.labels or range(1, 256))}
+    untold = estimated and not known <= set(FLUID) and region.labels
+    fluid, outside, told = (int(counts[list(labels)].sum()) for labels in (FLUID, (0,), (0, *known)))
+    other = float("nan") if untold else (tissues.size - told) / tissues.size
+    return fluid / tissues.size, other, outside / tissues.size
 
 
 def _brain(image: NDArray[Any]) -> NDArray[np.bool_]:
@@ -133,9 +126,9 @@ def _brain(image: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 @lru_cache(maxsize=2)
-def _template_tissues(grid: Grid) -> NDArray[np.uint8]:
-    """Where the template has fluid, cortex and white matter, labels of ``ESTIMATED``; cached."""
-    labels, tissues = template_on(grid), np.zeros(grid.shape, np.uint8)
-    for tissue, members in {CSF: FLUID, GRAY: CORTEX, WHITE: WHITE_MATTER}.items():
-        tissues[np.isin(labels, members)] = tissue
-    return tissues
+def _template_classes(grid: Grid) -> NDArray[np.uint8]:
+    """Where the template has each of ``CLASSES``, from 1; cached."""
+    labels, classes = template_on(grid), np.zeros(grid.shape, np.uint8)
+    for index, members in enumerate(CLASSES, start=1):
+        classes[np.isin(labels, members)] = index
+    return classes

@@ -50,7 +50,7 @@ READERS: Mapping[str, str] = MappingProxyType(
         features_reader("untrained"): "the features of its untrained network",
         features_reader("hd-bet"): "the features of HD-BET's encoder",
         features_reader("deepbet"): "the features of deepbet's encoder",
-        TISSUE: "its tissue shares (CSF, other tissue, outside)",
+        TISSUE: "its shares of CSF, other tissue and outside (under subject masks: and its size)",
     }
 )
 """Linear reader of an input -> what it reads, as a sentence says it."""

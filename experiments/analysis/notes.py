@@ -12,7 +12,7 @@ import numpy as np
 from datamodules.files.listing import list_folder
 from experiments.analysis.baseline_files import TISSUE, reader_name
 from experiments.analysis.pooling import Tables
-from experiments.analysis.tissue import SHARE_WORDS
+from experiments.analysis.tissue import by_class
 from experiments.statistics.chance import WORDS, against_chance
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.paired import Comparison
@@ -103,12 +103,9 @@ def explained_by_tissue(
         is_better = (pair.difference.low or 0) > 0 and pair.verdict.startswith("different")
         if is_better or any(against_chance(auc) != WORDS[0] for auc in (alone, estimates[name]["auc"])):
             continue
-        row = rows[name]
-        high, low = (100 * row["shares"][row["telling"]][label] for label in ("positive", "negative"))
         notes.append(
-            f"region {name}: the result may be {row['size']}: its tissue share alone reaches AUC {alone.value:.2f} "
-            f"[{alone.low:.2f}, {alone.high:.2f}], and the network is not shown to be better; a median {high:.1f} % of it is "
-            f"{SHARE_WORDS[row['telling']]} in positive, {low:.1f} % in negative scans"
+            f"region {name}: the result may be {rows[name]['size']}: its tissue share alone reaches AUC {alone.value:.2f} "
+            f"[{alone.low:.2f}, {alone.high:.2f}], and the network is not shown to be better; {by_class(rows[name])}"
         )
     return notes
 

@@ -13,13 +13,12 @@ from torch import nn
 
 from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import write_sealed
-from datamodules.quality.tissue import SHARES
 from experiments.analysis.baseline_files import TISSUE, VOXELS, features_reader, reader_name
 from experiments.analysis.baseline_models import Design, fit_baseline
 from experiments.analysis.baselines import write_fold
 from experiments.analysis.linear_readers import Gram, fit_reader, gram_matrices
 from experiments.analysis.reader_inputs import Shown, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
-from experiments.analysis.tissue import measured_tissue, tissue_facts, write_tissue
+from experiments.analysis.tissue import measured_tissue, tissue_facts, told_columns, write_tissue
 from experiments.runtime.console import bar
 from experiments.study.opening import fingerprint_of
 from experiments.study.settings import Settings
@@ -114,8 +113,9 @@ def _tissue_designs(
     write_tissue(study.folder, tissue_facts(tissue, scans, regions))
     designs: dict[str, Sequence[Design]] = {}
     for name, values in tissue.inputs.items():
-        known = [column for column in range(len(SHARES)) if not np.isnan(values[:, column]).all()]
-        designs[name] = [Design(tuple(SHARES[column] for column in known), values[:, known])] * study.splits.folds
+        columns = told_columns(tissue, name)
+        seen = np.stack(list(columns.values()), axis=1) if columns else np.empty((len(values), 0))
+        designs[name] = [Design(tuple(columns), seen)] * study.splits.folds
     return designs
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
-from datamodules.quality.tissue import FLUID, SHARES, estimated_tissues, labelled_tissues, tissue_shares
+from datamodules.quality.tissue import FLUID, SHARES, estimated_fluid, labelled_tissues, tissue_shares
 from datamodules.store.boxes import region_step
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.baseline_features import Table, measured
@@ -33,6 +33,7 @@ from regions.catalog import Region
 MEASURED = (*SHARES, "ml")
 SOURCES = {False: "label maps", True: "intensities"}
 DRAWS = 2_000
+WHOLE = "global"
 FILE = "tissue.json"
 
 
@@ -43,10 +44,12 @@ class TissueShares:
     Attributes:
         inputs: Input -> (scans, 4): the shares 0 ... 1 in the order of ``SHARES``, and the ml that are shown; NaN is unknown.
         estimated: Whether the shares come from intensities.
+        by_subject: Whether each scan has a mask of its own.
     """
 
     inputs: Mapping[str, npt.NDArray[np.float64]]
     estimated: bool
+    by_subject: bool
 
 
 def measured_tissue(
@@ -82,7 +85,7 @@ def measured_tissue(
     columns = [f"{name}_{column}" for name in regions for column in MEASURED]
     table = Table(folder / "baselines" / "tissue.tsv", columns, measure, made_from)
     values = measured(scans, prepared.keys, table, workers, on_scan).reshape(len(scans), len(regions), len(MEASURED))
-    return TissueShares({name: values[:, index] for index, name in enumerate(regions)}, estimated)
+    return TissueShares({name: values[:, index] for index, name in enumerate(regions)}, estimated, mask.mode == "subject")
 
 
 def _of_scan(
@@ -95,7 +98,7 @@ def _of_scan(
     """Shares and ml of one scan, input by input; without voxels an input shows its labels' own, or the whole brain."""
     image = np.asarray(prepared.image(row))
     labels = None if estimated else np.asarray(prepared.labels(row))
-    tissues = estimated_tissues(image, prepared.grid) if labels is None else labelled_tissues(labels, image)
+    tissues = estimated_fluid(image, prepared.grid) if labels is None else labelled_tissues(labels, image)
     numbers: list[float] = []
     for name, region in regions.items():
         if tissues is None:
@@ -108,6 +111,13 @@ def _of_scan(
     return numbers
 
 
+def told_columns(tissue: TissueShares, name: str) -> dict[str, npt.NDArray[np.float64]]:
+    """What a reader of one input is given: its known shares, and under subject masks the ml of the mask, which varies."""
+    values = tissue.inputs[name]
+    columns = {share: values[:, column] for column, share in enumerate(SHARES) if not np.isnan(values[:, column]).all()}
+    return columns | ({"ml": values[:, -1]} if tissue.by_subject and name != WHOLE else {})
+
+
 def tissue_facts(tissue: TissueShares, scans: Sequence[Scan], regions: Mapping[str, Region]) -> dict[str, Any]:
     """Median and range of each share, its medians by class and its AUC, as they stand in tissue.json.
 
@@ -116,24 +126,22 @@ def tissue_facts(tissue: TissueShares, scans: Sequence[Scan], regions: Mapping[s
     """
     rows: list[dict[str, Any]] = []
     for name, values in tissue.inputs.items():
-        shares = {share: _share_facts(values[:, column], scans) for column, share in enumerate(SHARES)}
+        shares = {share: _facts_of(column, scans) for share, column in told_columns(tissue, name).items()}
         telling = _telling(shares)
-        size = _size(regions[name], telling)
-        rows.append({"input": name, "shares": shares, "telling": telling, "size": size, "ml": _median(values[:, -1])})
+        row = {"input": name, "shares": shares, "telling": telling, "size": _size(regions[name], telling)}
+        rows.append(row | {"ml": _median(values[:, -1])})
     return {"source": SOURCES[tissue.estimated], "inputs": rows}
 
 
-def _share_facts(values: npt.NDArray[np.float64], scans: Sequence[Scan]) -> dict[str, Any] | None:
-    """None where no scan has the share."""
+def _facts_of(values: npt.NDArray[np.float64], scans: Sequence[Scan]) -> dict[str, Any]:
+    """Facts of one share, or of the ml, of the scans of which it is known."""
     known = np.flatnonzero(~np.isnan(values))
-    if not known.size:
-        return None
     values, chosen = values[known], [scans[row] for row in known]
     y = np.array([scan.label for scan in chosen])
     auc = Estimate(None, None, None)
     if 0 < y.sum() < y.size:
         patients = np.array([scan.patient for scan in chosen])
-        pred = Predictions(patients, np.zeros_like(y), y, np.clip(values, 0, 1), np.zeros_like(y))
+        pred = Predictions(patients, np.zeros_like(y), y, values / max(values.max(), 1), np.zeros_like(y))
         auc = bootstrap_interval(pred, draw_patient_weights(pred, DRAWS, np.random.default_rng(0)))["auc"]
     return {
         "median": float(np.median(values)), "low": float(values.min()), "high": float(values.max()),
@@ -149,7 +157,7 @@ def _median(values: npt.NDArray[np.float64]) -> float | None:
 
 def _telling(shares: Mapping[str, Any]) -> str:
     """The share that tells the classes apart best, `csf` where none does."""
-    aucs = {share: facts["auc"]["value"] for share, facts in shares.items() if facts}
+    aucs = {share: facts["auc"]["value"] for share, facts in shares.items()}
     apart = {share: abs(value - CHANCE) for share, value in aucs.items() if value is not None}
     return max(apart, key=lambda share: apart[share], default=SHARES[0])
 
@@ -158,11 +166,22 @@ def _size(region: Region, telling: str) -> str | None:
     """Whose size a share of a region speaks of; None for the whole brain, to which all belongs."""
     if not region.labels:
         return None
+    if telling == "ml":
+        return "the size of the structure itself, which its mask shows"
     if telling == "outside":
         return "the size and outline of the brain"
     if set(region.labels) <= set(FLUID):
         return "the size of the fluid spaces themselves"
     return f"the size of {'the neighbouring ventricles and sulci' if telling == 'csf' else 'the structure or its neighbours'}"
+
+
+def by_class(row: Mapping[str, Any]) -> str:
+    """How far the share that tells the classes apart best differs between them, in words."""
+    telling = row["telling"]
+    high, low = (row["shares"][telling][label] for label in ("positive", "negative"))
+    if telling == "ml":
+        return f"it has a median {high:.1f} ml in positive, {low:.1f} ml in negative scans"
+    return f"a median {100 * high:.1f} % of it is {SHARE_WORDS[telling]} in positive, {100 * low:.1f} % in negative scans"
 
 
 def write_tissue(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -190,7 +209,7 @@ TISSUE_WORDS = (
 
 def tissue_lines(facts: Mapping[str, Any]) -> list[list[str]]:
     """A line of texts for each input, in the columns of ``TISSUE_HEADING``."""
-    return [[row["input"], *(_cell(row["shares"][share]) for share in SHARES)] for row in facts["inputs"]]
+    return [[row["input"], *(_cell(row["shares"].get(share)) for share in SHARES)] for row in facts["inputs"]]
 
 
 def _cell(share: Mapping[str, Any] | None) -> str:
