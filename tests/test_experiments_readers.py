@@ -243,7 +243,7 @@ def test_readers_find_the_planted_input_in_every_fold(planted: Study, made: dict
 def test_readers_made_again_leave_the_same_bytes(planted: Study, made: dict[str, Any], settings: Settings) -> None:
     paths = [planted.folder / "readers.json", *sorted((planted.folder / "baselines").rglob("*.*"))]
     before = {path: path.read_bytes() for path in paths}
-    assert len(before) == 1 + 2 * 2 * 6 * 7
+    assert len(before) == 1 + 2 + 3 * 2 * 6 * 7
     make_readers(planted, settings)
     assert {path: path.read_bytes() for path in paths} == before
 
@@ -257,7 +257,7 @@ def test_features_of_a_pretrained_encoder_are_those_that_it_gives(name: str, fea
 
 
 def test_every_encoder_has_a_reader_and_unknown_ones_are_refused() -> None:
-    assert [features_reader(name) for name in ENCODERS] == list(READERS)[1:]
+    assert [features_reader(name) for name in ENCODERS] == list(READERS)[1:-1]
     assert listed_encoders(" untrained,hd-bet ,hd-bet") == ["untrained", "hd-bet"]
     with pytest.raises(UserError, match="--encoders resnet does not exist; encoders are untrained, hd-bet, deepbet"):
         listed_encoders("untrained,resnet")
@@ -330,7 +330,7 @@ def test_readers_change_no_other_number(tmp_path: Path) -> None:
     beside = compare(folder, INPUTS, draws=200)
     shutil.rmtree(folder / "baselines")
     alone = compare(folder, INPUTS, draws=200)
-    assert "no linear reader voxels, features(untrained): make baselines STUDY=study" in alone.notes
+    assert "no linear reader voxels, features(untrained), tissue_share: make baselines STUDY=study" in alone.notes
     assert (alone.readers, alone.paired_readers) == ({}, [])
     for name in ("estimates", "paired", "paired_auc", "paired_all", "baselines", "details"):
         assert getattr(alone, name) == getattr(beside, name), name

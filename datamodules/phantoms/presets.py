@@ -159,6 +159,12 @@ _ALL = (
     _single_region("subcortical_gray_matter", {"subcortical": 2.75}, {"subcortical": 2.75}),
     _single_region("ventricles", {"ventricles": 2.75}, {}),
     _single_region("brainstem", {"brainstem": 2.75}, {"brainstem": 2.75}),
+    replace(
+        _single_region("ventricles", {"ventricles": 2.0}, {}),
+        name="enlarged_ventricles",
+        description="Only the ventricles differ; they are larger than the template's and push into their neighbours.",
+        shape_offsets={},
+    ),
 )
 
 PRESETS: Mapping[str, PhantomPreset] = {preset.name: preset for preset in _ALL}

@@ -5,9 +5,9 @@ Measured once a volume of the store and kept in ``<study>/baselines/features.tsv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -47,18 +47,54 @@ def measured_features(
     Returns:
         (scans, features) float64 in the order of ``FEATURES``; volumes are NaN where a scan has no label map.
     """
-    known = _read(path)
-    missing = [row for row, key in enumerate(prepared.keys) if key not in known]
     measure = partial(scan_features, prepared, template_parts(prepared))
+    return measured(scans, prepared.keys, Table(path, FEATURES, measure), workers, on_scan)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of each scan, kept beside the study.
+
+    Attributes:
+        path: Where they are kept.
+        columns: Their names.
+        measure: Row of the cohort -> the numbers, in this order.
+        made_from: What they depend on beside a scan's volume.
+    """
+
+    path: Path
+    columns: Sequence[str]
+    measure: Callable[[int], Sequence[float]]
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+
+
+def measured(
+    scans: Sequence[Scan],
+    keys: Sequence[str],
+    table: Table,
+    workers: int,
+    on_scan: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float64]:
+    """(scans, columns) of a table: what was measured before is read, the rest is measured and written.
+
+    Args:
+        scans: The study's scans.
+        keys: The keys of their volumes.
+        table: What is measured.
+        workers: Threads.
+        on_scan: Called with (done, to do) after each scan that was measured.
+    """
+    known = _read(table)
+    missing = [row for row, key in enumerate(keys) if key not in known]
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for done, (row, values) in enumerate(zip(missing, pool.map(measure, missing), strict=True), start=1):
-            known[prepared.keys[row]] = values
+        for done, (row, values) in enumerate(zip(missing, pool.map(table.measure, missing), strict=True), start=1):
+            known[keys[row]] = list(values)
             if on_scan:
                 on_scan(done, len(missing))
     if missing:
-        _write(path, scans, prepared.keys, known)
-        known = _read(path)
-    return np.array([known[key] for key in prepared.keys], dtype=np.float64)
+        _write(table, scans, keys, known)
+        known = _read(table)
+    return np.array([known[key] for key in keys], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -134,23 +170,25 @@ def _sum(region: Region, by_label: npt.NDArray[Any]) -> float:
     return float(by_label[region.select(np.arange(256))].sum())
 
 
-def _read(path: Path) -> dict[str, list[float]]:
-    """Store key -> features as written; empty where the table is not there, of other features, or was changed."""
+def _read(table: Table) -> dict[str, list[float]]:
+    """Store key -> numbers as written; empty where the table is not there, holds others, or was changed."""
+    path, columns = table.path, table.columns
+    wanted = {path.name: file_sha256(path) if path.is_file() else None, **table.made_from}
     try:
-        intact = read_sealed(path.with_suffix(".json"), "measure again")["features.tsv"] == file_sha256(path)
+        facts = read_sealed(path.with_suffix(".json"), "measure again")
     except (FileNotFoundError, DamagedError):
         return {}
-    rows = read_rows(path) if intact else []
-    if not rows or any(name not in rows[0] for name in ("key", *FEATURES)):
+    rows = read_rows(path) if all(facts.get(name) == value for name, value in wanted.items()) else []
+    if not rows or any(name not in rows[0] for name in ("key", *columns)):
         return {}
-    return {row["key"]: [float(row[name]) if row[name] else float("nan") for name in FEATURES] for row in rows}
+    return {row["key"]: [float(row[name]) if row[name] else float("nan") for name in columns] for row in rows}
 
 
-def _write(path: Path, scans: Sequence[Scan], keys: Sequence[str], known: dict[str, list[float]]) -> None:
-    lines = ["\t".join(("patient", "session", *FEATURES, "key"))]
+def _write(table: Table, scans: Sequence[Scan], keys: Sequence[str], known: dict[str, list[float]]) -> None:
+    lines = ["\t".join(("patient", "session", *table.columns, "key"))]
     for scan, key in zip(scans, keys, strict=True):
         cells = ["" if np.isnan(value) else f"{value:.6g}" for value in known[key]]
         lines.append("\t".join((scan.patient, scan.session, *cells, key)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, "\n".join(lines) + "\n")
-    write_sealed(path.with_suffix(".json"), {path.name: file_sha256(path)})
+    table.path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(table.path, "\n".join(lines) + "\n")
+    write_sealed(table.path.with_suffix(".json"), {table.path.name: file_sha256(table.path), **table.made_from})

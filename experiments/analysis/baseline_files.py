@@ -36,6 +36,7 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 """Name -> what it is; the order of every table."""
 
 VOXELS = "voxels"
+TISSUE = "tissue_share"
 
 
 def features_reader(encoder: str) -> str:
@@ -49,10 +50,11 @@ READERS: Mapping[str, str] = MappingProxyType(
         features_reader("untrained"): "the features of its untrained network",
         features_reader("hd-bet"): "the features of HD-BET's encoder",
         features_reader("deepbet"): "the features of deepbet's encoder",
+        TISSUE: "its shares of CSF, other tissue and outside (under subject masks: and its size)",
     }
 )
 """Linear reader of an input -> what it reads, as a sentence says it."""
-USUAL = (VOXELS, features_reader("untrained"))
+USUAL = (VOXELS, features_reader("untrained"), TISSUE)
 """Readers that are fitted without being asked for."""
 
 

@@ -12,10 +12,18 @@ from experiments.analysis.baseline_files import READERS, read_baselines, read_re
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
 from experiments.analysis.ensembles import compare_ensembles
-from experiments.analysis.notes import left_out, made_differently, objections, run_notes, says_nothing
+from experiments.analysis.notes import (
+    explained_by_tissue,
+    left_out,
+    made_differently,
+    objections,
+    run_notes,
+    says_nothing,
+)
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.subgroups import write_subgroups
+from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions, check_same_scans
@@ -85,6 +93,7 @@ def compared(
     kept = [run for runs in used.values() for run in runs]
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
+    paired_readers = _reader_family(members | linear, linear, weights, values)
     content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision_of(folder))}
     comparison = StudyComparison(
         study=folder.name,
@@ -98,7 +107,7 @@ def compared(
         estimates={name: estimates[name] for name in members},
         baselines={name: estimates[name] for name in beside},
         readers={name: estimates[name] for name in linear},
-        paired_readers=_reader_family(members | linear, linear, weights, values),
+        paired_readers=paired_readers,
         runs={name: [run.name for run in runs] for name, runs in used.items()},
         predictions={run.name: facts[run]["files"]["predictions.tsv"] for run in kept},
         missing=[run.name for run in wanted if run not in kept],
@@ -110,6 +119,7 @@ def compared(
             *left_out(folder, used, REFERENCE),
             *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
+            *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
         details=details(tables, weights, families["paired"], folds, {name: estimates[name] for name in tables}),

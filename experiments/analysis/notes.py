@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 
 from datamodules.files.listing import list_folder
+from experiments.analysis.baseline_files import TISSUE, reader_name
 from experiments.analysis.pooling import Tables
+from experiments.analysis.tissue import by_class
+from experiments.statistics.chance import WORDS, against_chance
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.paired import Comparison
+from experiments.statistics.significance import Estimate
 from experiments.study.grid import inputs_of
 from experiments.study.run_folder import RunFolder, failure
 from experiments.study.runs import Run
@@ -78,6 +82,32 @@ def left_out(folder: Path, used: Mapping[str, Sequence[Run]], reference: str) ->
 def _has_complete_run(folder: Path, name: str) -> bool:
     paths = list_folder(folder, f"{name}/fold-*/seed-*/run.json")
     return any(RunFolder(path.parent).facts().get("state") == "complete" for path in paths)
+
+
+def explained_by_tissue(
+    pairs: Sequence[Comparison], estimates: Mapping[str, Mapping[str, Estimate]], tissue: Mapping[str, Any]
+) -> list[str]:
+    """The regions whose result may be the size of something: tissue shares alone do as well, and both are above chance.
+
+    Args:
+        pairs: Networks against the linear readers of their inputs.
+        estimates: Input or ``<reader>/<input>`` -> metric -> estimate.
+        tissue: Content of tissue.json.
+    """
+    rows = {row["input"]: row for row in tissue["inputs"] if row["size"]}
+    notes = []
+    for pair in pairs:
+        name, alone = pair.first, estimates[pair.second]["auc"]
+        if name not in rows or pair.second != reader_name(TISSUE, name):
+            continue
+        is_better = (pair.difference.low or 0) > 0 and pair.verdict.startswith("different")
+        if is_better or any(against_chance(auc) != WORDS[0] for auc in (alone, estimates[name]["auc"])):
+            continue
+        notes.append(
+            f"region {name}: the result may be {rows[name]['size']}: its tissue share alone reaches AUC {alone.value:.2f} "
+            f"[{alone.low:.2f}, {alone.high:.2f}], and the network is not shown to be better; {by_class(rows[name])}"
+        )
+    return notes
 
 
 def made_differently(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]) -> list[str]:

@@ -13,10 +13,12 @@ from torch import nn
 
 from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_files import VOXELS, features_reader, reader_name
+from experiments.analysis.baseline_files import TISSUE, VOXELS, features_reader, reader_name
+from experiments.analysis.baseline_models import Design, fit_baseline
 from experiments.analysis.baselines import write_fold
 from experiments.analysis.linear_readers import Gram, fit_reader, gram_matrices
 from experiments.analysis.reader_inputs import Shown, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
+from experiments.analysis.tissue import measured_tissue, tissue_facts, told_columns, write_tissue
 from experiments.runtime.console import bar
 from experiments.study.opening import fingerprint_of
 from experiments.study.settings import Settings
@@ -54,6 +56,7 @@ def make_readers(
             notes.append(f"no {features_reader(name)}: {error}")
             continue
         readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
+    readers[TISSUE] = _fit(study, settings, TISSUE, _tissue_designs(study, settings, list(inputs), console), config)
     content = {"study": study.folder.name, "scans": len(study.prepared.keys), "readers": readers, "notes": notes}
     write_sealed(study.folder / "readers.json", content)
     return content
@@ -99,18 +102,40 @@ def _feature_grams(study: Study, settings: Settings, name: str, console: Console
     return grams
 
 
+def _tissue_designs(
+    study: Study, settings: Settings, inputs: Sequence[str], console: Console | None
+) -> dict[str, Sequence[Design]]:
+    """The tissue shares of each input, the same for all folds; written into tissue.json beside."""
+    options, scans = settings.study_options(), study.cohort.scans
+    regions = {name: options.regions[name] for name in inputs}
+    with bar(console or Console(), "measuring tissue", quiet=console is None) as on_scan:
+        tissue = measured_tissue(scans, study.prepared, (regions, options.mask), study.folder, options.workers, on_scan)
+    write_tissue(study.folder, tissue_facts(tissue, scans, regions))
+    designs: dict[str, Sequence[Design]] = {}
+    for name, values in tissue.inputs.items():
+        columns = told_columns(tissue, name)
+        seen = np.stack(list(columns.values()), axis=1) if columns else np.empty((len(values), 0))
+        designs[name] = [Design(tuple(columns), seen)] * study.splits.folds
+    return designs
+
+
 def _fit(
-    study: Study, settings: Settings, reader: str, grams: Mapping[str, list[Gram]], config: Mapping[str, Any]
+    study: Study,
+    settings: Settings,
+    reader: str,
+    seen: Mapping[str, Sequence[Gram | Design]],
+    config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fit and write one reader of all inputs; input -> fold -> what was fitted."""
     y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
     regions = fingerprint_of(settings, study).regions
     made: dict[str, Any] = {}
-    for roi, of_folds in sorted(grams.items(), key=lambda item: list(regions).index(item[0])):
+    for roi, of_folds in sorted(seen.items(), key=lambda item: list(regions).index(item[0])):
         prints = {"config": content_sha256(config), "region": regions[roi].plain()}
         made[roi] = {}
-        for fold, (parts, gram) in enumerate(zip(_parts(study), of_folds, strict=True)):
-            fit = fit_reader(gram, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+        for fold, (parts, seen_fold) in enumerate(zip(_parts(study), of_folds, strict=True)):
+            fitted: Any = fit_reader if isinstance(seen_fold, Gram) else fit_baseline
+            fit = fitted(seen_fold, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
             write_fold(study, reader_name(reader, roi), fold, parts, fit, prints)
             made[roi][str(fold)] = fit.facts()
     return made

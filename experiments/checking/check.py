@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from datamodules.quality.limits import judge_scans
 from datamodules.store.checksums import CHECKSUMS, damage, damaged_files
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.table1 import write_table1
+from experiments.analysis.tissue import measured_tissue, tissue_facts, write_tissue
 from experiments.checking.acquisition import write_acquisition
 from experiments.checking.check_page import write_check_page
 from experiments.checking.gather import Subject, gather
@@ -46,15 +48,26 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
     residence = quality_folder(study.cohort.source)
     holds = (residence / VERDICTS).is_file()
     judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence))
-    gathered = gather(settings, study, quality, judged)
+    tissue = _measure_tissue(settings, study, console)
+    gathered = gather(settings, study, quality, judged, tissue)
     show(study, gathered, quality, judged, console)
     write_table1(study.folder, gathered.table1)
     write_acquisition(study.folder, gathered.acquisition)
     write_sealed(study.folder / "check.json", gathered.facts())
+    write_tissue(study.folder, tissue)
     page = write_check_page(study, gathered, quality_lines(quality, judged))
     console.print(f"written: {page}, {study.folder / 'qc' / 'index.html'} (images of patients, for this machine only),")
-    console.print("         check.json, table1.tsv, acquisition.tsv, flow.svg beside them")
+    console.print("         check.json, tissue.json, table1.tsv, acquisition.tsv, flow.svg beside them")
     return int(any(not pair.same_patient for pair in gathered.duplicates))
+
+
+def _measure_tissue(settings: Settings, study: Subject, console: Console) -> dict[str, Any]:
+    """What the inputs hold of each patient; show a bar while it is measured."""
+    options, scans = settings.study_options(), study.cohort.scans
+    shown = options.regions, options.mask
+    with bar(console, "measuring tissue") as on_scan:
+        tissue = measured_tissue(scans, study.prepared, shown, study.folder, options.workers, on_scan)
+    return tissue_facts(tissue, scans, options.regions)
 
 
 def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool:

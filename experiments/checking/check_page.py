@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datamodules.files.atomic import write_text
 from experiments.analysis.table1 import table1_lines
+from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.checking.acquisition import HEADING
 from experiments.checking.days import days_svg
 from experiments.checking.flow import flow_sentence, flow_svg
@@ -53,6 +54,8 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
         Section("table1", "Table 1", table(lines[0], lines[1:], caption="Median (quartiles) or n (%)")
                 + note("SMD: standardised difference (Austin 2009; Yang and Dalton 2012); above 0.1 groups count as unlike.")),
         Section("acquisition", "Acquisition", table(HEADING, findings.acquisition)),
+        Section("tissue", "What the inputs hold", table(TISSUE_HEADING, tissue_lines(findings.tissue),
+                caption=f"From {findings.tissue['source']}, % of the voxels") + note(TISSUE_WORDS)),
         Section("duplicates", "Suspected duplicates", _lines(duplicates_text(study, findings).split("\n")[0]) + twins),
         Section("precision", "Precision to expect", _lines(precision_text(findings))),
         Section("costs", "Cost", _lines(costs_text(study, findings))),

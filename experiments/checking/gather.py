@@ -56,7 +56,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class InputBox:
-    """What one input reads: its box, and the region's volume in ml, None for the whole brain."""
+    """What one input reads: its box, and the volume in ml that it shows of a scan (median), None for the whole brain."""
 
     name: str
     box: Box
@@ -85,6 +85,7 @@ class Findings:
     costs: Costs
     transform_seconds: float | None
     quality: Mapping[str, int]
+    tissue: Mapping[str, Any]
 
     def facts(self) -> dict[str, Any]:
         """What check.json holds."""
@@ -102,7 +103,9 @@ class Findings:
         }
 
 
-def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> Findings:
+def gather(
+    settings: Settings, study: Subject, quality: Sequence[ScanQuality], judged: Sequence[Judged], tissue: Mapping[str, Any]
+) -> Findings:
     """Find out everything; nothing is printed or written.
 
     Args:
@@ -110,9 +113,10 @@ def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], j
         study: What is looked at.
         quality: Numbers, pictures and fingerprints of its scans.
         judged: Their verdicts.
+        tissue: What the inputs hold, see ``tissue_facts``.
     """
     scans = study.cohort.scans
-    inputs = input_boxes(settings, study)
+    inputs = input_boxes(settings, study, tissue)
     sources, _ = hash_sources(scans, study.prepared.folder / "sources.json")
     duplicates = find_duplicates(scans, sources, [scan.voxels for scan in quality], [scan.print for scan in quality])
     external = {path.parent.name: read_scans(path.parent) for path in list_folder(study.folder, "external/*/cohort.tsv")}
@@ -132,6 +136,7 @@ def gather(settings: Settings, study: Subject, quality: Sequence[ScanQuality], j
         costs=costs_of(settings, study, inputs),
         transform_seconds=transform_seconds(settings, study.prepared),
         quality={name: sum(scan.verdict == name for scan in judged) for name in ("held", "look", "ok")},
+        tissue=tissue,
     )
 
 
@@ -169,15 +174,17 @@ def scanner_of(scan: Scan) -> str:
     return ", ".join(dict.fromkeys(text for text in texts if text)) or "unknown"
 
 
-def input_boxes(settings: Settings, study: Subject) -> list[InputBox]:
+def input_boxes(settings: Settings, study: Subject, tissue: Mapping[str, Any]) -> list[InputBox]:
     """Box and volume of every input, the user's own included."""
     grid, options = study.prepared.grid, settings.values.data
     network = settings.instantiated().network
     sides = multiple_of(network), smallest_side(network, batch_size=options.batch_size)
+    shown_ml = {row["input"]: row["ml"] for row in tissue["inputs"]} if options.mask_mode == "subject" else {}
     boxes = []
     for region in settings.regions.values():
         mask, box = region_step(region, grid, options.mask_mode, options.dilate_mm, *sides)
-        boxes.append(InputBox(region.name, box, None if mask is None else float(mask.sum() * grid.voxel_mm3 / 1000)))
+        ml = None if mask is None else shown_ml.get(region.name, float(mask.sum() * grid.voxel_mm3 / 1000))
+        boxes.append(InputBox(region.name, box, ml))
     return boxes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from datamodules.batches.transform_task import PROCESSES
@@ -15,6 +16,7 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
 from experiments.analysis.table1 import table1_lines
+from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
 from experiments.checking.duplicates import LEAST_SCANS
@@ -45,6 +47,8 @@ def show(
         console.print(f"not in table 1, since nothing says what they are: columns {', '.join(findings.left_out_columns)}")
     console.print(duplicates_text(study, findings))
     console.print(input_table(study, findings))
+    console.print(tissue_table(findings))
+    console.print(TISSUE_WORDS)
     console.print(precision_text(findings))
     console.print(costs_text(study, findings))
 
@@ -160,6 +164,15 @@ def input_table(study: Subject, findings: Findings) -> Table:
         volume = "brain" if box.ml is None else f"{box.ml:.1f}"
         shape = " x ".join(map(str, box.box.shape))
         table.add_row(box.name, shape, volume, f"1/{whole / box.voxels:.1f}", span(findings.costs.seconds_by_input[box.name]))
+    return table
+
+
+def tissue_table(findings: Findings) -> Table:
+    """What each input holds: fluid, other tissue, outside, and how far that differs between the classes."""
+    title = f"what the inputs hold of each patient, from {findings.tissue['source']}"
+    table = _table(title, TISSUE_HEADING[0], TISSUE_HEADING[1:], max(len(box.name) for box in findings.inputs))
+    for line in tissue_lines(findings.tissue):
+        table.add_row(*(escape(cell.replace("; ", "\n")) for cell in line))
     return table
 
 

@@ -3,7 +3,8 @@
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
 logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
 compare`` puts them into the same table and tests each against global on the same patients. Linear readers of each input, ridge
-regressions on its voxels and on the features of its untrained network, are tested against the network of that input.
+regressions on its voxels, on the features of its untrained network and on its tissue shares, are tested against the network of
+that input.
 """
 
 from __future__ import annotations

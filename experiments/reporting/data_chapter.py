@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.rendering.page import missing, note, paragraph, table
 from experiments.rendering.palette import ACCENT, GRAY, INK, RULE, SOFT
 from experiments.reporting.chapter import Chapter, Sheet, plural
@@ -44,9 +45,18 @@ def data(sources: Sources) -> Chapter:
     if scores:
         blocks.append(_label_chart(scores, days))
     blocks += ["<h3>Partitions</h3>", *_partitions(sources)]
+    blocks += ["<h3>What the inputs hold of each patient</h3>", *_tissue(sources)]
     made, more = acquisition_blocks(sources)
     blocks += ["<h3>Acquisition</h3>", *made, "<h3>Sample size</h3>", paragraph(sample_size(sources))]
     return Chapter("data", "Patients and data", blocks, [*sheets, *more])
+
+
+def _tissue(sources: Sources) -> list[str]:
+    content = sources.optional.get("tissue")
+    if content is None:
+        return [missing("How much of each region is fluid, other tissue or outside is missing.", sources.command("check"))]
+    caption = f"Shares of the voxels, from {content['source']}"
+    return [table(TISSUE_HEADING, tissue_lines(content), caption=caption), note(TISSUE_WORDS)]
 
 
 def sample_size(sources: Sources) -> str:

@@ -87,7 +87,7 @@ class Sources:
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue")
 
 
 def read_sources(folder: Path) -> Sources:
@@ -128,7 +128,7 @@ def read_sources(folder: Path) -> Sources:
     )
 
 
-MADE_BY = {"flow": "check", "table1": "check", "controls": "controls", "baselines": "baselines", "external": "external"}
+MADE_BY = dict.fromkeys(("flow", "table1", "tissue"), "check") | {name: name for name in ("controls", "baselines", "external")}
 """File -> the command that writes it; any other is written by compare."""
 
 
