@@ -46,7 +46,7 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
     residence = quality_folder(study.cohort.source)
     holds = (residence / VERDICTS).is_file()
     judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence))
-    gathered = gather(settings, study, quality, judged)
+    gathered = gather(settings, study, judged, console)
     show(study, gathered, quality, judged, console)
     write_table1(study.folder, gathered.table1)
     write_acquisition(study.folder, gathered.acquisition)
