@@ -34,7 +34,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
     _print(console, _performance(comparison.estimates, comparison.baselines, title))
     console.print(
-        f"In brackets: intervals, {INTERVAL}; {comparison.draws} draws. "
+        f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {comparison.draws} draws. "
         f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
     )
     for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:

@@ -39,7 +39,7 @@ def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
         )
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
-    console.print(f"In brackets: intervals, {INTERVAL}; {outcome['draws']} draws.")
+    console.print(f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {outcome['draws']} draws.")
     console.print("Difference: AUC of the image minus that of the control; of the leaky split, leaky minus honest.")
     console.print(f"study: {folder}, table: {folder / 'controls.tsv'}")
 

@@ -71,8 +71,7 @@ Values = Mapping[str, tuple[float | None, FloatArray]]
 CHUNK = 1000
 """Draws handled at once; 1000 draws x 400 patients are 3 MB of float64."""
 INTERVAL = (
-    "95 % patient-cluster bootstrap, percentile; score intervals of Wilson (rates) and Newcombe (AUC) where patients of a fold "
-    "hardly differ"
+    "95 % patient-cluster bootstrap, percentile; Wilson's (rates) or Newcombe's (AUC) where patients of a fold hardly differ"
 )
 """What the intervals of all tables are, see `experiments.statistics.degenerate`."""
 MAX_UNDEFINED = 0.05
