@@ -10,6 +10,8 @@ import pytest
 from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
+from experiments.analysis.notes import says_nothing
+from experiments.analysis.pooling import Pooled
 from experiments.controls.rules import verdict as control_verdict
 from experiments.controls.scores import compared_row, permuted_row
 from experiments.externals.score import Known, change, constant_sites
@@ -244,3 +246,25 @@ def test_controls_with_classes_apart_are_judged_and_have_a_width() -> None:
     for metric in METRICS:
         low, high = ends(leak.estimates[metric])
         assert low < high
+
+
+@pytest.mark.parametrize(
+    ("constant", "notes"),
+    [
+        ([], []),
+        ([3], ["ventricles decides the same for every scan of fold 3"]),
+        (
+            [0, 2, 3, 6],
+            [
+                "ventricles decides the same for every scan of folds 0, 2, 3, 6",
+                "ventricles gave all scans of most folds one decision: it is compared with nothing",
+            ],
+        ),
+    ],
+)
+def test_folds_of_one_decision_are_named(constant: list[int], notes: list[str]) -> None:
+    rng = np.random.default_rng(8)
+    pred = table(35, 70)
+    decision = np.where(np.isin(pred.fold, constant), 1, np.arange(105) // 7 % 2)
+    pred = replace(pred, decision=decision, p=rng.random(105))
+    assert says_nothing({"ventricles": [Pooled(pred, {}, {})]}, [0]) == notes
