@@ -113,9 +113,9 @@ def write_external(folder: Path, inputs: list[str]) -> None:
             "auc": {"mean": 0.71, "sd": 0.02, "values": [0.71] * 7, "low": 0.6, "high": 0.8},
         },
         "internal": scores,
-        "drop": {
-            "balanced_accuracy": {"value": 0.09, "low": -0.01, "high": 0.17},
-            "auc": {"value": 0.05, "low": -0.06, "high": 0.14},
+        "change": {
+            "balanced_accuracy": {"value": -0.09, "low": -0.17, "high": 0.01},
+            "auc": {"value": -0.05, "low": -0.14, "high": 0.06},
         },
         "calibration": {"brier": estimate(0.2), "in_the_large": estimate(0.1), "slope": estimate(0.9)},
         "sites": [sites[0] | scores, sites[1] | {name: estimate(None) for name in metrics}],
@@ -136,6 +136,7 @@ def write_external(folder: Path, inputs: list[str]) -> None:
         "paired": [pair | {"p": 0.5, "p_holm": 1.0, "p_fdr": 0.8, "verdict": "not distinguishable"}],
         "independent_tests": "not used, 2 scans are repeats of a patient",
         "remarks": [],
+        "same_decisions": [],
     }
     place = folder / "external" / "hospitals"
     place.mkdir(parents=True)

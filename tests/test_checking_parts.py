@@ -15,13 +15,13 @@ from PIL import Image
 from torch import nn
 
 from datamodules.cohort.records import LabelRule, Scan
+from datamodules.store.duplicates import find_duplicates, fingerprint, residual_correlation
 from datamodules.store.sources import hash_sources
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
 from experiments.analysis.table1 import groups_of, table1, table1_lines, variables_of, write_table1
 from experiments.checking.acquisition import HEADING, acquisition_rows, write_acquisition
 from experiments.checking.costs import Work, estimate, from_runs, measured_step, span
 from experiments.checking.days import days_lines, days_of, days_svg
-from experiments.checking.duplicates import find_duplicates, fingerprint, residual_correlation
 from experiments.checking.flow import flow_svg
 from experiments.rendering.overlay import COLOURS, PANEL, overlay_png
 from experiments.study.run_folder import RunFolder

@@ -82,7 +82,7 @@ def test_verify_reads_all_prepared_files_and_names_the_damaged(
     assert check(phantom_cohort, "--store", str(store), "--verify")[0] == 0
 
 
-@pytest.mark.parametrize("name", ["quality.json", "fingerprint.npy", "overlay.png"])
+@pytest.mark.parametrize("name", ["quality.json", "overlay.png"])
 def test_quality_that_was_changed_is_measured_again(study: Study, tmp_path: Path, name: str) -> None:
     keys = study.prepared.keys[:2]
     first, second = (Path(shutil.copytree(study.prepared.volume(row), tmp_path / "volumes" / keys[row])) for row in (0, 1))
@@ -131,7 +131,7 @@ def test_one_scan_saved_anew_under_two_names_is_an_alarm(phantom_copy: Path, che
         nib.save(nib.Nifti1Image(changed.astype(values.dtype), image.affine), target)
     status, told = check(phantom_copy)
     assert status == 1, told
-    assert "1 suspected, 1 of them between two patients; give both the name of one patient, or remove one" in told
+    assert "1 suspected, 1 of them between two patients; give both one patient in same_person.tsv, or remove one" in told
     assert "sub-0001/ses-01 and sub-0002/ses-01: nearly the same brain (correlation 0.9" in told
 
 
@@ -235,7 +235,7 @@ def test_a_cohort_too_small_to_split_is_checked_all_the_same(kind: str, phantom_
                  "duplicates: none suspected", "inputs, 6 x 6 x 6 mm", "precision", "cost of all runs"):  # fmt: skip
         assert part in told, part
     assert "internal test" not in told
-    assert ("brains are compared where there are 10 scans or more" in told) == (rows < 10)
+    assert ("brains are compared where there are 5 scans or more" in told) == (rows < 5)
     assert re.search(needed, told.splitlines()[-1]), told.splitlines()[-1]
     study = tmp_path / "studies" / "s"
     assert all((study / name).is_file() for name in (*WRITTEN, "flow.json", "cohort.tsv"))

@@ -85,7 +85,7 @@ def test_the_primary_model_is_the_mean_of_the_calibrated_probabilities_at_the_me
     assert found["patients"] == 10
 
 
-def test_the_single_models_and_the_drop_compare_like_with_like(home: Path) -> None:
+def test_the_single_models_and_the_change_compare_like_with_like(home: Path) -> None:
     found, frozen, rows = result(home)
     study = home / "studies" / "mine"
     for one, frozen_one in zip(found["inputs"], frozen["inputs"], strict=True):
@@ -101,11 +101,11 @@ def test_the_single_models_and_the_drop_compare_like_with_like(home: Path) -> No
         assert single["sd"] == pytest.approx(np.std(values, ddof=1))
         inside = point_values(pooled_predictions(study, [Run(one["input"], fold) for fold in range(3)]))["balanced_accuracy"]
         assert one["internal"]["balanced_accuracy"]["value"] == pytest.approx(inside)
-        drop = one["drop"]["balanced_accuracy"]
-        assert drop["value"] == pytest.approx(inside - single["mean"])
-        assert drop["low"] <= drop["value"] <= drop["high"]
+        change = one["change"]["balanced_accuracy"]
+        assert change["value"] == pytest.approx(single["mean"] - inside)
+        assert change["low"] < change["value"] < change["high"]
         assert one["networks"] == {"internal": 1, "single": 1, "ensemble": 3}
-        assert one["drop"]["auc"]["value"] == pytest.approx(one["internal"]["auc"]["value"] - one["single"]["auc"]["mean"])
+        assert one["change"]["auc"]["value"] == pytest.approx(one["single"]["auc"]["mean"] - one["internal"]["auc"]["value"])
 
 
 def test_sites_are_counted_and_left_out_one_by_one(home: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_same_call_again_keeps_freeze_and_predictions(home: Path, capsys: py
     before, parts = result(home), {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/*.json")}
     assert external.main(call(home)) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "AUC: internal test, the folds' models here one by one, and what was lost" in text
+    assert "AUC: internal test, the folds' models here one by one, and external minus internal" in text
     assert "their ensemble averages 3 networks and has no internal counterpart" in text
     assert result(home) == before
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("parts/*/*.json")} == parts

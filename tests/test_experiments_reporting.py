@@ -264,7 +264,7 @@ def test_numbers(value: float | None, told: str) -> None:
 
 def test_intervals_counts_and_p_values() -> None:
     assert interval({"value": 0.1, "low": -0.2, "high": 0.4}, sign=True) == "+0.10 [\N{MINUS SIGN}0.20, +0.40]"
-    assert interval({"value": 0.1, "low": None, "high": None}) == "0.10"
+    assert interval({"value": 0.1, "low": None, "high": None}) == "0.10 [not estimable]"
     assert interval(None) == interval({}) == "undefined"
     assert [p_value(p) for p in (0.0001, 0.04, 1.0, None)] == ["< 0.001", "0.040", "1.000", "undefined"]
     assert [plural(n, "scan") for n in (1, 0, 1382)] == ["1 scan", "0 scans", "1,382 scans"]

@@ -15,7 +15,8 @@ from datamodules.cohort.records import LabelRule
 from experiments.analysis.compare import compared
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
-from experiments.analysis.subgroups import FEWEST, subgroup_levels, write_subgroups
+from experiments.analysis.subgroups import subgroup_levels, write_subgroups
+from experiments.statistics.constant import LEAST_PATIENTS
 from experiments.statistics.predictions import Predictions
 from experiments.study.record import Mask, StudyRecord, write_record
 from experiments.study.run_folder import ResultsError
@@ -74,7 +75,9 @@ def test_few_patients_have_no_interval_and_one_class_no_score(tables: dict[str, 
 
     test = tables["global"][0].test
     weights = draw_patient_weights(test, 50, np.random.default_rng(0))
-    few = np.isin(test.patient, [*np.unique(test.patient[test.y == 1])[: FEWEST - 1], *np.unique(test.patient[test.y == 0])])
+    few = np.isin(
+        test.patient, [*np.unique(test.patient[test.y == 1])[: LEAST_PATIENTS - 1], *np.unique(test.patient[test.y == 0])]
+    )
     found = part(tables, few, weights)
     assert found["note"] == "fewer than 5 patients of a class, no interval"
     assert found["inputs"]["global"]["balanced_accuracy"]["low"] is None

@@ -13,6 +13,9 @@ import numpy as np
 import openpyxl
 import pytest
 
+from datamodules.cohort.records import Scan
+from datamodules.store.duplicates import duplicates_of
+from datamodules.store.store import open_store
 from experiments.__main__ import main
 
 RAW = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "raw"
@@ -56,6 +59,22 @@ def test_all_real_sessions(prepared: Path) -> None:
     participants = (prepared / "participants.tsv").read_text()
     assert participants == "participant_id\nsub-01\nsub-03\n"
     assert {path.name for path in (prepared / "qc").iterdir()} == {"index.html", *(f"{name}.png" for name in told)}
+
+
+@pytest.mark.long
+@needs_scans
+def test_a_real_person_under_two_ids_is_found_and_no_other_pair(prepared: Path, tmp_path: Path) -> None:
+    """Five scans of four people, two of whom another group prepared; the correlation was 0.89."""
+    anat = [*sorted(prepared.glob("derivatives/*/sub-*/ses-*/anat")), *sorted(RAW.with_name("mni").glob("sub-*/anat"))]
+    scans = []
+    for number, folder in enumerate(anat):
+        files = {name: next(folder.glob(f"*_{name}.nii.gz"), None) for name in ("T1w", "FLAIR", "desc-brain_mask")}
+        assert files["T1w"]
+        assert files["FLAIR"]
+        scans.append(Scan(f"P{number}", "", files["T1w"], files["FLAIR"], 2.0, 3, 0, files["desc-brain_mask"]))
+    found = duplicates_of(scans, open_store(scans, tmp_path / "store"))
+    assert [(pair.first, pair.second, pair.how) for pair in found] == [("P0", "P1", "nearly the same brain")]
+    assert found[0].correlation == pytest.approx(0.89, abs=0.03)
 
 
 @pytest.mark.long

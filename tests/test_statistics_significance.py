@@ -15,12 +15,12 @@ from experiments.statistics.significance import (
     METRICS,
     Predictions,
     PredictionsError,
-    bootstrap_interval,
     bootstrap_values,
     draw_patient_weights,
     fold_stratified_auc,
     mean_interval,
     percentile_interval,
+    point_values,
     summarise,
 )
 
@@ -149,10 +149,9 @@ def test_many_draws_equal_few_draws(pred: Predictions) -> None:
 
 
 def test_constant_weights_give_the_point_estimate(pred: Predictions) -> None:
-    found = bootstrap_interval(pred, np.ones((3, pred.patients.size), dtype=np.float32))
-    for metric in METRICS:
-        assert found[metric].low == pytest.approx(found[metric].value, abs=1e-12)
-        assert found[metric].high == pytest.approx(found[metric].value, abs=1e-12)
+    found = bootstrap_values(pred, np.ones((3, pred.patients.size), dtype=np.float32))
+    for metric, value in point_values(pred).items():
+        np.testing.assert_allclose(found[metric], value, rtol=0, atol=1e-12)
 
 
 def test_intervals_contain_the_estimate_and_widen_with_the_level(pred: Predictions) -> None:
@@ -180,6 +179,7 @@ def test_percentiles_of_known_values() -> None:
     assert percentile_interval(values)[0] is not None
     values[:6] = np.nan
     assert percentile_interval(values) == (None, None)
+    assert percentile_interval(np.full(100, 0.3)) == (None, None)
     with pytest.raises(ValueError, match=re.escape("level is 95; it must lie between 0 and 1, for example 0.95")):
         percentile_interval(values, 95)
 

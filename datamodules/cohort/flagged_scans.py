@@ -5,7 +5,8 @@ Both stand in the cohort's folder, beside participants.tsv, or beside the cohort
     qc.tsv          patient session verdict reason detail ...     written by ``prepare``, and by ``check --hold``
     qc_accept.tsv   patient session reason                        written by hand
 
-The first is rewritten whenever scans are prepared; the second is kept. ``adopt`` joins both files of all its cohorts.
+The first is rewritten whenever scans are prepared; the second is kept. ``adopt`` joins both files of all its cohorts, and their
+same_person.tsv.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from datamodules.quality.limits import Judged
 
 VERDICTS = "qc.tsv"
 ACCEPTED = "qc_accept.tsv"
-ACCEPTED_COLUMNS = ("patient", "session", "reason")
+SAME_PERSON = "same_person.tsv"
+JOINED = {
+    VERDICTS: ("patient", "session", "verdict", "reason", "detail"),
+    ACCEPTED: ("patient", "session", "reason"),
+    SAME_PERSON: ("patient", "same_as", "reason"),
+}
+"""Columns of the tables beside a cohort that go into a joined one; for the last see ``datamodules.cohort.same_person``."""
 HELD = "held back by QC: "
 
 
@@ -88,12 +95,12 @@ def read_accepted(folder: Path) -> dict[Key, str]:
 
 
 def join_verdicts(sources: Sequence[Path], folder: Path) -> None:
-    """Write the verdicts and acceptances of several cohorts as those of one; no file that none of them has.
+    """Write verdicts, acceptances and same persons of several cohorts as those of one; no file that none of them has.
 
     Raises:
         CohortError: if a file cannot be read.
     """
-    for name, columns in ((VERDICTS, ("patient", "session", "verdict", "reason", "detail")), (ACCEPTED, ACCEPTED_COLUMNS)):
+    for name, columns in JOINED.items():
         tables = [quality_folder(source) / name for source in sources]
         rows = [row for table in tables if table.is_file() for row in read_rows(table)]
         if rows:

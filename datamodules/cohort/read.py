@@ -1,4 +1,4 @@
-"""Read a cohort: a BIDS-like folder or a plain table, without the scans that quality control holds back."""
+"""Read a cohort: a BIDS-like folder or a plain table, without flagged scans, one patient for each person."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.flagged_scans import excluded_by_qc
 from datamodules.cohort.identity import AlikeIds, Written
 from datamodules.cohort.records import Candidate, Cohort, LabelRule
+from datamodules.cohort.same_person import as_one_person
 from datamodules.cohort.table import read_table
 from datamodules.files.tables import CohortError
 
@@ -27,7 +28,7 @@ def read_cohort(
         source: A folder (see ``datamodules.cohort.bids``, or one that holds a ``cohort.tsv``) or a .tsv, .csv or .xlsx file
             (see ``datamodules.cohort.table``).
         rule: How scores become labels.
-        with_flagged: Keep the scans that ``datamodules.cohort.flagged_scans`` holds back.
+        with_flagged: Keep the scans that ``datamodules.cohort.flagged_scans`` holds back, and all ids as they are.
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
         known: Patients of another cohort, whose ids may not occur here in another writing.
 
@@ -36,7 +37,7 @@ def read_cohort(
     """
     candidates, remarks = read_candidates(source, rule, alike_ids)
     cohort = select_scans(source, candidates, rule, remarks, alike_ids, known)
-    return cohort if with_flagged else excluded_by_qc(cohort)
+    return cohort if with_flagged else as_one_person(excluded_by_qc(cohort))
 
 
 def read_candidates(source: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:

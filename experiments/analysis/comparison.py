@@ -11,12 +11,12 @@ from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.analysis.baseline_files import READERS
+from experiments.statistics.paired import UNJUDGED
 from experiments.statistics.paired import Comparison as Paired
-from experiments.statistics.significance import Estimate
+from experiments.statistics.significance import INTERVAL, Estimate
 from experiments.study.runs import PlanError
 
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
-INTERVAL = "95 % patient-cluster bootstrap, percentile"
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
 
@@ -115,7 +115,7 @@ def reader_sentence(pair: Paired) -> str:
     """What a network adds to a linear reader of its input, from the interval and the verdict alone."""
     reads = READERS[pair.second.partition("/")[0]]
     gap, differs = pair.difference, pair.verdict.startswith("different")
-    if gap.low is None or gap.high is None:
+    if gap.low is None or gap.high is None or pair.verdict.startswith(UNJUDGED):
         return f"{pair.first}: network and linear reader of {reads} cannot be compared"
     if gap.low > 0 and differs:
         return f"{pair.first}: the network is better than a linear reader of {reads}"

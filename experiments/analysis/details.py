@@ -22,7 +22,7 @@ from experiments.statistics.calibration import (
     reliability_curve,
 )
 from experiments.statistics.chance import against_chance, widened
-from experiments.statistics.constant import is_silent
+from experiments.statistics.constant import has_few_patients, is_silent
 from experiments.statistics.influence import cv_auc_interval
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import corrected_t
@@ -73,11 +73,11 @@ def _fold_values(tests: Sequence[Predictions]) -> dict[str, list[float | None]]:
 
 def chance_details(auc: Estimate, by_seed: Sequence[Pooled]) -> dict[str, Any]:
     """The AUC's interval widened for overlapping training parts, and what it says of chance."""
-    wide, silent = widened(auc), is_silent([pooled.test for pooled in by_seed], "auc")
+    wide, tests = widened(auc), [pooled.test for pooled in by_seed]
     return {
         "auc_low": wide.low,
         "auc_high": wide.high,
-        "words": against_chance(auc, silent),
+        "words": against_chance(auc, is_silent(tests, "auc"), has_few_patients(tests)),
     }
 
 
@@ -98,6 +98,8 @@ def auc_details(tests: Sequence[Predictions]) -> dict[str, float | None]:
         return out
     checks = [cv_auc_interval(test) for test in tests]
     value, error = (float(np.mean(part)) for part in zip(*((interval.value, error) for interval, error in checks), strict=True))
+    if error == 0:  # every positive scan above every negative one, or nothing but ties
+        return out | {"cv_auc": value}
     low, high = max(0.0, value - 1.959963984540054 * error), min(1.0, value + 1.959963984540054 * error)
     return out | {"cv_auc": value, "cv_auc_low": low, "cv_auc_high": high, "cv_auc_error": error}
 

@@ -122,17 +122,26 @@ def made_differently(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]
 
 
 def says_nothing(tables: Tables, seeds: Sequence[int]) -> list[str]:
-    """The folds in which an input gave one probability to all scans, and inputs without any decision."""
+    """The folds in which an input gave one probability, or one decision, to all scans; inputs compared with nothing."""
     notes = []
     for name, by_seed in tables.items():
         for seed, pooled in zip(seeds, by_seed, strict=False):
             whose = name if len(by_seed) == 1 else f"{name}, seed {seed},"
-            folds = [] if name in BY_DESIGN else constant_folds(pooled.test)
-            for fold in folds:
+            if name in BY_DESIGN:
+                continue
+            same = constant_folds(pooled.test)
+            for fold in same:
                 notes.append(f"fold {fold} of {whose} gave one probability to all its {np.sum(pooled.test.fold == fold)} scans")
-            if name not in BY_DESIGN and is_silent(pooled.test, "balanced_accuracy"):
-                notes.append(f"{whose.rstrip(',')} gave all scans of each fold one decision: it is compared with nothing")
+            decided = [fold for fold in constant_folds(pooled.test, "balanced_accuracy") if fold not in same]
+            notes += [f"{whose.rstrip(',')} decides the same for every scan of {_folds(decided)}"] if decided else []
+            if is_silent(pooled.test, "balanced_accuracy"):
+                each = "each fold" if len({*same, *decided}) == np.unique(pooled.test.fold).size else "most folds"
+                notes.append(f"{whose.rstrip(',')} gave all scans of {each} one decision: it is compared with nothing")
     return notes
+
+
+def _folds(folds: Sequence[int]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def objections(pairs: Sequence[Comparison]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import read_features
 from experiments.analysis.pooling import Tables
+from experiments.statistics.constant import LEAST_PATIENTS
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.significance import bootstrap_interval, family_values
@@ -25,8 +26,6 @@ from experiments.study.scan_table import UNKNOWN, ScanTable, read_scans, rows_in
 BoolArray = npt.NDArray[np.bool_]
 
 CLASSES = ("sex", "field_strength", "scanner", "site")
-FEWEST = 5
-"""Patients that each class needs before an interval is given."""
 ABOUT = (
     "Scores within subgroups of the internal test scans, with the models, thresholds and draws of the whole study. "
     "No subgroup is tested against another."
@@ -117,8 +116,8 @@ def part(tables: Tables, chosen: BoolArray, weights: WeightArray) -> dict[str, A
     if np.unique(y).size < 2:
         return facts | {"note": "one class only, no score"}
     fewest = min(np.unique(first.patient_index[chosen & (first.y == label)]).size for label in (0, 1))
-    drawn = weights[:, inside] if fewest >= FEWEST else weights[:0, inside]
-    note = "" if fewest >= FEWEST else f"fewer than {FEWEST} patients of a class, no interval"
+    drawn = weights[:, inside] if fewest >= LEAST_PATIENTS else weights[:0, inside]
+    note = "" if fewest >= LEAST_PATIENTS else f"fewer than {LEAST_PATIENTS} patients of a class, no interval"
     members = {name: [subset(item.test, chosen) for item in by_seed] for name, by_seed in tables.items()}
     inputs = {
         name: {metric: asdict(item) for metric, item in bootstrap_interval(members[name], drawn, values=values).items()}

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence
 from experiments.statistics.paired import Comparison as Paired
-from experiments.statistics.significance import Estimate
+from experiments.statistics.significance import INTERVAL, Estimate, interval_text
 from experiments.study.record import decision_of
 from lightning_modules.decision import DECISIONS
 
@@ -33,7 +34,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
     _print(console, _performance(comparison.estimates, comparison.baselines, title))
     console.print(
-        f"In brackets: 95 % intervals, patient-cluster bootstrap, {comparison.draws} draws. "
+        f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {comparison.draws} draws. "
         f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
     )
     for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:
@@ -160,14 +161,7 @@ def _p_value(pair: Paired) -> str:
 
 
 def _interval(estimate: Estimate, sign: str = "") -> str:
-    if estimate.value is None:
-        return "undefined"
-    text = f"{estimate.value:{sign}.2f}"
-    return (
-        text
-        if estimate.low is None or estimate.high is None
-        else f"{text} \\[{estimate.low:{sign}.2f}, {estimate.high:{sign}.2f}]"
-    )
+    return escape(interval_text(estimate, sign))
 
 
 def _spread(estimate: Estimate) -> str:

@@ -49,7 +49,7 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
     holds = (residence / VERDICTS).is_file()
     judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence))
     tissue = _measure_tissue(settings, study, console)
-    gathered = gather(settings, study, quality, judged, tissue)
+    gathered = gather(settings, study, judged, tissue, console)
     show(study, gathered, quality, judged, console)
     write_table1(study.folder, gathered.table1)
     write_acquisition(study.folder, gathered.acquisition)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Cohort, Scan
@@ -16,16 +17,15 @@ from datamodules.cohort.splits import Splits
 from datamodules.files.listing import list_folder
 from datamodules.quality.limits import Judged
 from datamodules.store.boxes import region_step
-from datamodules.store.sources import hash_sources
+from datamodules.store.duplicates import Duplicate
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.table1 import groups_of, table1, variables_of
 from experiments.checking.acquisition import acquisition_rows
 from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step, transform_seconds
 from experiments.checking.days import Days, days_of
-from experiments.checking.duplicates import Duplicate, find_duplicates
-from experiments.checking.quality import ScanQuality
 from experiments.runtime.precision import best_precision
 from experiments.statistics.precision import Precision, StudySize, expected_precision
+from experiments.study.duplicates import known_duplicates
 from experiments.study.grid import planned_runs
 from experiments.study.scan_table import read_scans
 from experiments.study.settings import Settings
@@ -104,21 +104,19 @@ class Findings:
 
 
 def gather(
-    settings: Settings, study: Subject, quality: Sequence[ScanQuality], judged: Sequence[Judged], tissue: Mapping[str, Any]
+    settings: Settings, study: Subject, judged: Sequence[Judged], tissue: Mapping[str, Any], console: Console
 ) -> Findings:
-    """Find out everything; nothing is printed or written.
+    """Find out everything; nothing is printed, and nothing but the record of the duplicates is written.
 
     Args:
         settings: All settings.
         study: What is looked at.
-        quality: Numbers, pictures and fingerprints of its scans.
-        judged: Their verdicts.
+        judged: The verdicts on its scans.
         tissue: What the inputs hold, see ``tissue_facts``.
+        console: Where progress is shown.
     """
     scans = study.cohort.scans
     inputs = input_boxes(settings, study, tissue)
-    sources, _ = hash_sources(scans, study.prepared.folder / "sources.json")
-    duplicates = find_duplicates(scans, sources, [scan.voxels for scan in quality], [scan.print for scan in quality])
     external = {path.parent.name: read_scans(path.parent) for path in list_folder(study.folder, "external/*/cohort.tsv")}
     table = read_scans(study.folder)
     variables, odd = variables_of(table)
@@ -130,7 +128,7 @@ def gather(
         table1=table1(groups_of(table, study.splits, external), variables),
         left_out_columns=odd,
         acquisition=acquisition_rows(scans),
-        duplicates=duplicates,
+        duplicates=known_duplicates(study.folder, scans, study.prepared, settings.values.workers, console),
         inputs=inputs,
         precision=precision_of(scans, len(inputs) - 1),
         costs=costs_of(settings, study, inputs),

@@ -3,13 +3,12 @@
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
 picture stay beside that volume, found by content as the volume is::
 
-    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png    made again where one is not what was written
+    <store>/volumes/<key>/quality.json  overlay.png    made again where one is not what was written
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from datamodules.cohort.identity import file_stem
 from datamodules.cohort.records import Scan, scan_name
@@ -28,10 +26,9 @@ from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
 from datamodules.store.store import PreparedCohort
-from experiments.checking.duplicates import fingerprint
 from experiments.rendering.overlay import overlay_png
 
-PICTURES = ("overlay.png", "fingerprint.npy")
+PICTURE = "overlay.png"
 QUALITY_VERSION = 2
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
@@ -46,14 +43,6 @@ class ScanQuality:
     session: str
     numbers: Mapping[str, float]
     picture: Path
-    voxels: tuple[str, str] = ("", "")
-    """SHA-256 of the stored T1w and FLAIR: the brain's voxels, on the study's grid."""
-
-    @property
-    def print(self) -> npt.NDArray[np.float32]:
-        """The scan's ``duplicates.fingerprint``, from beside its picture."""
-        prints: npt.NDArray[np.float32] = np.load(self.picture.with_name("fingerprint.npy"), allow_pickle=False)
-        return prints
 
     @property
     def name(self) -> str:
@@ -89,12 +78,9 @@ def quality_of_cohort(
         brain = volume[0] != 0
         numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
         picture = overlay_png(volume[0], volume[1], brain, prepared.grid, labels)
-        write_atomically(folders[row] / "overlay.png", lambda file: file.write(picture))
-        marks = fingerprint(volume, prepared.grid)
-        write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
-        voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
-        files = {name: file_sha256(folders[row] / name) for name in PICTURES}
-        content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "voxels": voxels, "numbers": numbers, "files": files}
+        write_atomically(folders[row] / PICTURE, lambda file: file.write(picture))
+        files = {PICTURE: file_sha256(folders[row] / PICTURE)}
+        content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "numbers": numbers, "files": files}
         write_sealed(folders[row] / "quality.json", content)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -103,24 +89,22 @@ def quality_of_cohort(
                 on_scan(done, len(missing))
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
-        numbers, voxels = _kept(folder) or ({}, ("", ""))
-        numbers = {**numbers, **numbers_of_prepare(scan.t1w)}
-        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / "overlay.png", voxels))
+        numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.t1w)}
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURE))
     return qualities
 
 
-def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
-    """Numbers and voxel hashes that were measured before, None where they must be measured, also because a file changed."""
+def _kept(folder: Path) -> dict[str, float] | None:
+    """Numbers that were measured before, None where they must be measured, also because a file changed."""
     try:
         content = read_sealed(folder / "quality.json", "measure again")
-        files = {name: file_sha256(folder / name) for name in PICTURES}
+        files = {PICTURE: file_sha256(folder / PICTURE)}
     except (FileNotFoundError, DamagedError):
         return None
     wanted = {"version": QUALITY_VERSION, "scan": folder.name, "files": files}
     if any(content.get(name) != value for name, value in wanted.items()):
         return None
-    first, second = content["voxels"]
-    return known_numbers(content["numbers"]), (first, second)
+    return known_numbers(content["numbers"])
 
 
 def numbers_of_prepare(t1w: Path) -> dict[str, float]:

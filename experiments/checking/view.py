@@ -12,14 +12,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.batches.transform_task import PROCESSES
+from datamodules.cohort.flagged_scans import SAME_PERSON
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
+from datamodules.store.duplicates import LEAST_SCANS
 from experiments.analysis.table1 import table1_lines
 from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
-from experiments.checking.duplicates import LEAST_SCANS
 from experiments.checking.gather import Findings, Subject
 from experiments.checking.quality import ScanQuality
 
@@ -146,11 +147,10 @@ def duplicates_text(study: Subject, findings: Findings) -> str:
         brains = f"; brains are compared where there are {LEAST_SCANS} scans or more" if few else ", nearly equal brains"
         return f"duplicates: none suspected (equal files, equal voxels{brains})"
     other = sum(not pair.same_patient for pair in findings.duplicates)
-    advice = "give both the name of one patient, or remove one" if other else "remove one, or check the sessions"
+    advice = f"give both one patient in {SAME_PERSON}, or remove one" if other else "remove one, or check the sessions"
     lines = [f"duplicates: {len(findings.duplicates)} suspected, {other} of them between two patients; {advice}"]
     for pair in findings.duplicates[:SHOWN]:
-        value = "" if pair.correlation is None else f" (correlation {pair.correlation:.2f})"
-        lines.append(f"  {pair.first} and {pair.second}: {pair.how}{value}")
+        lines.append(f"  {pair}")
     return "\n".join([*lines, *_more(len(findings.duplicates))])
 
 

@@ -47,7 +47,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     if options.hold:
         hold(settings, console)
     try:
-        study = open_with_progress(settings, console)
+        study = open_with_progress(settings, console, look_only=True)
     except TooFewPatientsError as error:
         check(settings, unsplit(settings, str(error)), console, options.verify)
         raise

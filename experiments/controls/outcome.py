@@ -31,7 +31,7 @@ from experiments.controls.scores import (
 from experiments.controls.setup import Controls
 from experiments.controls.work import failures
 from experiments.statistics.predictions import Predictions, PredictionsError
-from experiments.statistics.significance import bootstrap_interval, draw_patient_weights
+from experiments.statistics.significance import INTERVAL, bootstrap_interval, draw_patient_weights
 
 COLUMNS = ("control", "input", "scans", "patients", "positives", "repetitions")
 SCORES = ("auc", "balanced_accuracy", "sensitivity", "specificity")
@@ -59,7 +59,7 @@ def outcome(
         "folds": controls.study.splits.folds,
         "draws": draws,
         "metric": METRIC,
-        "interval": "95 % patient-cluster bootstrap, percentile, not adjusted for the number of controls",
+        "interval": f"{INTERVAL}; not adjusted for the number of controls",
         "mask_mode": controls.mask_mode,
         "spacing_mm": controls.study.prepared.grid.spacing,
         "study_spacing_mm": controls.fine_spacing,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.statistics.chance import CHANCE, widened
+from experiments.statistics.constant import LEAST_PATIENTS
 from experiments.statistics.significance import Estimate
 
 METRIC = "auc"
@@ -57,7 +58,12 @@ def below(estimate: Estimate | None, value: float = CHANCE) -> bool:
 
 
 def verdict(
-    control: str, result: Estimate, image: Estimate | None = None, gain: Estimate | None = None, silent: str = ""
+    control: str,
+    result: Estimate,
+    image: Estimate | None = None,
+    gain: Estimate | None = None,
+    silent: str = "",
+    few: bool = False,
 ) -> Verdict:
     """Put a control into words.
 
@@ -66,15 +72,18 @@ def verdict(
         result: AUC of the control.
         image: AUC of the image it is compared with; None where there is no such comparison.
         gain: Image minus control; for ``leaky`` the leaky split minus the honest one.
-        silent: What gave one probability to all scans of each fold; empty if nothing did.
+        silent: What gave one probability to all scans of most folds; empty if nothing did.
+        few: Whether a class has too few patients for a word.
     """
     if silent:
-        constant = f"{silent} gave one probability to all scans of each fold"
+        constant = f"{silent} gave one probability to all scans of most folds"
         if silent == ALONE["mask_only"]:
             return Verdict("info", f"{constant}, as a mask that is the same for everyone must")
         return Verdict("warning", f"nothing to judge: {constant}")
     if result.value is None:
         return Verdict("info", "undefined: no fold holds both classes")
+    if few:
+        return Verdict("info", f"nothing is judged with fewer than {LEAST_PATIENTS} patients of a class")
     if control == "image":
         return Verdict("info", "predicts the label" if above(result) else "not shown to predict the label")
     if control == "permuted":

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from experiments.controls.plan import TITLES, ControlRun
 from experiments.controls.rules import ALONE, METRIC, verdict
-from experiments.statistics.constant import is_silent
+from experiments.statistics.constant import has_few_patients, is_silent
 from experiments.statistics.paired import paired_differences
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
@@ -20,8 +20,8 @@ from experiments.statistics.significance import (
     METRICS,
     Estimate,
     bootstrap_interval,
-    bootstrap_values,
     draw_patient_weights,
+    mean_values,
     percentile_interval,
     point_values,
 )
@@ -118,7 +118,8 @@ def judged(row: Row, tables: Mapping[str, Sequence[Predictions]], image: Scores 
     assert row.estimates is not None
     gain = row.difference[METRIC] if row.difference else None
     silent = " and ".join(name for name, repeats in tables.items() if is_silent(repeats, METRIC))
-    said = verdict(row.control, row.estimates[METRIC], image[METRIC] if image else None, gain, silent)
+    few = any(map(has_few_patients, tables.values()))
+    said = verdict(row.control, row.estimates[METRIC], image[METRIC] if image else None, gain, silent, few)
     return replace(row, flag=said.flag, verdict=said.text)
 
 
@@ -138,12 +139,12 @@ def compared_row(control: str, name: str | None, table: Predictions, image: Pred
 def permuted_row(name: str, tables: Sequence[Predictions], draws: int, rng: np.random.Generator) -> Row:
     """The mean over permutations; each permutation has labels and draws of its own."""
     points = [point_values(table) for table in tables]
-    drawn = [bootstrap_values(table, draw_patient_weights(table, draws, rng)) for table in tables]
+    drawn = [mean_values(table, draw_patient_weights(table, draws, rng)) for table in tables]
     scores = {}
     for metric in METRICS:
         values = [point[metric] for point in points]
         known = [value for value in values if value is not None]
-        low, high = percentile_interval(np.mean([draw[metric] for draw in drawn], axis=0))
+        low, high = percentile_interval(np.mean([draw[metric][1] for draw in drawn], axis=0))
         scores[metric] = Estimate(float(np.mean(known)), low, high) if len(known) == len(values) else Estimate(None, None, None)
     each = [point[METRIC] for point in points]
     row = plain_row("permuted", name, tables[0], scores, len(tables), details={f"{METRIC}_of_each": each})

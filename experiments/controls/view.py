@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.statistics.significance import INTERVAL, interval_text
+
 MARKS = {"ok": "", "info": "", "warning": "[bold yellow]![/bold yellow] "}
 
 
@@ -37,7 +39,7 @@ def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
         )
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
-    console.print(f"In brackets: 95 % intervals, patient-cluster bootstrap, {outcome['draws']} draws.")
+    console.print(f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {outcome['draws']} draws.")
     console.print("Difference: AUC of the image minus that of the control; of the leaky split, leaky minus honest.")
     console.print(f"study: {folder}, table: {folder / 'controls.tsv'}")
 
@@ -49,7 +51,4 @@ def _place(row: Mapping[str, Any], inputs: list[str]) -> tuple[int, int]:
 
 
 def _interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
-    if estimate is None or estimate["value"] is None:
-        return ""
-    text = f"{estimate['value']:{sign}.2f}"
-    return text if estimate["low"] is None else f"{text} \\[{estimate['low']:{sign}.2f}, {estimate['high']:{sign}.2f}]"
+    return "" if estimate is None or estimate["value"] is None else escape(interval_text(estimate, sign))

@@ -1,7 +1,7 @@
-"""What an external cohort says of frozen models, and how far they fell from the internal test.
+"""What an external cohort says of frozen models, and how they changed from the internal test: always external minus internal.
 
 The primary model of an input is the mean of its folds' calibrated probabilities. Internally each scan met one model, externally
-the mean of seven: the two are not alike. The drop that compares like with like is that from the internal test to the single
+the mean of seven: the two are not alike. The change that compares like with like is that from the internal test to the single
 models, the mean of their scores; the one to the primary model also holds what averaging gains. Both intervals draw the
 patients of the two cohorts independently.
 """
@@ -24,6 +24,7 @@ from experiments.statistics.paired import Comparison, compare_family
 from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.significance import (
+    INTERVAL,
     METRICS,
     Estimate,
     Values,
@@ -118,11 +119,24 @@ def score(frozen: Mapping[str, Any], study: Path, tables: Mapping[str, Scored], 
         "patients": int(first.patients.size),
         "positives": int(first.y.sum()),
         "sites": [_counts(known, site) for site in np.unique(known.site)],
-        "interval": "95 % patient-cluster bootstrap, stratified by site and label, percentile",
+        "interval": f"{INTERVAL}; stratified by site and label",
         "inputs": inputs,
         "paired": _paired(tables, weights, rng, draws, alone=not repeats),
         "independent_tests": remark,
+        "same_decisions": [
+            f"{name} decides the same for every scan{f' of site {site}' if site else ''}"
+            for name, table in tables.items()
+            for site in constant_sites(table.ensemble, known)
+        ],
     }
+
+
+def constant_sites(table: Predictions, known: Known) -> list[str]:
+    """Sites of two or more scans that all got one decision; an empty name where this holds for the whole cohort."""
+    if np.ptp(table.decision) == 0:
+        return [""]
+    sites = [(site, table.decision[known.site == site]) for site in np.unique(known.site)]
+    return [str(site) or "unknown" for site, decisions in sites if decisions.size > 1 and np.ptp(decisions) == 0]
 
 
 def _input(entry: Mapping[str, Any], scored: Scored, inside: Values, weights: WeightArray, known: Known) -> dict[str, Any]:
@@ -135,8 +149,8 @@ def _input(entry: Mapping[str, Any], scored: Scored, inside: Values, weights: We
         "ensemble": {metric: _plain(_estimate(*ensemble[metric])) for metric in METRICS},
         "single": {metric: _spread([point[metric] for point in points], singles[metric]) for metric in METRICS},
         "internal": {metric: _plain(_estimate(*inside[metric])) for metric in METRICS},
-        "drop": {metric: _plain(drop(inside[metric], singles[metric])) for metric in METRICS},
-        "drop_to_ensemble": {metric: _plain(drop(inside[metric], ensemble[metric])) for metric in METRICS},
+        "change": {metric: _plain(change(singles[metric], inside[metric])) for metric in METRICS},
+        "change_to_ensemble": {metric: _plain(change(ensemble[metric], inside[metric])) for metric in METRICS},
         "calibration": _calibration(scored.ensemble, weights),
         "sites": [_site(scored.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
         "leave_one_site_out": _without_each_site(scored.ensemble, known),
@@ -147,18 +161,18 @@ def _estimate(value: float | None, drawn: FloatArray) -> Estimate:
     return Estimate(value, *(percentile_interval(drawn) if value is not None else (None, None)))
 
 
-def drop(inside: tuple[float | None, FloatArray], outside: tuple[float | None, FloatArray]) -> Estimate:
-    """Internal minus external, two cohorts drawn independently: value and draws of each."""
+def change(outside: tuple[float | None, FloatArray], inside: tuple[float | None, FloatArray]) -> Estimate:
+    """External minus internal, two cohorts drawn independently: value and draws of each."""
     if inside[0] is None or outside[0] is None:
         return Estimate(None, None, None)
-    return Estimate(inside[0] - outside[0], *percentile_interval(inside[1] - outside[1]))
+    return Estimate(outside[0] - inside[0], *percentile_interval(outside[1] - inside[1]))
 
 
 def like_for_like(entry: Mapping[str, Any]) -> str:
-    """How many networks stand behind each side of an input's drop, in one sentence."""
+    """How many networks stand behind each side of an input's change, in one sentence."""
     count = len(entry["single"]["balanced_accuracy"]["values"])
     return (
-        "The drop compares 1 network a scan on both sides: in the internal test the one that did not train on the scan, here "
+        "The change compares 1 network a scan on both sides: in the internal test the one that did not train on the scan, here "
         f"the mean of the {count} networks' scores; their ensemble averages {count} networks and has no internal counterpart."
     )
 

@@ -8,26 +8,28 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments.externals.score import like_for_like
+from experiments.statistics.significance import interval_text
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
-    """Print the primary models, the drop from the internal test, and how they were frozen."""
+    """Print the primary models, their change from the internal test, and how they were frozen."""
     counts = f"{results['patients']} patients, {results['scans']} scans ({results['positives']} positive)"
     counts += f", {len(results['sites'])} sites"
     _print(console, _performance(results, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
     for metric in ("balanced_accuracy", "auc"):
-        _print(console, _drops(results, metric))
+        _print(console, _changes(results, metric))
     console.print(like_for_like(results["inputs"][0]))
     _print(console, _sites(results))
     if results["paired"]:
         _print(console, _differences(results))
-    for remark in results["remarks"]:
+    for remark in (*results["same_decisions"], *results["remarks"]):
         console.print(f"Note: {remark}", markup=False)
     if results["frozen_after_labels"]:
         console.print(
@@ -45,23 +47,23 @@ def _performance(results: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def _drops(results: Mapping[str, Any], metric: str) -> Table:
-    title = f"{TITLES[metric]}: internal test, the folds' models here one by one, and what was lost"
+def _changes(results: Mapping[str, Any], metric: str) -> Table:
+    title = f"{TITLES[metric]}: internal test, the folds' models here one by one, and external minus internal"
     table = _table(
         title,
         "input",
         "internal",
         "single models (mean +/- SD)",
-        "drop, like for like",
-        "internal minus the ensemble",
+        "change, like for like",
+        "change to the ensemble",
     )
     for entry in results["inputs"]:
         table.add_row(
             entry["input"],
             _interval(entry["internal"][metric]),
             _spread(entry["single"][metric]),
-            _interval(entry["drop"][metric], "+"),
-            _interval(entry["drop_to_ensemble"][metric], "+"),
+            _interval(entry["change"][metric], "+"),
+            _interval(entry["change_to_ensemble"][metric], "+"),
         )
     return table
 
@@ -109,11 +111,4 @@ def _spread(estimate: Mapping[str, Any]) -> str:
 
 
 def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
-    if estimate["value"] is None:
-        return "undefined"
-    text = f"{estimate['value']:{sign}.2f}"
-    return (
-        text
-        if estimate["low"] is None or estimate["high"] is None
-        else f"{text} \\[{estimate['low']:{sign}.2f}, {estimate['high']:{sign}.2f}]"
-    )
+    return escape(interval_text(estimate, sign))

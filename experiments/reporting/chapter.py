@@ -51,13 +51,14 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
 
 
 def interval(estimate: Mapping[str, Any] | None, digits: int = 2, sign: bool = False) -> str:
-    """``value [low, high]``; only the value if there is no interval."""
+    """``value [low, high]``; ``value [not estimable]`` if there is no interval."""
     parts = estimate or {}
     value, low, high = parts.get("value"), parts.get("low"), parts.get("high")
     if value is None:
         return "undefined"
     text = number(value, digits, sign)
-    return text if low is None or high is None else f"{text} [{number(low, digits, sign)}, {number(high, digits, sign)}]"
+    ends = "not estimable" if low is None or high is None else f"{number(low, digits, sign)}, {number(high, digits, sign)}"
+    return f"{text} [{ends}]"
 
 
 def triple(estimate: Mapping[str, Any] | None) -> list[float | None]:

@@ -54,7 +54,7 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
             caption="Ensembles: the folds' networks averaged",
         ),
         _site_chart(cohort, sources, chart),
-        *(_drops(cohort, metric, sources) for metric in ("balanced_accuracy", "auc")),
+        *(_changes(cohort, metric, sources) for metric in ("balanced_accuracy", "auc")),
         note(
             f"{like_for_like(cohort['inputs'][0])} External values are mean \N{PLUS-MINUS SIGN} SD over the networks. "
             f"Intervals: {cohort['interval']}. Sites left out: lowest and highest value of the ensemble."
@@ -78,8 +78,8 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
     columns = ["input", "Brier score", "calibration in the large", "slope"]
     lines = [_line(result, sources) for result in cohort["inputs"]]
     blocks.append(table(columns, lines, caption="Calibration of the ensemble"))
-    if cohort.get("remarks"):
-        blocks.append(items(cohort["remarks"]))
+    if remarks := [*cohort["same_decisions"], *cohort["remarks"]]:
+        blocks.append(items(remarks))
     return blocks
 
 
@@ -105,24 +105,18 @@ def _score(result: Mapping[str, Any], sources: Sources) -> list[Any]:
     return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(metric)) for metric in METRICS), range_]
 
 
-def _drops(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
+def _changes(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
     columns = ["input", "single networks, external", "single networks, internal test", "external minus internal"]
-    rows = [_drop(result, metric, sources) for result in cohort["inputs"]]
+    rows = [_change(result, metric, sources) for result in cohort["inputs"]]
     caption = f"{METRICS[metric]}, like for like: single networks on both sides"
     return table(columns, rows, caption=caption[0].upper() + caption[1:])
 
 
-def _drop(result: Mapping[str, Any], metric: str, sources: Sources) -> list[Any]:
+def _change(result: Mapping[str, Any], metric: str, sources: Sources) -> list[Any]:
     single = result["single"].get(metric) or {}
     spread = f"{number(single.get('mean'))} \N{PLUS-MINUS SIGN} {number(single.get('sd'))}"
-    drop = result["drop"].get(metric) or {}
-    flipped = {"value": _minus(drop.get("value")), "low": _minus(drop.get("high")), "high": _minus(drop.get("low"))}
     internal = interval(result["internal"].get(metric))
-    return [keyed(result["input"], sources.inputs), spread, internal, interval(flipped, sign=True)]
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
+    return [keyed(result["input"], sources.inputs), spread, internal, interval(result["change"].get(metric), sign=True)]
 
 
 def _line(result: Mapping[str, Any], sources: Sources) -> list[Any]:

@@ -100,10 +100,7 @@ def read_sources(folder: Path) -> Sources:
     if not (folder / "comparison.json").is_file():
         raise PlanError(f"{folder / 'comparison.json'} is missing; make it with: make compare STUDY={folder.name}")
     comparison = read_content(folder / "comparison.json")
-    if "predictions" not in comparison:
-        raise PlanError(
-            f"{folder / 'comparison.json'} is of an earlier version; make it again: make compare STUDY={folder.name}"
-        )
+    _refuse_earlier(folder / "comparison.json", comparison, "predictions", f"make compare STUDY={folder.name}")
     runs = {name: [_run(text) for text in names] for name, names in comparison["runs"].items()}
     records = [_record(folder, run) for input_runs in runs.values() for run in input_runs]
     gone = [record.run.name for record in records if record.facts.get("state") != "complete"]
@@ -118,7 +115,7 @@ def read_sources(folder: Path) -> Sources:
         config=_config(folder, records[0].run),
         optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()}
         | {"splits": read_facts(folder / "splits.tsv")},
-        external={path.parent.name: read_content(path) for path in list_folder(folder, "external/*/external.json")},
+        external={path.parent.name: _external(folder, path) for path in list_folder(folder, "external/*/external.json")},
         cohort=_rows(folder / "cohort.tsv"),
         splits=_rows(folder / "splits.tsv"),
         acquisition=_rows(folder / "acquisition.tsv"),
@@ -130,6 +127,17 @@ def read_sources(folder: Path) -> Sources:
 
 MADE_BY = dict.fromkeys(("flow", "table1", "tissue"), "check") | {name: name for name in ("controls", "baselines", "external")}
 """File -> the command that writes it; any other is written by compare."""
+
+
+def _external(folder: Path, path: Path) -> Content:
+    content = read_content(path)
+    _refuse_earlier(path, content, "same_decisions", f"make external COHORT={content.get('cohort', 'dir')} STUDY={folder.name}")
+    return content
+
+
+def _refuse_earlier(path: Path, content: Content, newest: str, again: str) -> None:
+    if newest not in content:
+        raise PlanError(f"{path} is of an earlier version; make it again: {again}")
 
 
 def read_content(path: Path) -> Content:

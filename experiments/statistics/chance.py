@@ -25,7 +25,7 @@ wrong together. Linear models that were trained in every simulated study had up 
 unstretched the test rejected in up to 12 % where 5 % were meant (docs/statistics.md, `tests/simulated_levels.py`).
 """
 CHANCE = 0.5
-WORDS = ("above chance", "below chance", "not distinguishable from chance", "no ranking to judge")
+WORDS = ("above chance", "below chance", "not distinguishable from chance", "no ranking to judge", "too few patients to judge")
 
 
 def widened(estimate: Estimate, factor: float = OVERLAP) -> Estimate:
@@ -37,16 +37,17 @@ def widened(estimate: Estimate, factor: float = OVERLAP) -> Estimate:
     return replace(estimate, low=low, high=high)
 
 
-def against_chance(estimate: Estimate, silent: bool = False, chance: float = CHANCE) -> str:
-    """One of `WORDS`, by the interval widened for overlapping training parts; the third if it is undefined, the last if silent.
+def against_chance(estimate: Estimate, silent: bool = False, few: bool = False, chance: float = CHANCE) -> str:
+    """One of `WORDS`, by the interval widened for overlapping training parts; the third if it is undefined.
 
     Args:
         estimate: The score.
-        silent: Whether it comes from one probability for all scans of each fold (`experiments.statistics.constant`).
+        silent: Whether it comes from one probability for all scans of most folds (`experiments.statistics.constant`).
+        few: Whether a class has too few patients for a word.
         chance: The score without any information.
     """
-    if silent:
-        return WORDS[3]
+    if silent or few:
+        return WORDS[3] if silent else WORDS[4]
     wide = widened(estimate)
     if wide.low is not None and wide.low > chance:
         return WORDS[0]

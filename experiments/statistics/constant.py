@@ -1,4 +1,4 @@
-"""Inputs that say nothing: one probability, or one decision, for all scans of a fold."""
+"""Inputs of which nothing can be said: one probability, or one decision, for the scans of a fold; or too few patients."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from experiments.statistics.predictions import FloatArray, IntArray, Predictions
 
 SAME = 1e-6
 """Probabilities that differ by less are one: such differences come from the order of additions."""
+LEAST_PATIENTS = 5
+"""Patients of each class that a verdict, and a bootstrap interval, needs: of four, one decides a quarter of a rate."""
+VARIED = 0.5
+"""Share of the scans that must lie in folds that tell their scans apart, before anything is said of an input."""
 
 
-def constant_folds(pred: Predictions) -> list[int]:
-    """Folds of two or more scans that all got one probability."""
-    return [fold for fold, values in _by_fold(pred, pred.p) if values.size > 1 and np.ptp(values) < SAME]
+def constant_folds(pred: Predictions, metric: str = "auc") -> list[int]:
+    """Folds of two or more scans that all got one probability, or one decision where the metric rests on these."""
+    return [fold for fold, values in _by_fold(pred, metric) if values.size > 1 and np.ptp(values) < SAME]
 
 
 def is_silent(tables: Predictions | Sequence[Predictions], metric: str) -> bool:
-    """Whether in any table no fold tells its scans apart, by decisions or, for the AUC, by probabilities.
+    """Whether in any table most folds tell no scans apart, by decisions or, for the AUC, by probabilities.
 
-    Such a score is a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
+    Such a score is mostly a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
     """
     return any(
-        all(np.ptp(values) < SAME for _, values in _by_fold(table, table.p if metric == "auc" else table.decision))
+        sum(values.size for _, values in _by_fold(table, metric) if np.ptp(values) >= SAME) < VARIED * table.y.size
         for table in ([tables] if isinstance(tables, Predictions) else tables)
     )
 
 
-def _by_fold(pred: Predictions, column: FloatArray | IntArray) -> list[tuple[int, FloatArray | IntArray]]:
+def has_few_patients(tables: Predictions | Sequence[Predictions]) -> bool:
+    """Whether a class has fewer than ``LEAST_PATIENTS`` patients; all tables list the same scans."""
+    pred = tables if isinstance(tables, Predictions) else tables[0]
+    return min(np.unique(pred.patient_index[pred.y == label]).size for label in (0, 1)) < LEAST_PATIENTS
+
+
+def _by_fold(pred: Predictions, metric: str) -> list[tuple[int, FloatArray | IntArray]]:
+    column = pred.p if metric == "auc" else pred.decision
     return [(int(fold), column[pred.fold == fold]) for fold in np.unique(pred.fold)]

@@ -11,7 +11,7 @@ accuracy between models that were equally good.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -19,7 +19,7 @@ from scipy.stats import false_discovery_control
 from scipy.stats import t as student
 
 from experiments.statistics.chance import DECISION_OVERLAP, OVERLAP
-from experiments.statistics.constant import is_silent
+from experiments.statistics.constant import LEAST_PATIENTS, has_few_patients, is_silent
 from experiments.statistics.equivalence import Evidence, evidence
 from experiments.statistics.permutation import permutation_test
 from experiments.statistics.predictions import check_same_scans
@@ -30,7 +30,6 @@ from experiments.statistics.significance import (
     Runs,
     Values,
     family_values,
-    mean_values,
     percentile_interval,
     runs,
 )
@@ -38,7 +37,10 @@ from experiments.statistics.significance import (
 MARGIN = 0.05
 ALPHA = 0.05
 SILENT = {"balanced_accuracy": "no decision to compare", "auc": "no ranking to compare"}
-"""What is said of a pair of which one input gave all scans of each fold one decision, or one probability."""
+"""What is said of a pair of which one input gave the scans of most folds one decision, or one probability."""
+TOO_FEW = f"fewer than {LEAST_PATIENTS} patients of a class, no comparison"
+UNJUDGED = (*SILENT.values(), TOO_FEW)
+"""Verdicts that judge nothing, whatever p and interval say."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Comparison:
         p: Paired permutation p, allowing for overlapping training parts; None where the metric is undefined.
         p_holm: Adjusted within the family by Holm, or None.
         p_fdr: Adjusted within the family by Benjamini and Hochberg, or None.
-        verdict: See `verdict`, or `SILENT`; with the family's role behind it where that is not the primary one.
+        verdict: See `verdict`, or one of `UNJUDGED`; with the family's role behind it where that is not the primary one.
         adjusted: The difference with the interval that equivalence is judged by; None for the AUC, which has no margin.
         objection: Why equivalence is not said although the interval lies inside the margin; mostly empty.
     """
@@ -95,8 +97,8 @@ def paired_differences(first: Runs, second: Runs, weights: WeightArray, level: f
     Raises:
         PredictionsError: If the tables do not list the same scans.
     """
-    check_same_scans({"first": runs(first)[0], "second": runs(second)[0]})
-    return _differences(mean_values(first, weights), mean_values(second, weights), level)
+    values = family_values({"first": first, "second": second}, weights)
+    return _differences(values["first"], values["second"], level)
 
 
 def _differences(first: Values, second: Values, level: float) -> dict[str, Estimate]:
@@ -200,11 +202,14 @@ def compare_family(
     known = [p for p in p_values if p is not None]
     holms, fdrs = iter(holm(known)), iter(false_discovery_control(known).tolist() if known else [])
     silent = {name for name, tables in inputs.items() if is_silent(tables, metric)}
+    few = has_few_patients(inputs[pairs[0][0]])
     out = []
     for (a, b), gap, p in zip(pairs, gaps, p_values, strict=True):
         p_holm, p_fdr = (None, None) if p is None else (next(holms), next(fdrs))
         basis = evidence(inputs[a], inputs[b], overlap, level) if metric == "balanced_accuracy" else None
-        words = SILENT[metric] if silent & {a, b} else verdict(p_holm, gap, basis, margin)
+        if basis and gap.value is not None and gap.low is None:  # no patient is decided differently: the draws are all equal
+            gap = replace(gap, low=basis.interval.low, high=basis.interval.high)
+        words = SILENT[metric] if silent & {a, b} else TOO_FEW if few else verdict(p_holm, gap, basis, margin)
         objection = basis.objection(gap, margin) if basis and words == "not distinguishable" else ""
         words += f" ({role})" if role else ""
         out.append(Comparison(a, b, metric, gap, p, p_holm, p_fdr, words, basis.interval if basis else None, objection))

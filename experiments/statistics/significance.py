@@ -12,10 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from experiments.statistics.concordance import concordance
+from experiments.statistics.constant import SAME, is_silent
+from experiments.statistics.degenerate import repaired
 from experiments.statistics.predictions import FloatArray, IntArray, Predictions, PredictionsError, check_same_scans
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.scores import (
@@ -34,6 +37,7 @@ from experiments.statistics.scores import (
 )
 
 __all__ = [
+    "INTERVAL",
     "METRICS",
     "Counts",
     "Estimate",
@@ -50,6 +54,7 @@ __all__ = [
     "family_values",
     "fold_stratified_auc",
     "fold_summary",
+    "interval_text",
     "mean_interval",
     "mean_values",
     "percentile_interval",
@@ -65,6 +70,10 @@ Runs = Predictions | Sequence[Predictions]
 Values = Mapping[str, tuple[float | None, FloatArray]]
 CHUNK = 1000
 """Draws handled at once; 1000 draws x 400 patients are 3 MB of float64."""
+INTERVAL = (
+    "95 % patient-cluster bootstrap, percentile; Wilson's (rates) or Newcombe's (AUC) where patients of a fold hardly differ"
+)
+"""What the intervals of all tables are, see `experiments.statistics.degenerate`."""
 MAX_UNDEFINED = 0.05
 """An interval is not reported when a larger share of the draws is undefined."""
 
@@ -88,6 +97,19 @@ class Estimate:
     fold_mean: float | None = None
     fold_sd: float | None = None
     folds: int = 0
+
+
+def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "") -> str:
+    """An estimate as ``value [low, high]`` with two digits; without an interval ``value [not estimable]``."""
+    value, low, high = (
+        (estimate.value, estimate.low, estimate.high)
+        if isinstance(estimate, Estimate)
+        else ((estimate or {}).get(name) for name in ("value", "low", "high"))
+    )
+    if value is None:
+        return "undefined"
+    ends = "not estimable" if low is None or high is None else f"{low:{sign}.2f}, {high:{sign}.2f}"
+    return f"{value:{sign}.2f} [{ends}]"
 
 
 def bootstrap_values(pred: Predictions, weights: WeightArray) -> dict[str, FloatArray]:
@@ -173,11 +195,15 @@ def _weighted_auc(chunk: FloatArray, blocks: Sequence[_Pairs], tables: int) -> F
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Percentile interval of bootstrap values; (None, None) without draws, or when more than 5 % of them are undefined."""
+    """Percentile interval of bootstrap values.
+
+    Returns:
+        (None, None), shown as not estimable, without draws, when more than 5 % of them are undefined, or when all are equal.
+    """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
     defined = values[~np.isnan(values)]
-    if not values.size or defined.size < (1 - MAX_UNDEFINED) * values.size:
+    if not values.size or defined.size < (1 - MAX_UNDEFINED) * values.size or np.ptp(defined) < SAME:
         return None, None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -197,12 +223,14 @@ def runs(pred: Runs) -> list[Predictions]:
 
 
 def mean_values(pred: Runs, weights: WeightArray) -> Values:
-    """Metric -> pooled value and (draws,) bootstrap values, each averaged over seeds; None if undefined in one."""
+    """Metric -> pooled value and (draws,) values, each averaged over seeds; None if undefined in one."""
     return family_values({"": pred}, weights)[""]
 
 
 def family_values(inputs: Mapping[str, Runs], weights: WeightArray) -> dict[str, Values]:
     """`mean_values` of every input; the draws are gone through once for all.
+
+    Draws that say nothing are replaced first, see `experiments.statistics.degenerate`.
 
     Raises:
         PredictionsError: If the inputs do not list the same scans.
@@ -210,8 +238,9 @@ def family_values(inputs: Mapping[str, Runs], weights: WeightArray) -> dict[str,
     tables = {name: runs(pred) for name, pred in inputs.items()}
     drawn = iter(bootstrap_tables([table for seed_tables in tables.values() for table in seed_tables], weights))
     out: dict[str, Values] = {}
-    for name, seed_tables in tables.items():
-        points, draws = [point_values(table) for table in seed_tables], [next(drawn) for _ in seed_tables]
+    for number, (name, seed_tables) in enumerate(tables.items()):
+        points = [point_values(table) for table in seed_tables]
+        draws = [repaired(table, point, next(drawn), weights, number) for table, point in zip(seed_tables, points, strict=True)]
         out[name] = {
             metric: (mean_or_none([point[metric] for point in points]), np.mean([draw[metric] for draw in draws], axis=0))
             for metric in METRICS
@@ -257,7 +286,12 @@ def summarise(pred: Runs, weights: WeightArray, level: float = 0.95, values: Val
 
 
 def mean_interval(pred: Predictions, values: FloatArray, weights: WeightArray, level: float = 0.95) -> Estimate:
-    """Mean of a (n,) quantity over scans, such as the Brier loss, with its patient-cluster interval."""
+    """Mean of a (n,) quantity over scans, such as the Brier loss, with its patient-cluster interval.
+
+    Where the probabilities hardly vary within folds there is no interval, as there is none of the AUC.
+    """
+    if is_silent(pred, "auc"):
+        return Estimate(float(np.mean(values)), None, None)
     table = np.stack([pred.per_patient(values), pred.per_patient(np.ones(values.size))], axis=1)
     total = np.asarray(weights, dtype=np.float64) @ table
     return _estimate(float(np.mean(values)), total[:, 0] / total[:, 1], level)

@@ -9,16 +9,29 @@ from rich.console import Console
 
 from datamodules.files.listing import list_folder
 from experiments.runtime.console import bar
+from experiments.study.duplicates import refuse_doubles
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
 from experiments.study.settings import Settings
 from experiments.study.study import Study, open_study
 
 
-def open_with_progress(settings: Settings, console: Console) -> Study:
-    """Open the study; show a bar while scans are prepared."""
+def open_with_progress(settings: Settings, console: Console, look_only: bool = False) -> Study:
+    """Open the study; show a bar while scans are prepared.
+
+    Args:
+        settings: All settings.
+        console: Where the bar is shown.
+        look_only: Open it also where two patients look like one person.
+
+    Raises:
+        CohortError: where they do, and ``--doubles`` does not keep them.
+    """
     with bar(console, "preparing scans") as on_scan:
-        return open_study(settings.study_options(), on_scan)
+        study = open_study(settings.study_options(), on_scan)
+    if not look_only:
+        refuse_doubles(study, settings.values.doubles, settings.values.workers, console)
+    return study
 
 
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:

@@ -24,6 +24,7 @@ from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
+from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
@@ -34,7 +35,8 @@ from regions.catalog import Region
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
 NOT_OF_THE_RESULT = (
-    "config", "cohort", "alike_ids", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers", "regions",
+    "config", "cohort", "alike_ids", "doubles", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers",
+    "regions",
 )  # fmt: skip
 NOT_OF_THE_TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps",
@@ -94,6 +96,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument(
         "--alike_ids", type=AlikeIds, default="refuse", help="patients whose ids differ in writing alone (0009 and 9)"
     )
+    parser.add_argument("--doubles", type=Doubles, default="refuse", help="two patients whose images look like one person")
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
     parser.add_argument("--label", type=LabelRule, default=LabelRule())
