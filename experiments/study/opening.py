@@ -16,9 +16,12 @@ from experiments.study.study import Study, open_study
 
 
 def open_with_progress(settings: Settings, console: Console) -> Study:
-    """Open the study; show a bar while scans are prepared."""
+    """Open the study; show a bar while scans are prepared, then what was excluded and why."""
     with bar(console, "preparing scans") as on_scan:
-        return open_study(settings.study_options(), on_scan)
+        study = open_study(settings.study_options(), on_scan)
+    if study.cohort.exclusions:
+        console.print(f"note: {study.cohort.excluded()}", markup=False)
+    return study
 
 
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
