@@ -76,8 +76,9 @@ def _set_aside(folder: Path) -> None:
 
 @contextmanager
 def taken_back(folder: Path) -> Iterator[None]:
-    """Take back what is written in an external cohort's folder meanwhile where that ends in a user's error: no network has met
-    the cohort then, and what was there before is as it was. An interruption leaves everything, to go on with.
+    """Take back what is written in an external cohort's folder meanwhile, where that ends in a user's error.
+
+    No network has met the cohort then, and what was there before is as it was. An interruption leaves everything.
 
     Raises:
         UserError: what was raised inside.
