@@ -22,6 +22,7 @@ from typing import Any
 
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.derivative import inputs_of, is_finished, key_of, output_paths
+from datamodules.preparation.label_maps import dialect_name
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.scan import prepare_session
 from regions.errors import UserError
@@ -148,7 +149,7 @@ def work(job: Job, writer: Connection) -> None:
     paths = output_paths(job.session, job.out)
     try:
         inputs = inputs_of(job.session)
-        settings = {"sidecars": job.session.sidecars, "dialect": job.session.dialect, "versions": versions()}
+        settings = {"sidecars": job.session.sidecars, "dialect": dialect_name(job.session.dialect), "versions": versions()}
         key = key_of(inputs, settings | job.options.parameters())
         if is_finished(paths, key):
             writer.send(("finished before", ""))

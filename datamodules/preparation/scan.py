@@ -26,7 +26,7 @@ from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.deidentify import clean_sidecar
 from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
-from datamodules.preparation.label_maps import label_table, prepare_labels
+from datamodules.preparation.label_maps import dialect_name, label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.registration import Transform, resample
 from datamodules.preparation.samseg import run_samseg
@@ -248,9 +248,11 @@ def write_outputs(
     derivative.write_image(path, images.brain.astype(np.uint8), GRID)
     derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
     if labels is not None:
-        path = paths.image(f"seg-{dialect.replace('-', '')}_dseg")
+        path = paths.image(f"seg-{dialect_name(dialect).replace('-', '')}_dseg")
         derivative.write_image(path, labels, GRID)
-        derivative.write_json(derivative.json_beside(path), {"SourceDialect": dialect, "Sources": [sources["t1w"]]} | made)
+        derivative.write_json(
+            derivative.json_beside(path), {"SourceDialect": dialect_name(dialect), "Sources": [sources["t1w"]]} | made
+        )
         write_text(path.with_name(path.name.removesuffix(".nii.gz") + ".tsv"), label_table(labels))
     for kind, suffix, array in (("flair", "FLAIR", images.flair), ("t1w", "T1w", images.t1w)):
         path = paths.image(f"desc-preproc_{suffix}")
