@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.runtime.environment import own_environment
 from experiments.runtime.terminal import prepare_streams
-from experiments.study.arguments import command_parser
+from experiments.study.arguments import command_parser, own_options
 from lightning_modules.errors import ModelError
 from regions.errors import UserError
 
@@ -70,6 +70,11 @@ def _run(words: list[str]) -> int:
         return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])
+    own = own_options(words[0])
+    if own is not None:
+        from experiments.study.early import check_early
+
+        check_early(own, words[1:])
     status: int = importlib.import_module(f"experiments.commands.{words[0]}").main(words[1:])
     return status
 
@@ -99,10 +104,10 @@ def help_of(word: str) -> int:
     print((module.__doc__ or "").strip(), "\n")
     command_parser(module.Options, described=True).print_help()
     if module.Options.takes_settings:
-        from experiments.study.settings import build_parser
+        from experiments.study.settings import settings_help
 
         print(f"\n{word} takes every setting of a training too:\n")
-        build_parser(described=True).print_help()
+        print(settings_help())
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.public import find_dataset
 from datamodules.intake.raw import read_raw
 from experiments.__main__ import main
+from experiments.study.study import cohort_table
 
 KEEP = LabelRule(undated="keep")
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "mni"
@@ -243,6 +245,49 @@ def test_what_is_held_back_stays_held_back_when_cohorts_are_combined(tmp_path: P
     assert cohort.remarks[-1] == "accepted in qc_accept.tsv although beyond a limit: p2"
     combine([tmp_path / "b"], tmp_path / "one", LabelRule())
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"cohort.tsv", "about.json"}
+
+
+def part_of(cohort: Path, folder: Path, keep: Callable[[int], bool]) -> Path:
+    """A copy of a prepared dataset with the scans of some patients, as ``prepare --only`` leaves it."""
+    shutil.copytree(cohort, folder)
+    for number, path in enumerate(sorted((folder / "derivatives/phantom").glob("sub-*"))):
+        if not keep(number):
+            shutil.rmtree(path)
+    return folder
+
+
+def test_parts_of_one_dataset_are_joined_to_the_whole(phantom_cohort: Path, tmp_path: Path) -> None:
+    parts = [part_of(phantom_cohort, tmp_path / name, keep) for name, keep in (("a", lambda n: n < 9), ("b", lambda n: n > 9))]
+    combine(parts, tmp_path / "both", LabelRule())
+    joined, whole = read_cohort(tmp_path / "both", LabelRule()), read_cohort(phantom_cohort, LabelRule())
+    missing = sorted({scan.patient for scan in whole.scans})[9]
+    assert [(scan.name, scan.edss, scan.days, scan.dialect.split("/")[-1]) for scan in joined.scans] == [
+        (scan.name, scan.edss, scan.days, scan.dialect.split("/")[-1]) for scan in whole.scans if scan.patient != missing
+    ]
+    assert [(out.patient, out.reason) for out in joined.exclusions] == [(missing, NO_SCAN)]  # once, not once a part
+    with pytest.raises(CohortError, match=r"sub-0001/ses-01 occurs twice: .* keep one"):
+        combine([phantom_cohort, parts[0]], tmp_path / "twice", LabelRule())
+    scores = parts[1] / "phenotype/edss.tsv"
+    scores.write_text(scores.read_text() + "sub-0001\tses-09\t2.0\t2031-01-01\n")
+    with pytest.raises(CohortError, match=r"patient sub-0\d+ is in .*a and .*b; rename .*same phenotype/edss\.tsv"):
+        combine(parts, tmp_path / "other", LabelRule())
+
+
+def test_a_table_beside_a_label_map_is_found_from_elsewhere(
+    phantom_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in phantom_copy.rglob("*_dseg.nii.gz"):
+        path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text("index\tname\n0\tBackground\n")
+    monkeypatch.chdir(phantom_copy.parent)
+    source = Path(phantom_copy.name)
+    combine([source], tmp_path / "joined", LabelRule())
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/cohort.tsv").write_text(cohort_table(read_cohort(source, LabelRule())))
+    monkeypatch.chdir("/")
+    for folder in (tmp_path / "joined", tmp_path / "study"):
+        cohort = read_cohort(folder, LabelRule())
+        assert len(cohort.scans) == 25
+        assert all(Path(scan.dialect).is_file() for scan in cohort.scans)
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -174,6 +174,30 @@ def test_label_map_of_another_program(put: Put, pair: Put, tmp_path: Path, file:
     assert (one.labels, one.dialect) == ((path, dialect) if dialect else (None, ""))
 
 
+def test_a_label_map_with_its_own_table_is_used_and_one_without_is_told(put: Put, pair: Put, tmp_path: Path) -> None:
+    pair("sub-01")
+    pair("sub-02")
+    for name in ("sub-01", "sub-02"):
+        path = put(f"derivatives/mine/{name}/anat/{name}_seg-mine_dseg.nii.gz")
+    dataset = read_raw(tmp_path)
+    assert [one.labels for one in dataset.sessions] == [None, None]
+    assert dataset.remarks[-1].startswith(
+        "label maps that are not used: 2, as sub-01_seg-mine_dseg.nii.gz: nothing says what its ids"
+    )
+    assert "--dialect" in dataset.remarks[-1]
+    table = put("derivatives/mine/sub-02/anat/sub-02_seg-mine_dseg.tsv")
+    dataset = read_raw(tmp_path)
+    assert (dataset.sessions[1].labels, dataset.sessions[1].dialect) == (path, str(table))
+    own = put("mine.tsv")
+    dataset = read_raw(tmp_path, str(own))
+    assert [one.dialect for one in dataset.sessions] == [str(own), str(table)]
+    assert dataset.remarks == ()
+    wanted = put("derivatives/samseg/sub-02/seg.mgz")
+    dataset = read_raw(tmp_path)
+    assert (dataset.sessions[1].labels, dataset.sessions[1].dialect) == (wanted, "samseg")
+    assert dataset.remarks[-1] == "label maps that are not used: 1, as sub-02_seg-mine_dseg.nii.gz: another label map is taken"
+
+
 def test_label_maps_of_two_programs_need_a_choice(put: Put, pair: Put, tmp_path: Path) -> None:
     pair("sub-01")
     put("derivatives/freesurfer/sub-01/mri/aparc+aseg.mgz")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -12,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from experiments.__main__ import WORDS, main
-from experiments.study.arguments import CommandOptions, StudyChoice, descriptions, option_of, read, split
+from experiments.study.arguments import CommandOptions, StudyChoice, descriptions, option_of, own_options, read, split
+from experiments.study.early import SIGNATURES, check_early
 from experiments.study.runs import PlanError
-from experiments.study.settings import build_parser
+from experiments.study.settings import NETWORKS, build_parser, settings_help
 from lightning_modules.errors import ModelError
 from regions.errors import UserError
 
@@ -134,6 +138,54 @@ def error_classes() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("module", "name"), error_classes())
 def test_every_error_class_carries_a_status(module: str, name: str) -> None:
     assert issubclass(getattr(importlib.import_module(module), name), (UserError, ModelError))
+
+
+MISTAKES = {
+    "fold --roi global --fold 0 --cohort nowhere": "cohort nowhere does not exist; give a BIDS folder or a table",
+    "check --cohort nowhere": "cohort nowhere does not exist",
+    "sweep --config none.yaml": "--config none.yaml: there is no such file; give a YAML file with settings",
+    "plan --regions none.yaml": "none.yaml: No such file or directory",
+    "submit --preset none": "PRESET=none does not exist; presets are ",
+    "baselines --nonsense 3": "unrecognized arguments: --nonsense 3",
+    "controls --label.treshold 3": "unrecognized arguments: --label.treshold 3",
+    "check --label.threshold 11": "label.threshold is 11.0; an EDSS threshold lies in (0, 10]",
+    "sweep --trainer.max_epocs 3": "--trainer.max_epocs is not a setting; did you mean --trainer.max_epochs?",
+    "sweep --data.batchsize=2": "--data.batchsize is not a setting; did you mean --data.batch_size?",
+    "demo --model.nonsense 2": "--model.nonsense is not a setting; regionwise fold --help lists them",
+    "sweep --folds many": 'Parser key "folds"',
+}
+
+
+def test_a_wrong_option_or_path_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from experiments.__main__ import main
+for line in {list(MISTAKES)!r}:
+    assert main(line.split()) == 2, line
+    assert "torch" not in sys.modules, line
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for message, told in zip(done.stderr.splitlines(), MISTAKES.values(), strict=True):
+        assert message.startswith(f"regionwise: {told}"), message
+
+
+def test_the_early_look_knows_every_setting_and_every_commands_own_options() -> None:
+    settings = [option for action in build_parser()._actions for option in action.option_strings]
+    names = [name for name in settings if name.startswith(tuple(f"--{group}." for group in SIGNATURES)) and "help" not in name]
+    assert len(names) > 30
+    check_early((), [*names, "--data.transforms+=torchio.RandomMotion", "--data.transforms.degrees", "3"])
+    for word, options in OPTIONS.items():
+        own = {item.name for item in fields(options)} | {"takes_settings"}
+        assert own_options(word) == (own if options.takes_settings else None)
+
+
+def test_help_of_the_settings_lists_no_layers_of_torch() -> None:
+    text = settings_help()
+    assert "torch.nn.Linear" not in text
+    assert all(name in text for name in NETWORKS)
+    assert len(text.splitlines()) < 500
 
 
 @pytest.mark.parametrize("word", WORDS)

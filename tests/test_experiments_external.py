@@ -26,6 +26,7 @@ from experiments.study.runs import Run, grid
 from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
 from experiments.training.worker import work
+from regions.errors import UserError
 
 INPUTS = ("global", "brainstem")
 
@@ -220,8 +221,28 @@ def test_a_cohort_on_other_voxels_is_refused(home: Path, made_scan: Any, tmp_pat
         external.main(call(home, table))
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cohort_that_cannot_be_scored_leaves_nothing_half(home: Path, made_scan: Any, again: Path, tmp_path: Path) -> None:
+    files = "\t".join(str(path) for path in (made_scan.t1w, made_scan.flair, made_scan.mask))
+    (tmp_path / "coarse.tsv").write_text(f"patient\tt1w\tflair\tmask\tedss\tdays\nP1\t{files}\t2.0\t5\n")
+    (tmp_path / "undated.tsv").write_text(f"patient\tt1w\tflair\tmask\tedss\nP1\t{files}\t2.0\n")
+    words = ["--studies", str(again.parents[2])]
+    for table, told in (("coarse", "has voxels of 8 x 8 x 8 mm"), ("undated", r"--label\.undated keep")):
+        with pytest.raises(UserError, match=told):
+            external.main(call(home, tmp_path / f"{table}.tsv", *words))
+        assert [path.name for path in (again.parent / table).iterdir()] == [".lock"]
+    before = contents(again)
+    with pytest.raises(ExternalError, match="has voxels of 8 x 8 x 8 mm"):
+        external.main(call(home, tmp_path / "coarse.tsv", *words, "--name", "cohort", "--restart"))
+    assert contents(again) == before
+    assert touched(again) == []
+
+
 def test_missing_runs_are_named(home: Path) -> None:
-    with pytest.raises(ResultsError, match="runs of mine are not complete"):
+    with pytest.raises(ResultsError, match=r"runs of mine are not complete.*; make sweep, or give INPUTS=global \("):
         external.main(call(home, home / "cohort", "--name", "other", "--inputs", "global,ventricles"))
     assert not (home / "studies" / "mine" / "external" / "other" / "frozen.json").exists()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,11 +15,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from rich.console import Console
 
+from datamodules.files.cores import too_many
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from experiments.__main__ import main
+from experiments.checking.prepare_cohort import _progress
 
 HEAVY = ("ants", "torch", "deepbet", "scipy.ndimage", "nilearn")
 """Of scipy its parts count: nibabel imports the bare package, which takes 7 ms."""
@@ -107,6 +112,39 @@ def test_a_process_that_is_killed_is_one_failure(raw: Path, tmp_path: Path) -> N
     assert [one.state for one in ended] == ["failed", "failed"]
     assert ended[0].reason.startswith("its process was killed (most often for want of memory: try fewer --jobs)")
     assert "not finite" in ended[1].reason
+
+
+def test_each_stage_is_told_and_stands_in_the_log(raw: Path, tmp_path: Path) -> None:
+    stages: list[tuple[str, str]] = []
+    jobs = [Job(one, tmp_path / "out", PrepareOptions()) for one in read_raw(raw).sessions]
+    ended = prepare_all(jobs, 1, on_stage=lambda session, stage: stages.append((session.name, stage)))
+    assert stages == [("sub-1", "reading the images"), ("sub-2", "reading the images")]
+    assert [one.state for one in ended] == ["failed", "failed"]
+    for name in ("sub-1", "sub-2"):
+        log = (tmp_path / "out/derivatives/regionwise/logs" / f"{name}.log").read_text()
+        assert re.match(r"\d\d:\d\d:\d\d reading the images\n", log)
+
+
+def test_a_log_tells_stages_until_a_scan_is_ready_and_then_the_time_left(raw: Path) -> None:
+    first, second = read_raw(raw).sessions
+    console = Console(file=io.StringIO(), width=200)
+    with _progress(3, 1, console) as (on_scan, on_stage):
+        on_stage(first, "finding the brain")
+        on_scan(Ended(first, "prepared", seconds=120.0))
+        on_stage(second, "finding the brain")
+        on_scan(Ended(second, "failed", "its file is cut"))
+    assert console.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "sub-1  finding the brain",
+        "sub-1  prepared in 120 s  (1 of 3, about 4 min left)",
+        "sub-2  failed  its file is cut",
+    ]
+
+
+def test_jobs_beyond_the_cores_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datamodules.files.cores.cores", lambda: 4)
+    assert (too_many(4), too_many(1, 8), too_many(2, 2)) == ("", "", "")
+    assert too_many(16) == "16 jobs at a time on 4 cores slow each other down; 4 fit"
+    assert too_many(3, 2) == "3 jobs at a time of 2 threads each on 4 cores slow each other down; 2 fit"
 
 
 def test_two_commands_do_not_write_one_cohort(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

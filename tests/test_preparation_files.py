@@ -161,6 +161,29 @@ def test_label_maps_follow_the_scan_and_are_converted_once(tmp_path: Path, diale
     assert read_table(table) == {0: 0} | {int(value): int(value) for value in np.unique(found)}
 
 
+def test_a_label_map_with_ids_of_its_own_is_converted_by_its_table(tmp_path: Path) -> None:
+    template = template_on(GRID)
+    ids = np.select([template == 10, np.isin(template, [4, 43]), template > 0], [901, 7, 55], 0).astype(np.int16)
+    moved = rigid((4, 5, 6), (10, -12, 8))
+    nib.save(nib.Nifti1Image(ids, moved @ GRID.matrix), tmp_path / "map.nii.gz")
+    own = tmp_path / "own.tsv"
+    own.write_text("index\tname\tmapping\tfreesurfer\n901\tLeft-Thalamus\tn/a\tn/a\n7\tmine\tn/a\t4\n55\tmine\t2\tn/a\n")
+    brain = Volume(tmp_path / "T1w.nii", (ids > 0).astype(np.float32), moved @ GRID.matrix)
+    result = prepare_labels(tmp_path / "map.nii.gz", str(own), brain, Transform(moved), GRID, tmp_path)
+    expected = np.select([ids == 901, ids == 7, ids == 55], [10, 4, 186], 0)
+    assert np.mean(result == expected) > 0.9999
+    assert find_labels(tmp_path, str(own), "map", "") == tmp_path / "map.nii.gz"
+
+
+def test_the_key_follows_the_content_of_an_own_table(tmp_path: Path) -> None:
+    files = [touch(tmp_path / name) for name in ("t1w.nii", "flair.nii", "map.nii", "own.tsv")]
+    session = RawSession("sub-1", "", files[0], files[1], None, {}, files[2], str(files[3]))
+    before = inputs_of(session)
+    assert set(before) == {"t1w", "flair", "labels", "label_table"}
+    files[3].write_text("index\tname\n")
+    assert inputs_of(session)["label_table"] != before["label_table"]
+
+
 def test_a_label_map_that_lies_elsewhere_or_is_of_another_program_is_refused(tmp_path: Path) -> None:
     labels = np.where(template_on(GRID) > 0, 2, 0).astype(np.int16)
     brain = Volume(tmp_path / "T1w.nii", (labels > 0).astype(np.float32), rigid((0, 0, 0), (70, 70, 0)) @ GRID.matrix)

@@ -14,7 +14,17 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
-from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, Exclusion, LabelRule, Scan, Score
+from datamodules.cohort.records import (
+    NO_SCAN,
+    UNDATED,
+    Candidate,
+    Cohort,
+    Exclusion,
+    LabelRule,
+    Scan,
+    Score,
+    counted_reasons,
+)
 from datamodules.files.tables import MISSING, CohortError
 
 EDSS_SCALE = (0.0, *(half / 2 for half in range(2, 21)))
@@ -46,7 +56,7 @@ def select_scans(
         CohortError: if a patient's session occurs twice, a patient has two spellings, EDSS of several sources would be mixed,
             or no scan is left.
     """
-    _refuse_repeated(candidates, alike_ids)
+    refuse_repeated(candidates, alike_ids)
     refuse_alike(map(written, candidates), alike_ids, known)
     _refuse_mixed_sources(candidates, rule)
     ages: list[str] = []
@@ -58,7 +68,8 @@ def select_scans(
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
     if not scans:
-        raise CohortError(f"no usable scan in {source}: {_counted_reasons(exclusions)}")
+        reasons = counted_reasons(exclusions) or "it has no rows"
+        raise CohortError(f"no usable scan in the {len(exclusions)} rows of {source}: {reasons}")
     odd = [scan.name for scan in scans if scan.edss == BETWEEN_STEPS]
     notes = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
     if ages:
@@ -95,21 +106,17 @@ def _refuse_mixed_sources(candidates: Sequence[Candidate], rule: LabelRule) -> N
     )
 
 
-def _counted_reasons(exclusions: Sequence[Exclusion]) -> str:
-    first: dict[str, Exclusion] = {}
-    for exclusion in exclusions:
-        first.setdefault(exclusion.reason, exclusion)
-    counts = Counter(exclusion.reason for exclusion in exclusions)
-    counted = [f"{counts[reason]} x {reason} (as {exclusion.name}: {exclusion.detail})" for reason, exclusion in first.items()]
-    return ", ".join(counted) or "it has no rows"
-
-
 def written(candidate: Candidate) -> Written:
     """The ids of a candidate, and where they stand."""
     return Written(candidate.patient, candidate.session, candidate.where)
 
 
-def _refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> None:
+def refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> None:
+    """Refuse a scan that is given twice.
+
+    Raises:
+        CohortError: naming both rows.
+    """
     seen: dict[tuple[str, str], Candidate] = {}
     for candidate in candidates:
         session = candidate.session if alike_ids == "apart" else identity(candidate.session)
@@ -178,7 +185,7 @@ def _score_at_fault(candidate: Candidate, rule: LabelRule) -> tuple[str, str] | 
     if not rule.takes_source(candidate.score.source):
         return f"EDSS not by {rule.source}", candidate.score.source and f"by {candidate.score.source}, {candidate.where}"
     if days is None and rule.undated == "exclude":
-        return "days from scan to EDSS unknown", ""
+        return UNDATED, ""
     if days is not None and days < rule.min_days:
         return f"EDSS before day {rule.min_days}", f"{days} days, {candidate.where}"
     if days is not None and days > rule.max_days:

@@ -128,7 +128,9 @@ def excluded_by_qc(cohort: Cohort) -> Cohort:
     ]
     left = cohort.without(out) if out else cohort
     if not left.scans:
-        raise CohortError(f"{folder / VERDICTS} holds back every usable scan; look at them, then accept them in {ACCEPTED}")
+        raise CohortError(
+            f"{left.excluded()}\n{folder / VERDICTS} holds back every usable scan; look at them, then accept them in {ACCEPTED}"
+        )
     remarks = []
     if used := sorted(scan_name(*key) for key in flagged if key in accepted):
         remarks.append(f"accepted in {ACCEPTED} although beyond a limit: {', '.join(used)}")

@@ -49,7 +49,16 @@ def read_candidates(source: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse
     table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
     if table.is_file():
         return read_table(table), ()
-    if source.is_dir():
-        return read_bids(source, rule, alike_ids)
-    wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
-    raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv, .xlsx)")
+    require_source(source)
+    return read_bids(source, rule, alike_ids)
+
+
+def require_source(source: Path) -> None:
+    """Look that there is something to read.
+
+    Raises:
+        CohortError: if it is neither a folder nor a file.
+    """
+    if not source.is_dir() and not source.is_file():
+        wrong = "is neither a folder nor a file" if source.exists() else "does not exist"
+        raise CohortError(f"cohort {source} {wrong}; give a BIDS folder or a table (.tsv, .csv, .xlsx)")

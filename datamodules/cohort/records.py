@@ -18,6 +18,13 @@ from datamodules.files.tables import CohortError
 
 NO_SCAN = "no T1w in MNI152 space"
 """Reason for a patient without a scan; counted as a patient, not as a scan."""
+UNDATED = "days from scan to EDSS unknown"
+SHOWN_REASONS = 5
+WAYS_OUT = {
+    UNDATED: "--label.undated keep takes them without dates; dates stand in days, or scan_date and edss_date (a table), or in "
+    "acq_time of sub-*_sessions.tsv with edss_date or days_since_scan of phenotype/edss.tsv (BIDS)"
+}
+"""What a user can do about a reason, where that is not in the reason itself."""
 
 
 def scan_name(patient: str, session: str) -> str:
@@ -166,11 +173,13 @@ class Cohort:
         kept = tuple(scan for scan in self.scans if (scan.patient, scan.session) not in gone)
         return replace(self, scans=kept, exclusions=(*self.exclusions, *broken))
 
+    def excluded(self) -> str:
+        """How many scans are not used, the commonest reason first and what can be done about it; empty where all are used."""
+        rows = len(self.scans) + len(self.exclusions)
+        return f"{len(self.exclusions)} of {rows} excluded: {counted_reasons(self.exclusions)}" if self.exclusions else ""
+
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
-        by_reason: dict[str, list[Exclusion]] = {}
-        for exclusion in self.exclusions:
-            by_reason.setdefault(exclusion.reason, []).append(exclusion)
         return {
             "found": _counts([*self.scans, *self.exclusions]),
             "excluded": [
@@ -179,11 +188,28 @@ class Cohort:
                     **_counts(exclusions),
                     "who": [{"patient": e.patient, "session": e.session, "detail": e.detail} for e in exclusions],
                 }
-                for reason, exclusions in by_reason.items()
+                for reason, exclusions in by_reason(self.exclusions).items()
             ],
             "used": _counts(self.scans),
             "remarks": list(self.remarks),
         }
+
+
+def by_reason(exclusions: Iterable[Exclusion]) -> dict[str, list[Exclusion]]:
+    """Exclusions by reason, the commonest reason first."""
+    groups: dict[str, list[Exclusion]] = {}
+    for exclusion in exclusions:
+        groups.setdefault(exclusion.reason, []).append(exclusion)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
+
+
+def counted_reasons(exclusions: Sequence[Exclusion]) -> str:
+    """Why scans are excluded, the commonest reason first, each with count and a case, and what can be done about them."""
+    groups = by_reason(exclusions)
+    counted = [f"{len(of)} x {reason} (as {of[0].name}: {of[0].detail})" for reason, of in groups.items()]
+    more = [f"and {len(counted) - SHOWN_REASONS} further reasons"] if len(counted) > SHOWN_REASONS else []
+    ways = [f"; {WAYS_OUT[reason]}" for reason in groups if reason in WAYS_OUT]
+    return ", ".join([*counted[:SHOWN_REASONS], *more]) + "".join(ways)
 
 
 def _counts(entries: Sequence[Scan | Exclusion]) -> dict[str, int]:

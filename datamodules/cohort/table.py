@@ -93,6 +93,11 @@ def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
     write_text(path, tsv_text(header, [_cells(candidate, names) for candidate in candidates]))
 
 
+def dialect_text(dialect: str) -> str:
+    """A dialect as a table names it: a file by its whole path, as images are, a program by its name."""
+    return os.path.abspath(dialect) if dialect.endswith(".tsv") else dialect  # noqa: PTH100
+
+
 def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
     paths = (candidate.t1w, candidate.flair, candidate.mask, candidate.labels)
     files = [os.path.abspath(path) if path else "" for path in paths]  # noqa: PTH100
@@ -104,6 +109,6 @@ def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
         candidate.score.edss if candidate.score else "",
         days,
         *files,
-        candidate.dialect if candidate.labels else "",
+        dialect_text(candidate.dialect) if candidate.labels else "",
         *covariates,
     ]

@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from datamodules.cohort.covariates import clean_cells
-from datamodules.cohort.eligibility import written
+from datamodules.cohort.eligibility import refuse_repeated, written
 from datamodules.cohort.flagged_scans import join_verdicts
 from datamodules.cohort.identity import AlikeIds, refuse_alike
 from datamodules.cohort.read import read_candidates
 from datamodules.cohort.records import Candidate, LabelRule
 from datamodules.cohort.table import write_table
-from datamodules.files.atomic import filled_folder, is_taken
+from datamodules.files.atomic import file_sha256, filled_folder, is_taken
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.intake.dataset import PublicDataset
 
@@ -54,20 +54,29 @@ def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds =
 def combine(sources: Sequence[Path], out: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
     """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
 
-    Scans that are held back in a cohort (see ``datamodules.cohort.flagged_scans``) are held back here too.
+    Scans that are held back in a cohort (see ``datamodules.cohort.flagged_scans``) are held back here too. Cohorts with equal
+    tables of scores are parts of one dataset (``prepare --only``): the same name is the same patient there.
 
     Raises:
-        CohortError: if a patient's name stands in two of them, also in another writing (unless ``alike_ids`` is apart), or
-            ``out`` is taken.
+        CohortError: if a patient's name stands in two datasets, also in another writing (unless ``alike_ids`` is apart), a scan
+            stands in two parts of one, or ``out`` is taken.
     """
-    candidates: list[Candidate] = []
+    rows = [(source, candidate) for source in sources for candidate in read_candidates(source, rule, alike_ids)[0]]
     owner: dict[str, Path] = {}
-    for source in sources:
-        for candidate in read_candidates(source, rule, alike_ids)[0]:
-            if owner.setdefault(candidate.patient, source) != source:
-                both = f"{owner[candidate.patient]} and {source}"
-                raise CohortError(f"patient {candidate.patient} is in {both}; rename the patient in one of them")
-            candidates.append(replace(candidate, covariates={**candidate.covariates, "cohort": _name_of(source)}))
+    for source, candidate in rows:
+        first = owner.setdefault(candidate.patient, source)
+        if first != source and _scores_of(first) != _scores_of(source):
+            parts = "parts of one dataset have the same phenotype/edss.tsv"
+            raise CohortError(
+                f"patient {candidate.patient} is in {first} and {source}; rename the patient in one of them ({parts})"
+            )
+    owner |= {candidate.patient: source for source, candidate in rows if _has_image(candidate)}
+    candidates = [
+        replace(candidate, covariates={**candidate.covariates, "cohort": _name_of(source)})
+        for source, candidate in rows
+        if _has_image(candidate) or source == owner[candidate.patient]
+    ]
+    refuse_repeated(candidates, alike_ids)
     ids = (written(candidate)._replace(where=f"{owner[candidate.patient]}, {candidate.where}") for candidate in candidates)
     refuse_alike(ids, alike_ids)
     about = {"Name": " + ".join(_name_of(source) for source in sources)}
@@ -78,6 +87,16 @@ def combine(sources: Sequence[Path], out: Path, rule: LabelRule, alike_ids: Alik
 
     _fill(out, write)
     return candidates
+
+
+def _scores_of(source: Path) -> str:
+    """What tells a dataset from others: the content of its table of scores; for a plain table its path."""
+    tables = [source / name for name in ("phenotype/edss.tsv", "participants.tsv") if (source / name).is_file()]
+    return file_sha256(tables[0]) if tables else str(source.resolve())
+
+
+def _has_image(candidate: Candidate) -> bool:
+    return candidate.t1w is not None or candidate.flair is not None
 
 
 def _name_of(source: Path) -> str:

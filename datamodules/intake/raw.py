@@ -61,7 +61,7 @@ def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse
 
     Args:
         folder: The dataset's root.
-        segmentation: Name of the program whose label maps are taken, needed if several programs left some.
+        segmentation: Name of the program whose label maps are taken, needed if several programs left some; or a table of ids.
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
 
     Raises:
@@ -75,6 +75,7 @@ def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse
         (patient, "", "no folder in the dataset") for patient in _participants(folder) if not (folder / patient).is_dir()
     ]
     remarks: list[str] = []
+    unused: dict[str, list[str]] = {}
     dates = ScanDates(folder)
     for patient, session, anat in _anat_folders(folder):
         chosen, reason, notes = _choose(anat, patient, session)
@@ -82,10 +83,14 @@ def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse
         if reason:
             excluded.append((patient, session, reason))
             continue
-        labels, dialect = find_label_map(folder, patient, session, segmentation)
+        label_map = find_label_map(folder, patient, session, segmentation)
+        for why, path in label_map.unused.items():
+            unused.setdefault(why, []).append(path.name)
         sidecars = {kind: read_sidecar(path, folder) for kind, path in chosen.items()}
         acquired = dates.of(patient, session, chosen["t1w"])
-        sessions.append(RawSession(patient, session, chosen["t1w"], chosen["flair"], acquired, sidecars, labels, dialect))
+        images = (chosen["t1w"], chosen["flair"], acquired, sidecars)
+        sessions.append(RawSession(patient, session, *images, label_map.path, label_map.dialect))
+    remarks += [f"label maps that are not used: {len(names)}, as {names[0]}: {why}" for why, names in unused.items()]
     if not sessions:
         missing = f"{folder} holds no session with T1w and FLAIR{_first_excluded(excluded)}"
         raise CohortError(f"{missing}; expected is sub-X/[ses-Y/]anat/sub-X[_ses-Y]_T1w.nii.gz")

@@ -33,8 +33,9 @@ def find_labels(folder: Path, dialect: str, patient: str, session: str) -> Path 
     Raises:
         CohortError: if the dialect is unknown, or there are several maps.
     """
-    if dialect not in DIALECTS:
-        raise CohortError(f"label dialect {dialect!r} is not known; --dialect is one of {', '.join(DIALECTS)}")
+    if dialect not in DIALECTS and not dialect.endswith(".tsv"):
+        known = f"one of {', '.join(DIALECTS)}, or a table (.tsv) of the ids"
+        raise CohortError(f"label dialect {dialect!r} is not known; --dialect is {known}")
     if outputs := program_outputs(folder, dialect, patient, session):
         return outputs[0]
     stem = f"{patient}_{session}" if session else patient
@@ -86,6 +87,11 @@ def _overlap(labelled: NDArray[np.bool_], affine: NDArray[np.float64], brain: Vo
     chosen = labelled[step].ravel()
     total = int(inside.sum()) + int(chosen.sum())
     return 2 * int((inside & chosen).sum()) / total if total else 0.0
+
+
+def dialect_name(dialect: str) -> str:
+    """What a dialect is called in what is written: ``own`` for a table of ids, whose path says where it lies."""
+    return "own" if dialect.endswith(".tsv") else dialect
 
 
 def label_table(labels: NDArray[np.uint8]) -> str:

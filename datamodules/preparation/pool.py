@@ -20,14 +20,17 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from datamodules.files.cores import cores
 from datamodules.intake.raw import RawSession
 from datamodules.preparation.derivative import inputs_of, is_finished, key_of, output_paths
+from datamodules.preparation.label_maps import dialect_name
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.scan import prepare_session
 from regions.errors import UserError
 
 SCAN_GB = 2.0
 """Memory of one scan's process, 1.3 GB for 3 mm slices, more for 0.5 mm voxels."""
+STAGE = "stage"
 THREAD_VARIABLES = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -52,8 +55,7 @@ class Ended:
 
 def usual_jobs(scans: int) -> int:
     """As many processes as cores, memory and scans allow."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, scans, int(_free_gb() / SCAN_GB)))
+    return max(1, min(cores(), scans, int(_free_gb() / SCAN_GB)))
 
 
 def _free_gb() -> float:
@@ -64,13 +66,19 @@ def _free_gb() -> float:
         return 64.0
 
 
-def prepare_all(jobs: Sequence[Job], processes: int, on_end: Callable[[Ended], None] | None = None) -> list[Ended]:
+def prepare_all(
+    jobs: Sequence[Job],
+    processes: int,
+    on_end: Callable[[Ended], None] | None = None,
+    on_stage: Callable[[RawSession, str], None] | None = None,
+) -> list[Ended]:
     """Prepare every session that is not finished.
 
     Args:
         jobs: The sessions; no two write the same files.
         processes: How many at a time.
         on_end: Called in the caller's thread after each session.
+        on_stage: Called in the caller's thread with a session and what begins.
 
     Returns:
         How each session ended, in the order of the jobs.
@@ -86,8 +94,18 @@ def prepare_all(jobs: Sequence[Job], processes: int, on_end: Callable[[Ended], N
                 running[reader] = (number, process, time.monotonic())
             for ready in wait(list(running)):
                 assert isinstance(ready, Connection)
-                number, process, began = running.pop(ready)
-                ended[number] = _result(jobs[number], ready, process, time.monotonic() - began)
+                number, process, began = running[ready]
+                state, reason = _received(ready)
+                if state == STAGE:
+                    if on_stage is not None:
+                        on_stage(jobs[number].session, reason)
+                    continue
+                del running[ready]
+                ready.close()
+                process.join()
+                if state == "failed" and not reason:
+                    reason = _death(process.exitcode, output_paths(jobs[number].session, jobs[number].out).log)
+                ended[number] = Ended(jobs[number].session, state, reason, time.monotonic() - began)
                 if on_end is not None:
                     on_end(ended[number])
     finally:
@@ -122,17 +140,13 @@ def _one_thread() -> Any:
                 os.environ[name] = value
 
 
-def _result(job: Job, reader: Connection, process: Any, seconds: float) -> Ended:
-    """The state that the process reported, or how it died."""
+def _received(reader: Connection) -> tuple[str, str]:
+    """What the process reports: a stage, or how it ended; a failure without a reason where it died."""
     try:
-        state, reason = reader.recv()
+        state, text = reader.recv()
     except EOFError:
-        state, reason = "failed", ""
-    reader.close()
-    process.join()
-    if not reason and state == "failed":
-        reason = _death(process.exitcode, output_paths(job.session, job.out).log)
-    return Ended(job.session, state, reason, seconds)
+        return "failed", ""
+    return state, text
 
 
 def _death(status: int, log: Path) -> str:
@@ -148,7 +162,7 @@ def work(job: Job, writer: Connection) -> None:
     paths = output_paths(job.session, job.out)
     try:
         inputs = inputs_of(job.session)
-        settings = {"sidecars": job.session.sidecars, "dialect": job.session.dialect, "versions": versions()}
+        settings = {"sidecars": job.session.sidecars, "dialect": dialect_name(job.session.dialect), "versions": versions()}
         key = key_of(inputs, settings | job.options.parameters())
         if is_finished(paths, key):
             writer.send(("finished before", ""))
@@ -158,7 +172,12 @@ def work(job: Job, writer: Connection) -> None:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
 
-            prepare_session(job.session, job.out, job.options, key, inputs)
+            def on_stage(name: str) -> None:
+                print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
+                writer.send((STAGE, name))
+
+            prepare_session(job.session, job.out, job.options, key, inputs, on_stage)
+            print(f"{time.strftime('%H:%M:%S')} prepared")
         writer.send(("prepared", ""))
     except (UserError, OSError) as error:
         traceback.print_exc()

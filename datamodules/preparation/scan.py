@@ -7,7 +7,7 @@ The brain is what the T1w has seen: a FLAIR whose field of view ends inside it, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.deidentify import clean_sidecar
 from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
-from datamodules.preparation.label_maps import label_table, prepare_labels
+from datamodules.preparation.label_maps import dialect_name, label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.registration import Transform, resample
 from datamodules.preparation.samseg import run_samseg
@@ -59,7 +59,14 @@ class Registered:
         return self.to_t1w.then(self.t1w_to_flair)
 
 
-def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key: str, inputs: Mapping[str, str]) -> None:
+def prepare_session(
+    session: RawSession,
+    out: Path,
+    options: PrepareOptions,
+    key: str,
+    inputs: Mapping[str, str],
+    on_stage: Callable[[str], None] = print,
+) -> None:
     """Prepare one session and write its files, the ``_qc.json`` last; files of other inputs or settings are removed first.
 
     Args:
@@ -68,14 +75,17 @@ def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key
         options: The user's choices.
         key: What ``derivative.key_of`` says of inputs and settings.
         inputs: What ``derivative.inputs_of`` says.
+        on_stage: Called with what begins.
 
     Raises:
         ScanError: naming the file and what is wrong with it.
     """
     paths = derivative.output_paths(session, out)
     paths.clear()
+    on_stage("reading the images")
     with paths.work_folder() as work:
-        registered = register(session, options, work)
+        registered = register(session, options, work, on_stage)
+        on_stage("resampling")
         images = on_grid(registered, work)
         labels, dialect = session_labels(session, registered, options, work)
         numbers = quality_numbers(session, registered, images, labels)
@@ -90,8 +100,8 @@ def prepare_session(session: RawSession, out: Path, options: PrepareOptions, key
         derivative.write_json(paths.qc, record)
 
 
-def register(session: RawSession, options: PrepareOptions, work: Path) -> Registered:
-    """Find the brain, the bias fields and the transforms.
+def register(session: RawSession, options: PrepareOptions, work: Path, on_stage: Callable[[str], None] = print) -> Registered:
+    """Find the brain, the bias fields and the transforms; say which of them is under way.
 
     Raises:
         ScanError: if a file cannot be used, or no sensible transform is found.
@@ -100,10 +110,14 @@ def register(session: RawSession, options: PrepareOptions, work: Path) -> Regist
     for volume in (t1w, flair):
         check_axes(volume)
     refuse_copy(t1w, flair)
+    on_stage("finding the brain")
     brain = extract_brain(t1w, "registration" if options.brain == "registration" else "deepbet")
+    on_stage("bias of the T1w")
     even, t1w_bias = correct_bias(t1w.array, t1w.affine, brain.mask)
     t1w = Volume(t1w.path, even, t1w.affine)
+    on_stage("T1w to the template")
     to_t1w = to_template(t1w, brain, options, work)
+    on_stage("FLAIR to the T1w, its bias")
     t1w_to_flair = flair_to_t1w(t1w, flair, brain, work)
     there = resample(
         brain.mask,
@@ -250,9 +264,11 @@ def write_outputs(
     derivative.write_image(path, images.brain.astype(np.uint8), GRID)
     derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
     if labels is not None:
-        path = paths.image(f"seg-{dialect.replace('-', '')}_dseg")
+        path = paths.image(f"seg-{dialect_name(dialect).replace('-', '')}_dseg")
         derivative.write_image(path, labels, GRID)
-        derivative.write_json(derivative.json_beside(path), {"SourceDialect": dialect, "Sources": [sources["t1w"]]} | made)
+        derivative.write_json(
+            derivative.json_beside(path), {"SourceDialect": dialect_name(dialect), "Sources": [sources["t1w"]]} | made
+        )
         write_text(path.with_name(path.name.removesuffix(".nii.gz") + ".tsv"), label_table(labels))
     for kind, suffix, array in (("flair", "FLAIR", images.flair), ("t1w", "T1w", images.t1w)):
         path = paths.image(f"desc-preproc_{suffix}")

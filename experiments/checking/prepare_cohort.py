@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from datamodules.files.atomic import locked, write_text
+from datamodules.files.cores import too_many
 from datamodules.files.tables import tsv_text
-from datamodules.intake.raw import RawDataset
+from datamodules.intake.raw import RawDataset, RawSession
 from datamodules.preparation.derivative import PIPELINE, output_paths
 from datamodules.preparation.label_maps import find_labels
 from datamodules.preparation.options import PrepareOptions
@@ -82,8 +83,10 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
                 output_paths(session, out).qc.unlink(missing_ok=True)
         processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
         console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
-        with _progress(len(dataset.sessions), processes, console) as on_scan:
-            ended = prepare_all([Job(session, out, options) for session in dataset.sessions], processes, on_scan)
+        if told := too_many(processes):
+            console.print(f"[yellow]note[/yellow]: {told}")
+        with _progress(len(dataset.sessions), processes, console) as (on_scan, on_stage):
+            ended = prepare_all([Job(session, out, options) for session in dataset.sessions], processes, on_scan, on_stage)
         shutil.rmtree(out / "derivatives" / PIPELINE / ".work", ignore_errors=True)
         return _summary(dataset, out, ended, console)
 
@@ -97,23 +100,36 @@ class _TimeLeft(ProgressColumn):
     """Time left by the scans that were prepared; those that were finished before say nothing about it."""
 
     def render(self, task: Task) -> Text:
-        end = task.fields["end"]
-        left = (
-            "time left is known after the first scan" if end is None else f"{max(end - time.monotonic(), 0) / 60:.0f} min left"
-        )
-        return Text(left, style="cyan")
+        return Text(_left(task.fields["end"]), style="cyan")
+
+
+def _left(end: float | None) -> str:
+    if end is None:
+        return "time left is known after the first scan"
+    return f"about {max(end - time.monotonic(), 0) / 60:.0f} min left"
 
 
 @contextlib.contextmanager
-def _progress(total: int, processes: int, console: Console) -> Iterator[Callable[[Ended], None]]:
-    """A bar with the time left in a terminal; a line for each scan in a log."""
-    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft())
+def _progress(
+    total: int, processes: int, console: Console
+) -> Iterator[tuple[Callable[[Ended], None], Callable[[RawSession, str], None]]]:
+    """A bar with the time left and the stage of each scan in a terminal; lines in a log, a stage's until one scan is ready."""
+    columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft(),
+               TextColumn("{task.fields[stages]}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("preparing", total=total, end=None)
+        task = bar.add_task("preparing", total=total, end=None, stages="")
         ended: list[Ended] = []
+        stages: dict[str, str] = {}
+
+        def on_stage(session: RawSession, stage: str) -> None:
+            stages[session.name] = stage
+            bar.update(task, stages=", ".join(f"{name} {now}" for name, now in stages.items()))
+            if not console.is_terminal and not any(scan.state == "prepared" for scan in ended):
+                console.print(f"{session.name}  {stage}")
 
         def on_scan(scan: Ended) -> None:
             ended.append(scan)
+            stages.pop(scan.session.name, None)
             each = [earlier.seconds for earlier in ended if earlier.state == "prepared"]
             rounds = (total - len(ended)) / processes
             end = time.monotonic() + rounds * sum(each) / len(each) if each else None
@@ -121,9 +137,10 @@ def _progress(total: int, processes: int, console: Console) -> Iterator[Callable
             if scan.state == "failed":
                 console.print(f"{scan.session.name}  failed  {scan.reason}")
             elif scan.state == "prepared":
-                console.print(f"{scan.session.name}  prepared in {scan.seconds:.0f} s  ({len(ended)} of {total})")
+                count = f"{len(ended)} of {total}, {_left(end)}" if len(ended) < total else f"{len(ended)} of {total}"
+                console.print(f"{scan.session.name}  prepared in {scan.seconds:.0f} s  ({count})")
 
-        yield on_scan
+        yield on_scan, on_stage
 
 
 def _summary(dataset: RawDataset, out: Path, ended: Sequence[Ended], console: Console) -> int:

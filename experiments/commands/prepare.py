@@ -21,6 +21,7 @@ from datamodules.preparation.samseg import check_samseg
 from experiments.checking.prepare_cohort import prepare, select_sessions, with_labels
 from experiments.study.arguments import CommandOptions, named, read
 from experiments.study.runs import PlanError
+from regions.labels import read_table
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Options(CommandOptions):
     labels_from: Path | None = named("labels-from", None)
     """Folder of FreeSurfer-like results with label maps; without it those in the dataset's own derivatives are taken."""
     dialect: str = ""
-    """What wrote the label maps: freesurfer, fastsurfer, synthseg or samseg."""
+    """What wrote the label maps: freesurfer, fastsurfer, synthseg or samseg; or a table (.tsv) of your own ids."""
     samseg: Path | None = None
     """Program run_samseg, to make label maps."""
     lesion: bool = False
@@ -60,7 +61,9 @@ def run(options: Options) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise PlanError(f"--jobs {options.jobs}: 1 or more scans are prepared at a time")
     if options.labels_from is not None and not options.dialect:
-        raise PlanError("--labels-from needs --dialect: freesurfer, fastsurfer, synthseg or samseg")
+        raise PlanError("--labels-from needs --dialect: freesurfer, fastsurfer, synthseg, samseg, or a table (.tsv) of the ids")
+    if options.dialect.endswith(".tsv"):
+        read_table(Path(options.dialect))
     if options.lesion and options.samseg is None:
         raise PlanError("--lesion is an option of SAMSEG; give --samseg PATH_TO_run_samseg as well")
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datamodules.cohort.splits import read_facts
 from datamodules.files.atomic import file_sha256, write_text
+from datamodules.files.listing import list_folder
 from experiments.externals.errors import ExternalError
-from experiments.externals.freeze import freeze, hash_labels, read_frozen, touched, write_frozen
+from experiments.externals.freeze import FROZEN, freeze, hash_labels, read_frozen, touched, write_frozen
+from experiments.externals.log import NAME as LOG
 from experiments.externals.log import events, latest, note
 from experiments.externals.scans import ExternalCohort
 from experiments.externals.score import Known, Scored
 from experiments.statistics.predictions import FloatArray
 from experiments.study.grid import inputs_of
+from regions.errors import UserError
 
 RESULTS = ("frozen.json", "predictions.tsv", "external.json", "parts")
 
@@ -68,6 +72,34 @@ def _set_aside(folder: Path) -> None:
     for name in names:
         (folder / name).rename(aside / name)
     note(folder, "set aside", files=names, to=aside.name)
+
+
+@contextmanager
+def taken_back(folder: Path) -> Iterator[None]:
+    """Take back what is written in an external cohort's folder meanwhile, where that ends in a user's error.
+
+    No network has met the cohort then, and what was there before is as it was. An interruption leaves everything.
+
+    Raises:
+        UserError: what was raised inside.
+    """
+    before, log = set(list_folder(folder)), folder / LOG
+    text = log.read_text(encoding="utf-8") if log in before else ""
+    try:
+        yield
+    except (UserError, OSError):
+        new = [path for path in list_folder(folder) if path not in before]
+        aside = [path for path in new if path.is_dir()]
+        if aside or folder / FROZEN in new:
+            (folder / FROZEN).unlink(missing_ok=True)
+        for path in (path for moved in aside for path in list_folder(moved)):
+            path.rename(folder / path.name)
+        for moved in aside:
+            moved.rmdir()
+        log.unlink(missing_ok=True)
+        if text:
+            write_text(log, text)
+        raise
 
 
 def labels_read(folder: Path, cohort: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from datamodules.files.sealed import write_sealed
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.externals.log import events, latest, note
-from experiments.externals.protocol import facts, frozen_models, labels_read, write_tables
+from experiments.externals.protocol import facts, frozen_models, labels_read, taken_back, write_tables
 from experiments.externals.scans import open_external
 from experiments.externals.score import known_of, score, tables_of
 from experiments.externals.view import show
@@ -79,12 +79,13 @@ def external(study: Path, folder: Path, options: ScoringOptions, console: Consol
         ExternalError: if something was touched since the freeze, or the cohort cannot be scored.
         ResultsError: if runs are missing.
     """
-    frozen = frozen_models(study, folder, options.inputs, options.seed, options.restart)
-    read = labels_read(folder, options.cohort)
-    with bar(console, "preparing scans") as on_scan:
-        cohort = open_external(
-            options.cohort, frozen, study, options.store, options.broken, options.workers, on_scan, options.alike_ids
-        )
+    with taken_back(folder):
+        frozen = frozen_models(study, folder, options.inputs, options.seed, options.restart)
+        read = labels_read(folder, options.cohort)
+        with bar(console, "preparing scans") as on_scan:
+            cohort = open_external(
+                options.cohort, frozen, study, options.store, options.broken, options.workers, on_scan, options.alike_ids
+            )
 
     from experiments.externals.predict import predict
 

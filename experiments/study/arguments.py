@@ -7,6 +7,7 @@ too (jsonargparse has no ``parse_known_args``), and its flags have no value (the
 from __future__ import annotations
 
 import argparse
+import ast
 import inspect
 import types
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from docstring_parser import parse_from_object
 from experiments.study.runs import PlanError, named_like, study_name
 from experiments.tracking.options import TrackingOptions
 
+ROOT = Path(__file__).parents[2]
+NO_SETTINGS = "takes_settings: ClassVar[bool] = False"
 Chosen = TypeVar("Chosen", bound="CommandOptions")
 
 
@@ -84,6 +87,36 @@ def study_folder(study: str, studies: Path) -> Path:
     if not folder.is_dir():
         raise PlanError(f"there is no study {folder}; start one with: make sweep STUDY={name}")
     return folder
+
+
+def own_options(word: str) -> set[str] | None:
+    """Names of a command's own options, from its source, which imports nothing; None where it takes no settings."""
+    names = _fields_in_source(f"experiments.commands.{word}", "Options")
+    return names if "takes_settings" in names else None
+
+
+def _fields_in_source(module: str, name: str) -> set[str]:
+    """Names of the fields of a dataclass and of those that it extends, ``takes_settings`` among them where it is True."""
+    path = ROOT / (module.replace(".", "/") + ".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    origin = {alias.name: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    made = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    names = {
+        item.target.id
+        for item in made.body
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and ast.unparse(item) != NO_SETTINGS
+    }
+    for base in map(ast.unparse, made.bases):
+        first, _, last = base.partition(".")
+        if origin.get(first):
+            names |= _fields_in_source(f"{origin[first]}.{first}" if last else str(origin[first]), last or first)
+    return names
+
+
+def class_body(path: Path, name: str) -> list[ast.stmt]:
+    """What stands in a class of a source file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def option_of(item: Field[Any]) -> str:

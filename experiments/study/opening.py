@@ -17,7 +17,7 @@ from experiments.study.study import Study, open_study
 
 
 def open_with_progress(settings: Settings, console: Console, look_only: bool = False) -> Study:
-    """Open the study; show a bar while scans are prepared.
+    """Open the study; show a bar while scans are prepared, then what was excluded and why.
 
     Args:
         settings: All settings.
@@ -29,6 +29,8 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
     """
     with bar(console, "preparing scans") as on_scan:
         study = open_study(settings.study_options(), on_scan)
+    if study.cohort.exclusions:
+        console.print(f"note: {study.cohort.excluded()}", markup=False)
     if not look_only:
         refuse_doubles(study, settings.values.doubles, settings.values.workers, console)
     return study

@@ -230,8 +230,11 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
         absent.sort(key=lambda run: facts[run].get("state") != "failed")
         named = [f"{run.name}: {failed}" if (failed := failure(facts[run])) else run.name for run in absent[:4]]
         listed = ", ".join(named) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
+        inputs = dict.fromkeys(run.input for run in runs)
+        whole = ",".join(name for name in inputs if name not in {run.input for run in absent})
+        way = f"give INPUTS={whole} (--inputs {whole}), which are complete" if whole else "compare --partial"
         raise ResultsError(
-            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or compare --partial"
+            f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or {way}"
         )
     for part in ("split", "data", "config"):
         values = {facts[run]["fingerprint"][part] for run in complete}

@@ -34,6 +34,9 @@ from regions.catalog import Region
 
 PRESETS = Path(__file__).parent / "presets"
 DEMO_COHORT = Path("cohorts/demo")
+NETWORKS = ("lightning_modules.networks.ResidualCNN", "lightning_modules.pretrained.PretrainedEncoder")
+LONG_LIST = 20
+"""Classes from which on the help names only those of the project."""
 NOT_OF_THE_RESULT = (
     "config", "cohort", "alike_ids", "doubles", "study", "studies", "store", "roi", "fold", "seed", "tracking", "workers",
     "regions",
@@ -61,20 +64,19 @@ def presets() -> list[str]:
     return [path.stem for path in list_folder(PRESETS, "*.yaml")]
 
 
-def build_parser(described: bool = False) -> ArgumentParser:
-    """The parser of every setting; imports torch and Lightning, whose signatures it reads.
+def settings_help() -> str:
+    """What each setting means; of the classes that a setting may name those of the project, where there are many."""
 
-    Args:
-        described: Whether its help tells what each setting means, which takes half a second to find in the sources, and lists
-            those that can be set.
-    """
-    import pytorch_lightning as pl
-    from torch import nn
+    def shortened(match: re.Match[str]) -> str:
+        names = re.sub(r"\s", "", match[1]).split(",")
+        ours = ", ".join(name for name in names if name in NETWORKS)
+        return match[0] if len(names) < LONG_LIST else f", here:\n{ours}; any other by its class path)"
 
-    import lightning_modules.pretrained  # noqa: F401
-    from datamodules.mri import BrainMRIDataModule
-    from lightning_modules.classifier import StratificationModule
+    return re.sub(r",\s+known\s+subclasses:([^)]*)\)", shortened, build_parser(described=True).format_help())
 
+
+def plain_parser(described: bool = False) -> ArgumentParser:
+    """The parser of the settings that need no torch: where everything lies, how it is split and labelled."""
     set_parsing_settings(docstring_parse_style=DocstringStyle.GOOGLE, docstring_parse_attribute_docstrings=described)
     parser = ArgumentParser(prog="regionwise", exit_on_error=False, description="Settings of a training.")
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with settings; may be given several times")
@@ -100,6 +102,24 @@ def build_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
     parser.add_argument("--label", type=LabelRule, default=LabelRule())
+    return parser
+
+
+def build_parser(described: bool = False) -> ArgumentParser:
+    """The parser of every setting; imports torch and Lightning, whose signatures it reads.
+
+    Args:
+        described: Whether its help tells what each setting means, which takes half a second to find in the sources, and lists
+            those that can be set.
+    """
+    import pytorch_lightning as pl
+    from torch import nn
+
+    import lightning_modules.pretrained  # noqa: F401
+    from datamodules.mri import BrainMRIDataModule
+    from lightning_modules.classifier import StratificationModule
+
+    parser = plain_parser(described)
     parser.add_class_arguments(
         BrainMRIDataModule,
         "data",

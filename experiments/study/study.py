@@ -16,7 +16,17 @@ from typing import Any, Literal
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
-from datamodules.cohort.splits import FOLDS, SplitError, Splits, load_splits, make_splits, read_facts, write_splits
+from datamodules.cohort.splits import (
+    FOLDS,
+    SplitError,
+    Splits,
+    TooFewPatientsError,
+    load_splits,
+    make_splits,
+    read_facts,
+    write_splits,
+)
+from datamodules.cohort.table import dialect_text
 from datamodules.files.atomic import file_sha256, locked, write_json, write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
@@ -84,7 +94,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
     path = options.folder / "splits.tsv"
     with locked(options.folder / ".lock"):
         if not path.is_file():
-            splits = make_splits(cohort.scans, options.split_seed, options.folds)
+            splits = split(cohort, options)
             write_sealed(options.folder / "flow.json", cohort.flow())
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
@@ -98,6 +108,18 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
+
+
+def split(cohort: Cohort, options: StudyOptions) -> Splits:
+    """The split of a new study.
+
+    Raises:
+        TooFewPatientsError: with what was excluded first, where that is why a class has too few patients.
+    """
+    try:
+        return make_splits(cohort.scans, options.split_seed, options.folds)
+    except TooFewPatientsError as error:
+        raise TooFewPatientsError("\n".join(filter(None, (cohort.excluded(), str(error))))) from None
 
 
 def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecord:
@@ -185,4 +207,13 @@ def _row(scan: Scan, names: list[str]) -> list[str]:
     files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
     days = "" if scan.days is None else str(scan.days)
     covariates = [scan.covariates.get(name, "") for name in names]
-    return [scan.patient, scan.session, f"{scan.edss:g}", days, str(scan.label), *files, scan.dialect, *covariates]
+    return [
+        scan.patient,
+        scan.session,
+        f"{scan.edss:g}",
+        days,
+        str(scan.label),
+        *files,
+        dialect_text(scan.dialect),
+        *covariates,
+    ]

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from datamodules.batches.loading import RUNS_PER_GPU
+from datamodules.files.cores import cores, too_many
 from experiments.runtime.interruption import RESUME
 from experiments.study.grid import stale_message, states
 from experiments.study.opening import fingerprint_of, set_aside
@@ -60,8 +61,7 @@ def worker_devices(gpus: str, jobs: str, per_device: str = "", threads: int = 1)
         return [{"CUDA_VISIBLE_DEVICES": name, RUNS_PER_GPU: str(names.count(name))} | shared for name in names]
     if per_device:
         raise SweepError(f"PER_DEVICE={per_device} is for GPUs, and there is none here; JOBS={per_device} sets the CPU workers")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [shared] * (int(jobs) if jobs else max(1, min(4, cores // threads)))
+    return [shared] * (int(jobs) if jobs else max(1, min(4, cores() // threads)))
 
 
 def visible_gpus(count: int) -> list[str]:
@@ -146,6 +146,11 @@ def sweep(
         return 0
     workers = _workers(study, devices[: sum(value != "complete" for value in state.values())], arguments)
     console.print(view.opening())
+    threads = [int(worker.environment["OMP_NUM_THREADS"]) for worker in workers if RUNS_PER_GPU not in worker.environment]
+    if told := too_many(len(threads), max(threads, default=1)):
+        console.print(f"[yellow]note[/yellow]: {told} (JOBS, --threads)")
+    if not console.is_terminal:
+        console.print(f"epochs of each run: tail -f {study.folder / 'logs' / 'worker-*.log'}", markup=False)
     for worker in workers:
         worker.start()
     stopped = _watch(workers, view)
