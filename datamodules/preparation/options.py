@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -45,12 +46,16 @@ class PrepareOptions:
             "n4_voxel_mm": bias.COARSE_MM,
             "registration_voxel_mm": registration.SIDE_MM,
             "registration_seed": registration.SEED,
-            "linear": {name: list(value) if isinstance(value, tuple) else value for name, value in registration.LINEAR.items()},
-            "deformable": {k: list(v) if isinstance(v, tuple) else v for k, v in registration.DEFORMABLE.items()}
+            "linear": _listed(registration.LINEAR),
+            "nonlinear_steps": _listed(registration.NONLINEAR) | {"fluid_weight": registration.FLUID_WEIGHT}
             if self.nonlinear
             else None,
             "interpolation": "cubic B-spline, once; masks linear at 0.5, label maps nearest neighbour",
         }
+
+
+def _listed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 @lru_cache(maxsize=1)

@@ -32,7 +32,18 @@ LINEAR = {
 }
 """Settings of the rigid and the affine step; shrink factors and widths count voxels of 2 mm."""
 DEFORMABLE = {"syn_metric": "mattes", "syn_sampling": 32, "reg_iterations": (40, 20, 10), "grad_step": 0.2}
-"""Settings of SyN."""
+"""Settings of SyN where a template's brain is laid on a head."""
+NONLINEAR = {
+    "syn_metric": "mattes",
+    "syn_sampling": 32,
+    "reg_iterations": (60, 40, 20),
+    "grad_step": 0.4,
+    "flow_sigma": 2,
+    "total_sigma": 0,
+}
+"""Settings of SyN where a brain is laid on the template's; widths count voxels of 2 mm."""
+FLUID_WEIGHT = 3.0
+"""Weight of the maps of fluid, by mean squares, beside the T1w images', by mutual information."""
 
 Image = tuple["NDArray[np.float32]", "NDArray[np.float64]"]
 """Voxels and affine."""
@@ -96,8 +107,23 @@ def linear(
     return read_matrix(Path(result["fwdtransforms"][0]))
 
 
-def deformable(fixed: Image, moving: Image, work: Path, start: NDArray[np.float64], mask: Any = None) -> Transform:
+def deformable(
+    fixed: Image,
+    moving: Image,
+    work: Path,
+    start: NDArray[np.float64],
+    mask: Any = None,
+    fluid: tuple[Image, Image] | None = None,
+) -> Transform:
     """Bend an image onto another with SyN, from an affine start.
+
+    Args:
+        fixed: Where the result shall lie.
+        moving: What is bent; both at about 2 mm.
+        work: Folder for ANTs' files.
+        start: (4, 4) in RAS+ mm from fixed to moving.
+        mask: (I, J, K) on the fixed image: where the similarity counts.
+        fluid: Maps of the fluid in both images, laid on each other too; ``NONLINEAR`` then takes the place of ``DEFORMABLE``.
 
     Raises:
         RuntimeError: by ANTs.
@@ -105,10 +131,14 @@ def deformable(fixed: Image, moving: Image, work: Path, start: NDArray[np.float6
     import ants
 
     make_repeatable()
-    extra = {"mask": to_ants(mask, fixed[1])} if mask is not None else {}
+    extra: dict[str, Any] = dict(DEFORMABLE if fluid is None else NONLINEAR)
+    if mask is not None:
+        extra["mask"] = to_ants(mask, fixed[1])
+    if fluid is not None:
+        extra["multivariate_extras"] = [("meansquares", *(to_ants(*image) for image in fluid), FLUID_WEIGHT, 0)]
     begin = str(write_matrix(start, work / "start.mat"))
     result = ants.registration(
-        to_ants(*fixed), to_ants(*moving), "SyNOnly", initial_transform=begin, outprefix=f"{work}/SyN-", **DEFORMABLE, **extra
+        to_ants(*fixed), to_ants(*moving), "SyNOnly", initial_transform=begin, outprefix=f"{work}/SyN-", **extra
     )
     (warp,) = [Path(path) for path in result["fwdtransforms"] if path.endswith("Warp.nii.gz")]
     return Transform(start, warp)
