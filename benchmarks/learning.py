@@ -33,13 +33,13 @@ from experiments.runtime.quiet import quiet_libraries
 from experiments.study.run_folder import Rows
 from regions.catalog import REGIONS
 
-CHOOSING, REPORTED = (100, 101), (0, 1, 2, 3, 4)
+CHOOSING, REPORTED = (100, 101, 102), (0, 1, 2, 3, 4)
 """Seeds of the cohorts on which recipes are chosen, and of those that are reported."""
 NULL = "null"
 PRESETS = ("coll_like", "literature", "single_region:subcortical_gray_matter", NULL)
 OURS: Mapping[str, Sequence[str]] = {
     **{name: ("--preset", name) for name in ("default", "coll_like", "demo")},
-    **{f"default, {name}": (*DEFAULT, "--model.objective", name) for name in ("ordinal", "regression")},
+    **{f"default, {name}": (*DEFAULT, "--model.objective", name) for name in ("classification", "regression")},
 }
 """Our recipes: name -> settings."""
 THEIRS: Mapping[str, Sequence[str]] = {name: (*DEFAULT, "--network", path) for name, path in FOREIGN.items()}
