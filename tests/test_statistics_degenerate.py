@@ -62,6 +62,16 @@ def test_folds_of_one_decision_have_the_interval_of_wilson(positive_folds: list[
     assert high - low > 0.05
 
 
+def test_sites_of_one_decision_have_the_interval_of_wilson() -> None:
+    """An external cohort is drawn within its sites: two of three sites are called positive throughout."""
+    pred = table(15, 30, folds=1)
+    pred = decided(pred, pred.patient % 3 > 0)
+    weights = draw_patient_weights(pred, 4000, np.random.default_rng(0), strata=pred.patient % 3)
+    found = bootstrap_interval(pred, weights)
+    assert ends(found["sensitivity"]) == pytest.approx(proportion_confint(10, 15, method="wilson"), abs=1e-5)
+    assert ends(found["specificity"]) == pytest.approx(proportion_confint(10, 30, method="wilson"), abs=1e-5)
+
+
 def test_scans_of_a_patient_count_as_one() -> None:
     """Three scans a patient, all decided alike: 20 patients, not 60 scans. Unlike numbers of scans count by Kish."""
     pred = table(20, 30, scans=3)

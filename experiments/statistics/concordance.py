@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from experiments.statistics.predictions import FloatArray, IntArray, Predictions
@@ -43,3 +46,38 @@ def cross_wins(y: IntArray, score_positive: FloatArray, score_negative: FloatArr
     won = (gap > 0) + 0.5 * (gap == 0)
     wins = np.bincount(cell.ravel(), weights=won.ravel(), minlength=size * size).astype(np.float64)
     return wins.reshape(size, size)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Ordered pairs of one fold: patients with positive and with negative scans, their scans, wins between them.
+
+    The wins of several tables stand side by side: (positive, tables x negative).
+    """
+
+    positive: IntArray
+    negative: IntArray
+    wins: FloatArray
+    positives: FloatArray
+    negatives: FloatArray
+
+
+def ordered_pairs(tables: Sequence[Predictions], fold: int) -> Pairs:
+    """The pairs of one fold, for tables that list the same scans."""
+    counted = [concordance(table, fold) for table in tables]
+    members = counted[0][0]
+    ones, zeros = (tables[0].per_patient(part)[members] for part in (tables[0].y, 1 - tables[0].y))
+    a, b = np.flatnonzero(ones), np.flatnonzero(zeros)
+    wins = np.concatenate([wins[np.ix_(a, b)] for _, wins, _ in counted], axis=1)
+    return Pairs(members[a], members[b], wins, ones[a], zeros[b])
+
+
+def weighted_auc(chunk: FloatArray, blocks: Sequence[Pairs], tables: int) -> FloatArray:
+    """(tables, draws) area within folds: weighted wins over weighted pairs; a fold's pairs are a product of two sums."""
+    wins, pairs = np.zeros((tables, chunk.shape[0])), np.zeros(chunk.shape[0])
+    for block in blocks:
+        positive, negative = chunk[:, block.positive], chunk[:, block.negative]
+        against = (positive @ block.wins).reshape(chunk.shape[0], tables, block.negative.size)
+        wins += np.einsum("dtn,dn->td", against, negative)
+        pairs += (positive @ block.positives) * (negative @ block.negatives)
+    return np.asarray(wins / pairs, dtype=np.float64)

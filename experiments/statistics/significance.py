@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.statistics.concordance import concordance
+from experiments.statistics.concordance import ordered_pairs, weighted_auc
 from experiments.statistics.constant import SAME, is_silent
 from experiments.statistics.degenerate import repaired
-from experiments.statistics.predictions import FloatArray, IntArray, Predictions, PredictionsError, check_same_scans
+from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError, check_same_scans
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.scores import (
     METRICS,
@@ -144,7 +144,7 @@ def bootstrap_tables(tables: Sequence[Predictions], weights: WeightArray) -> lis
         hit = table.y == table.decision
         cells += [table.per_patient(hit * table.y), table.per_patient(hit * (1 - table.y))]
     per_patient = np.stack(cells, axis=1)
-    blocks = [_ordered_pairs(tables, int(fold)) for fold in np.unique(first.fold)]
+    blocks = [ordered_pairs(tables, int(fold)) for fold in np.unique(first.fold)]
     rates, areas = np.empty((2 * len(tables), weights.shape[0])), np.empty((len(tables), weights.shape[0]))
     with np.errstate(invalid="ignore", divide="ignore"):
         for start in range(0, weights.shape[0], CHUNK):
@@ -152,46 +152,12 @@ def bootstrap_tables(tables: Sequence[Predictions], weights: WeightArray) -> lis
             chunk = np.asarray(weights[rows], dtype=np.float64)
             sums = (chunk @ per_patient).T
             rates[:, rows] = sums[2:] / np.tile(sums[:2], (len(tables), 1))
-            areas[:, rows] = _weighted_auc(chunk, blocks, len(tables))
+            areas[:, rows] = weighted_auc(chunk, blocks, len(tables))
     return [_by_metric(rates[2 * index], rates[2 * index + 1], areas[index]) for index in range(len(tables))]
 
 
 def _by_metric(sens: FloatArray, spec: FloatArray, auc: FloatArray) -> dict[str, FloatArray]:
     return {"balanced_accuracy": (sens + spec) / 2, "sensitivity": sens, "specificity": spec, "auc": auc}
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Ordered pairs of one fold: patients with positive and with negative scans, their scans, wins between them.
-
-    The wins of several tables stand side by side: (positive, tables x negative).
-    """
-
-    positive: IntArray
-    negative: IntArray
-    wins: FloatArray
-    positives: FloatArray
-    negatives: FloatArray
-
-
-def _ordered_pairs(tables: Sequence[Predictions], fold: int) -> _Pairs:
-    counted = [concordance(table, fold) for table in tables]
-    members = counted[0][0]
-    ones, zeros = (tables[0].per_patient(part)[members] for part in (tables[0].y, 1 - tables[0].y))
-    a, b = np.flatnonzero(ones), np.flatnonzero(zeros)
-    wins = np.concatenate([wins[np.ix_(a, b)] for _, wins, _ in counted], axis=1)
-    return _Pairs(members[a], members[b], wins, ones[a], zeros[b])
-
-
-def _weighted_auc(chunk: FloatArray, blocks: Sequence[_Pairs], tables: int) -> FloatArray:
-    """(tables, draws) area within folds: weighted wins over weighted pairs; a fold's pairs are a product of two sums."""
-    wins, pairs = np.zeros((tables, chunk.shape[0])), np.zeros(chunk.shape[0])
-    for block in blocks:
-        positive, negative = chunk[:, block.positive], chunk[:, block.negative]
-        against = (positive @ block.wins).reshape(chunk.shape[0], tables, block.negative.size)
-        wins += np.einsum("dtn,dn->td", against, negative)
-        pairs += (positive @ block.positives) * (negative @ block.negatives)
-    return np.asarray(wins / pairs, dtype=np.float64)
 
 
 def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float | None, float | None]:
