@@ -27,7 +27,7 @@ from datamodules.phantoms.write import write_phantom_cohort
 from datamodules.preparation import registration
 from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import extract_brain
-from datamodules.preparation.fluid import fluid_map
+from datamodules.preparation.fluid import fluid_map, template_fluid
 from datamodules.preparation.images import PREPARED_GRID
 from datamodules.preparation.registration import Image, Transform, resample
 from datamodules.preparation.template_brain import template_images
@@ -100,14 +100,14 @@ def real_heads(folders: Sequence[Path]) -> Iterator[Head]:
 def ways(head: Head, work: Path) -> Iterator[tuple[Transform, float]]:
     """Each of ``WAYS``, and its CPU seconds beyond the affine one."""
     array, affine = head.brain
-    template, outline = template_images()
+    template, _ = template_images()
     moving = registration.coarse(array, affine)
     inside = registration.coarse(array != 0, affine)[0] > 0.5
     matrix = registration.linear("Affine", template, moving, work)
     yield Transform(matrix), 0.0
     for guided in (False, True):
         began = time.process_time()
-        fluid = (fluid_map(template, outline), fluid_map(moving, inside)) if guided else None
+        fluid = (template_fluid(), fluid_map(moving, inside)) if guided else None
         yield registration.deformable(template, moving, work, matrix, None, fluid), time.process_time() - began
 
 

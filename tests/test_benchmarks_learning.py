@@ -73,7 +73,10 @@ def test_default_is_compared_on_shared_cohorts_seeds_averaged_first() -> None:
 def test_cells_are_kept_as_they_are_measured_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learning, "CELLS", tmp_path / "cells.tsv")
     assert read_cells() == {}
-    first, second = Cell("coll_like", 0, 84, "global", "SFCN", 0), Cell("coll_like", 0, 84, "global", "default, classification", 1)
+    first, second = (
+        Cell("coll_like", 0, 84, "global", "SFCN", 0),
+        Cell("coll_like", 0, 84, "global", "default, classification", 1),
+    )
     outcome = Outcome(0.75, 0.7, 0.3, 40, 12.5, "abc")
     keep(first, outcome)
     keep(second, outcome)

@@ -1,4 +1,4 @@
-"""Where a brain is cerebrospinal fluid, by the T1w alone: what a nonlinear registration is guided by beside the T1w itself.
+"""Where the template and a brain are cerebrospinal fluid: what a nonlinear registration is guided by beside the T1w itself.
 
 The similarity of two T1w images is content with ventricles that overlap in part. Maps of the fluid, compared by mean squares,
 keep pulling until the ventricles lie on each other (docs/statistics.md has what was measured).
@@ -9,13 +9,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.preparation.registration import Image
-from datamodules.quality.tissue import mixture
+from datamodules.preparation.images import PREPARED_GRID
+from datamodules.preparation.registration import Image, coarse
+from datamodules.quality.tissue import FLUID, mixture
+from regions.atlas import template_on
 
 START_PERCENTILES = (8, 45, 80)
 """Of the brain's values: where fluid, gray and white matter are looked for first."""
 SAMPLE = 20_000
 """Voxels that the mixture is fitted to, every n-th of the brain's."""
+
+
+def template_fluid() -> Image:
+    """Share of fluid in each voxel of the template at 2 mm, by its label map."""
+    return coarse(np.isin(template_on(PREPARED_GRID), FLUID), PREPARED_GRID.matrix)
 
 
 def fluid_map(image: Image, brain: NDArray[np.bool_]) -> Image:

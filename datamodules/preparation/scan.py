@@ -25,7 +25,7 @@ from datamodules.preparation.agreement import placement, refuse_copy, rigid_gap,
 from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.deidentify import clean_sidecar
-from datamodules.preparation.fluid import fluid_map
+from datamodules.preparation.fluid import fluid_map, template_fluid
 from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
 from datamodules.preparation.label_maps import dialect_name, label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
@@ -152,7 +152,7 @@ def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Pa
     shape, where = template[0].shape, template[1]
     seen = resample(np.ones_like(t1w.array), t1w.affine, Transform(matrix), shape, where, work, "nearestNeighbor")
     inside = registration.coarse(brain.mask, t1w.affine)[0] > 0.5
-    fluid = fluid_map(template, outline), fluid_map(moving, inside)
+    fluid = template_fluid(), fluid_map(moving, inside)
     return registration.deformable(template, moving, work, matrix, seen > 0.5, fluid)
 
 
