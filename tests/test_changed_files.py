@@ -78,7 +78,7 @@ OF_A_COMPARISON = [
     *(f"{RUN}/{name}" for name in ("predictions.tsv", "metrics.json", "history.tsv", "config.yaml", "run.json")),
     f"{RUN}/checkpoints/best.ckpt",
     *(f"{BASELINE}/{name}" for name in ("predictions.tsv", "run.json")),
-    *("study.yaml", "cohort.tsv", "splits.tsv", "splits.json", "grid.json"),
+    *("study.yaml", "cohort.tsv", "splits.tsv", "splits.json", "grid.json", "tissue.json"),
 ]
 
 
@@ -97,6 +97,7 @@ def test_compare_names_a_changed_file(study: Path, capsys: pytest.CaptureFixture
 
 OF_A_REPORT = [
     *(f"{name}.json" for name in ("comparison", "subgroups", "robustness", "flow", "table1", "baselines", "controls")),
+    "tissue.json",
     f"{RUN}/history.tsv",
     f"{RUN}/config.yaml",
 ]
