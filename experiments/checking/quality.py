@@ -3,7 +3,7 @@
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
 picture stay beside that volume, found by content as the volume is::
 
-    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png    made again where one is not what was written
+    <store>/volumes/<key>/quality.json  fingerprint.npy  overlay.png  overlay_plain.png      made again where one was changed
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -30,9 +30,10 @@ from datamodules.quality.measure import measure
 from datamodules.store.store import PreparedCohort
 from experiments.checking.duplicates import fingerprint
 from experiments.rendering.overlay import overlay_png
+from regions.grid import Grid
 
-PICTURES = ("overlay.png", "fingerprint.npy")
-QUALITY_VERSION = 1
+PICTURES = ("overlay.png", "overlay_plain.png", "fingerprint.npy")
+QUALITY_VERSION = 2
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
 OnScan = Callable[[int, int], None]
@@ -88,8 +89,7 @@ def quality_of_cohort(
         labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
         brain = volume[0] != 0
         numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
-        picture = overlay_png(volume[0], volume[1], brain, prepared.grid, labels)
-        write_atomically(folders[row] / "overlay.png", lambda file: file.write(picture))
+        write_pictures(folders[row] / "overlay.png", volume[0], volume[1], brain, prepared.grid, labels)
         marks = fingerprint(volume, prepared.grid)
         write_atomically(folders[row] / "fingerprint.npy", lambda file: np.save(file, marks, allow_pickle=False))
         voxels = [hashlib.sha256(channel.tobytes()).hexdigest() for channel in volume]
@@ -107,6 +107,22 @@ def quality_of_cohort(
         numbers = {**numbers, **numbers_of_prepare(scan.t1w)}
         qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / "overlay.png", voxels))
     return qualities
+
+
+def plain_beside(picture: Path) -> Path:
+    """The picture without outlines, beside the one with them."""
+    return picture.with_name(f"{picture.stem}_plain.png")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_pictures(path: Path, t1w: Any, flair: Any, brain: Any, grid: Grid, labels: Any) -> None:
+    """Write a scan's picture with outlines, and the one without them beside it; see ``overlay_png``."""
+    for target, outlines in ((plain_beside(path), False), (path, True)):
+        write_bytes(target, overlay_png(t1w, flair, brain, grid, labels, outlines=outlines))
 
 
 def _kept(folder: Path) -> tuple[dict[str, float], tuple[str, str]] | None:
