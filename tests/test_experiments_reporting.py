@@ -17,12 +17,13 @@ import benchmarks.figure
 from experiments.checking import quality_page
 from experiments.rendering import overlay, palette
 from experiments.rendering.page import Html, PageError, Section, figure, page, table
-from experiments.reporting.chapter import interval, joined, keyed, number, p_value, plural
+from experiments.reporting.chapter import interval, joined, keyed, number, p_value
 from experiments.reporting.checklist_chapter import CLAIM_ITEMS, ENTRIES, TRIPOD_ITEMS, _runs
 from experiments.reporting.failure_chapter import _picture, decade
 from experiments.reporting.look import Canvas, Chart, label_of, render
 from experiments.reporting.results_chapters import sentence, summary
 from experiments.reporting.roc import roc_band
+from experiments.runtime.words import plural
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.scores import fold_stratified_auc

@@ -19,7 +19,7 @@ from datamodules.cohort.identity import Key, under_names
 from datamodules.cohort.records import Cohort, Exclusion, scan_name
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import MISSING, CohortError, read_rows, require_columns, tsv_text
-from datamodules.quality.limits import Judged
+from datamodules.quality.limits import Judged, Verdict
 
 VERDICTS = "qc.tsv"
 ACCEPTED = "qc_accept.tsv"
@@ -66,12 +66,22 @@ def read_flagged(folder: Path) -> dict[Key, tuple[str, str]]:
     Raises:
         CohortError: if the file cannot be read.
     """
+    return {key: (reason, detail) for key, (verdict, reason, detail) in read_verdicts(folder).items() if verdict == "held"}
+
+
+def read_verdicts(folder: Path) -> dict[Key, tuple[Verdict, str, str]]:
+    """Verdict, reason and detail of every scan of qc.tsv; empty without such a file.
+
+    Raises:
+        CohortError: if the file cannot be read.
+    """
     path = folder / VERDICTS
     if not path.is_file():
         return {}
     rows = read_rows(path)
     require_columns(path, rows, ("patient", "session", "verdict", "reason"))
-    return {_key(row): (row["reason"], row.get("detail", "")) for row in rows if row["verdict"] == "held"}
+    known: dict[str, Verdict] = {"held": "held", "look": "look", "ok": "ok"}
+    return {_key(row): (known[row["verdict"]], row["reason"], row.get("detail", "")) for row in rows if row["verdict"] in known}
 
 
 def read_accepted(folder: Path) -> dict[Key, str]:

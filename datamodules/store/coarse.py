@@ -1,6 +1,6 @@
 """Prepared volumes on larger voxels, by averaging: what a cheap control experiment trains on.
 
-Beside ``volumes/`` of a store lie ``averaged-<factor>/volumes/<key>/image.npy`` (+ ``labels.npy``), made once.
+Beside ``volumes/`` of a store lies ``averaged-<factor>/volumes/<key>/`` with ``image.npy``, ``scan.json`` and ``labels.npy``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from datamodules.store.store import PreparedCohort
 from datamodules.store.writing import write_volume
 from regions.errors import UserError
 from regions.grid import Grid
+
+FILES = ("image.npy", "scan.json")
 
 
 def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[int, int], None] | None = None) -> PreparedCohort:
@@ -39,12 +41,28 @@ def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[in
     if factor < 2:
         return prepared
     folder = prepared.folder / f"averaged-{factor}"
-    todo = [row for row, key in enumerate(prepared.keys) if not complete(folder / "volumes" / key, ["image.npy"])]
+    todo = [row for row, key in enumerate(prepared.keys) if not complete(folder / "volumes" / key, FILES)]
     for done, row in enumerate(todo, start=1):
         _make(prepared, row, factor, folder)
         if on_scan:
             on_scan(done, len(todo))
     return PreparedCohort(folder, coarse_grid(prepared.grid, factor), prepared.keys)
+
+
+def on_larger_voxels(
+    prepared: PreparedCohort, voxel_mm: float, on_scan: Callable[[int, int], None] | None = None
+) -> PreparedCohort:
+    """The same scans on voxels of exactly ``voxel_mm``; 0 leaves them as they are.
+
+    Raises:
+        UserError: if that is not a whole multiple of the scans' own voxels.
+    """
+    own = max(prepared.grid.spacing)
+    factor = round(voxel_mm / own)
+    if voxel_mm and (factor < 1 or not np.allclose(np.multiply(prepared.grid.spacing, factor), voxel_mm, rtol=1e-3)):
+        sizes = ", ".join(f"{own * times:g}" for times in (2, 3))
+        raise UserError(f"--voxel_mm {voxel_mm:g}: voxels of {own:g} mm can be put together to {sizes}, ... mm; 0 keeps them")
+    return coarsened(prepared, voxel_mm, on_scan) if voxel_mm else prepared
 
 
 def coarse_grid(grid: Grid, factor: int) -> Grid:
@@ -59,13 +77,13 @@ def _make(prepared: PreparedCohort, row: int, factor: int, folder: Path) -> None
     key = prepared.keys[row]
     target = folder / "volumes" / key
     with locked(folder / "locks" / key):
-        if complete(target, ["image.npy"]):
+        if complete(target, FILES):
             return
         arrays: dict[str, npt.NDArray[Any]] = {"image": averaged(np.asarray(prepared.image(row)), factor)}
         if (prepared.volume(row) / "labels.npy").is_file():
             arrays["labels"] = commonest(np.asarray(prepared.labels(row)), factor)
         with new_folder(target) as new:
-            write_volume(new, key, arrays)
+            write_volume(new, key, arrays, prepared.facts(row))
 
 
 def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence
+from experiments.runtime.words import plural
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate, interval_text
 from experiments.study.record import decision_of
@@ -29,7 +30,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     seeds = (
         f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
-    size = f"{comparison.patients} patients, {comparison.scans} scans ({comparison.positives} positive)"
+    size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({comparison.positives} positive)"
     several = len(comparison.seeds) > 1
     title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
     _print(console, _performance(comparison.estimates, comparison.baselines, title))

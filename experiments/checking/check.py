@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 
-from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, write_verdicts
+from datamodules.cohort.flagged_scans import VERDICTS, quality_folder, read_accepted, read_verdicts, write_verdicts
+from datamodules.cohort.identity import Key, under_names
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
-from datamodules.quality.limits import judge_scans
+from datamodules.quality.limits import Finding, Judged, Verdict, judge_scans
 from datamodules.store.checksums import CHECKSUMS, damage, damaged_files
 from datamodules.store.store import PreparedCohort
 from experiments.analysis.table1 import write_table1
@@ -47,7 +49,8 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
     quality = with_progress(study.cohort.scans, study.prepared, settings.values.workers, console)
     residence = quality_folder(study.cohort.source)
     holds = (residence / VERDICTS).is_file()
-    judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence))
+    verdicts = one_verdict(judge_scans([scan.numbers for scan in quality]), quality, read_verdicts(residence))
+    judged = write_quality_page(study.folder / "qc", quality, holds, read_accepted(residence), verdicts)
     tissue = _measure_tissue(settings, study, console)
     gathered = gather(settings, study, judged, tissue, console)
     show(study, gathered, quality, judged, console)
@@ -68,6 +71,27 @@ def _measure_tissue(settings: Settings, study: Subject, console: Console) -> dic
     with bar(console, "measuring tissue") as on_scan:
         tissue = measured_tissue(scans, study.prepared, shown, study.folder, options.workers, on_scan)
     return tissue_facts(tissue, scans, options.regions)
+
+
+def one_verdict(
+    judged: Sequence[Judged], scans: Sequence[ScanQuality], recorded: Mapping[Key, tuple[Verdict, str, str]]
+) -> list[Judged]:
+    """The verdicts of the scans: that of qc.tsv where it has one, so that no page differs from another.
+
+    Args:
+        judged: Verdicts of the scans among themselves.
+        scans: The scans.
+        recorded: Verdict, reason and detail of qc.tsv by patient and session.
+    """
+    recorded = under_names(recorded, [(scan.patient, scan.session) for scan in scans])
+    verdicts = []
+    for scan, own in zip(scans, judged, strict=True):
+        verdict, reason, detail = recorded.get((scan.patient, scan.session), (own.verdict, "", ""))
+        if verdict != own.verdict:
+            findings = () if verdict == "ok" else (Finding("", float("nan"), float("nan"), verdict, reason, detail),)
+            own = replace(own, verdict=verdict, findings=findings)
+        verdicts.append(own)
+    return verdicts
 
 
 def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from experiments.runtime.words import plural
+
 WIDTH, PAD, LINE, GAP = 860, 14, 19, 26
 MAIN, SIDE = 330, 460
 CHARACTERS = 56
@@ -68,12 +70,8 @@ def flow_sentence(flow: Mapping[str, Any]) -> str:
 def counts(group: Mapping[str, Any]) -> str:
     """Patients, scans and positive scans in words; positives are counted where the score is known."""
     positive = group.get("positive_scans")
-    text = f"{_some(group['patients'], 'patient')}, {_some(group['scans'], 'scan')}"
+    text = f"{plural(group['patients'], 'patient')}, {plural(group['scans'], 'scan')}"
     return text if positive is None else f"{text}, {positive} positive"
-
-
-def _some(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _bottom_of_first() -> float:

@@ -25,6 +25,7 @@ from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from datamodules.preparation.tables import write_tables
 from experiments.checking.prepared import write_prepared_quality
+from experiments.runtime.words import plural
 from experiments.study.runs import PlanError
 
 FAILURES = "prepare_failures.tsv"
@@ -82,7 +83,7 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
             for session in dataset.sessions:
                 output_paths(session, out).qc.unlink(missing_ok=True)
         processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
-        console.print(f"{len(dataset.sessions)} scans of {dataset.folder}, {processes} at a time, into {out}")
+        console.print(f"{plural(len(dataset.sessions), 'scan')} of {dataset.folder}, {processes} at a time, into {out}")
         if told := too_many(processes):
             console.print(f"[yellow]note[/yellow]: {told}")
         with _progress(len(dataset.sessions), processes, console) as (on_scan, on_stage):

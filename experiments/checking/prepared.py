@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.cohort.flagged_scans import read_accepted, write_verdicts
-from datamodules.files.atomic import write_atomically
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import marked, read_volume
 from datamodules.quality.limits import Judged
-from experiments.checking.quality import OnScan, ScanQuality, known_numbers
+from experiments.checking.quality import OnScan, ScanQuality, known_numbers, plain_beside, write_pictures
 from experiments.checking.quality_page import write_quality_page
-from experiments.rendering.overlay import overlay_png
 from regions.grid import Grid
 from regions.labels import to_scheme
 
@@ -64,8 +62,7 @@ def write_prepared_quality(out: Path, workers: int = 1, on_scan: OnScan | None =
     missing = [pair for pair in zip(records, scans, strict=True) if _is_older(pair[1].picture, pair[0])]
 
     def draw(pair: tuple[Path, ScanQuality]) -> None:
-        picture = _drawn(pair[0])
-        write_atomically(pair[1].picture, lambda file: file.write(picture))
+        _draw(pair[0], pair[1].picture)
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for done, _ in enumerate(pool.map(draw, missing), start=1):
@@ -87,11 +84,13 @@ def _read(out: Path, record: Path) -> ScanQuality:
 
 
 def _is_older(picture: Path, record: Path) -> bool:
-    return not picture.is_file() or picture.stat().st_mtime_ns < record.stat().st_mtime_ns
+    return (
+        not picture.is_file() or not plain_beside(picture).is_file() or picture.stat().st_mtime_ns < record.stat().st_mtime_ns
+    )
 
 
-def _drawn(record: Path) -> bytes:
-    """The picture of one scan, from its prepared images."""
+def _draw(record: Path, picture: Path) -> None:
+    """Draw one scan, from its prepared images."""
     stem = record.name.removesuffix("_desc-prepare_qc.json")
 
     def only(pattern: str) -> Path:
@@ -103,7 +102,7 @@ def _drawn(record: Path) -> bytes:
     t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
     maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    return overlay_png(t1w.array, flair.array, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
+    write_pictures(picture, t1w.array, flair.array, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
 
 
 def _dialect(labels: Path) -> str | Path:

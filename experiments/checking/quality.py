@@ -3,7 +3,7 @@
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
 picture stay beside that volume, found by content as the volume is::
 
-    <store>/volumes/<key>/quality.json  overlay.png    made again where one is not what was written
+    <store>/volumes/<key>/quality.json  overlay.png  overlay_plain.png    made again where one was changed
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -27,9 +27,10 @@ from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
 from datamodules.store.store import PreparedCohort
 from experiments.rendering.overlay import overlay_png
+from regions.grid import Grid
 
-PICTURE = "overlay.png"
-QUALITY_VERSION = 2
+PICTURES = ("overlay.png", "overlay_plain.png")
+QUALITY_VERSION = 3
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
 OnScan = Callable[[int, int], None]
@@ -77,9 +78,8 @@ def quality_of_cohort(
         labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
         brain = volume[0] != 0
         numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
-        picture = overlay_png(volume[0], volume[1], brain, prepared.grid, labels)
-        write_atomically(folders[row] / PICTURE, lambda file: file.write(picture))
-        files = {PICTURE: file_sha256(folders[row] / PICTURE)}
+        write_pictures(folders[row] / "overlay.png", volume[0], volume[1], brain, prepared.grid, labels)
+        files = {name: file_sha256(folders[row] / name) for name in PICTURES}
         content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "numbers": numbers, "files": files}
         write_sealed(folders[row] / "quality.json", content)
 
@@ -90,15 +90,31 @@ def quality_of_cohort(
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
         numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.t1w)}
-        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURE))
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0]))
     return qualities
+
+
+def plain_beside(picture: Path) -> Path:
+    """The picture without outlines, beside the one with them."""
+    return picture.with_name(f"{picture.stem}_plain.png")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_pictures(path: Path, t1w: Any, flair: Any, brain: Any, grid: Grid, labels: Any) -> None:
+    """Write a scan's picture with outlines, and the one without them beside it; see ``overlay_png``."""
+    for target, outlines in ((plain_beside(path), False), (path, True)):
+        write_bytes(target, overlay_png(t1w, flair, brain, grid, labels, outlines=outlines))
 
 
 def _kept(folder: Path) -> dict[str, float] | None:
     """Numbers that were measured before, None where they must be measured, also because a file changed."""
     try:
         content = read_sealed(folder / "quality.json", "measure again")
-        files = {PICTURE: file_sha256(folder / PICTURE)}
+        files = {name: file_sha256(folder / name) for name in PICTURES}
     except (FileNotFoundError, DamagedError):
         return None
     wanted = {"version": QUALITY_VERSION, "scan": folder.name, "files": files}

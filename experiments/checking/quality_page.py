@@ -18,21 +18,27 @@ from datamodules.cohort.identity import under_names
 from datamodules.files.atomic import write_text
 from datamodules.files.listing import list_folder
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
-from experiments.checking.quality import ScanQuality
+from experiments.checking.quality import ScanQuality, plain_beside
 from experiments.rendering.overlay import COLOURS
 from experiments.rendering.page import POLICY, Cell, Html, Section, note, page, paragraph, table
+from experiments.runtime.words import plural
 
 STAYS = (
     "This page shows images of patients under their ids. It is meant for this machine: do not send or publish it. "
     "What the study reports to others (report.html, W&B) has pseudonyms and no images."
 )
+TOGGLE = '<label><input type="checkbox" id="outlines" checked> outlines</label>'
 WORDS = {"held": "held back", "look": "look at", "ok": "ok"}
 OWN_IMAGES = POLICY.replace("img-src data:", "img-src data: file: 'self'")
 """The page's pictures are files beside it: as part of the page, 400 of them would make it unusable."""
 
 
 def write_quality_page(
-    folder: Path, scans: Sequence[ScanQuality], holds: bool, accepted: Mapping[tuple[str, str], str] | None = None
+    folder: Path,
+    scans: Sequence[ScanQuality],
+    holds: bool,
+    accepted: Mapping[tuple[str, str], str] | None = None,
+    judged: list[Judged] | None = None,
 ) -> list[Judged]:
     """Judge all scans, copy their pictures and write ``index.html``.
 
@@ -41,19 +47,22 @@ def write_quality_page(
         scans: Numbers and pictures.
         holds: Whether a verdict ``held`` keeps a scan out of the study, or only says that it would.
         accepted: The user's reason for each scan (patient, session) that was accepted.
+        judged: Verdicts that were given before; None judges the scans among themselves.
 
     Returns:
         One verdict a scan, in order.
     """
-    judged = judge_scans([scan.numbers for scan in scans])
+    judged = judge_scans([scan.numbers for scan in scans]) if judged is None else judged
     folder.mkdir(parents=True, exist_ok=True)
     for scan in scans:
-        target = folder / scan.file
-        if scan.picture.resolve() != target.resolve():
-            draft = folder / f".{scan.file}.partial"
-            shutil.copyfile(scan.picture, draft)
-            draft.replace(target)
-    for left in {path.name for path in list_folder(folder, "*.png")} - {scan.file for scan in scans}:
+        for source, name in ((scan.picture, scan.file), (plain_beside(scan.picture), plain_beside(Path(scan.file)).name)):
+            target = folder / name
+            if source.resolve() != target.resolve():
+                draft = folder / f".{name}.partial"
+                shutil.copyfile(source, draft)
+                draft.replace(target)
+    files = {name for scan in scans for name in (scan.file, plain_beside(Path(scan.file)).name)}
+    for left in {path.name for path in list_folder(folder, "*.png")} - files:
         (folder / left).unlink()
     accepted = under_names(accepted or {}, [(scan.patient, scan.session) for scan in scans])
     order = sorted(range(len(scans)), key=lambda row: (judged[row].verdict != "held", -judged[row].worst, scans[row].name))
@@ -68,7 +77,9 @@ def write_quality_page(
 
 def _lead(judged: Sequence[Judged], holds: bool) -> Html:
     counts = Counter(verdict.verdict for verdict in judged)
-    text = f"{len(judged)} scans: {counts['held']} beyond a limit, {counts['look']} to look at, {counts['ok']} within."
+    text = (
+        f"{plural(len(judged), 'scan')}: {counts['held']} beyond a limit, {counts['look']} to look at, {counts['ok']} within."
+    )
     if holds:
         what = (
             f"Scans beyond a limit are held back (<code>{VERDICTS}</code>) until a row in <code>{ACCEPTED}</code>, beside "
@@ -92,7 +103,7 @@ def _scan_table(
         why = "; ".join(f"{finding.message} ({finding.detail})" for finding in verdict.findings)
         rows.append(
             [
-                Html(f'<span style="white-space:nowrap">{escape(scan.name)}</span>'),
+                Html(f'<span style="white-space:nowrap">{escape(scan.name)}</span><br><small>{escape(text)}</small>'),
                 _picture(scan),
                 Html(f'<div style="min-width:15em"><strong>{escape(text)}</strong><br>{escape(why)}</div>'),
                 f"{verdict.worst:.1f}" if np.isfinite(verdict.worst) else "",
@@ -102,13 +113,14 @@ def _scan_table(
     key = ", ".join(f"{name.replace('_', ' ')} {_swatch(colour)}" for name, colour in COLOURS.items())
     hint = note(
         "Pictures: T1w and FLAIR with the outline of the brain mask (white) and of the template's regions; where the scan has "
-        "a label map, a third row with its own regions. A click opens a picture. Colours: ", Html(key), "."
+        "a label map, a third row with its own regions. A click opens a picture. Colours: ", Html(key), ". ", Html(TOGGLE)
     )  # fmt: skip
     return hint + table(
         ["scan", "picture", "verdict", "worst", *map(_title, names)],
         rows,
         caption="Click a heading to sort. 'worst' is the largest robust z, 1000 for a fixed limit.",
         sortable=True,
+        tall=True,
     )
 
 
@@ -128,7 +140,12 @@ def _title(name: str) -> str:
 
 def _picture(scan: ScanQuality) -> Html:
     alt = escape(f"T1w and FLAIR of {scan.name} with outlines", quote=True)
-    return Html(f'<a href="{scan.file}"><img src="{scan.file}" alt="{alt}" loading="lazy" width="320"></a>')
+    plain = plain_beside(Path(scan.file)).name
+    size = 'loading="lazy" width="320"'
+    return Html(
+        f'<a class="lined" href="{scan.file}"><img src="{scan.file}" alt="{alt}" {size}></a>'
+        f'<a class="plain" href="{plain}"><img src="{plain}" alt="{alt.removesuffix(" with outlines")}" {size}></a>'
+    )
 
 
 def _number(value: float, verdict: str | None) -> Cell:

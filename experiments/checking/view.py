@@ -23,6 +23,7 @@ from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
 from experiments.checking.gather import Findings, Subject
 from experiments.checking.quality import ScanQuality
+from experiments.runtime.words import plural
 
 NAME_WIDTH = 24
 """Characters of a name that are not broken over lines, where it has so many."""
@@ -81,7 +82,7 @@ def flow_table(flow: Mapping[str, Any]) -> Table:
 def quality_lines(quality: Sequence[ScanQuality], judged: Sequence[Judged]) -> str:
     """How many scans are beyond the limits, and which."""
     counts = Counter(verdict.verdict for verdict in judged)
-    lines = [f"quality: {counts['held']} scans beyond a limit, {counts['look']} to look at, {counts['ok']} within"]
+    lines = [f"quality: {plural(counts['held'], 'scan')} beyond a limit, {counts['look']} to look at, {counts['ok']} within"]
     words = {"held": "beyond", "look": "look at"}
     rows = [(scan.name, verdict) for scan, verdict in zip(quality, judged, strict=True) if verdict.verdict != "ok"]
     lines += [f"  {words[verdict.verdict]} {name}: {verdict.reason} ({verdict.detail})" for name, verdict in rows[:SHOWN]]

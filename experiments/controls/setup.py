@@ -117,6 +117,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "alike_ids": record.alike_ids,
         "folds": record.folds,
         "split_seed": record.split_seed,
+        "voxel_mm": record.voxel_mm or None,
         "regions": record.regions_file,
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,

@@ -28,6 +28,7 @@ from experiments.study.parts import read_parts
 from experiments.study.record import RECORD, read_record
 from experiments.study.run_folder import BEST, RunFolder, require_complete
 from experiments.study.runs import Run
+from regions.grid import Grid
 
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their thresholds on the calibrated scale"
 FROZEN = "frozen.json"
@@ -60,6 +61,7 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "primary": PRIMARY,
         "label": asdict(record.label),
         "grid": _grid(study),
+        **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
@@ -72,8 +74,12 @@ def _grid(study: Path) -> Any:
     path = study / "grid.json"
     if path.is_file():
         return json.loads(path.read_text(encoding="utf-8"))
+    return asdict(_scan_grid(study))
 
-    return asdict(study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")]))
+
+def _scan_grid(study: Path) -> Grid:
+    """The grid of the study's scans."""
+    return study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")])
 
 
 def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:

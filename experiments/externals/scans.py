@@ -14,6 +14,7 @@ from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.files.tables import read_rows
 from datamodules.store.checksums import verify
+from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.prepare import study_grid
 from datamodules.store.sources import Source, hash_sources
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
@@ -62,7 +63,8 @@ def open_external(
     table = study / "cohort.tsv"
     known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
     cohort = read_cohort(source, LabelRule(**frozen["label"]), alike_ids=alike_ids, known=known)
-    shape, affine = frozen["grid"]["shape"], frozen["grid"]["affine"]
+    of_scans = frozen.get("scan_grid", frozen["grid"])
+    shape, affine = of_scans["shape"], of_scans["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
     _refuse_other_voxels(source, cohort.scans, grid)
     internal = internal_scans(study)
@@ -83,7 +85,7 @@ def open_external(
         remarks.append(
             f"{gone} internal scans are not on this machine; whether they occur here was told by prepared volumes only"
         )
-    return ExternalCohort(cohort, prepared, tuple(remarks))
+    return ExternalCohort(cohort, on_larger_voxels(prepared, frozen.get("voxel_mm", 0.0)), tuple(remarks))
 
 
 def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.externals.score import like_for_like
+from experiments.runtime.words import plural
 from experiments.statistics.significance import interval_text
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
@@ -19,7 +20,7 @@ TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity"
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the primary models, their change from the internal test, and how they were frozen."""
-    counts = f"{results['patients']} patients, {results['scans']} scans ({results['positives']} positive)"
+    counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({results['positives']} positive)"
     counts += f", {len(results['sites'])} sites"
     _print(console, _performance(results, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")

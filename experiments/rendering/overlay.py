@@ -37,6 +37,7 @@ def overlay_png(
     grid: Grid,
     labels: NDArray[np.uint8] | None = None,
     title: str = "",
+    outlines: bool = True,
 ) -> bytes:
     """Draw a scan.
 
@@ -47,6 +48,7 @@ def overlay_png(
         grid: Where the voxels lie.
         labels: (I, J, K), the scan's own label map.
         title: Text in the first panel's corner.
+        outlines: Draw them, dotted, so that half of what lies below is seen.
 
     Returns:
         PNG bytes; left in the picture is the patient's left.
@@ -57,7 +59,7 @@ def overlay_png(
     strips = []
     for name, image, row_labels in rows:
         low, high = _window(image, brain)
-        panels = [_panel(image, row_labels, brain, grid, plane, low, high) for plane in PLANES_MM]
+        panels = [_panel(image, row_labels, brain, grid, plane, (low, high), outlines) for plane in PLANES_MM]
         strips.append((name, np.concatenate(panels, axis=1)))
     return _png(np.concatenate([strip for _, strip in strips]), [name for name, _ in strips], title)
 
@@ -75,16 +77,19 @@ def _panel(
     brain: NDArray[np.bool_],
     grid: Grid,
     plane: tuple[int, float],
-    low: float,
-    high: float,
+    window: tuple[float, float],
+    outlines: bool,
 ) -> NDArray[np.uint8]:
     """One plane as palette entries, (PANEL, width) uint8, up is superior or anterior; ``row_labels`` None: the template's."""
     inside, shown = _cut(brain, grid, plane), _cut(image, grid, plane).astype(np.float32)
+    low, high = window
     gray = np.clip((shown - low) * (GRAYS / (high - low)), 0, GRAYS - 1) * (shown != 0)
     picture = np.where(inside, gray, gray * 0.6).astype(np.uint8) & 0xFC  # 63 grays are enough, and halve the file
-    lines = _template_lines(grid, plane) if row_labels is None else _lines(_cut(row_labels, grid, plane))
-    picture[_outline(inside)] = GRAYS
-    picture[lines > 0] = lines[lines > 0]
+    if outlines:
+        lines = _template_lines(grid, plane) if row_labels is None else _lines(_cut(row_labels, grid, plane))
+        dots = np.indices(picture.shape).sum(axis=0) % 2 == 0
+        picture[_outline(inside) & dots] = GRAYS
+        picture[(lines > 0) & dots] = lines[(lines > 0) & dots]
     missing = PANEL - len(picture)
     return np.pad(picture, ((missing // 2, missing - missing // 2), (0, 0)))
 

@@ -131,8 +131,10 @@ def fold_away(title: str, html: str) -> str:
     return f"<details><summary>{escape(title)}</summary>{html}</details>"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "", sortable: bool = False) -> str:
-    """A table that scrolls inside its own box when it is wider than the page.
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: str = "", sortable: bool = False, tall: bool = False
+) -> str:
+    """A table that scrolls inside its own box when it is wider than the page; nothing where it has no rows.
 
     The first cell of a row is its header. A column is set flush right when all its cells are numbers.
 
@@ -141,10 +143,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: st
         rows: One cell a column; None is an empty cell.
         caption: Plain text above the table.
         sortable: Headings become buttons that sort.
+        tall: It also scrolls down in its box, below its headings, so that its last columns are reached from every row.
 
     Raises:
         PageError: if a row has another number of cells than there are columns.
     """
+    if not rows:
+        return ""
     for number, row in enumerate(rows):
         if len(row) != len(columns):
             raise PageError(f"row {number} of table {caption!r} has {len(row)} cells, the table has {len(columns)} columns")
@@ -155,7 +160,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], *, caption: st
     label = escape(caption or "Table", quote=True)
     kind = ' class="sortable"' if sortable else ""
     return (
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table{kind}>{heading}'
+        f'<div class="scroll{" tall" if tall else ""}" role="region" aria-label="{label}" tabindex="0"><table{kind}>{heading}'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from datamodules.files.atomic import write_atomically, write_text
 from datamodules.files.tables import tsv_text
 from experiments.rendering.page import Html, Section, figure, page
-from experiments.reporting.chapter import Chapter, Sheet, plural
+from experiments.reporting.chapter import Chapter, Sheet
 from experiments.reporting.checklist_chapter import checklists
 from experiments.reporting.data_chapter import data
 from experiments.reporting.doubt_chapters import controls, robustness, subgroups
@@ -31,6 +31,7 @@ from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card
 from experiments.reporting.sources import Sources
 from experiments.reporting.spread_chapters import discrimination, folds
+from experiments.runtime.words import plural
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,3 @@ def verdict(words: str | None) -> Html:
 def joined(words: Sequence[str]) -> str:
     """Words as an enumeration."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
-
-
-def plural(count: int, word: str) -> str:
-    """``1 scan``, ``2 scans``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"

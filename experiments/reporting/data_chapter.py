@@ -14,10 +14,11 @@ from matplotlib.patches import Rectangle
 from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.rendering.page import missing, note, paragraph, table
 from experiments.rendering.palette import ACCENT, GRAY, INK, RULE, SOFT
-from experiments.reporting.chapter import Chapter, Sheet, plural
+from experiments.reporting.chapter import Chapter, Sheet
 from experiments.reporting.look import Canvas, Chart, quiet_grid
 from experiments.reporting.sources import Sources
 from experiments.reporting.table_one import acquisition_blocks, table_one_blocks
+from experiments.runtime.words import plural
 from experiments.statistics.precision import StudySize, expected_precision
 
 LINE_INCHES, BOX_GAP = 0.17, 0.3

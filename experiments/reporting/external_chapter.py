@@ -14,10 +14,11 @@ from experiments.externals.freeze import touched
 from experiments.externals.score import like_for_like
 from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import RULE, SOFT, color_of, marker_of
-from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, plural, triple, verdict
+from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, triple, verdict
 from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
+from experiments.runtime.words import plural
 
 MOST_WARNINGS = 4
 METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}

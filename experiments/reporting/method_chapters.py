@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
+from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
-from experiments.reporting.chapter import Chapter, interval, joined, number, plural
+from experiments.reporting.chapter import Chapter, interval, joined, number
 from experiments.reporting.data_chapter import reference_standard
 from experiments.reporting.look import label_of
 from experiments.reporting.sources import Sources
+from experiments.runtime.words import plural
 from regions.catalog import REGIONS
 
 MASKS = {
@@ -20,11 +22,22 @@ MASKS = {
 }
 
 
+PROGRAMS = ("antspyx", "deepbet", "torch", "nibabel", "preparation")
+"""Packages of a preparation whose versions are named."""
+
+
 def methods(sources: Sources) -> Chapter:
     """Paragraphs that may be taken into a paper."""
-    parts = [_participants(sources), _inputs(sources), _network(sources), _training(sources), _statistics(sources)]
+    parts = [
+        _participants(sources),
+        _preparation(sources),
+        _inputs(sources),
+        _network(sources),
+        _training(sources),
+        _statistics(sources),
+    ]
     blocks = [
-        note("Generated from config.yaml, splits.json and run.json; only what these files say is said."),
+        note("Generated from config.yaml, splits.json, run.json and the dataset's description; only what they say is said."),
         *map(paragraph, parts),
     ]
     return Chapter("methods", "Methods paragraph", blocks)
@@ -40,6 +53,41 @@ def _participants(sources: Sources) -> str:
         f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 "
         "the tuning set and the rest the training set. All scans of a patient were in one part."
     )
+
+
+def outcome(sources: Sources) -> str:
+    """What is predicted, as the study's label rule has it."""
+    label = sources.config.get("label") or {}
+    if "threshold" not in label:
+        return "the positive class"
+    return f"an EDSS of {label['threshold']:g} or above, {label['min_days']} to {label['max_days']} days after the scan"
+
+
+def _preparation(sources: Sources) -> str:
+    """With which programs the scans were prepared, from the description of the derivative that they lie in."""
+    made = next((found for row in sources.cohort[:1] for found in map(_generated_by, Path(row["t1w"]).parents) if found), None)
+    if not made:
+        return "How the scans were brought to MNI152 space is not recorded beside them: for the authors."
+    texts = []
+    for program in made:
+        versions = joined([f"{name} {value}" for name, value in (program.get("Versions") or {}).items() if name in PROGRAMS])
+        steps = program.get("Parameters") or {}
+        brain = f"brain extraction by {steps['brain']}, " if "brain" in steps else ""
+        moved = "affine and nonlinear (SyN)" if steps.get("nonlinear") else "affine"
+        how = (
+            f": {brain}N4, rigid registration of FLAIR to T1w, {moved} registration to {steps['space']}"
+            if "space" in steps
+            else ""
+        )
+        name = f"{program.get('Name', 'an unnamed program')} {program.get('Version', '')}".strip()
+        texts.append(f"{name}{how}{f' ({versions})' if versions else ''}")
+    return f"Scans were prepared by {joined(texts)}."
+
+
+def _generated_by(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "dataset_description.json"
+    content = read_object(path) if path.is_file() else {}
+    return [dict(program) for program in content.get("GeneratedBy", ())]
 
 
 def _inputs(sources: Sources) -> str:
@@ -146,7 +194,7 @@ def model_card(sources: Sources) -> Chapter:
     facts: list[tuple[str, Any]] = [
         ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
         ("input", "T1-weighted and FLAIR brain MRI in MNI152 space, brain-extracted, one grid"),
-        ("output", "probability that the EDSS reaches the study's threshold, and a decision at each model's threshold"),
+        ("output", f"probability of {outcome(sources)}, and a decision at each model's threshold"),
         (
             "trained on",
             f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}; see Patients and data",

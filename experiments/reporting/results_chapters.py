@@ -9,10 +9,11 @@ from experiments.analysis.baseline_files import BASELINES
 from experiments.analysis.comparison import ENSEMBLE_FAMILIES, FAMILIES
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
-from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, plural, verdict
+from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, verdict
 from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_of
 from experiments.reporting.look import Chart, label_of
 from experiments.reporting.sources import Sources
+from experiments.runtime.words import plural
 from experiments.statistics.paired import MARGIN, SILENT
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
@@ -208,7 +209,11 @@ def _beyond(sources: Sources) -> list[str | Chart]:
             for test in corrected
         ]
         head = ["input", "mean difference over folds", "t", "p"]
-        blocks += ["<h3>Secondary: corrected t test on the folds</h3>", table(head, rows), note(_CORRECTED)]
+        blocks += [
+            "<h3>Secondary: corrected t test on the folds</h3>",
+            table(head, rows),
+            note(_CORRECTED.format(comparison["folds"])),
+        ]
     if comparison.get("paired_all"):
         rows = [
             _pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}") for pair in comparison["paired_all"]
@@ -235,7 +240,7 @@ def _linear_readers(comparison: Mapping[str, Any]) -> list[str | Chart]:
 
 _CORRECTED = (
     "The variance is corrected for overlapping training parts (Nadeau and Bengio 2003); not adjusted for multiplicity. "
-    "It shows how little seven folds alone can tell."
+    "It shows how little the {} folds alone can tell."
 )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from experiments.rendering.page import definitions, note, paragraph, table
-from experiments.reporting.chapter import Chapter, Sheet, joined, keyed, number, plural
+from experiments.reporting.chapter import Chapter, Sheet, joined, keyed, number
 from experiments.reporting.curves import draw_learning
 from experiments.reporting.look import Chart
 from experiments.reporting.sources import RunRecord, Sources
+from experiments.runtime.words import plural
 
 WATTS = {"cuda": 400.0, "cpu": 100.0}
 """Assumed power of one run in watts, machine included, by kind of device: an accelerator near its limit, a busy processor."""

@@ -41,7 +41,7 @@ def discrimination(sources: Sources) -> Chapter:
         for name, area in areas.items()
     ]
     words = note(
-        "Models of different folds may use different scales, and pooling their scores then lowers the AUC; the gap shows by "
+        "Models of different folds may use different scales, and pooling their scores then changes the AUC; the gap shows by "
         "how much. The influence-curve interval (LeDell 2015) needs no resampling and is a check on the bootstrap."
     )
     names = list(next(iter(areas.values())))

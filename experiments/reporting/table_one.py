@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datamodules.cohort.covariates import text_of
 from experiments.analysis.table1 import table1_lines
 from experiments.rendering.page import fold_away, missing, note, table
 from experiments.reporting.chapter import Sheet
 from experiments.reporting.sources import Sources
+from experiments.runtime.words import plural
 
 FACTS = ("site", "scanner", "vendor", "field_strength")
 WORDS = (
@@ -28,13 +30,20 @@ def table_one_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
     rest = [column for column in range(len(heading)) if column not in folds]
     blocks = [
         table(_pick(heading, rest), [_pick(line, rest) for line in lines], caption="Table 1: patients by class"),
-        note(WORDS),
+        note(WORDS, _in_both(content)),
     ]
     if folds:
         every = [0, *folds]
         parts = table(_pick(heading, every), [_pick(line, every) for line in lines], caption="Table 1: patients by test part")
         blocks.append(fold_away("By test part", parts))
     return blocks, [Sheet("table1", heading, lines)]
+
+
+def _in_both(content: Mapping[str, Any]) -> str:
+    """Why the classes do not add up to all patients; empty where they do."""
+    patients = {str(group["id"]): int(group["patients"]) for group in content["groups"]}
+    both = patients["negative"] + patients["positive"] - patients["all"]
+    return f" {plural(both, 'patient')} with scans of both classes counted in both columns." if both else ""
 
 
 def _pick(line: Sequence[str], columns: Sequence[int]) -> list[str]:

@@ -96,6 +96,8 @@ class StudyRecord:
     regions_file: Path | None = None
     """The YAML file that the user's own regions came from."""
     alike_ids: AlikeIds = "refuse"
+    voxel_mm: float = 0.0
+    """Side of a voxel that networks see; 0: the scans' own."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -173,12 +175,13 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         regions_file=Path(content["regions_file"]) if content["regions_file"] else None,
         files={str(name): str(digest) for name, digest in content["files"].items()},
         alike_ids=content["alike_ids"],
+        voxel_mm=float(content.get("voxel_mm", 0.0)),
     )
 
 
 def write_record(folder: Path, record: StudyRecord) -> None:
     """Write study.yaml, atomically; nothing is written where it says the same already."""
-    content = {
+    content: dict[str, Any] = {
         "cohort": str(record.cohort),
         "store": str(record.store),
         "broken": record.broken,
@@ -195,6 +198,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "files": dict(record.files),
         "alike_ids": record.alike_ids,
     }
+    if record.voxel_mm:
+        content["voxel_mm"] = record.voxel_mm
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -99,6 +99,9 @@ def plain_parser(described: bool = False) -> ArgumentParser:
         "--alike_ids", type=AlikeIds, default="refuse", help="patients whose ids differ in writing alone (0009 and 9)"
     )
     parser.add_argument("--doubles", type=Doubles, default="refuse", help="two patients whose images look like one person")
+    parser.add_argument(
+        "--voxel_mm", type=float, default=0.0, help="side of a voxel in training, a multiple of the scans' own; 0: theirs"
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
     parser.add_argument("--label", type=LabelRule, default=LabelRule())
@@ -216,6 +219,7 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
+            voxel_mm=v.voxel_mm,
         )  # fmt: skip
 
     def label(self) -> LabelRule:
@@ -280,6 +284,8 @@ class Settings:
     def result_settings(self) -> dict[str, Any]:
         """The settings that change a result: none of paths, devices and tracking; a file of the network is its SHA-256."""
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
+        if not content["voxel_mm"]:
+            del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}

@@ -31,6 +31,7 @@ from datamodules.files.atomic import file_sha256, locked, write_json, write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError, tsv_text
+from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
@@ -68,6 +69,8 @@ class StudyOptions:
     """The YAML file that the user's own regions come from."""
     alike_ids: AlikeIds = "refuse"
     """What happens to patients whose ids differ in writing alone."""
+    voxel_mm: float = 0.0
+    """Side of a voxel that networks see, a multiple of the scans' own; 0: the scans' own."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,9 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         recorded = read_record(options.folder)
         if recorded is not None:
             recorded.check_files(options.folder)
+            if recorded.voxel_mm != options.voxel_mm:
+                made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
+                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
@@ -138,6 +144,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         regions_file=options.regions_file.resolve() if options.regions_file else None,
         files={name: file_sha256(options.folder / name) for name in KEPT},
         alike_ids=options.alike_ids,
+        voxel_mm=options.voxel_mm,
     )
 
 
@@ -178,7 +185,8 @@ def open_cohort(
         if not cohort.scans:
             raise
         prepared = open_store(cohort.scans, options.store, options.workers)
-    return replace(cohort, remarks=(*cohort.remarks, *prepared.remarks(cohort.scans))), prepared
+    remarks = (*cohort.remarks, *prepared.remarks(cohort.scans))
+    return replace(cohort, remarks=remarks), on_larger_voxels(prepared, options.voxel_mm, on_scan)
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
