@@ -58,7 +58,9 @@ def test_all_real_sessions(prepared: Path) -> None:
     assert told["sub-01_ses-1"]["determinant"] == pytest.approx(told["sub-01_ses-2"]["determinant"], rel=0.05)
     participants = (prepared / "participants.tsv").read_text()
     assert participants == "participant_id\nsub-01\nsub-03\n"
-    assert {path.name for path in (prepared / "qc").iterdir()} == {"index.html", *(f"{name}.png" for name in told)}
+    assert {path.name for path in (prepared / "qc").iterdir()} == {
+        "index.html", *(f"{name}{kind}.png" for name in told for kind in ("", "_plain"))
+    }  # fmt: skip
 
 
 @pytest.mark.long
