@@ -91,6 +91,7 @@ class TestSweep:
     def test_it_says_what_it_does_line_by_line_in_a_log(self, swept) -> None:
         lines = swept[1].stdout.splitlines()
         assert any(line.startswith("42 runs of study tiny: 0 complete, 42 to do, 2 workers") for line in lines)
+        assert any(line.startswith("epochs of each run: tail -f ") and "worker-*.log" in line for line in lines)
         assert sum((line.startswith("[") and "left" in line) or "done" in line for line in lines) >= 42
 
     def test_a_run_folder_holds_the_contract(self, swept) -> None:
