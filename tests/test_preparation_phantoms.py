@@ -15,7 +15,7 @@ from raw_fixtures import MovedPhantom, write_moved_phantom
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import LabelRule
 from datamodules.preparation.agreement import rotation_degrees
-from datamodules.preparation.images import PREPARED_GRID
+from datamodules.preparation.images import PREPARED_GRID, prepared_grid
 from datamodules.preparation.registration import moved_mm
 from datamodules.store.prepare import prepare_scan, study_grid
 from experiments.__main__ import main
@@ -129,6 +129,32 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["prepare", "--bids", str(truth.folder), "--out", str(out)]) == 0
     assert "0 prepared, 1 finished before" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
+
+
+@pytest.mark.slow
+def test_larger_voxels_hold_the_same_brain(tmp_path: Path) -> None:
+    truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
+    assert main(["prepare", "--bids", str(truth.folder), "--out", str(out), "--spacing", "3"]) == 0
+    t1w, flair, mask = (prepared(out, what) for what in ("desc-preproc_T1w", "desc-preproc_FLAIR", "desc-brain_mask"))
+    grid = prepared_grid(3.0)
+    for image in (t1w, flair, mask):
+        assert image.shape == grid.shape
+        assert np.array_equal(image.affine, grid.matrix)
+    assert worst_mm(labels_of(out), (truth.labels, truth.affine)) < 1.5
+    ml = {name: np.isin(labels, wanted).sum() * abs(np.linalg.det(affine[:3, :3])) / 1000
+          for name, (labels, affine) in {"prepared": labels_of(out), "true": (truth.labels, truth.affine)}.items()
+          for wanted in [STRUCTURES["lateral ventricles"]]}  # fmt: skip
+    assert ml["prepared"] == pytest.approx(ml["true"], rel=0.1)
+    sidecar = json.loads(next(out.rglob("*desc-preproc_T1w.json")).read_text())
+    assert sidecar["Resolution"] == "3 mm"
+    (scan,) = read_cohort(out, LabelRule()).scans
+    assert prepare_scan(scan, study_grid([scan.t1w])).template_dice > 0.9
+
+
+@pytest.mark.parametrize("side", ["0.5", "5", "nan"])
+def test_voxels_of_other_sides_are_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str], side: str) -> None:
+    assert main(["prepare", "--bids", "nowhere", "--spacing", side]) == 2
+    assert f"--spacing {side}: prepared voxels are 1 to 4 mm wide" in capsys.readouterr().err
 
 
 @pytest.mark.long

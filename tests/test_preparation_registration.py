@@ -10,10 +10,12 @@ import pytest
 from raw_fixtures import rigid
 from scipy.ndimage import gaussian_filter
 
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.augmenter import mirror_of
 from datamodules.files.volumes import ScanError, Volume
 from datamodules.preparation.agreement import mutual_information, placement, refuse_copy, rigid_gap, scaling
 from datamodules.preparation.brain import BrainMask
-from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, to_ants
+from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, prepared_grid, smoothed, to_ants
 from datamodules.preparation.registration import Transform, moved_mm, read_matrix, resample, write_matrix
 from datamodules.preparation.scan import Registered, on_grid
 from datamodules.preparation.starts import centred, search_start
@@ -33,6 +35,31 @@ def test_an_image_goes_through_ants_unchanged() -> None:
     array, affine = from_ants(to_ants(picture(), OBLIQUE))
     assert np.array_equal(array, picture())
     assert np.allclose(affine, OBLIQUE, atol=1e-9)
+
+
+@pytest.mark.parametrize("side", [1.0, 1.5, 2.0, 3.0, 3.7, 4.0])
+def test_prepared_voxels_of_any_side_cover_the_template_and_mirror_whole(side: float) -> None:
+    grid = prepared_grid(side)
+    assert grid.spacing == pytest.approx((side, side, side))
+    first, last = np.array(grid.origin), np.array(grid.origin) + (np.array(grid.shape) - 1) * side
+    template_first = np.array(PREPARED_GRID.origin)
+    template_last = template_first + np.array(PREPARED_GRID.shape) - 1
+    assert (first <= template_first + 1e-6).all()
+    assert (last >= template_last - 1e-6).all()
+    assert (template_first - first < side).all()
+    assert (last - template_last < side).all()
+    assert mirror_of(grid, Augmentation()) == grid.shape[0] - 1
+    assert (grid == PREPARED_GRID) == (side == 1)
+
+
+def test_smoothing_makes_a_narrow_line_as_wide_as_the_larger_voxel() -> None:
+    line = np.zeros((41, 3, 3), np.float32)
+    line[20] = 1
+    found = smoothed(line, np.diag([1.0, 9, 9, 1]), 3.0)[:, 1, 1]
+    width = 2.355 * np.sqrt((found * (np.arange(41) - 20.0) ** 2).sum())
+    assert found.sum() == pytest.approx(1, abs=1e-4)
+    assert np.hypot(width, 1) == pytest.approx(3, rel=0.02)
+    assert np.array_equal(smoothed(line, np.diag([3.0, 9, 9, 1]), 3.0), line)
 
 
 def test_a_matrix_goes_through_itk_unchanged(tmp_path: Path) -> None:

@@ -19,11 +19,22 @@ PREPARED_GRID = Grid(
     (197, 233, 189),
     ((1.0, 0.0, 0.0, -98.0), (0.0, 1.0, 0.0, -134.0), (0.0, 0.0, 1.0, -72.0), (0.0, 0.0, 0.0, 1.0)),
 )
-"""The grid of the MNI152NLin2009aSym template at 1 mm: all prepared images lie on these voxels."""
+"""The grid of the MNI152NLin2009aSym template at 1 mm, on which prepared images lie unless larger voxels are asked for."""
+SIDES_MM = (1.0, 4.0)
+"""Smallest and largest voxels of prepared images."""
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From RAS+ millimetres to ITK's, and back."""
 LARGEST_SHEAR = 0.01
 """Cosine between two voxel axes; a scanner's axes are at right angles."""
+
+
+def prepared_grid(side_mm: float) -> Grid:
+    """The template's grid with voxels of another side; x = 0 lies on voxels' centres, so that mirroring moves whole voxels."""
+    ends = np.abs([PREPARED_GRID.origin, np.add(PREPARED_GRID.origin, np.subtract(PREPARED_GRID.shape, 1))])
+    first, last = np.ceil(ends / side_mm - 1e-9)
+    affine = np.diag([side_mm, side_mm, side_mm, 1.0])
+    affine[:3, 3] = -first * side_mm
+    return Grid.of(tuple(map(int, first + last + 1)), affine)
 
 
 def to_ants(array: NDArray[Any], affine: NDArray[np.float64]) -> Any:
@@ -61,6 +72,20 @@ def check_axes(volume: Volume) -> None:
         raise ScanError(f"{volume.path}: {problem}; export it again without a transform in the header")
 
 
+def smoothed(array: NDArray[Any], affine: NDArray[np.float64], side_mm: float) -> NDArray[np.float32]:
+    """An image without the detail that voxels of ``side_mm`` cannot hold, on its own voxels; larger ones are left as they are.
+
+    A Gaussian whose full width at half maximum makes the width of a voxel that of the larger one.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    values = np.asarray(array, dtype=np.float32)
+    for axis, step in enumerate(side_mm / np.linalg.norm(affine[:3, :3], axis=0)):
+        if step > 1:
+            values = gaussian_filter1d(values, np.sqrt(step**2 - 1) / 2.355, axis=axis, mode="nearest")
+    return values
+
+
 def isotropic(
     array: NDArray[Any], affine: NDArray[np.float64], side_mm: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -74,14 +99,10 @@ def isotropic(
     Returns:
         (i, j, k) float32, and its affine; the volume's outer faces stay where they are, to within a voxel.
     """
-    from scipy.ndimage import affine_transform, gaussian_filter1d
+    from scipy.ndimage import affine_transform
 
-    sides_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    steps = side_mm / sides_mm
-    values = np.asarray(array, dtype=np.float32)
-    for axis, step in enumerate(steps):
-        if step > 1:
-            values = gaussian_filter1d(values, np.sqrt(step**2 - 1) / 2.355, axis=axis, mode="nearest")
+    steps = side_mm / np.linalg.norm(affine[:3, :3], axis=0)
+    values = smoothed(array, affine, side_mm)
     shape = tuple(max(round(side / step), 1) for side, step in zip(values.shape, steps, strict=True))
     shift = (steps - 1) / 2
     coarse = affine_transform(values, np.diag(steps), shift, output_shape=shape, order=1, mode="nearest")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.preparation import bias, brain, images, registration
+from regions.grid import Grid
 
 CODE_VERSION = 2
 """Raised whenever prepared files change, so that older ones are rebuilt."""
@@ -25,12 +26,19 @@ class PrepareOptions:
         nonlinear: Bend the T1w onto the template (SyN) after the affine step.
         samseg: The program ``run_samseg`` of SAMSEG's own environment, or None.
         lesion: Let SAMSEG find lesions as well.
+        spacing_mm: Side of the prepared voxels; beyond 1 mm images are smoothed before they are read.
     """
 
     brain: str = "deepbet"
     nonlinear: bool = False
     samseg: Path | None = None
     lesion: bool = False
+    spacing_mm: float = 1.0
+
+    @property
+    def grid(self) -> Grid:
+        """The prepared voxels."""
+        return images.prepared_grid(self.spacing_mm)
 
     def parameters(self) -> dict[str, Any]:
         """All numbers that decide what is written, for sidecars and for the key of a scan."""
@@ -38,8 +46,8 @@ class PrepareOptions:
         return {
             **chosen,
             "space": images.SPACE,
-            "grid_shape": list(images.PREPARED_GRID.shape),
-            "grid_origin_mm": list(images.PREPARED_GRID.origin),
+            "grid_shape": list(self.grid.shape),
+            "grid_origin_mm": list(self.grid.origin),
             "brain_plausible_ml": list(brain.PLAUSIBLE_ML),
             "n4_iterations": list(bias.ITERATIONS),
             "n4_tolerance": bias.TOLERANCE,

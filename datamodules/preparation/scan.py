@@ -26,7 +26,7 @@ from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.deidentify import clean_sidecar
 from datamodules.preparation.fluid import fluid_map, template_fluid
-from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes
+from datamodules.preparation.images import PREPARED_GRID, SPACE, check_axes, smoothed
 from datamodules.preparation.label_maps import dialect_name, label_table, prepare_labels
 from datamodules.preparation.options import PrepareOptions, versions
 from datamodules.preparation.registration import Transform, resample
@@ -36,9 +36,8 @@ from datamodules.preparation.template_brain import HEAD_SCALE, template_images, 
 from datamodules.quality.header import header_numbers
 from datamodules.quality.measure import measure, template_image
 from regions.atlas import template_on
-from regions.grid import tight_slices
+from regions.grid import Grid, tight_slices
 
-GRID = PREPARED_GRID
 LEAST_OVERLAP = 0.6
 """Dice of brain and template within the field of view below which the registration has failed; good ones are above 0.9."""
 
@@ -87,7 +86,7 @@ def prepare_session(
     with paths.work_folder() as work:
         registered = register(session, options, work, on_stage)
         on_stage("resampling")
-        images = on_grid(registered, work)
+        images = on_grid(registered, work, options.grid)
         labels, dialect = session_labels(session, registered, options, work)
         numbers = quality_numbers(session, registered, images, labels)
         write_outputs(paths, session, images, labels, dialect, options)
@@ -168,13 +167,14 @@ def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> ND
 class Images:
     """What is written, each (I, J, K) on the grid; ``field`` is what both sequences have seen."""
 
+    grid: Grid
     t1w: NDArray[np.float32]
     flair: NDArray[np.float32]
     brain: NDArray[np.bool_]
     field: NDArray[np.bool_]
 
 
-def on_grid(registered: Registered, work: Path) -> Images:
+def on_grid(registered: Registered, work: Path, grid: Grid = PREPARED_GRID) -> Images:
     """Read both images and the mask once each at the grid's voxels.
 
     The brain is what the T1w has seen of it; where the FLAIR ends inside it, the FLAIR holds its own mean.
@@ -183,13 +183,13 @@ def on_grid(registered: Registered, work: Path) -> Images:
         ScanError: if the brain then lies elsewhere than the template's.
     """
     t1w, mask = registered.t1w, registered.brain.mask
-    whole = resample(mask, t1w.affine, registered.to_t1w, GRID.shape, GRID.matrix, work, "linear") > 0.5
+    whole = resample(mask, t1w.affine, registered.to_t1w, grid.shape, grid.matrix, work, "linear") > 0.5
     seen = [
-        resample(np.ones_like(volume.array), volume.affine, transform, GRID.shape, GRID.matrix, work, "nearestNeighbor") > 0.5
+        resample(np.ones_like(volume.array), volume.affine, transform, grid.shape, grid.matrix, work, "nearestNeighbor") > 0.5
         for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair))
     ]
     brain = whole & seen[0]
-    outline = template_on(GRID) > 0
+    outline = template_on(grid) > 0
     both = int(brain.sum()) + int((outline & seen[0]).sum())
     overlap = 2 * int((brain & outline).sum()) / both if both else 0.0
     if overlap < LEAST_OVERLAP:
@@ -197,17 +197,18 @@ def on_grid(registered: Registered, work: Path) -> Images:
         problem = f"within the field of view its brain overlaps the template's by {dice}"
         raise ScanError(f"{t1w.path}: registration to the template failed ({problem}); look at the image")
     box = tight_slices(brain)
-    corner = GRID.matrix
-    corner[:3, 3] += [side.start for side in box]
+    corner = grid.matrix
+    corner[:3, 3] += [side.start * step for side, step in zip(box, grid.spacing, strict=True)]
     pictures = []
     for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair)):
-        picture = np.zeros(GRID.shape, np.float32)
-        picture[box] = resample(volume.array, volume.affine, transform, brain[box].shape, corner, work)
+        picture = np.zeros(grid.shape, np.float32)
+        array = smoothed(volume.array, volume.affine, grid.spacing[0]) if grid != PREPARED_GRID else volume.array
+        picture[box] = resample(array, volume.affine, transform, brain[box].shape, corner, work)
         pictures.append(np.where(brain, picture, np.float32(0)))
     field = seen[0] & seen[1]
     if (brain & field).any():
         pictures[1][brain & ~field] = pictures[1][brain & field].mean(dtype=np.float64)
-    return Images(pictures[0], pictures[1], brain, field)
+    return Images(grid, pictures[0], pictures[1], brain, field)
 
 
 def session_labels(
@@ -226,7 +227,7 @@ def session_labels(
     if path is None:
         return None, ""
     brain = Volume(registered.t1w.path, registered.brain.mask.astype(np.float32), registered.t1w.affine)
-    return prepare_labels(path, dialect, brain, registered.to_t1w, GRID, work), dialect
+    return prepare_labels(path, dialect, brain, registered.to_t1w, options.grid, work), dialect
 
 
 def quality_numbers(
@@ -243,8 +244,9 @@ def quality_numbers(
 
 def measured_pair(images: Images, labels: NDArray[np.uint8] | None) -> dict[str, float]:
     """The quality numbers that come from the prepared images."""
-    placed = placement(images.t1w, images.flair, template_image(GRID), images.brain, images.field, GRID)
-    return measure(images.t1w, images.flair, images.brain, GRID, labels, images.field) | placed
+    grid = images.grid
+    placed = placement(images.t1w, images.flair, template_image(grid), images.brain, images.field, grid)
+    return measure(images.t1w, images.flair, images.brain, grid, labels, images.field) | placed
 
 
 def write_outputs(
@@ -258,17 +260,17 @@ def write_outputs(
     """Write the images, each with its sidecar, the T1w last."""
     made: dict[str, Any] = {
         "SpatialReference": SPACE,
-        "Resolution": "1 mm",
+        "Resolution": f"{options.spacing_mm:g} mm",
         "Preparation": options.parameters(),
         "Versions": versions(),
     }
     sources = {"t1w": _uri(session, session.t1w), "flair": _uri(session, session.flair)}
     path = paths.image("desc-brain_mask")
-    derivative.write_image(path, images.brain.astype(np.uint8), GRID)
+    derivative.write_image(path, images.brain.astype(np.uint8), images.grid)
     derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
     if labels is not None:
         path = paths.image(f"seg-{dialect_name(dialect).replace('-', '')}_dseg")
-        derivative.write_image(path, labels, GRID)
+        derivative.write_image(path, labels, images.grid)
         derivative.write_json(
             derivative.json_beside(path), {"SourceDialect": dialect_name(dialect), "Sources": [sources["t1w"]]} | made
         )
@@ -277,7 +279,7 @@ def write_outputs(
         path = paths.image(f"desc-preproc_{suffix}")
         fields = {"SkullStripped": True, "Sources": [sources["t1w"], *([sources["flair"]] if kind == "flair" else [])]}
         derivative.write_json(derivative.json_beside(path), clean_sidecar(session.sidecars.get(kind, {})) | fields | made)
-        derivative.write_image(path, array, GRID)
+        derivative.write_image(path, array, images.grid)
 
 
 def _uri(session: RawSession, path: Path) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from datamodules.cohort.identity import AlikeIds
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.derivative import usual_out
+from datamodules.preparation.images import SIDES_MM
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.samseg import check_samseg
 from experiments.checking.prepare_cohort import prepare, select_sessions, with_labels
@@ -41,7 +42,9 @@ class Options(CommandOptions):
     brain: Literal["deepbet", "registration"] = "deepbet"
     """How the brain is found."""
     nonlinear: bool = False
-    """Add a nonlinear registration (SyN)."""
+    """Add a nonlinear registration (SyN), guided by maps of the fluid."""
+    spacing: float = 1.0
+    """Side of the prepared voxels in mm, 1 to 4."""
     labels_from: Path | None = named("labels-from", None)
     """Folder of FreeSurfer-like results with label maps; without it those in the dataset's own derivatives are taken."""
     dialect: str = ""
@@ -60,6 +63,8 @@ def run(options: Options) -> int:
         raise PlanError("--bids is missing; give the folder of a raw BIDS dataset, for example make prepare BIDS=/data/ms")
     if options.jobs is not None and options.jobs < 1:
         raise PlanError(f"--jobs {options.jobs}: 1 or more scans are prepared at a time")
+    if not SIDES_MM[0] <= options.spacing <= SIDES_MM[1]:
+        raise PlanError(f"--spacing {options.spacing:g}: prepared voxels are {SIDES_MM[0]:g} to {SIDES_MM[1]:g} mm wide")
     if options.labels_from is not None and not options.dialect:
         raise PlanError("--labels-from needs --dialect: freesurfer, fastsurfer, synthseg, samseg, or a table (.tsv) of the ids")
     if options.dialect.endswith(".tsv"):
@@ -75,7 +80,7 @@ def run(options: Options) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if options.samseg is not None:
         check_samseg(options.samseg)
-    steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion)
+    steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing)
     dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
     return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
