@@ -20,7 +20,7 @@ from datamodules.intake.adopt import combine
 from datamodules.intake.raw import read_raw
 from datamodules.store.prepare import study_grid
 from experiments.__main__ import main
-from experiments.checking.quality import ScanQuality
+from experiments.checking.quality import ScanQuality, plain_beside
 from experiments.checking.quality_page import write_quality_page
 from experiments.controls.setup import recorded_words
 from experiments.externals.scans import open_external
@@ -377,18 +377,21 @@ def test_the_page_shows_each_brain_under_its_own_name(tmp_path: Path) -> None:
     names = [name for name in FILES if name]
     scans = []
     for row, name in enumerate(names):
-        (tmp_path / f"{row}.png").write_bytes(name.encode())
+        for picture in (f"{row}.png", f"{row}_plain.png"):
+            (tmp_path / picture).write_bytes(name.encode())
         scans.append(ScanQuality(name, "", {}, tmp_path / f"{row}.png"))
     write_quality_page(tmp_path / "qc", scans, True)
-    assert len(list((tmp_path / "qc").glob("*.png"))) == len(set(names))
+    assert len(list((tmp_path / "qc").glob("*.png"))) == 2 * len(set(names))
     for scan in scans:
-        assert (tmp_path / "qc" / scan.file).read_bytes() == scan.patient.encode()
+        for file in (tmp_path / "qc" / scan.file, plain_beside(tmp_path / "qc" / scan.file)):
+            assert file.read_bytes() == scan.patient.encode()
     text = (tmp_path / "qc/index.html").read_text(encoding="utf-8")
     assert all(f'src="{scan.file}"' in text for scan in scans)
 
 
 def test_the_page_names_the_acceptance_of_a_scan_in_another_spelling(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(b"x")
+    for picture in ("one.png", "one_plain.png"):
+        (tmp_path / picture).write_bytes(b"x")
     scans = [ScanQuality(PATIENT, "ses-1", {}, tmp_path / "one.png")]
     write_quality_page(tmp_path / "qc", scans, True, {("9", "1"): "looked at"})
     assert "accepted: looked at" in (tmp_path / "qc/index.html").read_text(encoding="utf-8")

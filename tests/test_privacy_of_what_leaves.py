@@ -18,7 +18,7 @@ RAW = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "raw"
 TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.width", "2", "--network.init_args.stages", "3"]
 STAYS = (
     "cohort.tsv", "flow.json", "splits.tsv", "predictions.tsv", "pseudonyms.key", "check.html", "config.yaml", "frozen.json",
-    "events.jsonl",
+    "events.jsonl", "features.tsv", "tissue.tsv", "duplicates.json",
 )  # fmt: skip
 """Files of a study that hold patient ids or paths and are not for others; ``qc`` holds images beside."""
 

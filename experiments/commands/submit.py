@@ -17,7 +17,7 @@ from experiments.cluster.resources import Resources
 from experiments.cluster.submissions import require
 from experiments.cluster.submit import dry_run, submit
 from experiments.runtime.quiet import quiet_libraries
-from experiments.study.arguments import CommandOptions, split
+from experiments.study.arguments import SBATCH, CommandOptions, joined, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import fingerprint_of, open_with_progress
@@ -58,15 +58,6 @@ def run(options: Options, settings_args: list[str]) -> int:
         return submit(settings, study, fingerprint, runs, options, console, options.restart)
 
 
-def joined(arguments: Sequence[str], name: str) -> list[str]:
-    """The words with ``name value`` made one, for a value that itself starts with a dash."""
-    words = list(arguments)
-    if name in words[:-1]:
-        at = words.index(name)
-        words[at : at + 2] = [f"{name}={words[at + 1]}"]
-    return words
-
-
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``submit``."""
-    return run(*split(Options, joined(arguments, "--sbatch")))
+    return run(*split(Options, joined(arguments, SBATCH)))

@@ -199,3 +199,16 @@ def descriptions(options: type[CommandOptions]) -> dict[str, str]:
         if kind is not object:
             texts |= {entry.arg_name: entry.description or "" for entry in parse_from_object(kind).params}
     return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
+SBATCH = "--sbatch"
+"""The option whose value starts with a dash."""
+
+
+def joined(arguments: Sequence[str], name: str) -> list[str]:
+    """The words with ``name value`` made one, for a value that itself starts with a dash."""
+    words = list(arguments)
+    if name in words[:-1]:
+        at = words.index(name)
+        words[at : at + 2] = [f"{name}={words[at + 1]}"]
+    return words

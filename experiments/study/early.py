@@ -11,12 +11,13 @@ import difflib
 from collections.abc import Container, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 from jsonargparse import ArgumentError
 
 from datamodules.cohort.read import require_source
-from experiments.study.arguments import class_body
+from experiments.study.arguments import SBATCH, class_body, joined
 from experiments.study.record import known_regions
 from experiments.study.settings import DEMO_COHORT, Settings, plain_parser, preset_arguments, readable
 from experiments.study.trainer_options import SettingsError
@@ -45,7 +46,7 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
         return
     preset_arguments(words)
     plain: list[str] = []
-    for option, *values in _options(words):
+    for option, *values in _options(joined(words, SBATCH)):
         group, _, name = option.removeprefix("--").partition("=")[0].partition(".")
         path = option.partition("=")[2] or next(iter(values), "")
         if group == "config" and path and not Path(path).is_file():
@@ -67,9 +68,9 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
 
 
 def _options(words: Sequence[str]) -> Iterator[list[str]]:
-    """Each option with its values, as they were written."""
-    starts = [row for row, word in enumerate(words) if word.startswith("--") or row == 0]
-    for start, stop in zip(starts, [*starts[1:], len(words)], strict=True):
+    """Each option with its values, as they were written; what stands before the first is none."""
+    starts = [row for row, word in enumerate(words) if word.startswith("--")]
+    for start, stop in pairwise([*starts, len(words)]):
         yield list(words[start:stop])
 
 
