@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
 from datamodules.phantoms.presets import PRESETS
+from datamodules.phantoms.write import write_phantom_cohort
+from experiments.__main__ import main
 from experiments.analysis.comparison import StudyComparison
 from experiments.commands.demo import explanation
 from experiments.statistics.paired import Comparison
 from experiments.statistics.significance import Estimate
-from experiments.study.demo_cohort import DEMO, PLANTED
+from experiments.study.demo_cohort import DEMO, PLANTED, require_demo_cohort
+from experiments.study.settings import DEMO_COHORT
 from regions.catalog import REGIONS
 
 INPUTS = tuple(REGIONS)
@@ -66,3 +71,31 @@ def test_a_truth_that_was_found_is_named(better: set[str]) -> None:
 def test_a_truth_that_was_not_found_is_not_claimed(different: set[str], above: set[str], pointed: str) -> None:
     lines = explanation(comparison({"global": 0.85, PLANTED: 0.6}, different, above), PLANTED)
     assert lines[2] == f"so the truth was not found: the statistics point to {pointed}; more patients are needed"
+
+
+@pytest.mark.parametrize("options", [None, {"preset": "coll_like", "patients": 84}, asdict(DEMO) | {"seed": 1}])
+def test_another_cohort_in_the_demo_s_place_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: dict[str, object] | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cohorts" / "demo").mkdir(parents=True)
+    if options is not None:
+        content = json.dumps({"GeneratedBy": [{"Options": options}]})
+        (tmp_path / "cohorts" / "demo" / "dataset_description.json").write_text(content)
+    assert main(["demo"]) == 2
+    error = capsys.readouterr().err
+    assert "cohorts/demo is not the demo's cohort of this version" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "studies").exists()
+
+
+def test_the_demo_s_own_cohort_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_demo_cohort(DEMO_COHORT)
+    write_phantom_cohort(DEMO_COHORT, replace(DEMO, patients=4, scans=4, spacing_mm=8.0))
+    description = DEMO_COHORT / "dataset_description.json"
+    content = json.loads(description.read_text())
+    assert content["GeneratedBy"][0]["Options"].keys() == asdict(DEMO).keys()
+    content["GeneratedBy"][0]["Options"] = asdict(DEMO)
+    description.write_text(json.dumps(content))
+    require_demo_cohort(DEMO_COHORT)

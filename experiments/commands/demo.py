@@ -10,7 +10,7 @@ from rich.console import Console
 from experiments.analysis.comparison import StudyComparison, read_comparison
 from experiments.commands import baselines, compare, report, sweep
 from experiments.study.arguments import StudyChoice, split
-from experiments.study.demo_cohort import PLANTED
+from experiments.study.demo_cohort import PLANTED, require_demo_cohort
 from experiments.study.settings import DEMO_COHORT
 
 
@@ -21,11 +21,12 @@ class Options(sweep.Options):
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Play every step in turn; a sweep that is not complete ends it."""
+    study, _ = split(StudyChoice, settings_args)
+    require_demo_cohort(study.cohort)
     status = sweep.run(options, settings_args)
     if status != 0:
         return status
     baselines.run(baselines.Options(), settings_args)
-    study, _ = split(StudyChoice, settings_args)
     compare.run(compare.Options(study.study, study.studies, study.cohort))
     console = Console(highlight=False, soft_wrap=True)
     report.write(study.folder, console)

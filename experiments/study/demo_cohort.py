@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.runtime.console import bar
+from experiments.study.runs import PlanError
 from experiments.study.settings import DEMO_COHORT
 
 PLANTED = "brainstem"
@@ -22,3 +25,23 @@ def ensure_demo_cohort(cohort: Path, console: Console) -> None:
     with bar(console, "writing phantom scans") as on_scan:
         write_phantom_cohort(cohort, DEMO, on_scan=on_scan)
     console.print(f"phantom cohort of {DEMO.patients} patients, {DEMO.scans} scans at {DEMO.spacing_mm:g} mm: {cohort}")
+
+
+def require_demo_cohort(cohort: Path) -> None:
+    """Refuse a folder that stands where the demo's cohort belongs and is another, of an earlier version for example.
+
+    Raises:
+        PlanError: naming the folder.
+    """
+    if cohort != DEMO_COHORT or not cohort.exists():
+        return
+    description = cohort / "dataset_description.json"
+    try:
+        options = json.loads(description.read_text(encoding="utf-8"))["GeneratedBy"][0]["Options"]
+    except (OSError, ValueError, LookupError, TypeError):
+        options = None
+    if options != asdict(DEMO):
+        raise PlanError(
+            f"{cohort} is not the demo's cohort of this version (see {description}); remove the folder, "
+            "and begin a study of another name: make demo STUDY=demo2"
+        )
