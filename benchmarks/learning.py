@@ -87,8 +87,8 @@ def measure(cell: Cell) -> Outcome:
     quiet_libraries()
     began = time.perf_counter()
     cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
-    y = cohort.labels[cohort.parts["internal_test"]]
     if cell.contender in READERS:
+        y = cohort.labels[cohort.parts["internal_test"]]
         p, facts = read(cohort, cell.input, cell.contender, cell.seed)
     else:
         rows, facts = _trained(cohort, cell)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from benchmarks.learning_cohort import LearningCohort
@@ -16,7 +16,8 @@ from datamodules.store.boxes import crop_to_box, region_step
 from experiments.analysis.baseline_features import VOLUMES, measured_features
 from experiments.analysis.baseline_models import BaselineFit, best_ridge
 from experiments.analysis.linear_readers import Gram, component_scores, fit_reader, gram_matrices
-from experiments.analysis.reader_inputs import drawn_network, encoded, encoder_of, shown_by
+from experiments.analysis.reader_inputs import ENCODERS as PRODUCT
+from experiments.analysis.reader_inputs import drawn, encoded, encoder_of, shown_by
 from experiments.study.settings import Settings, parse_settings
 from lightning_modules.decision import Decision
 from lightning_modules.pretrained import PretrainedEncoder
@@ -85,28 +86,19 @@ def pca(cohort: LearningCohort, name: str, seed: int) -> Floats:
 def features_gram(cohort: LearningCohort, name: str, encoder: str, seed: int) -> Gram:
     """Inner products of the scans over what enters an encoder's head, as the product's own reader takes them."""
     settings = parse_settings([*DEFAULT, "--seed", str(seed), "--threads", "1", "--tracking.mode", "disabled"])
-    network = ENCODERS[encoder](settings)
+    network = drawn(ENCODERS[encoder], settings)
     shown = shown_by(REGIONS[name], cohort.prepared.grid, settings, network)
     features = encoded(cohort.prepared, shown, encoder_of(network, settings), BATCH, lambda done, all_scans: None)
     return gram_matrices([([name], features)], [cohort.parts["train"]], len(cohort.scans))[name][0]
 
 
-def _drawn(name: str) -> Callable[[Settings], nn.Module]:
-    return lambda settings: drawn_network(name, settings)
-
-
-def _random(name: str) -> Callable[[Settings], nn.Module]:
-    def make(settings: Settings) -> nn.Module:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.values.seed)
-            return PretrainedEncoder(name, "frozen").eval()
-
-    return make
+def _frozen(weights: str, settings: Settings) -> nn.Module:
+    return PretrainedEncoder(weights, "frozen")
 
 
 ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = MappingProxyType(
-    {f"features({name})": _drawn(name) for name in ("untrained", "deepbet", "hd-bet")}
-    | {f"features({name})": _random(name) for name in ("random-deepbet", "random-hd-bet")}
+    {f"features({name})": PRODUCT[name] for name in ("untrained", "deepbet", "hd-bet")}
+    | {f"features({name})": partial(_frozen, name) for name in ("random-deepbet", "random-hd-bet")}
 )
 """Networks that are not trained, read by the product's linear reader; random weights take the pretrained ones' architecture."""
 VOXEL_RIDGE = "voxel ridge"

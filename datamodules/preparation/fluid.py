@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from datamodules.preparation.images import PREPARED_GRID
 from datamodules.preparation.registration import Image, coarse
-from datamodules.quality.tissue import FLUID, mixture
+from datamodules.quality.tissue import FLUID, SAMPLE, mixture
 from regions.atlas import template_on
 
 START_PERCENTILES = (8, 45, 80)
 """Of the brain's values: where fluid, gray and white matter are looked for first."""
-SAMPLE = 20_000
-"""Voxels that the mixture is fitted to, every n-th of the brain's."""
 
 
 def template_fluid() -> Image:

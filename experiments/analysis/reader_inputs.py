@@ -135,9 +135,14 @@ def drawn_network(name: str, settings: Settings) -> nn.Module:
     Raises:
         ModelError: if its weights are not there.
     """
+    return drawn(ENCODERS[name], settings)
+
+
+def drawn(make: Callable[[Settings], nn.Module], settings: Settings) -> nn.Module:
+    """A network as the settings' seed draws it, to be read and not trained; torch's own generator is left as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.values.seed)
-        return ENCODERS[name](settings).eval()
+        return make(settings).eval()
 
 
 def encoder_of(network: nn.Module, settings: Settings) -> Encoder:
