@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from benchmarks.scans import store_folder
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
+from datamodules.cohort.target import Target
 from datamodules.phantoms.patients import PhantomOptions, draw_patients
 from datamodules.phantoms.write import write_phantom_cohort
 from datamodules.store.store import PreparedCohort, open_store
@@ -85,7 +86,7 @@ def open_learning_cohort(preset: str, seed: int, size: int, spacing_mm: float = 
     if not folder.is_dir():
         print(f"drawing {options.scans} scans into {folder}", flush=True)
         write_phantom_cohort(folder, options, processes=2)
-    scans = sorted(read_cohort(folder, LabelRule()).scans, key=lambda scan: scan.patient)
+    scans = sorted(read_cohort(folder, Target()).scans, key=lambda scan: scan.patient)
     prepared = open_store(scans, store_folder(), workers=2)
     rows = np.r_[:size, LARGEST : LARGEST + size // 5, LARGEST + TUNING : options.scans]
     kept = tuple(scans[row] for row in rows)

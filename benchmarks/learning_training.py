@@ -31,7 +31,9 @@ def train_network(cohort: LearningCohort, name: str, recipe: Sequence[str], seed
         The predictions, and what ``train`` says of the training.
     """
     settings = _settings(cohort, name, recipe)
-    case = with_targets(Case(cohort.scans, cohort.prepared, cohort.patients, (), cohort.splits, REGIONS[name]), cohort.scans)
+    case = with_targets(
+        Case(cohort.scans, cohort.prepared, cohort.patients, (), cohort.splits, REGIONS[name]), cohort.scans, True
+    )
     return train(settings, case, fold=0, seed=seed)
 
 

@@ -27,7 +27,8 @@ from benchmarks.fitting import module, quiet, train_step
 from benchmarks.made import SCANS, made_data, made_people, make_store
 from benchmarks.scans import SCRATCH, store_folder
 from benchmarks.table import publish
-from datamodules.cohort.records import Cohort, LabelRule, Scan
+from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.target import Target
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
@@ -167,6 +168,6 @@ def made_study(folder: Path) -> Any:
     """A study of a few made scans, so that a run can be assembled; its data is not used."""
     patients, labels, splits = made_people(14)
     scans = tuple(Scan(p, "", Path("t1w"), Path("flair"), 3.0, 0, label) for p, label in zip(patients, labels, strict=True))
-    cohort, prepared = Cohort(Path("made"), LabelRule(), scans), make_store(store_folder(), 14, spacing_mm=8.0)
+    cohort, prepared = Cohort(Path("made"), Target(), scans), make_store(store_folder(), 14, spacing_mm=8.0)
     options = StudyOptions(cohort.source, folder, store_folder())
     return Study(folder, cohort, prepared, splits, "made", new_record(options, splits, "made"))

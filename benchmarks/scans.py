@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
+from datamodules.cohort.target import Target
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from datamodules.store.store import PreparedCohort, open_store
 
 SCRATCH = Path("studies/benchmarks")
 SCANS = 12
-RULE = LabelRule(threshold=2.5)
+RULE = Target(threshold=2.5)
 
 
 def cohort_folder(spacing_mm: float = 1.0, scans: int = SCANS) -> Path:

@@ -111,17 +111,17 @@ def opening(case: Case) -> tuple[float, float]:
     code = f"""
 import time
 from pathlib import Path
+from datamodules.cohort.target import Target
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
 from datamodules.store.store import open_store
 from experiments.study.study import StudyOptions, open_study
-scans = read_cohort(Path({str(case.folder)!r}), LabelRule({RULE.threshold})).scans
+scans = read_cohort(Path({str(case.folder)!r}), Target({RULE.threshold})).scans
 store = Path({str(store_folder())!r})
 open_store(scans[:1], store)
 began = time.perf_counter()
 open_store(scans, store)
 middle = time.perf_counter()
-cohort, rule = Path({str(case.folder)!r}), LabelRule({RULE.threshold})
+cohort, rule = Path({str(case.folder)!r}), Target({RULE.threshold})
 open_study(StudyOptions(cohort, Path({str(study)!r}), store, rule, folds={case.folds}))
 print(middle - began, time.perf_counter() - middle)
 """

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import make_splits, write_splits
+from datamodules.cohort.target import Target
 from experiments.analysis.baseline_files import baseline_folder
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.study import cohort_table
@@ -60,9 +61,9 @@ def write_study(folder: Path, made: Made, seed: int = 0) -> list[Scan]:
 
 
 def cohort_of(scans: Sequence[Scan]) -> Any:
-    from datamodules.cohort.records import Cohort, LabelRule
+    from datamodules.cohort.records import Cohort
 
-    return Cohort(Path("cohort"), LabelRule(), tuple(scans))
+    return Cohort(Path("cohort"), Target(), tuple(scans))
 
 
 def write_run(place: Path, scans: Sequence[Scan], parts: Mapping[str, np.ndarray], p: np.ndarray, threshold: float) -> None:

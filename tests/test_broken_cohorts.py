@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import NO_SCAN, Cohort, LabelRule
+from datamodules.cohort.records import NO_SCAN, Cohort
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from experiments.__main__ import main
 
@@ -64,12 +65,12 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "my cohort")
 
 
-def read(folder: Folder, rule: LabelRule = LabelRule()) -> Cohort:
+def read(folder: Folder, rule: Target = Target()) -> Cohort:
     return read_cohort(folder.root, rule)
 
 
 def scores(cohort: Cohort) -> dict[str, tuple[float, int | None]]:
-    return {scan.patient: (scan.edss, scan.days) for scan in cohort.scans}
+    return {scan.patient: (scan.value, scan.days) for scan in cohort.scans}
 
 
 ALL = {"sub-01": (2.0, 10), "sub-02": (3.5, 10), "sub-03": (1.0, 10)}

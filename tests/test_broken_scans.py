@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from datamodules.files.volumes import ScanError, read_volume
 from datamodules.quality import contrast as contrast_module
 from datamodules.quality.contrast import contrast_order
@@ -293,7 +294,7 @@ def test_broken_scans_are_counted_in_the_flow(good: Scan, tmp_path: Path) -> Non
     row = f"{good.t1w}\t{good.flair}\t2\t5\t{good.mask}"
     bad = f"{tmp_path / 'bad.nii.gz'}\t{good.flair}\t4\t5\t{good.mask}"
     table.write_text(f"patient\tt1w\tflair\tedss\tdays\tmask\nP1\t{row}\nP1b\t{bad}\n")
-    cohort = read_cohort(table, LabelRule())
+    cohort = read_cohort(table, Target())
     with pytest.raises(BrokenScansError) as caught:
         open_store(cohort.scans, tmp_path / "store")
     flow: Any = cohort.without(caught.value.broken).flow()

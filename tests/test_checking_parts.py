@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 from torch import nn
 
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from datamodules.store.duplicates import find_duplicates, fingerprint, residual_correlation
 from datamodules.store.sources import hash_sources
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
@@ -193,7 +194,7 @@ class TestDuplicates:
 
 def test_days_are_counted_in_bins_of_the_window(study: Study) -> None:
     scans = study.cohort.scans
-    days = days_of(scans, LabelRule())
+    days = days_of(scans, Target())
     assert days.known == len(scans) == sum(days.counts)
     assert (days.edges[0], days.edges[-1]) == (0, 183)
     told = days_lines(days)
@@ -201,7 +202,7 @@ def test_days_are_counted_in_bins_of_the_window(study: Study) -> None:
     most = int(np.argmax(days.counts))
     assert told[most].count("█") == 30
     ElementTree.fromstring(days_svg(days))
-    unknown = days_of([replace(scans[0], days=None)], LabelRule())
+    unknown = days_of([replace(scans[0], days=None)], Target())
     assert (unknown.known, unknown.unknown, days_lines(unknown)) == (0, 1, [])
 
 

@@ -15,6 +15,7 @@ from made_study import Made, cohort_of, write_study
 from datamodules.cohort.covariates import COLUMNS, SEXES
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import make_splits
+from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from experiments.analysis.baseline_features import FEATURES
 from experiments.analysis.baselines import design_of
@@ -70,7 +71,7 @@ def seen(scans: Sequence[Scan], folder: Path) -> dict[str, Any]:
         "scanners": [scanner_of(scan) for scan in scans],
         "acquisition chapter": acquisition_blocks(sources),
         "sites": [scan.site for scan in scans],
-        "failures": [_facts({"patient": p, "session": s, **error}, rows, bytes(32)) for p, s in rows],
+        "failures": [_facts({"patient": p, "session": s, **error}, rows, bytes(32), Target()) for p, s in rows],
     }
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from datamodules.cohort.assessments import Assessment, assigned_score, read_assessments
 from datamodules.cohort.eligibility import select_scans
-from datamodules.cohort.records import Candidate, Cohort, LabelRule, Score
+from datamodules.cohort.records import Candidate, Cohort, Score
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 
 SCANNED = date(2020, 1, 10)
@@ -27,21 +28,23 @@ def row(edss: str, day: int, source: str = "", session: str = "", relapses: tupl
 
 
 def assigned(rows: list[Assessment], **rule: object) -> Score | None:
-    return assigned_score(rows, ("sub-1", ""), SCANNED, True, LabelRule(**rule))[0]  # type: ignore[arg-type]
+    return assigned_score(rows, ("sub-1", ""), SCANNED, True, Target(**rule))[0]  # type: ignore[arg-type]
 
 
 def test_scores_stand_in_the_first_place_that_has_them(tmp_path: Path) -> None:
     put(tmp_path, "participants.tsv", "participant_id\tedss\tdays_since_scan", "sub-1\t3.0\t4", "2\tn/a\tn/a")
     (only,) = read_assessments(tmp_path).by_patient["sub-1"]
-    assert (only.edss, only.days, only.where) == ("3.0", 4, "participants.tsv line 2")
+    assert (only.value, only.days, only.where) == ("3.0", 4, "participants.tsv line 2")
     assert read_assessments(tmp_path).count == 1
     put(tmp_path, "sub-1/sub-1_sessions.tsv", "session_id\tacq_time\tedss\tedss_date", "1\t2020-01-10\t2.5\t11.01.2020")
     found = read_assessments(tmp_path)
-    assert [(one.session, one.edss, one.assessed) for one in found.by_patient["sub-1"]] == [("ses-1", "2.5", date(2020, 1, 11))]
+    assert [(one.session, one.value, one.assessed) for one in found.by_patient["sub-1"]] == [
+        ("ses-1", "2.5", date(2020, 1, 11))
+    ]
     assert found.remarks == ("participants.tsv has EDSS too; those of sub-*_sessions.tsv are taken",)
     put(tmp_path, "phenotype/edss.tsv", "participant_id\tedss\tedss_date", "sub-1\t1.0\t2020-01-12")
     found = read_assessments(tmp_path)
-    assert (found.by_patient["sub-1"][0].edss, found.remarks[0][:16]) == ("1.0", "participants.tsv")
+    assert (found.by_patient["sub-1"][0].value, found.remarks[0][:16]) == ("1.0", "participants.tsv")
 
 
 def test_the_same_assessment_twice_is_counted_once_and_told(tmp_path: Path) -> None:
@@ -67,7 +70,7 @@ def judged(tmp_path: Path, *scores: Score, **rule: object) -> Cohort:
     for name in ("t1", "flair"):
         (tmp_path / name).write_text("x")
     found = [Candidate(f"p{n}", "", tmp_path / "t1", tmp_path / "flair", score, f"line {n}") for n, score in enumerate(scores)]
-    return select_scans(tmp_path, found, LabelRule(**rule))  # type: ignore[arg-type]
+    return select_scans(tmp_path, found, Target(**rule))  # type: ignore[arg-type]
 
 
 def test_sources_are_never_mixed_silently(tmp_path: Path) -> None:
@@ -140,4 +143,4 @@ def test_relapse_is_counted_from_the_scan_where_only_days_are_told() -> None:
 
 def test_negative_relapse_days_are_refused() -> None:
     with pytest.raises(CohortError, match=r"label.relapse_days is -1; give a number of days, or 0 for no such rule"):
-        LabelRule(relapse_days=-1)
+        Target(relapse_days=-1)

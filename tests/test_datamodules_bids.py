@@ -9,10 +9,11 @@ import pytest
 
 from datamodules.cohort.bids import read_bids
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, LabelRule
+from datamodules.cohort.records import NO_SCAN, Candidate, Cohort
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 
-RULE = LabelRule()
+RULE = Target()
 SPACE = "space-MNI152NLin6Asym"
 
 
@@ -46,9 +47,9 @@ def scores(root: Path, *rows: str, header: str = "participant_id\tsession_id\ted
     put(root / "phenotype/edss.tsv", "\n".join((header, *rows)) + "\n")
 
 
-def found(root: Path, rule: LabelRule = RULE) -> dict[str, tuple[str | None, int | None]]:
+def found(root: Path, rule: Target = RULE) -> dict[str, tuple[str | None, int | None]]:
     """Score and days of each candidate by name."""
-    return {one.name: (one.score.edss, one.score.days) if one.score else (None, None) for one in read_bids(root, rule)[0]}
+    return {one.name: (one.score.value, one.score.days) if one.score else (None, None) for one in read_bids(root, rule)[0]}
 
 
 def first(root: Path) -> Candidate:
@@ -82,7 +83,7 @@ def test_nearest_assessment_in_the_window_wins(folder: Path) -> None:
 
 def test_tie_goes_to_the_earlier_assessment(folder: Path) -> None:
     scores(folder, "01\t\t4.0\t2020-01-15", "01\t\t2.5\t2020-01-05", "02\t\t1.0\t2020-05-05")
-    assert found(folder, LabelRule(min_days=-30))["sub-01/ses-1"] == ("2.5", -5)
+    assert found(folder, Target(min_days=-30))["sub-01/ses-1"] == ("2.5", -5)
 
 
 def test_date_beats_session_name(folder: Path) -> None:
@@ -117,7 +118,7 @@ def test_two_scores_on_one_day_are_refused_unless_equal(folder: Path) -> None:
 def test_undated_scores_belong_by_session(folder: Path) -> None:
     scores(folder, "01\tses-1\t2.0", "01\t2\t3.0", "02\t\t1.0", header="participant_id\tsession_id\tedss")
     assert found(folder) == {"sub-01/ses-1": ("2.0", None), "sub-01/ses-2": ("3.0", None), "sub-02/ses-1": ("1.0", None)}
-    reasons = {one.reason for one in read_cohort(folder, LabelRule(undated="keep")).exclusions}
+    reasons = {one.reason for one in read_cohort(folder, Target(undated="keep")).exclusions}
     assert reasons == set()
     with pytest.raises(CohortError, match=r"3 x days from scan to EDSS unknown"):
         read_cohort(folder, RULE)
@@ -176,7 +177,7 @@ def test_text_that_is_no_date_or_two(folder: Path, day: str, told: str) -> None:
 def test_participant_without_a_scan_is_counted(folder: Path) -> None:
     with (folder / "participants.tsv").open("a") as file:
         file.write("sub-03\t50\tA\t2\n")
-    (one,) = read_cohort(folder, LabelRule(max_days=400)).exclusions
+    (one,) = read_cohort(folder, Target(max_days=400)).exclusions
     assert (one.patient, one.session, one.reason, one.detail) == ("sub-03", "", NO_SCAN, "participants.tsv")
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.cohort.eligibility import EDSS_SCALE, parse_edss, select_scans
+from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, LabelRule, Score
+from datamodules.cohort.records import NO_SCAN, Candidate, Cohort, Score
+from datamodules.cohort.target import EDSS_SCALE, Target, parse_edss
 from datamodules.files.tables import CohortError
 
 Judge = Callable[..., Cohort]
@@ -22,7 +23,7 @@ def judged(tmp_path: Path) -> Judge:
     for name in ("t1", "flair", "mask", "seg"):
         (tmp_path / name).write_bytes(b"x")
 
-    def run(*changes: dict[str, object], rule: LabelRule = LabelRule()) -> Cohort:
+    def run(*changes: dict[str, object], rule: Target = Target()) -> Cohort:
         good = {
             "patient": "good",
             "session": "",
@@ -78,12 +79,12 @@ def test_missing_score_is_excluded(judged: Judge, edss: str) -> None:
 
 def test_half_is_kept_with_a_remark(judged: Judge) -> None:
     cohort = judged({"patient": "p", "session": "ses-1", "score": Score("0.5", 0)})
-    assert [(scan.edss, scan.label) for scan in cohort.scans] == [(2.0, 0), (0.5, 0)]
+    assert [(scan.value, scan.label) for scan in cohort.scans] == [(2.0, 0), (0.5, 0)]
     assert cohort.remarks == ("EDSS 0.5 is not on the scale, its class is certain: kept p/ses-1",)
 
 
 def test_half_is_excluded_where_its_class_is_not_certain(judged: Judge) -> None:
-    cohort = judged({"patient": "p", "score": Score("0.5", 0)}, rule=LabelRule(threshold=1.0))
+    cohort = judged({"patient": "p", "score": Score("0.5", 0)}, rule=Target(threshold=1.0))
     assert verdict(cohort)[0] == "EDSS not on the scale"
 
 
@@ -97,7 +98,7 @@ def test_label_window(judged: Judge, days: int | None, reason: str | None) -> No
 
 
 def test_undated_score_is_kept_on_request(judged: Judge) -> None:
-    cohort = judged({"patient": "p", "score": Score("3.0", None)}, rule=LabelRule(undated="keep"))
+    cohort = judged({"patient": "p", "score": Score("3.0", None)}, rule=Target(undated="keep"))
     assert [scan.days for scan in cohort.scans] == [10, None]
 
 
@@ -181,15 +182,15 @@ def test_no_usable_scan_tells_reasons_and_an_example(tmp_path: Path) -> None:
     path = tmp_path / "c.csv"
     path.write_text("patient,t1w,flair,edss\na,C:\\x\\t1.nii,f.nii,2\nb,C:\\y\\t1.nii,f.nii,2\n")
     with pytest.raises(CohortError, match=r"no usable scan in .*c\.csv: 2 x T1w file missing \(as a: .*C:\\x\\t1\.nii\)"):
-        read_cohort(path, LabelRule())
+        read_cohort(path, Target())
 
 
 def test_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"cohort .*nothing does not exist; give a BIDS folder or a table"):
-        read_cohort(tmp_path / "nothing", LabelRule())
+        read_cohort(tmp_path / "nothing", Target())
     os.mkfifo(tmp_path / "pipe.tsv")
     with pytest.raises(CohortError, match=r"pipe\.tsv is neither a folder nor a file"):
-        read_cohort(tmp_path / "pipe.tsv", LabelRule())
+        read_cohort(tmp_path / "pipe.tsv", Target())
 
 
 @pytest.mark.parametrize(
@@ -205,4 +206,4 @@ def test_source_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_label_rule_refuses_what_makes_no_label(options: dict[str, object], told: str) -> None:
     with pytest.raises(CohortError, match=told):
-        LabelRule(**options)  # type: ignore[arg-type]
+        Target(**options)  # type: ignore[arg-type]

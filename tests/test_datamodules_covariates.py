@@ -9,8 +9,9 @@ import pytest
 
 from datamodules.cohort.covariates import clean_cells, clean_covariates, number_of
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule, Score
+from datamodules.cohort.records import Score
 from datamodules.cohort.table import read_table, write_table
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 
 PATH = Path("participants.tsv")
@@ -60,12 +61,12 @@ def test_capped_ages_are_ages(tmp_path: Path, text: str, column: str) -> None:
     path.write_text(
         f"patient,t1w,flair,edss,days,{column}\na,x,x,2.0,1,{text}\nb,x,x,2.0,1,90+\nc,x,x,2.0,1,40\nd,x,x,,1,90+\n"
     )
-    cohort = read_cohort(path, LabelRule())
+    cohort = read_cohort(path, Target())
     assert [float(scan.covariates[column]) for scan in cohort.scans] == [89, 90, 40]
     listed = f"{'89.0+' if text == '89.0+' else '89+'}, 90+"
     assert cohort.remarks == (f"age capped for 2 of 3 scans ({listed}): the number given is taken as the age",)
     write_table(tmp_path / "again.tsv", read_table(path))
-    assert read_cohort(tmp_path / "again.tsv", LabelRule()).remarks == cohort.remarks
+    assert read_cohort(tmp_path / "again.tsv", Target()).remarks == cohort.remarks
 
 
 @pytest.mark.parametrize("age", ["<89", "121+", ">121", "+", ">", "89++", ">89+", "89-", "-89+", "over the hill"])
@@ -133,5 +134,5 @@ def test_spreadsheet_is_a_table(tmp_path: Path) -> None:
     sheet.append([7, "a.nii", "b.nii", 3.5, datetime(2020, 1, 10), datetime(2020, 1, 20, 9, 30), None])
     sheet.append([None] * 7)
     book.save(tmp_path / "cohort.xlsx")
-    (scan,) = read_cohort(tmp_path / "cohort.xlsx", LabelRule()).scans
-    assert (scan.patient, scan.edss, scan.days, scan.label) == ("7", 3.5, 10, 1)
+    (scan,) = read_cohort(tmp_path / "cohort.xlsx", Target()).scans
+    assert (scan.patient, scan.value, scan.days, scan.label) == ("7", 3.5, 10, 1)

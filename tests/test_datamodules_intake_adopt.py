@@ -11,7 +11,8 @@ import openpyxl
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import NO_SCAN, Candidate, LabelRule
+from datamodules.cohort.records import NO_SCAN, Candidate
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.public import find_dataset
@@ -19,7 +20,7 @@ from datamodules.intake.raw import read_raw
 from experiments.__main__ import main
 from experiments.study.study import cohort_table
 
-KEEP = LabelRule(undated="keep")
+KEEP = Target(undated="keep")
 REAL = Path(__file__).parents[2] / "shared" / "data" / "ljubljana_ms" / "mni"
 HEADER = "Patient;Timepoint;Age;Sex;MS Type;EDSS;Lesion Number;Lesion Volume;"
 
@@ -86,7 +87,7 @@ def test_msleseg_becomes_a_table(msleseg: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     adopt(find_dataset("MSLesSeg"), msleseg, out)
     cohort = read_cohort(out, KEEP)
-    assert [(scan.name, scan.edss, scan.label) for scan in cohort.scans] == [
+    assert [(scan.name, scan.value, scan.label) for scan in cohort.scans] == [
         ("P1/T1", 2.5, 0),
         ("P1/T2", 3.0, 1),
         ("P54/T1", 1.0, 0),
@@ -111,7 +112,7 @@ def test_a_patient_whom_folder_and_table_spell_differently_is_refused(msleseg: P
 def test_msleseg_without_dates_is_excluded_unless_that_is_wished(msleseg: Path, tmp_path: Path) -> None:
     adopt(find_dataset("msleseg"), msleseg, tmp_path / "out")
     with pytest.raises(CohortError, match=r"3 x days from scan to EDSS unknown"):
-        read_cohort(tmp_path / "out", LabelRule())
+        read_cohort(tmp_path / "out", Target())
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_prepared_scans_of_an_adopted_dataset_find_their_scores(ljubljana: Path,
         for kind in ("T1w", "FLAIR"):
             put(out / f"derivatives/regionwise/sub-{name}/anat/sub-{name}_space-MNI152NLin2009aSym_desc-preproc_{kind}.nii.gz")
     cohort = read_cohort(out, KEEP)
-    assert [(scan.patient, scan.edss) for scan in cohort.scans] == [("sub-patient07", 0.5), ("sub-patient19", 1.0)]
+    assert [(scan.patient, scan.value) for scan in cohort.scans] == [("sub-patient07", 0.5), ("sub-patient19", 1.0)]
     assert [(one.patient, one.reason) for one in cohort.exclusions] == [("sub-patient21", "no EDSS")]
     assert cohort.remarks == ("EDSS 0.5 is not on the scale, its class is certain: kept sub-patient07",)
 
@@ -217,9 +218,9 @@ def table_of(folder: Path, *patients: str) -> Path:
 def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) -> None:
     table_of(tmp_path / "a", "p1", "p2")
     table_of(tmp_path / "b", "q1")
-    found: list[Candidate] = combine([tmp_path / "a", tmp_path / "b/cohort.tsv"], tmp_path / "both", LabelRule())
+    found: list[Candidate] = combine([tmp_path / "a", tmp_path / "b/cohort.tsv"], tmp_path / "both", Target())
     assert len(found) == 3
-    cohort = read_cohort(tmp_path / "both", LabelRule())
+    cohort = read_cohort(tmp_path / "both", Target())
     assert [(scan.patient, scan.covariates["cohort"]) for scan in cohort.scans] == [
         ("p1", "a"),
         ("p2", "a"),
@@ -228,7 +229,7 @@ def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) ->
     assert cohort.scans[2].t1w == tmp_path / "b/q1.nii"
     table_of(tmp_path / "c", "p2")
     with pytest.raises(CohortError, match=r"patient p2 is in .*a and .*c; rename the patient in one of them"):
-        combine([tmp_path / "a", tmp_path / "c"], tmp_path / "more", LabelRule())
+        combine([tmp_path / "a", tmp_path / "c"], tmp_path / "more", Target())
     assert not (tmp_path / "more").exists()
 
 
@@ -238,12 +239,12 @@ def test_what_is_held_back_stays_held_back_when_cohorts_are_combined(tmp_path: P
     verdicts = ["patient\tsession\tverdict\treason\tdetail\tnoise_t1w", "p1\t\theld\tcut\t0.3\t1", "p2\t\theld\tcut\t0.2\t1"]
     put(tmp_path / "a/qc.tsv", "\n".join([*verdicts, "p3\t\tok\t\t\t1"]) + "\n")
     put(tmp_path / "a/qc_accept.tsv", "patient\treason\np2\tlooked at\n")
-    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", LabelRule())
-    cohort = read_cohort(tmp_path / "both", LabelRule())
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", Target())
+    cohort = read_cohort(tmp_path / "both", Target())
     assert [scan.patient for scan in cohort.scans] == ["p2", "p3", "q1"]
     assert [(one.patient, one.reason, one.detail) for one in cohort.exclusions] == [("p1", "held back by QC: cut", "0.3")]
     assert cohort.remarks[-1] == "accepted in qc_accept.tsv although beyond a limit: p2"
-    combine([tmp_path / "b"], tmp_path / "one", LabelRule())
+    combine([tmp_path / "b"], tmp_path / "one", Target())
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"cohort.tsv", "about.json"}
 
 
@@ -258,19 +259,19 @@ def part_of(cohort: Path, folder: Path, keep: Callable[[int], bool]) -> Path:
 
 def test_parts_of_one_dataset_are_joined_to_the_whole(phantom_cohort: Path, tmp_path: Path) -> None:
     parts = [part_of(phantom_cohort, tmp_path / name, keep) for name, keep in (("a", lambda n: n < 9), ("b", lambda n: n > 9))]
-    combine(parts, tmp_path / "both", LabelRule())
-    joined, whole = read_cohort(tmp_path / "both", LabelRule()), read_cohort(phantom_cohort, LabelRule())
+    combine(parts, tmp_path / "both", Target())
+    joined, whole = read_cohort(tmp_path / "both", Target()), read_cohort(phantom_cohort, Target())
     missing = sorted({scan.patient for scan in whole.scans})[9]
-    assert [(scan.name, scan.edss, scan.days, scan.dialect.split("/")[-1]) for scan in joined.scans] == [
-        (scan.name, scan.edss, scan.days, scan.dialect.split("/")[-1]) for scan in whole.scans if scan.patient != missing
+    assert [(scan.name, scan.value, scan.days, scan.dialect.split("/")[-1]) for scan in joined.scans] == [
+        (scan.name, scan.value, scan.days, scan.dialect.split("/")[-1]) for scan in whole.scans if scan.patient != missing
     ]
     assert [(out.patient, out.reason) for out in joined.exclusions] == [(missing, NO_SCAN)]  # once, not once a part
     with pytest.raises(CohortError, match=r"sub-0001/ses-01 occurs twice: .* keep one"):
-        combine([phantom_cohort, parts[0]], tmp_path / "twice", LabelRule())
+        combine([phantom_cohort, parts[0]], tmp_path / "twice", Target())
     scores = parts[1] / "phenotype/edss.tsv"
     scores.write_text(scores.read_text() + "sub-0001\tses-09\t2.0\t2031-01-01\n")
     with pytest.raises(CohortError, match=r"patient sub-0\d+ is in .*a and .*b; rename .*same phenotype/edss\.tsv"):
-        combine(parts, tmp_path / "other", LabelRule())
+        combine(parts, tmp_path / "other", Target())
 
 
 def test_a_table_beside_a_label_map_is_found_from_elsewhere(
@@ -280,12 +281,12 @@ def test_a_table_beside_a_label_map_is_found_from_elsewhere(
         path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text("index\tname\n0\tBackground\n")
     monkeypatch.chdir(phantom_copy.parent)
     source = Path(phantom_copy.name)
-    combine([source], tmp_path / "joined", LabelRule())
+    combine([source], tmp_path / "joined", Target())
     (tmp_path / "study").mkdir()
-    (tmp_path / "study/cohort.tsv").write_text(cohort_table(read_cohort(source, LabelRule())))
+    (tmp_path / "study/cohort.tsv").write_text(cohort_table(read_cohort(source, Target())))
     monkeypatch.chdir("/")
     for folder in (tmp_path / "joined", tmp_path / "study"):
-        cohort = read_cohort(folder, LabelRule())
+        cohort = read_cohort(folder, Target())
         assert len(cohort.scans) == 25
         assert all(Path(scan.dialect).is_file() for scan in cohort.scans)
 

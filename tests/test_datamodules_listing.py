@@ -11,7 +11,7 @@ from test_datamodules_bids import folder, put  # noqa: F401
 from test_datamodules_intake_adopt import ljubljana, msleseg, muslim  # noqa: F401
 
 from datamodules.cohort.bids import read_bids
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import filled_folder, is_taken
 from datamodules.files.listing import list_folder
 from datamodules.intake.public import find_dataset
@@ -71,9 +71,9 @@ def test_what_is_hidden_and_what_is_not(tmp_path: Path) -> None:
 
 def test_a_bids_cohort_reads_the_same(folder: Path) -> None:  # noqa: F811
     (folder / "derivatives/one/sub-01/ses-1/anat/sub-01_ses-1_space-MNI152NLin6Asym_desc-brain_mask.nii.gz").write_text("x")
-    before, files = read_bids(folder, LabelRule()), label_files(folder)
+    before, files = read_bids(folder, Target()), label_files(folder)
     litter(folder)
-    assert read_bids(folder, LabelRule()) == before
+    assert read_bids(folder, Target()) == before
     assert label_files(folder) == files
 
 
@@ -82,7 +82,7 @@ def test_a_locked_hidden_folder_is_not_the_users_problem(folder: Path) -> None: 
     hidden.mkdir()
     hidden.chmod(0)
     try:
-        assert len(read_bids(folder, LabelRule())[0]) == 3
+        assert len(read_bids(folder, Target())[0]) == 3
     finally:
         hidden.chmod(0o700)
 

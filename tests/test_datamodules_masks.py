@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from datamodules.files.volumes import Volume, marked, read_stored
 from datamodules.store.store import BrokenScansError, open_store
 from experiments.study.study import StudyOptions, open_cohort
@@ -196,7 +197,7 @@ def test_remarks_name_ten_scans_and_reach_the_flow(make_scan: Make, tmp_path: Pa
         rows.append(f"p{n:02d}\t{scan.t1w}\t{scan.flair}\t{scan.mask}\t{scan.labels}\t2.0\t1")
     table = tmp_path / "cohort.tsv"
     table.write_text("\n".join(["patient\tt1w\tflair\tmask\tlabels\tedss\tdays", *rows]) + "\n")
-    cohort, prepared = open_cohort(StudyOptions(table, tmp_path / "study", tmp_path / "store", LabelRule()))
+    cohort, prepared = open_cohort(StudyOptions(table, tmp_path / "study", tmp_path / "store", Target()))
     (remark,) = prepared.remarks(cohort.scans)
     assert "12 (p00, p01" in remark
     assert remark.endswith("p09, ...)")

@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.cohort.flagged_scans import ACCEPTED, HELD, VERDICTS, quality_folder, read_flagged, write_verdicts
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, judge_scans, limit_of, robust_z
 
@@ -72,7 +72,7 @@ def test_every_limit_says_why() -> None:
 @pytest.fixture
 def held(phantom_copy: Path) -> Path:
     """A cohort in whose qc.tsv one scan is held back."""
-    scans = read_cohort(phantom_copy, LabelRule()).scans
+    scans = read_cohort(phantom_copy, Target()).scans
     keys = [(scan.patient, scan.session) for scan in scans]
     numbers = [{"template_dice": 0.7 if row == 2 else 0.97, "ml_x": float("nan")} for row in range(len(scans))]
     write_verdicts(phantom_copy, keys, judge_scans(numbers), numbers)
@@ -80,8 +80,8 @@ def held(phantom_copy: Path) -> Path:
 
 
 def test_a_held_scan_is_excluded_and_counted(held: Path) -> None:
-    cohort = read_cohort(held, LabelRule())
-    whole = read_cohort(held, LabelRule(), with_flagged=True)
+    cohort = read_cohort(held, Target())
+    whole = read_cohort(held, Target(), with_flagged=True)
     (out,) = cohort.flow()["excluded"]  # type: ignore[misc]
     assert out["reason"] == f"{HELD}brain and template overlap too little"
     assert out["who"] == [
@@ -97,7 +97,7 @@ def test_an_accepted_scan_is_used_and_named(held: Path, bare: bool) -> None:
     ((patient, session),) = read_flagged(held)
     names = (patient.removeprefix("sub-"), session.removeprefix("ses-")) if bare else (patient, session)
     (held / ACCEPTED).write_text("patient\tsession\treason\n" + "\t".join([*names, "looked at"]) + "\n")
-    cohort = read_cohort(held, LabelRule())
+    cohort = read_cohort(held, Target())
     assert cohort.flow()["excluded"] == []
     assert f"accepted in {ACCEPTED} although beyond a limit: {patient}/{session}" in cohort.remarks
 
@@ -105,19 +105,19 @@ def test_an_accepted_scan_is_used_and_named(held: Path, bare: bool) -> None:
 def test_an_acceptance_without_reason_or_object_is_named(held: Path) -> None:
     (held / ACCEPTED).write_text("patient\tsession\treason\nsub-0001\tses-01\t\n")
     with pytest.raises(CohortError, match=r"qc_accept\.tsv line 2: each row needs a patient and a reason"):
-        read_cohort(held, LabelRule())
+        read_cohort(held, Target())
     (held / ACCEPTED).write_text("patient\tsession\treason\nsub-none\tses-01\tfine\n")
     told = f"{ACCEPTED} names scans that are not held back: sub-none/ses-01"
-    assert told in read_cohort(held, LabelRule()).remarks
+    assert told in read_cohort(held, Target()).remarks
     (held / ACCEPTED).write_text("patient\tsession\treason\n")
-    assert len(read_cohort(held, LabelRule()).exclusions) == 1
+    assert len(read_cohort(held, Target()).exclusions) == 1
 
 
 def test_a_cohort_of_held_scans_only_is_an_error(held: Path) -> None:
     path = held / VERDICTS
     path.write_text(path.read_text().replace("\tok\t", "\theld\t"))
     with pytest.raises(CohortError, match=r"qc\.tsv holds back every usable scan; look at them, then accept them"):
-        read_cohort(held, LabelRule())
+        read_cohort(held, Target())
 
 
 def test_the_files_stand_beside_participants_or_the_table(held: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.store.boxes import region_step
 from datamodules.store.store import open_store
 from regions.atlas import template_on
@@ -26,8 +26,8 @@ def test_real_scans_at_one_millimetre(tmp_path: Path) -> None:
         stem = REAL / patient / "anat" / f"{patient}_space-MNI152_desc-brain"
         lines.append(f"{patient}\t{stem}_T1w.nii.gz\t{stem}_FLAIR.nii.gz\t{edss}\tn/a")
     (tmp_path / "real.tsv").write_text("\n".join(lines) + "\n")
-    cohort = read_cohort(tmp_path / "real.tsv", LabelRule(undated="keep"))
-    assert [scan.edss for scan in cohort.scans] == [0.5, 1.0]
+    cohort = read_cohort(tmp_path / "real.tsv", Target(undated="keep"))
+    assert [scan.value for scan in cohort.scans] == [0.5, 1.0]
     assert cohort.remarks == ("EDSS 0.5 is not on the scale, its class is certain: kept sub-07",)
     store = open_store(cohort.scans, tmp_path / "store")
     assert store.grid.spacing == (1.0, 1.0, 1.0)

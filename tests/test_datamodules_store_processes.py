@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.store.store import open_store
 
 OPEN = """
 import sys
 from pathlib import Path
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
 from datamodules.store import store
 slow, made, make = float(sys.argv[3]), [], store.prepare_scan
 def counted(scan, grid):
@@ -30,7 +29,7 @@ def counted(scan, grid):
     time.sleep(slow)
     return make(scan, grid)
 store.prepare_scan = counted
-cohort = read_cohort(Path(sys.argv[1]), LabelRule())
+cohort = read_cohort(Path(sys.argv[1]), Target())
 prepared = store.open_store(cohort.scans, Path(sys.argv[2]), workers=2)
 print(prepared.hash, len(made), sum(float(abs(prepared.image(row)).sum() > 0) for row in range(len(cohort.scans))))
 """
@@ -65,14 +64,14 @@ def test_two_processes_make_each_volume_once(few: Path, tmp_path: Path) -> None:
     answers = [run.communicate(timeout=100)[0].split() for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     (hash_a, made_a, whole_a), (hash_b, made_b, whole_b) = answers
-    scans = read_cohort(few, LabelRule()).scans
+    scans = read_cohort(few, Target()).scans
     assert hash_a == hash_b == open_store(scans, tmp_path / "store").hash
     assert int(made_a) + int(made_b) == len(scans)
     assert float(whole_a) == float(whole_b) == len(scans)
 
 
 def test_killed_process_leaves_nothing_that_counts_as_complete(few: Path, tmp_path: Path) -> None:
-    scans = read_cohort(few, LabelRule()).scans
+    scans = read_cohort(few, Target()).scans
     run = start(few, tmp_path / "store", slow=0.4)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not list((tmp_path / "store").glob("volumes/[0-9a-f]*")):

@@ -131,7 +131,7 @@ def test_row_becomes_candidate(tmp_path: Path) -> None:
     assert (one.t1w, one.flair) == (tmp_path / "my scans/t1.nii", Path("/abs/f.nii"))
     assert (one.mask, one.labels, one.dialect) == (None, tmp_path / "seg.nii", str(tmp_path / "ids.tsv"))
     assert one.score is not None
-    assert (one.score.edss, one.score.days) == ("3,5", 12)
+    assert (one.score.value, one.score.days) == ("3,5", 12)
     assert one.covariates == {"age": "44"}
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
+from datamodules.cohort.target import Target
 from experiments.commands import controls
 from experiments.controls.cases import Case, NotRunError, case_of, high_field_of, permuted, repeated_patients, sex_of
 from experiments.controls.control_masks import complement_mask, overlap, random_mask, shown_mask
@@ -363,7 +364,7 @@ def test_other_settings_make_the_trainings_anew(home: list[str], capsys: pytest.
 
 def test_controls_take_over_what_the_study_was_made_with(tmp_path: Path) -> None:
     record = StudyRecord(
-        cohort=Path("other/cohort"), store=Path("store"), label=LabelRule(threshold=4.0), broken="refuse", folds=5,
+        cohort=Path("other/cohort"), store=Path("store"), label=Target(threshold=4.0), broken="refuse", folds=5,
         split_seed=0, split_hash="", cohort_hash="", mask=Mask.of("subject", 3.0), regions={"global": ()},
     )  # fmt: skip
     write_record(tmp_path / "mine", record)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
 from experiments.__main__ import main
@@ -32,7 +32,7 @@ def record(tmp_path: Path) -> StudyRecord:
     return StudyRecord(
         cohort=tmp_path / "cohort",
         store=tmp_path / "store",
-        label=LabelRule(threshold=4.0, max_days=90),
+        label=Target(threshold=4.0, max_days=90),
         broken="refuse",
         folds=7,
         split_seed=0,
@@ -75,16 +75,16 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_before_the_first_run_a_record_follows_the_command(record: StudyRecord) -> None:
-    other = replace(record, mask=Mask.of("subject", 0.0), label=LabelRule())
+    other = replace(record, mask=Mask.of("subject", 0.0), label=Target())
     assert joined(record, other, set(), "mine") == other
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": LabelRule(threshold=3.0, max_days=90)}, "--label.threshold 4.0, not 3.0"),
+        ({"label": Target(threshold=3.0, max_days=90)}, "--label.threshold 4.0, not 3.0"),
         (
-            {"label": LabelRule(threshold=4.0, max_days=90, decision="prior")},
+            {"label": Target(threshold=4.0, max_days=90, decision="prior")},
             "--label.decision 'midpoint', not 'prior'; use another STUDY",
         ),
         ({"mask": Mask.of("subject", 0.0)}, "--data.mask_mode 'template-dilated', not 'subject'"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
 from datamodules.cohort.splits import SplitError
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError, read_rows
 from datamodules.store.store import BrokenScansError
 from experiments.study.study import Study, StudyOptions, cohort_hash, cohort_table, open_study
@@ -70,7 +70,7 @@ def test_cohort_table_reads_back_as_the_same_cohort(study: Study, tmp_path: Path
 def test_score_that_changed_within_its_class_is_refused(own: StudyOptions) -> None:
     open_study(own)
     scan = open_study(own).cohort.scans[0]
-    set_edss(own.cohort, {1: "9.5" if scan.label else "0"} if scan.edss not in (0, 9.5) else {1: "9" if scan.label else "1.0"})
+    set_edss(own.cohort, {1: "9.5" if scan.label else "0"} if scan.value not in (0, 9.5) else {1: "9" if scan.label else "1.0"})
     with pytest.raises(
         CohortError, match=r"EDSS scores in .*copy are not those that study study was made with; use another STUDY"
     ):
@@ -133,7 +133,7 @@ def test_leak_put_into_the_split_is_refused(own: StudyOptions) -> None:
 
 
 def test_too_few_positives_leave_no_study(own: StudyOptions) -> None:
-    rule = LabelRule(threshold=9.5)
+    rule = Target(threshold=9.5)
     with pytest.raises(SplitError, match=r"^0 positive patients cannot fill 7 folds, each needs one; 7 of each class"):
         open_study(replace(own, label=rule))
     assert [path.name for path in own.folder.iterdir()] == [".lock"]

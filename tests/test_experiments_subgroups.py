@@ -11,7 +11,7 @@ import pytest
 from made_study import Made, write_study
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from experiments.analysis.compare import compared
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
@@ -102,7 +102,7 @@ def test_unknown_values_are_a_level_of_their_own(study: Path) -> None:
 
 def test_another_edss_threshold_scores_the_same_predictions(study: Path, tables: dict[str, list[Pooled]], robust: dict) -> None:
     test, scans = tables["global"][0].test, read_scans(study)
-    y = (scans.edss[rows_in(scans, test)] >= 2.0).astype(int)
+    y = (scans.value[rows_in(scans, test)] >= 2.0).astype(int)
     found = next(one for one in robust["edss"] if one["threshold"] == 2.0)
     assert found["events"] == y.sum()
     assert found["inputs"]["global"]["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(y, test.decision))
@@ -111,7 +111,7 @@ def test_another_edss_threshold_scores_the_same_predictions(study: Path, tables:
     wanted = np.average(areas, weights=[count for count, _ in pairs if count])
     assert found["inputs"]["global"]["auc"]["value"] == pytest.approx(wanted)
     assert [one["threshold"] for one in robust["edss"]] == [2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0]
-    assert relabelled(tables, scans.edss[rows_in(scans, test)], 6.5, 50)["note"] == "one class only, no score"
+    assert relabelled(tables, scans.value[rows_in(scans, test)], 6.5, 50)["note"] == "one class only, no score"
 
 
 def test_subsets_leave_out_what_they_say(study: Path, robust: dict) -> None:
@@ -125,17 +125,17 @@ def test_subsets_leave_out_what_they_say(study: Path, robust: dict) -> None:
     ]
     single = subsets["one scan a patient, the first"]
     assert (single.sum(), set(scans.session[single])) == (63, {"ses-1"})
-    assert not np.isin(scans.edss[subsets["without EDSS 2.5 and 3"]], (2.5, 3.0)).any()
+    assert not np.isin(scans.value[subsets["without EDSS 2.5 and 3"]], (2.5, 3.0)).any()
     assert [one["name"] for one in robust["subsets"]] == list(subsets)
 
 
 def test_the_threshold_is_that_of_the_study_record(study: Path, tmp_path: Path) -> None:
     scans = read_scans(study)
     assert label_threshold(tmp_path, scans) == 3.0
-    high = replace(scans, label=(scans.edss >= 4.0).astype(np.int64))
+    high = replace(scans, label=(scans.value >= 4.0).astype(np.int64))
     assert label_threshold(tmp_path, high) == 4.0
     record = StudyRecord(
-        Path("cohort"), Path("store"), LabelRule(threshold=3.5), "refuse", 7, 0, "split", "cohort", Mask(), {"global": ()}
+        Path("cohort"), Path("store"), Target(threshold=3.5), "refuse", 7, 0, "split", "cohort", Mask(), {"global": ()}
     )
     write_record(tmp_path, record)
     assert label_threshold(tmp_path, high) == 3.5
@@ -161,7 +161,7 @@ def test_a_prediction_outside_the_table_is_named(study: Path) -> None:
 def test_columns_are_found_by_their_other_names(study: Path) -> None:
     scans = read_scans(study)
     columns = {"Gender": np.array(["Female", "m", "?"]), "AGE": np.array(["31,5", "40 years", ""])}
-    table = type(scans)(scans.patient[:3], scans.session[:3], scans.edss[:3], scans.days[:3], scans.label[:3], columns)
+    table = type(scans)(scans.patient[:3], scans.session[:3], scans.value[:3], scans.days[:3], scans.label[:3], columns)
     assert table.text("sex").tolist() == ["F", "M", ""]
     np.testing.assert_array_equal(table.number("age"), [31.5, 40.0, np.nan])
     assert not table.has("site")

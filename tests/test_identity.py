@@ -14,7 +14,8 @@ import pytest
 from datamodules.cohort.flagged_scans import ACCEPTED, VERDICTS
 from datamodules.cohort.identity import AlikeIds, Written, file_stem, identity, refuse_alike, under_names
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import Cohort, LabelRule
+from datamodules.cohort.records import Cohort
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import combine
 from datamodules.intake.raw import read_raw
@@ -142,10 +143,10 @@ def test_an_id_of_separators_alone_keeps_them() -> None:
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 def test_two_spellings_in_a_table_are_refused(tmp_path: Path, spelling: str) -> None:
     with pytest.raises(CohortError) as caught:
-        read_cohort(table(tmp_path, "other", PATIENT, spelling), LabelRule())
+        read_cohort(table(tmp_path, "other", PATIENT, spelling), Target())
     assert f"patients {PATIENT!r} (cohort.tsv line 3) and {spelling!r} (cohort.tsv line 4) look like one" in str(caught.value)
     assert "--alike_ids apart" in str(caught.value)
-    apart = read_cohort(tmp_path / "cohort.tsv", LabelRule(), alike_ids="apart")
+    apart = read_cohort(tmp_path / "cohort.tsv", Target(), alike_ids="apart")
     assert set(apart.patients) == {"other", PATIENT, spelling}
 
 
@@ -161,8 +162,8 @@ def test_two_spellings_in_a_bids_dataset_are_refused(tmp_path: Path, spelling: s
     where = {"participants": r"participants.tsv line 4", "edss": r"edss.tsv line 3"}.get(place, rf"{place}.tsv line 2")
     told = rf"patients 'sub-0009' \(participants.tsv line 3\) and 'sub-.*' \({where}\) look like one"
     with pytest.raises(CohortError, match=told):
-        read_cohort(folder, LabelRule())
-    assert PATIENT in everyone(read_cohort(folder, LabelRule(), alike_ids="apart"))
+        read_cohort(folder, Target())
+    assert PATIENT in everyone(read_cohort(folder, Target(), alike_ids="apart"))
 
 
 @pytest.mark.parametrize("name", ["sub-9", "sub-00009", "sub-SUB0009", "sub-patient9", "sub-\uff10\uff10\uff10\uff19"])
@@ -171,14 +172,14 @@ def test_two_spellings_in_folder_names_are_refused(tmp_path: Path, name: str) ->
     for above in (folder, folder / "derivatives/made"):
         (above / name).mkdir()
         with pytest.raises(CohortError, match=rf"'sub-0009' \(participants.tsv line 3\) and '{name}' \(folder .*{name}\) look"):
-            read_cohort(folder, LabelRule())
+            read_cohort(folder, Target())
         (above / name).rmdir()
-    assert PATIENT in everyone(read_cohort(folder, LabelRule()))
+    assert PATIENT in everyone(read_cohort(folder, Target()))
 
 
 @pytest.mark.parametrize("written", ["0009", "SUB-0009", "Sub-0009"])
 def test_a_bids_id_without_its_prefix_or_with_a_capital_one_is_the_same_spelling(tmp_path: Path, written: str) -> None:
-    cohort = read_cohort(bids(tmp_path / "bids", PATIENT, scored=(written,)), LabelRule())
+    cohort = read_cohort(bids(tmp_path / "bids", PATIENT, scored=(written,)), Target())
     assert [one.detail for one in cohort.exclusions] == ["EDSS without a scan: edss.tsv line 3"]
 
 
@@ -186,18 +187,18 @@ def test_a_bids_id_without_its_prefix_or_with_a_capital_one_is_the_same_spelling
 def test_two_spellings_in_joined_cohorts_are_refused(tmp_path: Path, spelling: str) -> None:
     sources = [table(tmp_path / "a", PATIENT).parent, table(tmp_path / "b", "other", spelling).parent]
     with pytest.raises(CohortError) as caught:
-        combine(sources, tmp_path / "both", LabelRule())
+        combine(sources, tmp_path / "both", Target())
     both = f"{PATIENT!r} ({sources[0]}, cohort.tsv line 2) and {spelling!r} ({sources[1]}, cohort.tsv line 3)"
     assert f"patients {both} look like one" in str(caught.value)
     assert not (tmp_path / "both").exists()
-    combine(sources, tmp_path / "both", LabelRule(), "apart")
-    assert len(read_cohort(tmp_path / "both", LabelRule(), alike_ids="apart").patients) == 3
+    combine(sources, tmp_path / "both", Target(), "apart")
+    assert len(read_cohort(tmp_path / "both", Target(), alike_ids="apart").patients) == 3
 
 
 def test_a_bids_folder_joined_with_a_table_that_leaves_the_prefix_out_is_refused(tmp_path: Path) -> None:
     sources = [bids(tmp_path / "a"), table(tmp_path / "b", "ok").parent]
     with pytest.raises(CohortError, match=r"'sub-ok' \(.*T1w.nii, edss.tsv line 2\) and 'ok' \(.*b, cohort.tsv line 2\)"):
-        combine(sources, tmp_path / "both", LabelRule())
+        combine(sources, tmp_path / "both", Target())
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
@@ -241,11 +242,11 @@ def test_an_external_patient_is_apart_when_the_user_says_so_or_the_sites_number_
 def test_two_people_are_accepted_in_all_four_places(
     tmp_path: Path, external: Callable[..., tuple[str, ...]], first: str, second: str
 ) -> None:
-    assert set(read_cohort(table(tmp_path / "c", first, second), LabelRule()).patients) == {first, second}
+    assert set(read_cohort(table(tmp_path / "c", first, second), Target()).patients) == {first, second}
     folder = bids(tmp_path / "bids", first, second, scored=(first, second))
-    assert len(everyone(read_cohort(folder, LabelRule()))) == 3
-    combine([table(tmp_path / "a", first), table(tmp_path / "b", second)], tmp_path / "both", LabelRule())
-    assert set(read_cohort(tmp_path / "both", LabelRule()).patients) == {first, second}
+    assert len(everyone(read_cohort(folder, Target()))) == 3
+    combine([table(tmp_path / "a", first), table(tmp_path / "b", second)], tmp_path / "both", Target())
+    assert set(read_cohort(tmp_path / "both", Target()).patients) == {first, second}
     assert external(first, second) == ()
 
 
@@ -258,22 +259,22 @@ def test_two_spellings_of_a_session_are_refused(tmp_path: Path, spelling: str) -
         "\n".join(["patient\tsession\tt1w\tflair\tedss\tdays", *scans, "q\t" + scans[1].split("\t", 1)[1]]) + "\n", "utf-8"
     )
     with pytest.raises(CohortError) as caught:
-        read_cohort(tmp_path, LabelRule())
+        read_cohort(tmp_path, Target())
     assert "occurs twice: cohort.tsv line 2 and cohort.tsv line 3;" in str(caught.value)
     assert f"'ses-1' and {spelling!r} are one, unless --alike_ids is apart" in str(caught.value)
-    assert len(read_cohort(tmp_path, LabelRule(), alike_ids="apart").scans) == 3
+    assert len(read_cohort(tmp_path, Target(), alike_ids="apart").scans) == 3
 
 
 def test_two_spellings_of_a_session_in_a_bids_dataset_are_refused(tmp_path: Path) -> None:
     folder = bids(tmp_path / "bids", session="ses-01")
     told = r"sessions of sub-ok 'ses-01' \(edss.tsv line 2\) and 'ses-1' \(folder .*sub-ok/ses-1\) look like one"
     with pytest.raises(CohortError, match=told):
-        read_cohort(folder, LabelRule())
+        read_cohort(folder, Target())
     (folder / "sub-ok").mkdir()
     (folder / "sub-ok/sub-ok_sessions.tsv").write_text("session_id\nses-001\n")
     told = r"sessions of sub-ok 'ses-01' \(edss.tsv line 2\) and 'ses-001' \(sub-ok_sessions.tsv line 2\) look like one"
     with pytest.raises(CohortError, match=told):
-        read_cohort(folder, LabelRule())
+        read_cohort(folder, Target())
 
 
 def test_two_spellings_in_a_raw_dataset_are_refused_before_anything_is_prepared(tmp_path: Path) -> None:
@@ -298,9 +299,9 @@ def test_a_known_patient_needs_no_own_spelling_twice() -> None:
 def test_quality_control_knows_a_scan_in_every_spelling(tmp_path: Path, spelling: str) -> None:
     source = table(tmp_path, "sub-0001", PATIENT, session="ses-1")
     (tmp_path / VERDICTS).write_text(f"patient\tsession\tverdict\treason\n{spelling}\t01\theld\tcut\n", "utf-8")
-    assert read_cohort(source, LabelRule()).patients == ("sub-0001",)
+    assert read_cohort(source, Target()).patients == ("sub-0001",)
     (tmp_path / ACCEPTED).write_text(f"patient\tsession\treason\n{spelling}\tses-1\tlooked at\n", "utf-8")
-    cohort = read_cohort(source, LabelRule())
+    cohort = read_cohort(source, Target())
     assert cohort.patients == ("sub-0001", PATIENT)
     assert cohort.remarks == (f"accepted in {ACCEPTED} although beyond a limit: {PATIENT}/ses-1",)
 
@@ -308,10 +309,10 @@ def test_quality_control_knows_a_scan_in_every_spelling(tmp_path: Path, spelling
 def test_quality_control_keeps_apart_who_is_apart(tmp_path: Path) -> None:
     source = table(tmp_path, "0009", "9", "sub-9")
     (tmp_path / VERDICTS).write_text("patient\tsession\tverdict\treason\n9\tn/a\theld\tcut\n")
-    assert read_cohort(source, LabelRule(), alike_ids="apart").patients == ("0009", "sub-9")
+    assert read_cohort(source, Target(), alike_ids="apart").patients == ("0009", "sub-9")
     (tmp_path / VERDICTS).write_text("patient\tsession\tverdict\treason\n09\t\theld\tcut\n")
     with pytest.raises(CohortError, match=r"09 of quality control can be 0009 or 9 or sub-9; write one of these"):
-        read_cohort(source, LabelRule(), alike_ids="apart")
+        read_cohort(source, Target(), alike_ids="apart")
 
 
 def test_a_row_that_fits_no_scan_keeps_its_spelling() -> None:

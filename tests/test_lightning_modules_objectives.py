@@ -19,7 +19,7 @@ from scipy.stats import logistic, spearmanr
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from datamodules.cohort.eligibility import EDSS_SCALE
+from datamodules.cohort.target import EDSS_SCALE
 from experiments.controls import training
 from experiments.controls.cases import case_of
 from experiments.controls.plan import ControlRun
@@ -351,7 +351,7 @@ def test_training_batches_hold_each_scans_score(study: Study, study_options: Stu
     for batch in parts.data.train_dataloader():
         done = parts.data.finish(batch, 0)
         assert done["score"].dtype == torch.float32
-        assert done["score"].tolist() == [study.cohort.scans[row].edss for row in done["index"].tolist()]
+        assert done["score"].tolist() == [study.cohort.scans[row].value for row in done["index"].tolist()]
         assert done["label"].tolist() == [int(score >= 3) for score in done["score"].tolist()]
 
 
@@ -380,7 +380,7 @@ def test_offsets_start_from_the_training_part_alone(study: Study, study_options:
     parts = assemble(settings, study, Run("brainstem", 0, 0), RunFolder(tmp_path), Console(file=StringIO()), True)
     parts.close(True, "")
     expected = Ordinal(EDSS, 0.0, settings.values.model.cuts)
-    expected.start_from([study.cohort.scans[row].edss for row in parts.data.partitions["train"]])
+    expected.start_from([study.cohort.scans[row].value for row in parts.data.partitions["train"]])
     assert torch.equal(parts.module.objective.offsets(), expected.offsets())  # type: ignore[union-attr, operator]
 
 
@@ -389,7 +389,7 @@ def test_permuted_labels_come_with_the_scores_of_the_same_scans(study: Study) ->
     image, permuted = (
         case_of(study, ControlRun(name, "brainstem", 0, 0), region, "template", 3.0, 0) for name in ("image", "permuted")
     )
-    assert image.scores == tuple(scan.edss for scan in study.cohort.scans)
+    assert image.scores == tuple(scan.value for scan in study.cohort.scans)
     assert permuted.scores is not None
     assert permuted.scores != image.scores
     assert permuted.labels == tuple(study.cohort.rule.positive(score) for score in permuted.scores)
@@ -399,7 +399,7 @@ def test_permuted_labels_come_with_the_scores_of_the_same_scans(study: Study) ->
         for row in rows:
             dealt.setdefault(study.cohort.scans[row].patient, set()).add(permuted.scores[row])
         assert all(len(scores) == 1 for scores in dealt.values())
-        assert set().union(*dealt.values()) <= {study.cohort.scans[row].edss for row in rows}
+        assert set().union(*dealt.values()) <= {study.cohort.scans[row].value for row in rows}
 
 
 @pytest.mark.parametrize(("control", "taken"), [("sex", None), ("image", Ordinal), ("permuted", Ordinal), ("leaky", Ordinal)])

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from datamodules.intake.adopt import combine
 from datamodules.store.prepare import study_grid
 from datamodules.store.store import BrokenScansError, open_store
@@ -36,32 +37,32 @@ def elsewhere(scan: Scan, folder: Path, write_nifti: Write, name: str) -> str:
         turned = affine @ np.diag([-1.0, 1, 1, 1])
         turned[:3, 3] = affine[:3, 3] + affine[:3, 0] * (array.shape[0] - 1)
         paths.append(str(write_nifti(folder / f"{name}_{kind}.nii.gz", np.ascontiguousarray(moved[::-1]), turned)))
-    return "\t".join([name, *paths, f"{scan.edss:g}", "3", "hospital"])
+    return "\t".join([name, *paths, f"{scan.value:g}", "3", "hospital"])
 
 
 @pytest.fixture
 def mixed(phantom_cohort: Path, external_cohort: Path, write_nifti: Write, tmp_path: Path) -> Path:
     """25 phantoms and four scans from elsewhere, combined."""
-    others = read_cohort(external_cohort, LabelRule()).scans[:4]
+    others = read_cohort(external_cohort, Target()).scans[:4]
     rows = [elsewhere(scan, tmp_path / "hospital", write_nifti, f"real-{n}") for n, scan in enumerate(others)]
     header = "patient\tt1w\tflair\tmask\tlabels\tedss\tdays\tsite"
     (tmp_path / "hospital" / "cohort.tsv").write_text("\n".join([header, *rows]) + "\n")
-    combine([phantom_cohort, tmp_path / "hospital"], tmp_path / "mixed", LabelRule())
+    combine([phantom_cohort, tmp_path / "hospital"], tmp_path / "mixed", Target())
     return tmp_path / "mixed"
 
 
 def test_grids_of_one_lattice_become_one(mixed: Path, external_cohort: Path, tmp_path: Path) -> None:
-    scans = read_cohort(mixed, LabelRule()).scans
+    scans = read_cohort(mixed, Target()).scans
     own, other = scans[0], scans[-1]
     assert nib.load(own.t1w).shape != nib.load(other.t1w).shape  # type: ignore[attr-defined]
     assert study_grid([own.t1w]) == study_grid([other.t1w]) == study_grid([scan.t1w for scan in scans])
     store = open_store([own, other], tmp_path / "store")
-    original = read_cohort(external_cohort, LabelRule()).scans[0]
+    original = read_cohort(external_cohort, Target()).scans[0]
     np.testing.assert_array_equal(store.image(0), open_store([original], tmp_path / "store").image(0))
 
 
 def test_other_lattice_is_refused_by_name(mixed: Path, write_nifti: Write, tmp_path: Path) -> None:
-    scans = {scan.patient: scan for scan in read_cohort(mixed, LabelRule()).scans}
+    scans = {scan.patient: scan for scan in read_cohort(mixed, Target()).scans}
     odd = scans["real-3"]
     for kind in ("t1w", "flair", "mask", "labels"):
         image: Any = nib.load(getattr(odd, kind))
@@ -113,7 +114,7 @@ def test_fold_trains_on_real_scans_and_phantoms_at_one_millimetre(tmp_path: Path
         lines.append(f"{patient}\t{stem}_T1w.nii.gz\t{stem}_FLAIR.nii.gz\t{edss}\t0\t{age}\tF")
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "cohort.tsv").write_text("\n".join(lines) + "\n")
-    combine([tmp_path / "phantoms", tmp_path / "real"], tmp_path / "mixed", LabelRule())
+    combine([tmp_path / "phantoms", tmp_path / "real"], tmp_path / "mixed", Target())
     places = [
         "--cohort",
         str(tmp_path / "mixed"),

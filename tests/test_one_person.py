@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
 from datamodules.cohort.same_person import read_same_person
 from datamodules.cohort.splits import make_splits
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError, read_rows
 from datamodules.store import duplicates
 from datamodules.store.duplicates import near_pairs, residual_correlation
@@ -152,24 +152,24 @@ def test_quality_control_goes_on_naming_scans_by_their_own_ids(tmp_path: Path) -
     path = table(tmp_path, *scans)
     (tmp_path / "qc.tsv").write_text("patient\tsession\tverdict\treason\tdetail\nP2\t1\theld\tcut off\t\n")
     read(tmp_path, "P2\tP1", "P9\tP3")
-    cohort = read_cohort(path, LabelRule())
+    cohort = read_cohort(path, Target())
     assert [scan.name for scan in cohort.scans] == ["P1/1", "P1/P2_2", "P3/1"]
     assert [scan.name for scan in cohort.exclusions] == ["P1/P2_1"]
     assert cohort.patients == ("P1", "P3")
     assert "same_person.tsv: P2 is P1" in cohort.remarks
     assert "same_person.tsv names patients who are not in the cohort: p9" in cohort.remarks
-    assert [scan.name for scan in read_cohort(path, LabelRule(), with_flagged=True).scans] == ["P1/1", "P2/1", "P2/2", "P3/1"]
+    assert [scan.name for scan in read_cohort(path, Target(), with_flagged=True).scans] == ["P1/1", "P2/1", "P2/2", "P3/1"]
 
 
 def test_a_person_stands_in_one_part_and_a_scan_keeps_a_name_of_its_own(tmp_path: Path) -> None:
     path = table(tmp_path, *((f"P{number}", "") for number in range(1, 13)), ("P1", "P2"))
     read(tmp_path, "P3\tP1", "P4\tP1")
-    cohort = read_cohort(path, LabelRule())
+    cohort = read_cohort(path, Target())
     splits = make_splits(cohort.scans, 0, 3)
     assert set(splits.part) == {f"P{number}" for number in range(1, 13)} - {"P3", "P4"}
     read(tmp_path, "P2\tP1")
     with pytest.raises(CohortError, match="makes two scans P1/P2; give one of them another session"):
-        read_cohort(path, LabelRule())
+        read_cohort(path, Target())
 
 
 def people(count: int, twice: int, noise: float, rng: np.random.Generator) -> list[np.ndarray]:

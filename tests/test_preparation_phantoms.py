@@ -13,7 +13,7 @@ import pytest
 from raw_fixtures import MovedPhantom, write_moved_phantom
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.preparation.agreement import rotation_degrees
 from datamodules.preparation.images import PREPARED_GRID, prepared_grid
 from datamodules.preparation.registration import moved_mm
@@ -117,9 +117,9 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     contents = {path: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in written}
     assert not [path for path, content in contents.items() if b"Roehampton" in content]
 
-    cohort = read_cohort(out, LabelRule())
+    cohort = read_cohort(out, Target())
     (scan,) = cohort.scans
-    assert (scan.edss, scan.covariates["age"], scan.covariates["vendor"]) == (2.5, "41", "Siemens")
+    assert (scan.value, scan.covariates["age"], scan.covariates["vendor"]) == (2.5, "41", "Siemens")
     stored = prepare_scan(scan, study_grid([scan.t1w]))
     assert stored.template_dice > 0.9
     assert stored.labels is not None
@@ -147,7 +147,7 @@ def test_larger_voxels_hold_the_same_brain(tmp_path: Path) -> None:
     assert ml["prepared"] == pytest.approx(ml["true"], rel=0.1)
     sidecar = json.loads(next(out.rglob("*desc-preproc_T1w.json")).read_text())
     assert sidecar["Resolution"] == "3 mm"
-    (scan,) = read_cohort(out, LabelRule()).scans
+    (scan,) = read_cohort(out, Target()).scans
     assert prepare_scan(scan, study_grid([scan.t1w])).template_dice > 0.9
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.volumes import canonical_grid, read_volume
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.deidentify import HEADER_TEXTS, clean_header
@@ -42,7 +42,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
     table = folder / "real.tsv"
     files = "\t".join(str(MNI).format(suffix) for suffix in ("T1w", "FLAIR"))
     table.write_text(f"patient\tt1w\tflair\tedss\nsub-07\t{files}\t0.5\n", encoding="utf-8")
-    return open_store(read_cohort(table, LabelRule(undated="keep")).scans, folder / "store")
+    return open_store(read_cohort(table, Target(undated="keep")).scans, folder / "store")
 
 
 def test_the_raw_session_is_read() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from experiments.analysis.baseline_models import Design, fit_baseline
 from lightning_modules.decision import DECISIONS, Decision, best_threshold, choose_threshold, midpoint
 
@@ -23,7 +23,7 @@ P = expit(np.array([-3.0, -1.0, 0.0, 1.0, 5.0]))
 
 
 def test_the_rules_have_one_list_of_names() -> None:
-    assert tuple(DECISIONS) == get_args(Decision) == get_args(get_type_hints(LabelRule)["decision"])
+    assert tuple(DECISIONS) == get_args(Decision) == get_args(get_type_hints(Target)["decision"])
     with pytest.raises(ValueError, match="decision is 'youden'; it can be 'midpoint', 'balanced_accuracy', 'prior'"):
         choose_threshold("youden", Y, P, 0.5)  # type: ignore[arg-type]
 

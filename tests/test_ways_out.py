@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import Cohort, Exclusion, LabelRule
+from datamodules.cohort.records import Cohort, Exclusion
 from datamodules.cohort.splits import TooFewPatientsError
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from experiments.study.opening import open_with_progress
 from experiments.study.settings import parse_settings
@@ -32,13 +33,13 @@ def without_dates(cohort: Path, kept: int = 0) -> None:
 def test_a_cohort_without_dates_is_told_what_to_do(phantom_copy: Path, tmp_path: Path) -> None:
     without_dates(phantom_copy)
     with pytest.raises(CohortError, match=r"no usable scan in the 25 rows of .*: 25 x days from scan to EDSS unknown") as told:
-        read_cohort(phantom_copy, LabelRule())
+        read_cohort(phantom_copy, Target())
     assert all(word in str(told.value) for word in DATES)
     table = tmp_path / "plain.tsv"
     (tmp_path / "t1.nii").write_bytes(b"x")
     table.write_text("patient\tt1w\tflair\tedss\nP1\tt1.nii\tt1.nii\t2\n")
     with pytest.raises(CohortError, match=r"1 x days from scan to EDSS unknown .*--label\.undated keep"):
-        read_cohort(table, LabelRule())
+        read_cohort(table, Target())
 
 
 def test_too_few_patients_are_told_after_what_was_excluded(phantom_copy: Path, store_folder: Path, tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_a_study_says_first_what_it_excludes(phantom_copy: Path, store_folder: P
 def test_the_commonest_reason_comes_first(tmp_path: Path) -> None:
     reasons = ["no FLAIR", "no EDSS", "no EDSS", *(f"held back by QC: {number}" for number in range(5))]
     exclusions = tuple(Exclusion(f"p{row}", "", reason, "row") for row, reason in enumerate(reasons))
-    cohort = Cohort(tmp_path, LabelRule(), (), exclusions)
+    cohort = Cohort(tmp_path, Target(), (), exclusions)
     assert cohort.excluded().startswith("8 of 8 excluded: 2 x no EDSS (as p1: row), 1 x no FLAIR (as p0: row), ")
     assert cohort.excluded().endswith("and 2 further reasons")
     assert [entry["reason"] for entry in cohort.flow()["excluded"]][:2] == ["no EDSS", "no FLAIR"]  # type: ignore[attr-defined]

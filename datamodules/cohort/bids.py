@@ -4,7 +4,7 @@ Read are::
 
     participants.tsv                            participant_id, then covariates (age, sex, site, ...)
     days of the scans                           see ``datamodules.cohort.dates``
-    EDSS                                        see ``datamodules.cohort.assessments``
+    EDSS, or another target                     see ``datamodules.cohort.assessments``
     derivatives/<one>/sub-X/[ses-Y/]anat/       sub-X[_ses-Y]_space-MNI152*_T1w.nii.gz, _FLAIR.nii.gz, and where there are any
                                                 ..._desc-brain_mask.nii.gz, ..._seg-<dialect>_dseg.nii.gz (+ .tsv)
 
@@ -25,8 +25,9 @@ from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
-from datamodules.cohort.records import Candidate, LabelRule, Score
+from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.table import TABLE_COLUMNS
+from datamodules.cohort.target import Target
 from datamodules.files.listing import is_hidden, list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 
@@ -36,7 +37,7 @@ ID_TABLES = ("participants.tsv", "phenotype/edss.tsv", "sessions.tsv", *RELAPSE_
 SIDECAR_COVARIATES = {"MagneticFieldStrength": "field_strength", "Manufacturer": "vendor"}
 
 
-def read_bids(folder: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
+def read_bids(folder: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
     """All T1w images in MNI152 space under a folder, each with its FLAIR, masks, label map, score and covariates.
 
     A participant without such an image is a candidate without files, so that the exclusions count it; so is a patient who has a
@@ -50,7 +51,7 @@ def read_bids(folder: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> 
     """
     images = _derivative(folder)
     root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
-    participants, scores, dates = _participants(root), read_assessments(root), ScanDates(root)
+    participants, scores, dates = _participants(root, rule), read_assessments(root, rule), ScanDates(root)
     names = [_entities(t1w) for t1w in images]
     scans_of = Counter(patient for patient, _ in names)
     refuse_alike(bids_ids(root, *(_above_patient(t1w) for t1w in images)), alike_ids)
@@ -62,17 +63,17 @@ def read_bids(folder: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> 
         scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
-        candidate = _candidate(t1w, (patient, session), score, where)
+        candidate = _candidate(t1w, (patient, session), score, where, rule)
         candidates.append(replace(candidate, covariates={**participants[patient], **candidate.covariates}))
     scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
-    candidates += [Candidate(patient, "", None, None, None, _without_scan(patient, scores)) for patient in scanless]
-    return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores))
+    candidates += [Candidate(patient, "", None, None, None, _without_scan(patient, scores, rule)) for patient in scanless]
+    return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores, rule))
 
 
-def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str) -> Candidate:
+def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str, target: Target) -> Candidate:
     beside = _nifti(list_folder(t1w.parent))
     labels, dialect = _label_map(t1w, beside)
-    provenance = {"edss_source": score.source, "days_since_relapse": score.since_relapse} if score else {}
+    provenance = {target.source_column: score.source, "days_since_relapse": score.since_relapse} if score else {}
     return Candidate(
         patient=name[0],
         session=name[1],
@@ -87,12 +88,12 @@ def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str
     )
 
 
-def _without_scan(patient: str, scores: Assessments) -> str:
+def _without_scan(patient: str, scores: Assessments, target: Target) -> str:
     rows = scores.by_patient.get(patient, [])
-    return f"EDSS without a scan: {', '.join(row.where for row in rows)}" if rows else "participants.tsv"
+    return f"{target.name} without a scan: {', '.join(row.where for row in rows)}" if rows else "participants.tsv"
 
 
-def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str]:
+def _unused(used: int, scanned: Container[str], scores: Assessments, target: Target) -> list[str]:
     """A remark that counts the assessments, if some belong to no scan."""
     alone = sorted(patient for patient in scores.by_patient if patient not in scanned)
     lost = sum(len(scores.by_patient[patient]) for patient in alone)
@@ -100,7 +101,7 @@ def _unused(used: int, scanned: Container[str], scores: Assessments) -> list[str
         return []
     names = f" ({', '.join(alone[:10])}{', ...' if len(alone) > 10 else ''})" if alone else ""
     return [
-        f"EDSS assessments: {scores.count}; belonging to a scan: {used}; of other days: {scores.count - used - lost}; "
+        f"{target.name} assessments: {scores.count}; belonging to a scan: {used}; of other days: {scores.count - used - lost}; "
         f"of patients without a scan: {lost}{names}"
     ]
 
@@ -166,13 +167,13 @@ def _bids_root(folder: Path) -> Path:
     raise CohortError(f"no participants.tsv in {folder} or the two folders above it; it must list the participant_id of all")
 
 
-def _participants(root: Path) -> dict[str, dict[str, str]]:
+def _participants(root: Path, target: Target) -> dict[str, dict[str, str]]:
     """Covariates of each participant; columns that have another meaning in a study's table are left out."""
     path = root / "participants.tsv"
     rows = read_rows(path)
     require_columns(path, rows, ("participant_id",))
     other = {"participant_id", "#", *TABLE_COLUMNS}
-    cleaned = clean_covariates(path, rows, [name for name in rows[0] if name not in other])
+    cleaned = clean_covariates(path, rows, [name for name in rows[0] if name not in other and not target.owns(name)])
     table: dict[str, dict[str, str]] = {}
     lines: dict[str, str] = {}
     for row, covariates in zip(rows, cleaned, strict=True):

@@ -123,6 +123,11 @@ def _usual_age(cell: str) -> str:
     return f"{capped[1] or capped[2]}+" if capped else cell
 
 
+def uncapped_age(text: str) -> str:
+    """An age that was capped (``89+``) as the number that it is capped at; any other text as it stands."""
+    return _usual_age(text.strip()).removesuffix("+")
+
+
 def split_capped_ages(covariates: Row) -> tuple[dict[str, str], list[str]]:
     """Covariates with each capped age as the number that it is capped at, and the capped ages as they stood (``89+``)."""
     capped = {name: cell for name, cell in covariates.items() if name.lower() in COLUMNS["age"] and cell.endswith("+")}

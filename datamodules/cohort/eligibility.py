@@ -1,12 +1,12 @@
 """Which candidates become scans, and why the others do not.
 
-An EDSS score counts if it is on the scale and was assessed within the label window. Contradictions, such as a duplicate scan or
-a patient under two spellings, are errors and not exclusions: they could put a patient into two parts.
+A score counts if it gives a label and was assessed within the window of its target (``datamodules.cohort.target``).
+Contradictions, such as a duplicate scan or a patient under two spellings, are errors and not exclusions: they could put a
+patient into two parts.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,30 +14,15 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
-from datamodules.cohort.records import (
-    NO_SCAN,
-    UNDATED,
-    Candidate,
-    Cohort,
-    Exclusion,
-    LabelRule,
-    Scan,
-    Score,
-    counted_reasons,
-)
-from datamodules.files.tables import MISSING, CohortError
-
-EDSS_SCALE = (0.0, *(half / 2 for half in range(2, 21)))
-"""The 20 valid steps of the EDSS: 0, 1.0, 1.5, ... 10 (Kurtzke, Neurology 1983;33:1444)."""
-
-BETWEEN_STEPS = 0.5
-"""Not on the scale, yet often written; its class is certain whenever the threshold lies above 1."""
+from datamodules.cohort.records import NO_SCAN, UNDATED, Candidate, Cohort, Exclusion, Scan, Score, counted_reasons
+from datamodules.cohort.target import BETWEEN_STEPS, Target
+from datamodules.files.tables import CohortError
 
 
 def select_scans(
     source: Path,
     candidates: Sequence[Candidate],
-    rule: LabelRule,
+    rule: Target,
     remarks: Sequence[str] = (),
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
@@ -68,9 +53,9 @@ def select_scans(
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
     if not scans:
-        reasons = counted_reasons(exclusions) or "it has no rows"
+        reasons = counted_reasons(exclusions, rule) or "it has no rows"
         raise CohortError(f"no usable scan in the {len(exclusions)} rows of {source}: {reasons}")
-    odd = [scan.name for scan in scans if scan.edss == BETWEEN_STEPS]
+    odd = [scan.name for scan in scans if rule.is_edss and scan.value == BETWEEN_STEPS]
     notes = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
     if ages:
         listed = ", ".join(sorted(set(ages)))
@@ -81,28 +66,30 @@ def select_scans(
     return Cohort(source, rule, scans, exclusions, (*remarks, *notes))
 
 
-def _provenance(scores: Sequence[Score], rule: LabelRule) -> list[str]:
+def _provenance(scores: Sequence[Score], rule: Target) -> list[str]:
     """Remarks on the sources of the scores that are used and on relapses before them; none if no table has this."""
     remarks = []
     sources = Counter(score.source or "unknown" for score in scores)
     if set(sources) != {"unknown"}:
-        remarks.append("EDSS by source: " + ", ".join(f"{name} {count}" for name, count in sorted(sources.items())))
+        remarks.append(f"{rule.name} by source: " + ", ".join(f"{name} {count}" for name, count in sorted(sources.items())))
     known = [score.since_relapse for score in scores if score.since_relapse is not None]
     if known or rule.relapse_days:
         near = f", the shortest {min(known)} days" if known else ""
-        remarks.append(f"relapses before the EDSS: known for {len(known)} of {len(scores)} scans, unknown for the others{near}")
+        remarks.append(
+            f"relapses before the {rule.name}: known for {len(known)} of {len(scores)} scans, unknown for the others{near}"
+        )
     return remarks
 
 
-def _refuse_mixed_sources(candidates: Sequence[Candidate], rule: LabelRule) -> None:
+def _refuse_mixed_sources(candidates: Sequence[Candidate], rule: Target) -> None:
     sources = Counter(candidate.score.source for candidate in candidates if candidate.score and candidate.score.source)
     if rule.source in ("", *sources, "any") and (rule.source or len(sources) < 2):
         return
     listed = ", ".join(f"{name} {count}" for name, count in sorted(sources.items())) or "none"
     if rule.source:
-        raise CohortError(f"label.source is {rule.source!r}; the EDSS have these sources: {listed}")
+        raise CohortError(f"label.source is {rule.source!r}; the {rule.name} have these sources: {listed}")
     raise CohortError(
-        f"EDSS of several sources ({listed}); choose one with --label.source {sorted(sources)[0]}, or mix them with any"
+        f"{rule.name} of several sources ({listed}); choose one with --label.source {sorted(sources)[0]}, or mix them with any"
     )
 
 
@@ -128,7 +115,7 @@ def refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> Non
             raise CohortError(f"{candidate.name} occurs twice: {both}")
 
 
-def _scan_or_exclusion(candidate: Candidate, rule: LabelRule) -> Scan | Exclusion:
+def _scan_or_exclusion(candidate: Candidate, rule: Target) -> Scan | Exclusion:
     fault = _file_at_fault(candidate) or _score_at_fault(candidate, rule)
     if fault:
         reason, detail = fault
@@ -136,16 +123,16 @@ def _scan_or_exclusion(candidate: Candidate, rule: LabelRule) -> Scan | Exclusio
     assert candidate.t1w is not None
     assert candidate.flair is not None
     assert candidate.score is not None
-    edss = parse_edss(candidate.score.edss)
-    assert edss is not None
+    value = rule.value_of(candidate.score.value)
+    assert value is not None
     return Scan(
         candidate.patient,
         candidate.session,
         candidate.t1w,
         candidate.flair,
-        edss,
+        value,
         candidate.score.days,
-        rule.positive(edss),
+        rule.label_of(value),
         candidate.mask,
         candidate.labels,
         candidate.dialect,
@@ -153,12 +140,12 @@ def _scan_or_exclusion(candidate: Candidate, rule: LabelRule) -> Scan | Exclusio
     )
 
 
-def _label(candidate: Candidate, rule: LabelRule) -> int | None:
+def _label(candidate: Candidate, rule: Target) -> int | None:
     """The class that a candidate's score gives, None without a valid score in the window."""
     if candidate.score is None or candidate.t1w is None or _score_at_fault(candidate, rule):
         return None
-    edss = parse_edss(candidate.score.edss)
-    return None if edss is None else rule.positive(edss)
+    value = rule.value_of(candidate.score.value)
+    return None if value is None else rule.label_of(value)
 
 
 def _file_at_fault(candidate: Candidate) -> tuple[str, str] | None:
@@ -175,30 +162,22 @@ def _file_at_fault(candidate: Candidate) -> tuple[str, str] | None:
     return None
 
 
-def _score_at_fault(candidate: Candidate, rule: LabelRule) -> tuple[str, str] | None:
+def _score_at_fault(candidate: Candidate, rule: Target) -> tuple[str, str] | None:
     """Reason and detail where the score is missing, impossible or outside the window."""
-    if candidate.score is None or candidate.score.edss.strip().lower() in MISSING:
-        return "no EDSS", ""
-    edss, days = parse_edss(candidate.score.edss), candidate.score.days
-    if edss is None or (edss == BETWEEN_STEPS and rule.threshold <= 1):
-        return "EDSS not on the scale", f"{candidate.score.edss!r}, {candidate.where}"
+    if candidate.score is None:
+        return f"no {rule.name}", ""
+    if fault := rule.fault_of(candidate.score.value):
+        return fault, "" if fault == f"no {rule.name}" else f"{candidate.score.value!r}, {candidate.where}"
+    days = candidate.score.days
     if not rule.takes_source(candidate.score.source):
-        return f"EDSS not by {rule.source}", candidate.score.source and f"by {candidate.score.source}, {candidate.where}"
+        return f"{rule.name} not by {rule.source}", candidate.score.source and f"by {candidate.score.source}, {candidate.where}"
     if days is None and rule.undated == "exclude":
-        return UNDATED, ""
-    if days is not None and days < rule.min_days:
-        return f"EDSS before day {rule.min_days}", f"{days} days, {candidate.where}"
-    if days is not None and days > rule.max_days:
-        return f"EDSS after day {rule.max_days}", f"{days} days, {candidate.where}"
+        return UNDATED.format(name=rule.name), ""
+    if days is not None and rule.min_days is not None and days < rule.min_days:
+        return f"{rule.name} before day {rule.min_days}", f"{days} days, {candidate.where}"
+    if days is not None and rule.max_days is not None and days > rule.max_days:
+        return f"{rule.name} after day {rule.max_days}", f"{days} days, {candidate.where}"
     if rule.after_relapse(candidate.score.since_relapse):
         detail = f"{candidate.score.since_relapse} days after its onset, {candidate.where}"
-        return f"EDSS within {rule.relapse_days} days after a relapse", detail
+        return f"{rule.name} within {rule.relapse_days} days after a relapse", detail
     return None
-
-
-def parse_edss(text: str) -> float | None:
-    """An EDSS score from a text with decimal point or comma; None off the scale (0.5 passes, see ``BETWEEN_STEPS``)."""
-    if not re.fullmatch(r"[0-9]{1,2}([.,][0-9]*)?", text.strip()):
-        return None
-    value = float(text.strip().replace(",", "."))
-    return value if value in EDSS_SCALE or value == BETWEEN_STEPS else None

@@ -9,15 +9,16 @@ from datamodules.cohort.bids import read_bids
 from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.flagged_scans import excluded_by_qc
 from datamodules.cohort.identity import AlikeIds, Written
-from datamodules.cohort.records import Candidate, Cohort, LabelRule
+from datamodules.cohort.records import Candidate, Cohort
 from datamodules.cohort.same_person import as_one_person
 from datamodules.cohort.table import read_table
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 
 
 def read_cohort(
     source: Path,
-    rule: LabelRule,
+    rule: Target,
     with_flagged: bool = False,
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
@@ -40,7 +41,7 @@ def read_cohort(
     return cohort if with_flagged else as_one_person(excluded_by_qc(cohort))
 
 
-def read_candidates(source: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
+def read_candidates(source: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
     """All scans of a folder or a table, usable or not, and remarks on its tables.
 
     Raises:
@@ -48,7 +49,7 @@ def read_candidates(source: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse
     """
     table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
     if table.is_file():
-        return read_table(table), ()
+        return read_table(table, rule), ()
     require_source(source)
     return read_bids(source, rule, alike_ids)
 

@@ -2,7 +2,7 @@
 
 A cohort is a BIDS-like folder or one plain table. Scans that cannot be used are excluded with a reason and counted by scan and
 by patient (``datamodules.cohort.eligibility``).
-Dates: ``days`` counts from the scan to the EDSS assessment, so 0 ... 183 means assessed within six months after the scan
+Dates: ``days`` counts from the scan to the assessment, so 0 ... 183 means assessed within six months after the scan
 (Coll et al. 2024).
 """
 
@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from datamodules.cohort.covariates import text_of
-from datamodules.files.tables import CohortError
+from datamodules.cohort.target import Target
 
 NO_SCAN = "no T1w in MNI152 space"
 """Reason for a patient without a scan; counted as a patient, not as a scan."""
-UNDATED = "days from scan to EDSS unknown"
+UNDATED = "days from scan to {name} unknown"
+"""Reason for a scan whose time to the assessment is unknown, with the name of the target."""
 SHOWN_REASONS = 5
 WAYS_OUT = {
-    UNDATED: "--label.undated keep takes them without dates; dates stand in days, or scan_date and edss_date (a table), or in "
-    "acq_time of sub-*_sessions.tsv with edss_date or days_since_scan of phenotype/edss.tsv (BIDS)"
+    UNDATED: "--label.undated keep takes them without dates; dates stand in days, or scan_date and {column}_date (a table), or "
+    "in acq_time of sub-*_sessions.tsv with {column}_date or days_since_scan of phenotype/{column}.tsv (BIDS)"
 }
 """What a user can do about a reason, where that is not in the reason itself."""
 
@@ -33,59 +33,13 @@ def scan_name(patient: str, session: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelRule:
-    """How an EDSS score becomes a class, and a probability a decision for one."""
-
-    threshold: float = 3.0
-    """A scan is positive when its EDSS is at least this."""
-    min_days: int = 0
-    """Earliest assessment, in days after the scan; negative allows one before the scan."""
-    max_days: int = 183
-    """Latest assessment, in days after the scan."""
-    undated: Literal["exclude", "keep"] = "exclude"
-    """What happens to a scan whose time to the assessment is unknown."""
-    source: str = ""
-    """Which edss_source counts, for example clinician; 'any' allows several in one study, empty refuses a mixture."""
-    relapse_days: int = 0
-    """An EDSS within so many days after the onset of a relapse does not count; 0: relapses are not looked at."""
-    decision: Literal["midpoint", "balanced_accuracy", "prior"] = "midpoint"
-    """Where a fold's threshold lies: midpoint of the classes' mean log odds or highest balanced accuracy on the tuning part; or
-    the training part's share of positive scans."""
-
-    def __post_init__(self) -> None:
-        if self.undated not in ("exclude", "keep"):
-            raise CohortError(f"label.undated is {self.undated!r}; it can be 'exclude' or 'keep'")
-        if self.decision not in ("midpoint", "balanced_accuracy", "prior"):
-            raise CohortError(f"label.decision is {self.decision!r}; it can be 'midpoint', 'balanced_accuracy' or 'prior'")
-        if not 0 < self.threshold <= 10:
-            raise CohortError(f"label.threshold is {self.threshold}; an EDSS threshold lies in (0, 10], for example 3.0")
-        if self.min_days > self.max_days:
-            raise CohortError(f"label.min_days {self.min_days} is later than label.max_days {self.max_days}")
-        if self.relapse_days < 0:
-            raise CohortError(f"label.relapse_days is {self.relapse_days}; give a number of days, or 0 for no such rule")
-        object.__setattr__(self, "source", self.source.strip().casefold())
-
-    def positive(self, edss: float) -> int:
-        """1 where the score is at or above the threshold, else 0."""
-        return int(edss >= self.threshold)
-
-    def takes_source(self, source: str) -> bool:
-        """Whether an assessment of this source can count."""
-        return self.source in ("", "any", source)
-
-    def after_relapse(self, since: int | None) -> bool:
-        """Whether an assessment so many days after the onset of a relapse is too close to it; an unknown time is not."""
-        return self.relapse_days > 0 and since is not None and 0 <= since <= self.relapse_days
-
-
-@dataclass(frozen=True)
 class Score:
-    """One EDSS assessment of a patient; ``days`` counts from the scan, None where a date is missing.
+    """One assessment of a patient, as it is written; ``days`` counts from the scan, None where a date is missing.
 
     ``source`` says who gave it (clinician, patient, ...), ``since_relapse`` counts days from the last known onset of a relapse.
     """
 
-    edss: str
+    value: str
     days: int | None
     source: str = ""
     since_relapse: int | None = None
@@ -110,7 +64,7 @@ class Scan(SessionRecord):
 
     t1w: Path
     flair: Path
-    edss: float
+    value: float
     days: int | None
     label: int
     mask: Path | None = None
@@ -152,7 +106,7 @@ class Cohort:
     """The scans that are used, those that are not, and remarks that a user should read."""
 
     source: Path
-    rule: LabelRule
+    rule: Target
     scans: tuple[Scan, ...]
     exclusions: tuple[Exclusion, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -176,7 +130,9 @@ class Cohort:
     def excluded(self) -> str:
         """How many scans are not used, the commonest reason first and what can be done about it; empty where all are used."""
         rows = len(self.scans) + len(self.exclusions)
-        return f"{len(self.exclusions)} of {rows} excluded: {counted_reasons(self.exclusions)}" if self.exclusions else ""
+        if not self.exclusions:
+            return ""
+        return f"{len(self.exclusions)} of {rows} excluded: {counted_reasons(self.exclusions, self.rule)}"
 
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
@@ -203,12 +159,13 @@ def by_reason(exclusions: Iterable[Exclusion]) -> dict[str, list[Exclusion]]:
     return dict(sorted(groups.items(), key=lambda group: -len(group[1])))
 
 
-def counted_reasons(exclusions: Sequence[Exclusion]) -> str:
+def counted_reasons(exclusions: Sequence[Exclusion], target: Target) -> str:
     """Why scans are excluded, the commonest reason first, each with count and a case, and what can be done about them."""
     groups = by_reason(exclusions)
     counted = [f"{len(of)} x {reason} (as {of[0].name}: {of[0].detail})" for reason, of in groups.items()]
     more = [f"and {len(counted) - SHOWN_REASONS} further reasons"] if len(counted) > SHOWN_REASONS else []
-    ways = [f"; {WAYS_OUT[reason]}" for reason in groups if reason in WAYS_OUT]
+    known = {reason.format(name=target.name): way.format(column=target.column) for reason, way in WAYS_OUT.items()}
+    ways = [f"; {known[reason]}" for reason in groups if reason in known]
     return ", ".join([*counted[:SHOWN_REASONS], *more]) + "".join(ways)
 
 

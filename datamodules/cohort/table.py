@@ -1,9 +1,9 @@
 """A cohort as one plain table, read and written.
 
-Columns: ``patient``, ``t1w``, ``flair``, ``edss``; optional are
+Columns: ``patient``, ``t1w``, ``flair``, ``edss`` or that of another target; optional are
 
 - ``session``, for repeated scans;
-- ``days`` from scan to EDSS, or ``scan_date`` and ``edss_date``;
+- ``days`` from scan to assessment, or ``scan_date`` and ``edss_date``;
 - ``mask`` (brain mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``);
 - ``edss_source`` (clinician, patient, ...), ``relapse_date`` or ``days_since_relapse`` (last onset before the EDSS);
 - any covariates (``age``, ``sex``, ``site``, ...).
@@ -21,29 +21,29 @@ from pathlib import Path
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.records import Candidate, Score
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns, tsv_text
 
 PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
-DATE_COLUMNS = ("scan_date", "edss_date", "relapse_date")
-TABLE_COLUMNS = ("patient", "session", "edss", "days", "label", "dialect", *PATH_COLUMNS, *DATE_COLUMNS)
+TABLE_COLUMNS = ("patient", "session", "days", "label", "dialect", *PATH_COLUMNS, "scan_date", "relapse_date")
 """Columns with a fixed meaning; any other is a covariate."""
 
 
-def read_table(path: Path) -> list[Candidate]:
-    """Candidates from one plain table.
+def read_table(path: Path, target: Target = Target()) -> list[Candidate]:
+    """Candidates from one plain table, with the scores of a target.
 
     Raises:
         CohortError: if a column or a patient's name is missing, or if a number or a date cannot be understood.
     """
     rows = read_rows(path)
-    require_columns(path, rows, ("patient", "t1w", "flair", "edss"))
-    names = [name for name in rows[0] if name not in (*TABLE_COLUMNS, "#")]
+    require_columns(path, rows, ("patient", "t1w", "flair", target.column))
+    names = [name for name in rows[0] if name not in (*TABLE_COLUMNS, "#") and not target.owns(name)]
     covariates = clean_covariates(path, rows, names)
-    return [_candidate(path, row, row_covariates) for row, row_covariates in zip(rows, covariates, strict=True)]
+    return [_candidate(path, row, row_covariates, target) for row, row_covariates in zip(rows, covariates, strict=True)]
 
 
-def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]) -> Candidate:
+def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str], target: Target) -> Candidate:
     where = f"{path.name} line {row['#']}"
     if row["patient"].lower() in MISSING:
         raise CohortError(f"{path} line {row['#']}: no patient; each row needs one, repeated scans repeat the name")
@@ -55,7 +55,7 @@ def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]
         session=given.get("session", ""),
         t1w=files["t1w"],
         flair=files["flair"],
-        score=_score(row, where),
+        score=_score(row, where, target),
         where=where,
         mask=files["mask"],
         labels=files["labels"],
@@ -64,22 +64,23 @@ def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]
     )
 
 
-def _score(row: Mapping[str, str], where: str) -> Score:
+def _score(row: Mapping[str, str], where: str, target: Target) -> Score:
     days = parse_days(row.get("days", ""), where)
     dates: dict[str, date | None] = {}
-    for name in DATE_COLUMNS:
+    columns = ("scan_date", target.date_column, "relapse_date")
+    for name in columns:
         dates[name] = parse_date(row.get(name, ""), f"{where}, column {name!r}")
-    scanned, assessed, onset = (dates[name] for name in DATE_COLUMNS)
+    scanned, assessed, onset = (dates[name] for name in columns)
     if scanned and assessed:
         counted = (assessed - scanned).days
         if days is not None and days != counted:
             raise CohortError(f"{where}: days is {days}, but {assessed} is {counted} days after {scanned}; fix one of them")
         days = counted
-    source = row.get("edss_source", "").casefold()
+    source = row.get(target.source_column, "").casefold()
     since = parse_days(row.get("days_since_relapse", ""), f"{where}, column 'days_since_relapse'")
     if onset and assessed and onset <= assessed:
         since = (assessed - onset).days
-    return Score(row["edss"], days, "" if source in MISSING else source, since)
+    return Score(row[target.column], days, "" if source in MISSING else source, since)
 
 
 def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
@@ -106,7 +107,7 @@ def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
     return [
         candidate.patient,
         candidate.session,
-        candidate.score.edss if candidate.score else "",
+        candidate.score.value if candidate.score else "",
         days,
         *files,
         dialect_text(candidate.dialect) if candidate.labels else "",

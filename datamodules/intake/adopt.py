@@ -18,8 +18,9 @@ from datamodules.cohort.eligibility import refuse_repeated, written
 from datamodules.cohort.flagged_scans import join_verdicts
 from datamodules.cohort.identity import AlikeIds, refuse_alike
 from datamodules.cohort.read import read_candidates
-from datamodules.cohort.records import Candidate, LabelRule
+from datamodules.cohort.records import Candidate
 from datamodules.cohort.table import write_table
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, filled_folder, is_taken
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.intake.dataset import PublicDataset
@@ -51,7 +52,7 @@ def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds =
     return candidates
 
 
-def combine(sources: Sequence[Path], out: Path, rule: LabelRule, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
+def combine(sources: Sequence[Path], out: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
     """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
 
     Scans that are held back in a cohort (see ``datamodules.cohort.flagged_scans``) are held back here too. Cohorts with equal
@@ -126,7 +127,7 @@ def _write_raw(folder: Path, candidates: Sequence[Candidate], about: dict[str, s
     }
     _write_tsv(folder / "participants.tsv", ["participant_id", *columns], people.values())
     scores = [
-        [f"sub-{candidate.patient}", candidate.session or "n/a", candidate.score.edss or "n/a"]
+        [f"sub-{candidate.patient}", candidate.session or "n/a", candidate.score.value or "n/a"]
         for candidate in candidates
         if candidate.score
     ]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import EDSS, EDSS_THRESHOLD
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import BASELINES
 from experiments.analysis.pooling import Pooled, Tables
@@ -45,32 +45,40 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
         draws: Bootstrap draws.
     """
     scans, rows, weights = scans_and_draws(study, tables, draws)
-    threshold = label_threshold(study, scans)
+    threshold = label_threshold(study, scans) if scans.target.is_edss else None
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
-    edss = [relabelled(tables, scans.edss[rows], value, draws) for value in EDSS_THRESHOLDS]
-    worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in tables.items() if name not in BASELINES}
-    content = {"draws": draws, "about": ABOUT, "label_threshold": threshold, "edss": edss, "subsets": subsets}
+    others = EDSS_THRESHOLDS if threshold is not None else ()
+    edss = [relabelled(tables, scans.value[rows], value, draws) for value in others]
+    worst = {
+        name: worst_errors(by_seed, scans.value[rows], scans.target.column)
+        for name, by_seed in tables.items()
+        if name not in BASELINES
+    }
+    about = ABOUT if edss else ABOUT.partition(" With")[0]
+    content = {"draws": draws, "about": about, "label_threshold": threshold, "edss": edss, "subsets": subsets}
     write_sealed(study / "robustness.json", content | {"worst_errors": worst})
 
 
 def label_threshold(study: Path, scans: ScanTable) -> float:
     """The study's EDSS threshold, from its record; else the usual one where it fits, or the lowest positive score."""
     record = read_record(study)
-    if record is not None:
+    if record is not None and record.label.threshold is not None:
         return record.label.threshold
-    usual = LabelRule().threshold
-    if np.array_equal(scans.label == 1, scans.edss >= usual):
+    usual = EDSS_THRESHOLD
+    if np.array_equal(scans.label == 1, scans.value >= usual):
         return usual
-    return float(scans.edss[scans.label == 1].min())
+    return float(scans.value[scans.label == 1].min())
 
 
-def robustness_subsets(scans: ScanTable, rows: npt.NDArray[np.int64], threshold: float) -> Iterator[tuple[str, BoolArray]]:
+def robustness_subsets(
+    scans: ScanTable, rows: npt.NDArray[np.int64], threshold: float | None
+) -> Iterator[tuple[str, BoolArray]]:
     """Name and predictions of every subset that leaves scans out.
 
     Args:
         scans: The study's scans.
         rows: (n,) row of each prediction in `scans`.
-        threshold: Lowest positive EDSS.
+        threshold: Lowest positive EDSS; None where the target is another one.
     """
     everything = np.ones(rows.size, dtype=bool)
     yield "all scans", everything
@@ -82,7 +90,9 @@ def robustness_subsets(scans: ScanTable, rows: npt.NDArray[np.int64], threshold:
         chosen = np.abs(days) <= most
         if chosen.any() and not chosen.all():
             yield f"assessed within {most} days", chosen
-    edss = scans.edss[rows]
+    if threshold is None:
+        return
+    edss = scans.value[rows]
     borderline = (edss == threshold) | (edss == threshold - 0.5)
     if borderline.any():
         yield f"without EDSS {threshold - 0.5:g} and {threshold:g}", ~borderline
@@ -122,7 +132,7 @@ def relabelled(tables: Tables, edss: npt.NDArray[np.float64], threshold: float, 
     return facts | {"note": scored["note"], "inputs": inputs}
 
 
-def worst_errors(by_seed: Sequence[Pooled], edss: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+def worst_errors(by_seed: Sequence[Pooled], values: npt.NDArray[np.float64], column: str = EDSS) -> list[dict[str, Any]]:
     """Wrongly decided scans of the first seed, those furthest beyond their threshold first.
 
     The distance is measured towards the wrong end: 1 is a probability of 0 or 1 for the wrong class.
@@ -141,7 +151,7 @@ def worst_errors(by_seed: Sequence[Pooled], edss: npt.NDArray[np.float64]) -> li
             "y": int(pred.y[row]),
             "p": float(pred.p[row]),
             "threshold": float(cut[row]),
-            "edss": float(edss[row]),
+            column: float(values[row]),
         }
         for row in wrong[np.argsort(-beyond[wrong], kind="stable")][:WORST]
     ]

@@ -23,9 +23,8 @@ from datamodules.preparation.deidentify import is_allowed_column
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
 from experiments.study.scan_table import ScanTable
 
-NUMBERS = {"age": "age, years", "edss": "EDSS", "days": "days from scan to EDSS", "scans": "scans of the patient"}
 CLASSES = {"sex": "sex", "site": "site", "vendor": "vendor", "scanner": "scanner", "field_strength": "field strength, T"}
-NOT_COVARIATES = {"patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect"}
+NOT_COVARIATES = {"patient", "session", "days", "label", "t1w", "flair", "mask", "labels", "dialect"}
 MOST_CLASSES = 12
 """A column of more different texts than this is no class."""
 ENOUGH = 0.1
@@ -86,8 +85,12 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
     Table 1 is made to be shown, so that only columns with a name that ``deidentify`` allows enter it: a column of names or of
     birth places would otherwise stand in it level by level. What is neither a number nor a class is left out as well.
     """
+    target = scans.target
+    titles = {"age": "age, years"} | {target.column: target.title, "days": f"days from scan to {target.name}"}
     variables = [
-        Variable(name, title, True) for name, title in NUMBERS.items() if name in ("edss", "scans") or _any(scans, name)
+        Variable(name, title, name != target.column or not target.is_named)
+        for name, title in (titles | {"scans": "scans of the patient"}).items()
+        if name in (target.column, "scans") or _any(scans, name)
     ]
     same = scans.has("vendor") and bool((scans.text("scanner") == scans.text("vendor")).all())
     classes = [name for name in CLASSES if scans.has(name) and not (name == "scanner" and same)]
@@ -95,7 +98,7 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
     taken = NOT_COVARIATES | {alias for aliases in COLUMNS.values() for alias in aliases}
     odd = []
     for name in scans.columns:
-        if name.lower() in taken:
+        if name.lower() in taken or target.owns(name):
             continue
         texts = [text for text in scans.text(name).tolist() if text]
         if not texts:
@@ -121,13 +124,14 @@ def numbers_in(group: Group, name: str) -> npt.NDArray[np.float64]:
     """(patients,) values of a number, nan where missing."""
     if name == "scans":
         return group.scans.astype(np.float64)
-    special = {"edss": group.table.edss, "days": group.table.days}
+    special = {group.table.target.column: group.table.value, "days": group.table.days}
     return np.asarray(special[name] if name in special else group.table.number(name))[group.rows]
 
 
 def classes_in(group: Group, name: str) -> list[str]:
     """(patients,) classes, an empty text where missing."""
-    values: list[str] = group.table.text(name)[group.rows].tolist()
+    table = group.table
+    values: list[str] = (table.columns[name] if name == table.target.column else table.text(name))[group.rows].tolist()
     return values
 
 

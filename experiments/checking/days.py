@@ -1,4 +1,4 @@
-"""How many days lie between scan and EDSS: numbers, a histogram as text, and the same as SVG."""
+"""How many days lie between scan and assessment: numbers, a histogram as text, and the same as SVG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from html import escape
 
 import numpy as np
 
-from datamodules.cohort.records import LabelRule, Scan
+from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 
 BINS = 12
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -29,13 +30,14 @@ class Days:
     counts: tuple[int, ...]
 
 
-def days_of(scans: Sequence[Scan], rule: LabelRule) -> Days:
+def days_of(scans: Sequence[Scan], rule: Target) -> Days:
     """Distribution of the days from scan to assessment."""
     days = [scan.days for scan in scans if scan.days is not None]
     if not days:
         return Days(0, len(scans), None, None, None, (), ())
-    low, high = min(*days, rule.min_days), max(*days, rule.max_days, rule.min_days + 1)
-    counts, edges = np.histogram(days, bins=BINS, range=(low, high))
+    ends = [day for day in (rule.min_days, rule.max_days) if day is not None]
+    low, high = min([*days, *ends]), max([*days, *ends])
+    counts, edges = np.histogram(days, bins=BINS, range=(low, max(high, low + 1)))
     first, median, third = (float(value) for value in np.percentile(days, [25, 50, 75]))
     return Days(
         len(days), len(scans) - len(days), min(days), max(days), (first, median, third),
@@ -54,8 +56,8 @@ def days_lines(days: Days) -> list[str]:
     return lines
 
 
-def days_svg(days: Days) -> str:
-    """A histogram as SVG, 640 x 220 pixels."""
+def days_svg(days: Days, name: str = "EDSS") -> str:
+    """A histogram of the days from scan to the assessment of a target, as SVG, 640 x 220 pixels."""
     width, height, left, bottom, top = 640, 220, 44, 40, 26
     most = max(days.counts, default=1) or 1
     step = (width - left - 10) / max(len(days.counts), 1)
@@ -74,12 +76,12 @@ def days_svg(days: Days) -> str:
         f'<text x="{left - 6}" y="{height - bottom - value * scale + 4:.1f}" text-anchor="end">{value}</text>'
         for value in sorted({0, most // 2, most})
     )
-    label = escape(f"Histogram of days from scan to EDSS: {days.known} scans, {days.unknown} without a date", quote=True)
+    label = escape(f"Histogram of days from scan to {name}: {days.known} scans, {days.unknown} without a date", quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{label}"><style>text{{font:12px system-ui,sans-serif;fill:#1b1b1b}}</style>'
         f'<rect width="{width}" height="{height}" fill="#fff"/>{bars}{ticks}{sides}'
         f'<line x1="{left}" x2="{width - 10}" y1="{height - bottom}" y2="{height - bottom}" stroke="#555"/>'
-        f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">days from scan to EDSS</text>'
+        f'<text x="{(left + width) / 2}" y="{height - 6}" text-anchor="middle">days from scan to {escape(name)}</text>'
         f'<text x="8" y="12">scans</text></svg>\n'
     )

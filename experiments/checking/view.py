@@ -119,9 +119,9 @@ def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]]) -> Table:
 
 
 def days_text(study: Subject, findings: Findings) -> str:
-    """How long after the scan the EDSS was assessed."""
+    """What is told from the images, and how long after the scan it was assessed."""
     rule, days = study.cohort.rule, findings.days
-    text = f"EDSS >= {rule.threshold:g} is positive; assessed {rule.min_days} to {rule.max_days} days after the scan"
+    text = "; assessed ".join(part for part in (rule.describe(), rule.window()) if part)
     if days.quartiles is None:
         return f"{text}; no scan has a date"
     first, median, third = days.quartiles

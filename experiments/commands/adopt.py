@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.records import Candidate, LabelRule
+from datamodules.cohort.records import Candidate
+from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
 from datamodules.intake.adopt import adopt, combine
 from datamodules.intake.dataset import PublicDataset
@@ -47,7 +48,7 @@ def run(options: Options) -> int:
         print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out, options.alike_ids), out)))
         return 0
     sources = [Path(name) for name in options.source.split(",") if name]
-    candidates = combine(sources, out, LabelRule(undated="keep"), options.alike_ids)
+    candidates = combine(sources, out, Target(undated="keep"), options.alike_ids)
     print("\n".join([f"{counted(candidates)} of {len(sources)} cohorts in {out}", f"next: make check COHORT={out}"]))
     return 0
 
@@ -56,7 +57,7 @@ def counted(candidates: Sequence[Candidate]) -> str:
     """How many scans and patients there are, and what they lack."""
     scans = [scan for scan in candidates if scan.t1w or scan.flair]
     whole = [scan for scan in scans if scan.t1w and scan.flair]
-    scored = [scan for scan in whole if scan.score and scan.score.edss]
+    scored = [scan for scan in whole if scan.score and scan.score.value]
     lost = f"; rows without a scan: {len(candidates) - len(scans)}" if len(candidates) > len(scans) else ""
     patients = len({scan.patient for scan in scans})
     return (

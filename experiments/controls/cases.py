@@ -64,10 +64,11 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
     """
     scans = study.cohort.scans
     honest = tuple(scan.patient for scan in scans)
-    base = with_targets(Case(scans, study.prepared, honest, (), study.splits, region), scans)
+    is_edss = study.cohort.rule.is_edss
+    base = with_targets(Case(scans, study.prepared, honest, (), study.splits, region), scans, is_edss)
     grid = study.prepared.grid
     if run.control == "permuted":
-        return with_targets(base, permuted(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])))
+        return with_targets(base, permuted(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])), is_edss)
     if run.control == "mask_only":
         return replace(base, content="mask")
     if run.control == "shuffled":
@@ -87,9 +88,10 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
     return base
 
 
-def with_targets(base: Case, sources: Sequence[Scan]) -> Case:
-    """The case with the label and the score of another scan for each of its own."""
-    return replace(base, labels=tuple(scan.label for scan in sources), scores=tuple(scan.edss for scan in sources))
+def with_targets(base: Case, sources: Sequence[Scan], is_edss: bool) -> Case:
+    """The case with the label, and of the EDSS the score, of another scan for each of its own."""
+    scores = tuple(scan.value for scan in sources) if is_edss else None
+    return replace(base, labels=tuple(scan.label for scan in sources), scores=scores)
 
 
 def permuted(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[Scan, ...]:

@@ -122,5 +122,5 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
     }
-    values |= {f"label.{name}": value for name, value in asdict(record.label).items()}
+    values |= {f"label.{name}": value for name, value in record.label.plain().items()}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]

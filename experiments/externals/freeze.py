@@ -59,7 +59,7 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "seed": seed,
         "folds": folds,
         "primary": PRIMARY,
-        "label": asdict(record.label),
+        "label": record.label.plain(),
         "grid": _grid(study),
         **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
         "volumes_version": CODE_VERSION,

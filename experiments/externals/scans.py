@@ -11,7 +11,8 @@ import numpy as np
 
 from datamodules.cohort.identity import AlikeIds, Written, identity
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import Cohort, LabelRule, Scan
+from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from datamodules.store.checksums import verify
 from datamodules.store.coarse import on_larger_voxels
@@ -62,7 +63,7 @@ def open_external(
     """
     table = study / "cohort.tsv"
     known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
-    cohort = read_cohort(source, LabelRule(**frozen["label"]), alike_ids=alike_ids, known=known)
+    cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known)
     of_scans = frozen.get("scan_grid", frozen["grid"])
     shape, affine = of_scans["shape"], of_scans["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
@@ -101,7 +102,8 @@ def internal_scans(study: Path) -> list[Scan]:
     """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
     rows = read_rows(study / "cohort.tsv")
     return [
-        Scan(row["patient"], row["session"], Path(row["t1w"]), Path(row["flair"]), edss=0.0, days=None, label=0) for row in rows
+        Scan(row["patient"], row["session"], Path(row["t1w"]), Path(row["flair"]), value=0.0, days=None, label=0)
+        for row in rows
     ]
 
 

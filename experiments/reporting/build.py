@@ -115,15 +115,14 @@ def _cell(value: Any) -> str:
 
 def lead(sources: Sources) -> Html:
     """What was studied, in two sentences, and what a reader must know before any number."""
-    comparison, label = sources.comparison, sources.config.get("label", {})
+    comparison = sources.comparison
     text = (
         f"{plural(len(sources.inputs), 'input')}, {plural(comparison['folds'], 'fold')}, "
         f"{plural(len(comparison['seeds']), 'seed')}: "
         f"the same 3D-CNN on the whole brain and on its regions, {plural(comparison['patients'], 'patient')} with "
         f"{plural(comparison['scans'], 'scan')}, split by patient."
     )
-    if "threshold" in label:
-        text += f" Positive is EDSS {label['threshold']:.1f} or above."
+    text += f" {sources.target.short()}"
     warnings = [*comparison.get("notes", ())]
     if comparison["missing"]:
         warnings.append(

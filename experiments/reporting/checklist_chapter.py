@@ -85,7 +85,7 @@ ENTRIES = (
           _from("table1", "Counts in table 1; exclusions with reasons.")),
     Entry("Acquisition of the images", (13,), ("6",), "data", _acquired),
     Entry("Reference standard: score, window, threshold", (14, 15), ("8a", "8b", "8c"), "data",
-          lambda s: reference_standard(s.config.get("label") or {})),
+          lambda s: reference_standard(s.target)),
     Entry("Partitions and their level", (19, 20), ("12a",), "data", _partition),
     Entry("Sample size", (21,), ("10",), "data", sample_size),
     Entry("Model, initial weights, training, selection, seeds", (22, 23, 24, 25, 26, 27), ("12c", "15", "22"), "methods",

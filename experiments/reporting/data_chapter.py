@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from datamodules.cohort.target import Target
 from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
 from experiments.rendering.page import missing, note, paragraph, table
 from experiments.rendering.palette import ACCENT, GRAY, INK, RULE, SOFT
@@ -40,11 +41,13 @@ def data(sources: Sources) -> Chapter:
     made, more = table_one_blocks(sources)
     blocks += made
     sheets += more
-    blocks += ["<h3>Reference standard</h3>", paragraph(reference_standard(sources.config.get("label") or {}))]
-    scores = [(float(row["edss"]), row["label"] == "1") for row in sources.cohort if row.get("edss")]
+    blocks += ["<h3>Reference standard</h3>", paragraph(reference_standard(sources.target))]
+    target = sources.target
+    cells = [(target.value_of(row[target.column]), row["label"] == "1") for row in sources.cohort if row.get(target.column)]
+    scores = [(value, positive) for value, positive in cells if value is not None]
     days = [float(row["days"]) for row in sources.cohort if row.get("days")]
-    if scores:
-        blocks.append(_label_chart(scores, days))
+    if scores and not target.is_named:
+        blocks.append(_label_chart(scores, days, target))
     blocks += ["<h3>Partitions</h3>", *_partitions(sources)]
     blocks += ["<h3>What the inputs hold of each patient</h3>", *_tissue(sources)]
     made, more = acquisition_blocks(sources)
@@ -78,20 +81,16 @@ def sample_size(sources: Sources) -> str:
     )
 
 
-def reference_standard(label: Mapping[str, Any]) -> str:
-    """How a score became a class, in words."""
-    if not label:
-        return "The label rule is not in the runs' settings."
-    window = f"{label['min_days']} to {label['max_days']} days after the scan"
-    undated = "excluded" if label.get("undated", "exclude") == "exclude" else "kept"
-    words = [
-        f"A scan is positive when the EDSS assessed {window} is {float(label['threshold']):.1f} or above.",
-        f"Scans whose time to the assessment is unknown were {undated}.",
-    ]
-    if label.get("source"):
-        words.append(f"Scores counted when their source was: {label['source']}.")
-    if label.get("relapse_days"):
-        words.append(f"A score within {label['relapse_days']} days after the onset of a relapse did not count.")
+def reference_standard(target: Target) -> str:
+    """How a value became a label, in words."""
+    words = [target.sentence()]
+    if target.window():
+        undated = "excluded" if target.undated == "exclude" else "kept"
+        words.append(f"Scans whose time to the assessment is unknown were {undated}.")
+    if target.source:
+        words.append(f"Scores counted when their source was: {target.source}.")
+    if target.relapse_days:
+        words.append(f"A score within {target.relapse_days} days after the onset of a relapse did not count.")
     return " ".join(words)
 
 
@@ -162,23 +161,23 @@ def _wrapped(words: str, width: int) -> list[str]:
     return wrap(words, width, subsequent_indent="  ")
 
 
-def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float]) -> Chart:
+def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float], target: Target) -> Chart:
     values = Counter(scores)
     counts = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
     return Chart(
         "labels",
-        f"Histogram of EDSS scores. Scans at each score: {counts}.",
-        "EDSS of the scans used (dark: positive) and days from scan to assessment.",
-        lambda canvas: _draw_labels(canvas, values, days),
+        f"Histogram of {target.name} scores. Scans at each score: {counts}.",
+        f"{target.name} of the scans used (dark: positive) and days from scan to assessment.",
+        lambda canvas: _draw_labels(canvas, values, days, target.title),
     )
 
 
-def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days: Sequence[float]) -> None:
+def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days: Sequence[float], title: str) -> None:
     panels = canvas.panels(2 if days else 1, 0.62, columns=(2, 1))
     for positive, color in ((False, GRAY), (True, ACCENT)):
         counts = {edss: count for (edss, label), count in values.items() if label is positive}
         panels[0].bar(list(counts), list(counts.values()), width=0.4, color=color)
-    panels[0].set_xlabel("EDSS")
+    panels[0].set_xlabel(title)
     panels[0].set_ylabel("scans")
     if days:
         panels[1].hist(

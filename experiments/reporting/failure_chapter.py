@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from datamodules.cohort.covariates import text_of
+from datamodules.cohort.target import Target
 from datamodules.files.volumes import load_header
 from experiments.rendering.overlay import overlay_png
 from experiments.rendering.page import Html, figure, missing, note, paragraph, table
@@ -37,9 +38,9 @@ def failures(sources: Sources, images: bool = False) -> Chapter:
     key = load_or_make_key(sources.folder / "pseudonyms.key")
     rows = {(row["patient"], row["session"]): row for row in sources.cohort}
     flat = [(name, error) for name, errors in worst.items() for error in errors]
-    head = ["input", "patient", "error", "EDSS", "age", "sex", "probability", "threshold", "fold"]
+    head = ["input", "patient", "error", sources.target.name, "age", "sex", "probability", "threshold", "fold"]
     shown = [
-        [keyed(name, sources.inputs), *_facts(error, rows, key)]
+        [keyed(name, sources.inputs), *_facts(error, rows, key, sources.target)]
         for name, errors in worst.items()
         for error in errors[:SHOWN_TABLE]
     ]
@@ -58,17 +59,19 @@ def failures(sources: Sources, images: bool = False) -> Chapter:
         blocks.append(
             note("Images are left out, because they are patient data. ", Html(f"<code>{command}</code>"), " puts slices in.")
         )
-    sheet = Sheet("failures", head, [[name, *_facts(error, rows, key)] for name, error in flat])
+    sheet = Sheet("failures", head, [[name, *_facts(error, rows, key, sources.target)] for name, error in flat])
     return Chapter("failures", title, blocks, [sheet])
 
 
-def _facts(error: Mapping[str, Any], rows: Mapping[tuple[str, str], Mapping[str, str]], key: bytes) -> list[Any]:
+def _facts(
+    error: Mapping[str, Any], rows: Mapping[tuple[str, str], Mapping[str, str]], key: bytes, target: Target
+) -> list[Any]:
     scan = rows.get((error["patient"], error["session"]), {})
-    edss = error.get("edss")
+    value = error.get(target.column)
     return [
         pseudonym(error["patient"], key),
         KINDS[int(error["y"])],
-        None if edss is None else f"{float(edss):g}",
+        None if value is None else target.text_of(float(value)),
         decade(text_of(scan, "age")),
         text_of(scan, "sex") or None,
         number(error["p"]),
@@ -102,8 +105,8 @@ def _gallery(
             lost += 1
             continue
         made = _picture(row, with_labels=mode == "subject")
-        facts = _facts(error, rows, key)
-        words = f"{facts[0]}: EDSS {facts[2]}, {facts[1]}, probability {facts[5]} at threshold {facts[6]}"
+        facts = _facts(error, rows, key, sources.target)
+        words = f"{facts[0]}: {sources.target.name} {facts[2]}, {facts[1]}, probability {facts[5]} at threshold {facts[6]}"
         cards.append(figure(made, alt=f"T1w and FLAIR slices with region outlines. {words}.", caption=words))
     outlines = "the regions of the template"
     if mode == "subject":

@@ -49,7 +49,7 @@ def _participants(sources: Sources) -> str:
     return (
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
         f"included, {share}. "
-        f"{reference_standard(sources.config.get('label') or {})} Patients were divided into {comparison['folds']} parts, "
+        f"{reference_standard(sources.target)} Patients were divided into {comparison['folds']} parts, "
         f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 "
         "the tuning set and the rest the training set. All scans of a patient were in one part."
     )
@@ -57,10 +57,7 @@ def _participants(sources: Sources) -> str:
 
 def outcome(sources: Sources) -> str:
     """What is predicted, as the study's label rule has it."""
-    label = sources.config.get("label") or {}
-    if "threshold" not in label:
-        return "the positive class"
-    return f"an EDSS of {label['threshold']:g} or above, {label['min_days']} to {label['max_days']} days after the scan"
+    return sources.target.outcome()
 
 
 def _preparation(sources: Sources) -> str:

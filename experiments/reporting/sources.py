@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from datamodules.cohort.splits import read_facts
+from datamodules.cohort.target import Target
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import read_rows
@@ -78,9 +79,14 @@ class Sources:
         return list(self.tables)
 
     @property
+    def target(self) -> Target:
+        """What is told from the images."""
+        return Target(**{"decision": OLDEST_DECISION, **(self.config.get("label") or {})})
+
+    @property
     def decision(self) -> str:
         """Where the thresholds lie, in words."""
-        return DECISIONS[(self.config.get("label") or {}).get("decision", OLDEST_DECISION)]
+        return DECISIONS[self.target.decision]
 
     def command(self, word: str) -> str:
         """How a command is given for this study."""
@@ -171,7 +177,7 @@ def _config(folder: Path, run: Run) -> Content:
     if record is None:
         return content if isinstance(content, dict) else {}
     mask = {"mask_mode": record.mask.mode, "dilate_mm": record.mask.dilate_mm}
-    return {**content, "label": asdict(record.label), "data": {**(content.get("data") or {}), **mask}}
+    return {**content, "label": record.label.plain(), "data": {**(content.get("data") or {}), **mask}}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
@@ -84,7 +84,7 @@ class StudyRecord:
 
     cohort: Path
     store: Path
-    label: LabelRule
+    label: Target
     broken: str
     folds: int
     split_seed: int
@@ -164,7 +164,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
     return StudyRecord(
         cohort=Path(content["cohort"]),
         store=Path(content["store"]),
-        label=LabelRule(**{"decision": OLDEST_DECISION, **content["label"]}),
+        label=Target(**{"decision": OLDEST_DECISION, **content["label"]}),
         broken=str(content["broken"]),
         folds=int(split["folds"]),
         split_seed=int(split["seed"]),
@@ -185,7 +185,7 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "cohort": str(record.cohort),
         "store": str(record.store),
         "broken": record.broken,
-        "label": asdict(record.label),
+        "label": record.label.plain(),
         "split": {
             "folds": record.folds,
             "seed": record.split_seed,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import columns_of, number_of, usual_spelling
+from datamodules.cohort.target import Target
 from datamodules.files.tables import MISSING, read_rows, require_columns
 from experiments.statistics.predictions import Predictions
 from experiments.study.record import read_record
@@ -25,25 +26,27 @@ class ScanTable:
     Attributes:
         patient: (n,) names.
         session: (n,) names, empty where there is none.
-        edss: (n,) float64.
+        value: (n,) float64 of the target.
         days: (n,) float64 days from scan to assessment, NaN where unknown.
         label: (n,) 0 or 1.
         columns: Every column as text.
+        target: What is told from the images; under its name there is no covariate.
     """
 
     patient: npt.NDArray[np.str_]
     session: npt.NDArray[np.str_]
-    edss: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
     days: npt.NDArray[np.float64]
     label: npt.NDArray[np.int64]
     columns: Mapping[str, npt.NDArray[np.str_]]
+    target: Target = field(default_factory=Target)
 
     def text(self, covariate: str) -> npt.NDArray[np.str_]:
         """(n,) values of a covariate in their usual spelling, empty where unknown.
 
         Where no column names scanners, the vendor is the scanner.
         """
-        columns = columns_of(self.columns, covariate)
+        columns = [] if self.target.owns(covariate) else columns_of(self.columns, covariate)
         if covariate == "scanner" and not columns:
             columns = columns_of(self.columns, "vendor")
         texts = np.full(self.patient.size, UNKNOWN, dtype=np.str_)
@@ -74,14 +77,17 @@ def read_scans(study: Path) -> ScanTable:
     if record is not None:
         record.check_files(study, path.name)
     rows = read_rows(path)
-    require_columns(path, rows, ("patient", "session", "edss", "days", "label"))
+    target = record.label if record else Target()
+    require_columns(path, rows, ("patient", "session", target.column, "days", "label"))
     columns = {
         name: np.array(["" if row[name].lower() in MISSING else row[name] for row in rows], dtype=np.str_)
         for name in rows[0]
         if name != "#"
     }
-    edss, days = (np.array([number_of(text) for text in columns[name].tolist()]) for name in ("edss", "days"))
-    return ScanTable(columns["patient"], columns["session"], edss, days, columns["label"].astype(np.int64), columns)
+    values = [target.value_of(part) for part in columns[target.column].tolist()]
+    value = np.array([np.nan if number is None else number for number in values], dtype=np.float64)
+    days = np.array([number_of(text) for text in columns["days"].tolist()])
+    return ScanTable(columns["patient"], columns["session"], value, days, columns["label"].astype(np.int64), columns, target)
 
 
 def rows_in(scans: ScanTable, pred: Predictions) -> npt.NDArray[np.int64]:

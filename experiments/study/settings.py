@@ -21,7 +21,7 @@ from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.records import LabelRule
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
 from experiments.study.duplicates import Doubles
@@ -104,7 +104,7 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
-    parser.add_argument("--label", type=LabelRule, default=LabelRule())
+    parser.add_argument("--label", type=Target, default=Target())
     return parser
 
 
@@ -222,10 +222,10 @@ class Settings:
             voxel_mm=v.voxel_mm,
         )  # fmt: skip
 
-    def label(self) -> LabelRule:
+    def label(self) -> Target:
         """How scores become classes, and probabilities decisions."""
         v = self.values.label
-        return LabelRule(**v.as_dict()) if hasattr(v, "as_dict") else v
+        return Target(**v.as_dict()) if hasattr(v, "as_dict") else v
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""
@@ -257,7 +257,7 @@ class Settings:
         from lightning_modules.objectives import check_objective
 
         check_trainer(self.values.trainer.as_dict())
-        threshold, model = self.study_options().label.threshold, self.values.model
+        threshold, model = self.label().threshold, self.values.model
         check_objective(model.objective, model.cuts, model.label_noise, model.class_weights, threshold)
         self.tracking()
         self.augmentation()
@@ -286,6 +286,7 @@ class Settings:
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
+        content["label"] = self.label().plain()
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
-from datamodules.cohort.records import Cohort, LabelRule, Scan
+from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.splits import (
     FOLDS,
     SplitError,
@@ -27,6 +27,7 @@ from datamodules.cohort.splits import (
     write_splits,
 )
 from datamodules.cohort.table import dialect_text
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, locked, write_json, write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
@@ -51,7 +52,7 @@ class StudyOptions:
     """The study's folder."""
     store: Path
     """Folder of prepared volumes; one store serves many cohorts and studies."""
-    label: LabelRule = LabelRule()
+    label: Target = Target()
     """How an EDSS score becomes a class."""
     broken: Literal["refuse", "exclude"] = "refuse"
     """What happens to scans whose images cannot be used."""
@@ -195,30 +196,32 @@ def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: st
         if made[key] != wanted:
             raise SplitError(f"study {name} was split with --{flag} {made[key]}, not {wanted}; use another STUDY")
     if made["cohort_hash"] != digest:
-        raise CohortError(f"EDSS scores in {options.cohort} are not those that study {name} was made with; use another STUDY")
+        raise CohortError(
+            f"{options.label.name} values in {options.cohort} are not those that study {name} was made with; use another STUDY"
+        )
 
 
 def cohort_hash(cohort: Cohort) -> str:
-    """SHA-256 over patient, session, EDSS and label of every usable scan."""
-    rows = "".join(f"{s.patient}\t{s.session}\t{s.edss}\t{s.label}\n" for s in cohort.scans)
+    """SHA-256 over patient, session, value and label of every usable scan."""
+    rows = "".join(f"{s.patient}\t{s.session}\t{s.value}\t{s.label}\n" for s in cohort.scans)
     return hashlib.sha256(rows.encode()).hexdigest()
 
 
 def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
-    header = ["patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
-    return tsv_text(header, (_row(scan, names) for scan in cohort.scans))
+    header = ["patient", "session", cohort.rule.column, "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    return tsv_text(header, (_row(scan, names, cohort.rule) for scan in cohort.scans))
 
 
-def _row(scan: Scan, names: list[str]) -> list[str]:
+def _row(scan: Scan, names: list[str], target: Target) -> list[str]:
     files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
     days = "" if scan.days is None else str(scan.days)
     covariates = [scan.covariates.get(name, "") for name in names]
     return [
         scan.patient,
         scan.session,
-        f"{scan.edss:g}",
+        target.text_of(scan.value),
         days,
         str(scan.label),
         *files,

@@ -11,9 +11,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from torch import nn
 
-from datamodules.cohort.eligibility import EDSS_SCALE
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
+from datamodules.cohort.target import EDSS_SCALE
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.store import PreparedCohort
 from experiments.runtime.precision import best_precision
@@ -66,12 +66,12 @@ def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule
         data: What it is trained on; a target without scores is learned by classification, whatever the study's objective.
             None for a module that gets trained weights.
     """
-    options = settings.values.model.as_dict()
-    if data is not None and data.scores is None:
+    options, target = settings.values.model.as_dict(), settings.label()
+    if not target.is_edss or (data is not None and data.scores is None):
         options |= {"objective": "classification", "label_noise": 0.0}
     if data is not None:
-        options |= {"decision": settings.label().decision, "prevalence": data.prevalence}
-    scale = ScoreScale(settings.label().threshold, EDSS_SCALE)
+        options |= {"decision": target.decision, "prevalence": data.prevalence}
+    scale = ScoreScale(target.threshold, EDSS_SCALE) if target.is_edss and target.threshold else None
     module = StratificationModule(network=network, scale=scale, **options)
     if module.objective is not None and data is not None and data.scores is not None:
         module.objective.start_from([data.scores[row] for row in data.partitions["train"]])
