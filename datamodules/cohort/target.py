@@ -222,7 +222,9 @@ class Target:
         window = f", {self.window()}" if self.window() else ""
         if self.is_named:
             return f"the {self.name} {_listed(self.positive)} rather than {_listed(self.negative)}{window}"
-        return f"an {self.name} of {self._limit()}{window}" if self.is_edss else f"the {self.name}{window}"
+        if self.is_edss and self.kind == "binary":
+            return f"an EDSS of {self._limit('g')}{window}"
+        return f"the {self.name}{f' {self._limit()}' if self.kind == 'binary' else ''}{window}"
 
     def short(self) -> str:
         """What is predicted, in the fewest words."""
@@ -231,9 +233,9 @@ class Target:
             return f"{text[0].upper()}{text[1:]}."
         return f"Positive is {self.name} {self._limit()}."
 
-    def _limit(self) -> str:
+    def _limit(self, form: str = "") -> str:
         """The threshold of numbers, in words."""
-        number = f"{self.threshold:.1f}" if self.is_edss else f"{self.threshold:g}{f' {self.units}' if self.units else ''}"
+        number = f"{self.threshold:{form or ('.1f' if self.is_edss else 'g')}}{f' {self.units}' if self.units else ''}"
         return f"below {number}" if self.direction == "below" else f"{number} or above"
 
     def window(self) -> str:
