@@ -53,9 +53,9 @@ class Target:
     high: float | None = None
     """Highest possible value; a scan above it is excluded."""
     min_days: int | None = None
-    """Earliest assessment, in days after the scan; negative allows one before the scan."""
+    """Earliest assessment, in days after the scan, of the EDSS 0; negative allows one before the scan."""
     max_days: int | None = None
-    """Latest assessment, in days after the scan."""
+    """Latest assessment, in days after the scan, of the EDSS 183."""
     undated: Literal["exclude", "keep"] | None = None
     """What happens to a scan whose time to the assessment is unknown; unset: excluded where there is a window."""
     source: str = ""

@@ -66,8 +66,8 @@ def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule
         data: What it is trained on; a target without scores is learned by classification, whatever the study's objective.
             None for a module that gets trained weights.
     """
-    options, target = settings.values.model.as_dict(), settings.label()
-    if not target.is_edss or (data is not None and data.scores is None):
+    options, target = settings.model_options(), settings.label()
+    if data is not None and data.scores is None:
         options |= {"objective": "classification", "label_noise": 0.0}
     if data is not None:
         options |= {"decision": target.decision, "prevalence": data.prevalence}
