@@ -115,7 +115,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         shown = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))
         self.mask = None if shown is None else shown[None, None].bool()
         self.region_labels = torch.zeros(256, dtype=torch.bool)
-        self.region_labels[list(region.labels)] = True
+        if self.by_subject:
+            self.region_labels[list(region.labels)] = True
         self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
         task = TransformTask(prepared, tuple(transforms), seed, self.augmenter.read, self.by_subject)
         self.transforms = TransformPool(task) if transforms else None

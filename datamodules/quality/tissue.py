@@ -108,13 +108,14 @@ def tissue_shares(tissues: NDArray[np.uint8], region: Region, estimated: bool) -
         estimated: Whether the tissues are those of ``estimated_fluid``.
 
     Returns:
-        0 ... 1 each; nan for all where there is no voxel, and for `other` of a region of brain where fluid alone is known.
+        0 ... 1 each; nan for all where there is no voxel, and for `other` of a region of brain where fluid alone is known, or
+        of an atlas, whose names say nothing of tissues.
     """
     if not tissues.size:
         return float("nan"), float("nan"), float("nan")
     counts = np.bincount(tissues, minlength=256)
     known = {*FLUID, *(region.labels or range(1, 256))}
-    untold = estimated and not known <= set(FLUID) and region.labels
+    untold = region.atlas is not None or (estimated and not known <= set(FLUID) and region.labels)
     fluid, outside, told = (int(counts[list(labels)].sum()) for labels in (FLUID, (0,), (0, *known)))
     other = float("nan") if untold else (tissues.size - told) / tissues.size
     return fluid / tissues.size, other, outside / tissues.size

@@ -80,7 +80,7 @@ def measured_tissue(
         for template in [region_step(region, prepared.grid, mask.mode, mask.dilate_mm, 1)[0]]
     }
     measure = partial(_of_scan, prepared, regions, voxels, estimated)
-    plain = [ShownRegion(name, region.labels, mask).plain() for name, region in regions.items()]
+    plain = [ShownRegion.of(region, mask).plain() for region in regions.values()]
     made_from = {"source": SOURCES[estimated], "shown": content_sha256(plain)}
     columns = [f"{name}_{column}" for name in regions for column in MEASURED]
     table = Table(folder / "baselines" / "tissue.tsv", columns, measure, made_from)

@@ -15,6 +15,7 @@ from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
 from experiments.study.record import known_regions
+from experiments.study.recorded import with_recorded
 from experiments.study.runs import FOLDS, PlanError, parse_run
 from experiments.study.settings import parse_settings
 
@@ -32,7 +33,7 @@ class Options(CommandOptions):
     seed: str | None = None
     """Seed of weights, order and augmentation; without it 0."""
     regions: Path | None = None
-    """YAML file with your own regions."""
+    """Your own regions: a YAML file, or an atlas (.nii.gz)."""
     folds: str | None = None
     """Parts of the patients; without it 7."""
     restart: bool = False
@@ -74,4 +75,4 @@ def run(options: Options, settings_args: list[str]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``fold``."""
-    return run(*split(Options, arguments))
+    return run(*split(Options, with_recorded(arguments)))

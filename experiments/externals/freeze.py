@@ -28,6 +28,7 @@ from experiments.study.parts import read_parts
 from experiments.study.record import RECORD, read_record
 from experiments.study.run_folder import BEST, RunFolder, require_complete
 from experiments.study.runs import Run
+from regions.catalog import REGIONS, Atlas
 from regions.grid import Grid
 
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their thresholds on the calibrated scale"
@@ -65,7 +66,7 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
-        "inputs": [_frozen_input(study, name, [run for run in runs if run.input == name]) for name in inputs],
+        "inputs": [_frozen_input(study, name, [run for run in runs if run.input == name], record.atlas) for name in inputs],
     }
 
 
@@ -82,7 +83,7 @@ def _scan_grid(study: Path) -> Grid:
     return study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")])
 
 
-def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _frozen_input(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | None) -> dict[str, Any]:
     region = RunFolder(runs[0].folder(study)).facts()["fingerprint"]["region"]
     pooled = pool({run.fold: run.folder(study) for run in runs}, read_parts(study))
     models = []
@@ -104,7 +105,8 @@ def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
-    return {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
+    frozen = {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
+    return frozen | ({"atlas": str(atlas.path)} if atlas and name not in REGIONS else {})
 
 
 def calibrated(p: Any, temperature: float) -> Any:

@@ -28,7 +28,7 @@ from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
 from experiments.training.trainer import make_data, make_module, make_trainer, probabilities
 from lightning_modules.classifier import StratificationModule
-from regions.catalog import Region
+from regions.catalog import Atlas, Region
 
 
 def predict(
@@ -90,8 +90,9 @@ def _data(
     """All external scans as the internal test part of a split of their own; their labels are hidden."""
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
-    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json")
-    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(entry["region"])
+    atlas = Atlas(Path(entry["atlas"]), entry["region"]["mask"]["label_map"]) if entry.get("atlas") else None
+    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json", atlas)
+    change = ShownRegion.of(region, settings.study_options().mask).changed_since(entry["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
     return make_data(settings, values, external.prepared, patients, [0] * len(patients), everyone, 0, region, network)

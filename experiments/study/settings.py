@@ -103,7 +103,9 @@ def plain_parser(described: bool = False) -> ArgumentParser:
         "--voxel_mm", type=float, default=0.0, help="side of a voxel in training, a multiple of the scans' own; 0: theirs"
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
-    parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
+    parser.add_argument(
+        "--regions", type=Path | None, default=None, help="your own regions: a YAML file, or an atlas in MNI152 space (.nii.gz)"
+    )
     parser.add_class_arguments(Target, "label", instantiate=False)
     return parser
 

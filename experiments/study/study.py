@@ -143,6 +143,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         mask=options.mask,
         regions={name: region.labels for name, region in options.regions.items()},
         regions_file=options.regions_file.resolve() if options.regions_file else None,
+        atlas=next((region.atlas for region in options.regions.values() if region.atlas), None),
         files={name: file_sha256(options.folder / name) for name in KEPT},
         alike_ids=options.alike_ids,
         voxel_mm=options.voxel_mm,
