@@ -146,7 +146,7 @@ def test_a_table_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, fault:
 
 
 def test_a_missing_atlas_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RegionFileError, match="none.nii.gz does not exist; give a NIfTI label map"):
+    with pytest.raises(RegionFileError, match=r"none\.nii\.gz does not exist; give a NIfTI label map"):
         load_regions(tmp_path / "none.nii.gz")
 
 
