@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.listing import list_folder
-from experiments.analysis.comparison import StudyComparison, reader_sentence
+from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.runtime.words import plural
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate, interval_text
@@ -47,6 +47,10 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         _print(console, _readers(comparison))
     for line in _reader_lines(comparison):
         console.print(line)
+    for table in _stacks(comparison):
+        _print(console, table)
+    for sentence in stacked_sentences(comparison):
+        console.print(f"{sentence}.")
     if comparison.ensembles:
         title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
         _print(console, _performance(comparison.ensembles, {}, title))
@@ -155,6 +159,20 @@ def _readers(comparison: StudyComparison) -> Table:
         cells = *map(_interval, aucs), _interval(pair.difference, sign="+"), _p_value(pair)
         table.add_row(pair.first, pair.second.partition("/")[0], *cells, pair.verdict)
     return table
+
+
+def _stacks(comparison: StudyComparison) -> list[Table]:
+    """Scores of the stacks, and the differences that they are made for; nothing without any."""
+    if not comparison.stacked:
+        return []
+    title = "log odds of networks stacked: all regions together, and each input beside age and sex"
+    families = {
+        f"{GAP} global, on the same patients": comparison.paired_stacked,
+        "added value: AUC minus that of age_sex alone": comparison.paired_added,
+        "added value: Brier score minus that of age_sex alone (less is better)": comparison.paired_added_brier,
+    }
+    tables = [_differences(pairs, (), words) for words, pairs in families.items() if pairs]
+    return [_performance(comparison.stacked, {}, title), *tables]
 
 
 def _p_value(pair: Paired) -> str:

@@ -258,6 +258,11 @@ def mean_interval(pred: Predictions, values: FloatArray, weights: WeightArray, l
     """
     if is_silent(pred, "auc"):
         return Estimate(float(np.mean(values)), None, None)
+    return _estimate(float(np.mean(values)), mean_draws(pred, values, weights), level)
+
+
+def mean_draws(pred: Predictions, values: FloatArray, weights: WeightArray) -> FloatArray:
+    """(draws,) mean of a (n,) quantity over scans under each draw of patients."""
     table = np.stack([pred.per_patient(values), pred.per_patient(np.ones(values.size))], axis=1)
     total = np.asarray(weights, dtype=np.float64) @ table
-    return _estimate(float(np.mean(values)), total[:, 0] / total[:, 1], level)
+    return np.asarray(total[:, 0] / total[:, 1])
