@@ -10,8 +10,8 @@ stacks are the product's.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -96,22 +96,20 @@ def study(plan: Design, truth: Truth, rng: np.random.Generator) -> tuple[dict[st
     return networks, pooled(plan, p_of, float(plan.label.mean()))
 
 
-def judged(plan: Design, truth: Truth, rng: np.random.Generator) -> dict[str, object]:
-    """What the product says of one study: its sentences, and what is said of chance for the regions together."""
+def judged(plan: Design, truth: Truth, rng: np.random.Generator) -> dict[str, Any]:
+    """What the product says of one study: its sentences, differences of AUC and Brier score, and the regions together."""
     networks, clinical = study(plan, truth, rng)
     weights = draw_patient_weights(clinical.test, DRAWS, rng)
     known = family_values({"global": networks["global"][0].test, CLINICAL: clinical.test}, weights)
     content = compare_stacks(networks, {CLINICAL: clinical}, weights, known, "global", DECISION)
-    added = zip(content["paired_added"], content["paired_added_brier"], strict=True)
+    added = list(zip(content["paired_added"], content["paired_added_brier"], strict=True))
     return {
         "added": [added_sentence(*pairs) for pairs in added],
-        "gaps": [(auc.difference.value, brier.difference.value) for auc, brier in zip(
-            content["paired_added"], content["paired_added_brier"], strict=True)],
-        "brier": [pair.verdict for pair in content["paired_added_brier"]],
+        "gaps": [pair.difference.value for pair in added[0]],
         "together": together_sentence(content["paired_stacked"][0]),
         "chance": against_chance(content["stacked"][TOGETHER]["auc"]),
         "auc": content["stacked"][TOGETHER]["auc"].value,
-    }  # fmt: skip
+    }
 
 
 TRUTHS = {
@@ -126,25 +124,29 @@ TRUTHS = {
 
 
 def main(studies: int) -> None:
-    """Print one line for each truth and size."""
+    """Print one row for each size and truth, in percent of the studies or, for single inputs, of the inputs."""
+    print("patients | truth | any input betters | global adds | betters probabilities alone | mean AUC difference | mean Brier")
+    print("difference | regions know more | global knows more | regions above chance | AUC of regions")
     for patients in (140, 320):
         plan = design(patients, 0.3)
         for name, truth in TRUTHS.items():
             rng = np.random.default_rng(patients)
-            found = [judged(plan, truth, rng) for _ in range(studies)]
-            adds = [[": adds to age and sex" in words for words in one["added"]] for one in found]
-            gaps = np.array([one["gaps"] for one in found])
-            print(patients, "|", name)
-            print("   any adds", np.mean([any(row) for row in adds]), "each", np.mean(adds, axis=0).round(3).tolist())
-            print("   mean gaps AUC, Brier", gaps.mean(axis=(0, 1)).round(4).tolist())
-            better = [
-                verdict.startswith("different") and gap[1] < 0
-                for one in found
-                for verdict, gap in zip(one["brier"], one["gaps"], strict=True)
-            ]
-            print("   Brier better", np.mean(better), Counter(w.split(": ")[1] for one in found for w in one["added"]))
-            print("   together", Counter(one["together"] for one in found), Counter(one["chance"] for one in found))
-            print("   AUC together", np.mean([one["auc"] for one in found]).round(3), flush=True)  # fmt: skip
+            said = [judged(plan, truth, rng) for _ in range(studies)]
+            texts = [[words.partition(": ")[2] for words in one["added"]] for one in said]
+            better = [[words.startswith(("adds", "betters")) for words in row] for row in texts]
+            shares = {
+                "any": [any(row) for row in better],
+                "adds": [row[0].startswith("adds") for row in texts],
+                "betters": [row[0].startswith("betters") for row in texts],
+                "regions": [one["together"].startswith("the regions together know more") for one in said],
+                "global": [one["together"] == "global knows more than the regions together" for one in said],
+                "chance": [one["chance"] == "above chance" for one in said],
+            }
+            rates = {key: f"{100 * np.mean(values):.1f}" for key, values in shares.items()}
+            gaps = [f"{np.mean([one['gaps'][at] for one in said]):+.3f}" for at in (0, 1)]
+            row = [rates[key] for key in ("any", "adds", "betters")] + gaps
+            row += [rates[key] for key in ("regions", "global", "chance")]
+            print(" | ".join([str(patients), name, *row, f"{np.mean([one['auc'] for one in said]):.2f}"]), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from datamodules.cohort.records import Scan
 from datamodules.files.tables import read_rows
 from experiments.__main__ import main
 from experiments.commands import external
+from experiments.reporting.method_chapters import methods
+from experiments.reporting.sources import read_sources
 from experiments.study.covariates import Covariate, fit_covariates, table_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
@@ -199,6 +201,14 @@ def test_a_run_says_what_it_filled_and_keeps_what_it_fitted(home: Path) -> None:
     said = (home / "said.txt").read_text()
     assert "global/fold-0/seed-0: age is missing or new in" in said
     assert f"scans, which get the training part's {recorded[0][0]['fill']:g}" in said
+
+
+def test_the_methods_name_them(home: Path) -> None:
+    words = ["compare", "--study", "mine", "--studies", str(home / "studies"), "--inputs", "global", "--draws", "100"]
+    assert main([*words, "--tracking.mode", "disabled"]) == 0
+    text = "".join(str(block) for block in methods(read_sources(home / "studies" / "mine")).blocks)
+    assert "The classifier was also given age and sex, standardised on the training part of each fold; missing values" in text
+    assert "(age in " in text
 
 
 def test_an_external_cohort_meets_the_frozen_scale(home: Path) -> None:

@@ -163,14 +163,16 @@ def together_sentence(pair: Paired) -> str:
 
 
 def added_sentence(auc: Paired, brier: Paired) -> str:
-    """What an input adds to age and sex: the AUC judges, and the Brier score may object."""
+    """What an input adds to age and sex: to the order of the scans (AUC), or to the probabilities alone (Brier score)."""
     name = auc.first.removesuffix(f" + {CLINICAL}")
     if not auc.verdict.startswith(("different", "equivalent", "not distinguishable")):
         return f"{name}: cannot be judged beside age and sex ({auc.verdict.partition(' (')[0]})"
-    if not auc.verdict.startswith("different"):
-        return f"{name}: no added value shown over age and sex"
-    if (auc.difference.value or 0) < 0:
+    order, loss = ((pair.difference.value or 0) if pair.verdict.startswith("different") else 0.0 for pair in (auc, brier))
+    if order < 0:
         return f"{name}: orders the scans worse together with age and sex than these alone do"
-    if brier.verdict.startswith("different") and (brier.difference.value or 0) > 0:
-        return f"{name}: adds to the order that age and sex give, with worse probabilities"
-    return f"{name}: adds to age and sex"
+    if order > 0:
+        worse = "the order that age and sex give, with worse probabilities"
+        return f"{name}: adds to {worse if loss > 0 else 'age and sex'}"
+    if loss < 0:
+        return f"{name}: betters the probabilities that age and sex give, not shown that it orders the scans better"
+    return f"{name}: no added value shown over age and sex"

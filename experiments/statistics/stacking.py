@@ -22,7 +22,7 @@ from experiments.statistics.constant import SAME
 from experiments.statistics.predictions import FloatArray, IntArray
 
 STRENGTH = 0.3
-"""Inverse strength C of the penalty: weights, and the shift, have a normal prior with this variance, in log odds for one SD."""
+"""Inverse strength C of the penalty: weights have a normal prior with this variance, in log odds for one SD."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,11 @@ class Stack:
     """How the log odds of models become those of a stack.
 
     Attributes:
-        shift: What is added to the offset.
         weights: (models,) log odds for one SD of each model's log odds, 0 or more; 0 where a model is constant.
         center: (models,) mean log odds of the tuning part.
         scale: (models,) their SD; 1 where a model is constant.
     """
 
-    shift: float
     weights: FloatArray
     center: FloatArray
     scale: FloatArray
@@ -44,14 +42,14 @@ class Stack:
     def probabilities(self, odds: FloatArray, offset: FloatArray | float) -> FloatArray:
         """Probabilities (n,) from log odds (models, n) and an offset (n,) in log odds."""
         scaled = (odds - self.center[:, None]) / self.scale[:, None]
-        return np.asarray(expit(offset + self.shift + self.weights @ scaled), dtype=np.float64)
+        return np.asarray(expit(offset + self.weights @ scaled), dtype=np.float64)
 
 
 def fit_stack(y: IntArray, odds: FloatArray, offset: FloatArray | float, strength: float = STRENGTH) -> Stack:
     """Fit the weights of models on the tuning part of a fold.
 
-    Minimised is the log loss in nats, summed over the scans, plus (shift^2 + sum of weights^2) / (2 strength), with no weight
-    below 0. With an offset this is what the models add to it; without any information in them it stays as it is.
+    Minimised is the log loss in nats, summed over the scans, plus the sum of squared weights over 2 strength, with no weight
+    below 0. There is no intercept: the models add to the offset what they know of a scan, and a weight of 0 leaves it as it is.
 
     Args:
         y: (n,) labels 0 or 1.
@@ -62,7 +60,7 @@ def fit_stack(y: IntArray, odds: FloatArray, offset: FloatArray | float, strengt
     center, spread = odds.mean(axis=1), odds.std(axis=1)
     varies = spread >= SAME
     scale = np.where(varies, spread, 1.0)
-    design = np.vstack([np.ones(y.size), np.where(varies[:, None], (odds - center[:, None]) / scale[:, None], 0.0)])
+    design = np.where(varies[:, None], (odds - center[:, None]) / scale[:, None], 0.0)
     sign = 2.0 * y - 1
 
     def loss(weights: FloatArray) -> tuple[float, FloatArray]:
@@ -70,6 +68,6 @@ def fit_stack(y: IntArray, odds: FloatArray, offset: FloatArray | float, strengt
         slope = design @ (-sign * expit(-margin)) + weights / strength
         return float(np.sum(np.logaddexp(0, -margin)) + weights @ weights / (2 * strength)), slope
 
-    bounds = [(None, None), *[(0.0, None)] * len(odds)]
-    found = minimize(loss, np.zeros(len(design)), jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 0, "gtol": 1e-9})
-    return Stack(float(found.x[0]), np.asarray(found.x[1:]), center, scale)
+    start, bounds = np.zeros(len(odds)), [(0.0, None)] * len(odds)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 0, "gtol": 1e-9})
+    return Stack(np.asarray(found.x), center, scale)
