@@ -193,8 +193,8 @@ def test_the_file_keeps_the_stacks_behind_all_other_rows(
 def test_the_terminal_answers_both_questions(study: Path, found: tuple[dict[str, list[Pooled]], StudyComparison]) -> None:
     text = printed(found[1], study)
     assert "the regions together know more than the network of global reads." in text
-    assert "brainstem: adds to age and sex." in text
-    assert "added value: Brier score minus that of age_sex alone (less is better)" in text
+    assert "adds to age and sex: ventricles, brainstem." in text
+    assert "added value: minus age_sex alone" in text
 
 
 def test_a_region_that_is_missing_or_dead_is_named(study: Path, tmp_path: Path) -> None:

@@ -99,8 +99,8 @@ class Estimate:
     folds: int = 0
 
 
-def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "") -> str:
-    """An estimate as ``value [low, high]`` with two digits; without an interval ``value [not estimable]``."""
+def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "", digits: int = 2) -> str:
+    """An estimate as ``value [low, high]``; without an interval ``value [not estimable]``."""
     value, low, high = (
         (estimate.value, estimate.low, estimate.high)
         if isinstance(estimate, Estimate)
@@ -108,8 +108,8 @@ def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "")
     )
     if value is None:
         return "undefined"
-    ends = "not estimable" if low is None or high is None else f"{low:{sign}.2f}, {high:{sign}.2f}"
-    return f"{value:{sign}.2f} [{ends}]"
+    ends = "not estimable" if low is None or high is None else f"{low:{sign}.{digits}f}, {high:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits}f} [{ends}]"
 
 
 def bootstrap_values(pred: Predictions, weights: WeightArray) -> dict[str, FloatArray]:

@@ -21,7 +21,7 @@ from scipy.special import expit
 from experiments.statistics.constant import SAME
 from experiments.statistics.predictions import FloatArray, IntArray
 
-STRENGTH = 0.3
+STRENGTH = 1.0
 """Inverse strength C of the penalty: weights have a normal prior with this variance, in log odds for one SD."""
 
 
