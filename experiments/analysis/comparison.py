@@ -11,7 +11,7 @@ from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.analysis.baseline_files import READERS
-from experiments.analysis.stacking import added_sentence, together_sentence
+from experiments.analysis.stacking import STACKED_FAMILIES, added_sentence, together_sentence
 from experiments.statistics.paired import UNJUDGED
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate
@@ -20,7 +20,6 @@ from experiments.study.runs import PlanError
 METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
-STACKED_FAMILIES = ("paired_stacked", "paired_stacked_auc", "paired_added", "paired_added_brier")
 ALL_FAMILIES = (*FAMILIES, *ENSEMBLE_FAMILIES, *STACKED_FAMILIES)
 ESTIMATES = ("estimates", "baselines", "readers", "ensembles", "stacked")
 

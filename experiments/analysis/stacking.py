@@ -34,6 +34,7 @@ from regions.catalog import REGIONS
 
 TOGETHER = "regions (stacked)"
 CLINICAL = "age_sex"
+STACKED_FAMILIES = ("paired_stacked", "paired_stacked_auc", "paired_added", "paired_added_brier")
 ROLE, ADDED = "stacked", "added value"
 
 
@@ -98,9 +99,8 @@ def compare_stacks(
     if not stacks:
         return {}
     drawn = family_values(stacks, weights)
-    content: dict[str, Any] = {
-        "stacked": {name: summarise(tests, weights, values=drawn[name]) for name, tests in stacks.items()}
-    }
+    content: dict[str, Any] = {family: [] for family in STACKED_FAMILIES}
+    content["stacked"] = {name: summarise(tests, weights, values=drawn[name]) for name, tests in stacks.items()}
     rng, draws = np.random.default_rng(0), len(weights)
     if TOGETHER in stacks and reference in networks:
         pair = {TOGETHER: stacks[TOGETHER], reference: [pooled.test for pooled in networks[reference]]}
