@@ -1,7 +1,7 @@
 """The Lightning face of the data: one fold, one input, batches of volumes in which only that input is visible.
 
 A training batch holds ``image`` (B, 2, I, J, K) float32, ``label`` (B,) int64 and ``index`` (B,) int64, the row in the cohort,
-and ``score`` (B,) float32 where the scans have scores.
+and ``score`` (B,) and ``covariates`` (B, V) float32 where the scans have them.
 Tuning and test batches pass the same path without any random step.
 """
 
@@ -69,6 +69,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
             its brain voxels shuffled, each scan in its own order, T1w and FLAIR alike.
         least_side: Each side of a batch's volume is at least this.
         scores: The score behind each scan's label, or None where there is none.
+        covariates: (scans, V) standardised covariates for the network, or None.
 
     Raises:
         SplitError: if the fold does not exist.
@@ -95,12 +96,13 @@ class BrainMRIDataModule(pl.LightningDataModule):
         content: Content = "image",
         least_side: int = 1,
         scores: Sequence[float] | None = None,
+        covariates: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; give 1 or more")
         self.prepared, self.labels, self.region, self.batch_size, self.seed = prepared, labels, region, batch_size, seed
-        self.patients, self.scores = patients, scores
+        self.patients, self.scores, self.covariates = patients, scores, covariates
         self.partitions = splits.partitions(fold, patients)
         self.mask_mode, self.dilate_mm = mask_mode, dilate_mm
         self.by_subject = mask_mode == "subject" and bool(region.labels) and mask is None
@@ -149,9 +151,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         pack = self.augmenter.read
         box, transforms = (pack, self.transforms) if train else (self.box, None)
         place = "mapped" if transforms else place
-        dataset = BoxDataset(
-            self.prepared, self.labels, rows, box, self.by_subject, place, device, pack, transforms, self.scores
-        )
+        more = transforms, self.scores, self.covariates
+        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, place, device, pack, *more)
         if train:
             rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
             sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)
@@ -222,7 +223,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
             epoch: Epoch of training, or None for tuning and test batches.
 
         Returns:
-            ``image`` (B, 2, *box.shape) float32, exactly zero outside the region; ``label``, ``score`` and ``index`` unchanged.
+            ``image`` (B, 2, *box.shape) float32, exactly zero outside the region; the rest unchanged.
         """
         image, labels = batch["image"], batch.get("labels")
         if epoch is not None:
@@ -236,4 +237,4 @@ class BrainMRIDataModule(pl.LightningDataModule):
             image = keep_inside(image, self.mask)
         if self.content != "image":
             image = control_content(image, batch["index"], self.content, self.seed)
-        return {"image": image, **{name: batch[name] for name in ("label", "score", "index") if name in batch}}
+        return {"image": image, **{name: batch[name] for name in ("label", "score", "covariates", "index") if name in batch}}

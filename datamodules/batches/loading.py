@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -135,6 +136,7 @@ class BoxDataset:
         pack: The box that is packed; ``box`` lies within it.
         transforms: Change each scan before its box is cut out; with ``mapped`` only.
         scores: The score of each scan of the cohort, if batches are to hold them.
+        covariates: (scans, V) float32, likewise.
     """
 
     def __init__(
@@ -149,12 +151,15 @@ class BoxDataset:
         pack: Box,
         transforms: TransformPool | None = None,
         scores: Sequence[float] | None = None,
+        covariates: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.prepared, self.box, self.transforms = prepared, box, transforms
         self.kinds = ("image", "labels") if with_labels else ("image",)
         self.targets = {"label": torch.as_tensor(list(labels), dtype=torch.int64)}
         if scores is not None:
             self.targets["score"] = torch.as_tensor(list(scores), dtype=torch.float32)
+        if covariates is not None:
+            self.targets["covariates"] = torch.from_numpy(covariates)
         self.rows = [int(row) for row in rows]
         self._maps: dict[tuple[str, int], Any] = {}
         self._place = {row: number for number, row in enumerate(self.rows)}

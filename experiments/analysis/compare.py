@@ -22,6 +22,7 @@ from experiments.analysis.notes import (
 )
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
+from experiments.analysis.stacking import compare_stacks, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import Comparison as Paired
@@ -94,7 +95,9 @@ def compared(
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
     paired_readers = _reader_family(members | linear, linear, weights, values)
-    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision_of(folder))}
+    decision = decision_of(folder)
+    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
+    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision)
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -119,6 +122,7 @@ def compared(
             *left_out(folder, used, REFERENCE),
             *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
+            *stack_notes(networks, REFERENCE),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],

@@ -31,6 +31,7 @@ from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card
 from experiments.reporting.sources import Sources
 from experiments.reporting.spread_chapters import discrimination, folds
+from experiments.reporting.stacked_chapter import stacked
 from experiments.runtime.words import plural
 
 
@@ -48,6 +49,7 @@ def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
     return [
         scores(sources),
         differences(sources),
+        stacked(sources),
         discrimination(sources),
         folds(sources),
         calibration(sources),

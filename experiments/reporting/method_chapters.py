@@ -110,7 +110,7 @@ def _network(sources: Sources) -> str:
     options = network.get("init_args") or {}
     counts = sorted({int(record.facts["parameters"]) for record in sources.records})
     size = joined([f"{count:,}" for count in counts])
-    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value != [])
+    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value not in ([], ""))
     name = path.rsplit(".", 1)[-1]
     if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
         return f"The network was {path}, {size} parameters. {_pretrained(pretrained)}"
@@ -120,8 +120,19 @@ def _network(sources: Sources) -> str:
         f"The network was a residual 3D convolutional network (ResidualCNN: {described}), {size} parameters, initialised at "
         "random: each "
         "stage adds a 3x3x3 and a 1x1x1 convolution, followed by batch normalisation and leaky ReLU, with max-pooling between "
-        "stages and a global max-pool before the classifier."
+        f"stages and a global max-pool before the classifier.{_covariates(sources)}"
     )
+
+
+def _covariates(sources: Sources) -> str:
+    """What the head was given beside the image, and how many of the scans lacked it."""
+    recorded = sources.records[0].facts.get("covariates", ())
+    if not recorded:
+        return ""
+    lacking = {covariate["name"]: sum(covariate["missing"].values()) for covariate in recorded}
+    missing = ", ".join(f"{name} in {plural(count, 'scan')}" for name, count in lacking.items() if count) or "none"
+    how = f"standardised on the training part of each fold; missing values ({missing}) took its median or commonest value"
+    return f" The classifier was also given {joined(list(lacking))}, {how}."
 
 
 def training_loss(model: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis.baseline_files import BASELINES
-from experiments.analysis.comparison import ENSEMBLE_FAMILIES, FAMILIES
+from experiments.analysis.comparison import ALL_FAMILIES
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, verdict
@@ -251,7 +251,7 @@ def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
 def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
-    for family in (*FAMILIES, *ENSEMBLE_FAMILIES):
+    for family in ALL_FAMILIES:
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]

@@ -22,7 +22,7 @@ def constant_folds(pred: Predictions, metric: str = "auc") -> list[int]:
 
 
 def is_silent(tables: Predictions | Sequence[Predictions], metric: str) -> bool:
-    """Whether in any table most folds tell no scans apart, by decisions or, for the AUC, by probabilities.
+    """Whether in any table most folds tell no scans apart, by decisions or, for AUC and Brier score, by probabilities.
 
     Such a score is mostly a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
     """
@@ -39,5 +39,5 @@ def has_few_patients(tables: Predictions | Sequence[Predictions]) -> bool:
 
 
 def _by_fold(pred: Predictions, metric: str) -> list[tuple[int, FloatArray | IntArray]]:
-    column = pred.p if metric == "auc" else pred.decision
+    column = pred.p if metric in ("auc", "brier") else pred.decision
     return [(int(fold), column[pred.fold == fold]) for fold in np.unique(pred.fold)]

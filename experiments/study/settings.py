@@ -141,6 +141,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
             "content",
             "least_side",
             "scores",
+            "covariates",
         },
         instantiate=False,
     )
@@ -224,6 +225,11 @@ class Settings:
             voxel_mm=v.voxel_mm,
         )  # fmt: skip
 
+    @property
+    def covariates(self) -> str:
+        """Covariates that the network is given, separated by commas."""
+        return str(((self.plain()["network"] or {}).get("init_args") or {}).get("covariates") or "")
+
     def label(self) -> Target:
         """What is told from the images: how values become labels, and probabilities decisions."""
         v = self.values.label
@@ -298,6 +304,8 @@ class Settings:
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}
+        if not options.get("covariates"):
+            options.pop("covariates", None)  # the image alone, as in all studies before there was a choice
         options |= {n: file_sha256(Path(v)) for n, v in options.items() if isinstance(v, str) and Path(v).is_file()}
         return content
 

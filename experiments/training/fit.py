@@ -70,6 +70,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
         **_pretrained(parts.module.network),
+        **({"covariates": [covariate.plain() for covariate in parts.covariates]} if parts.covariates else {}),
         "seconds": {
             "training": sum(seconds),
             "waiting": sum(parts.stopwatch.waiting),
