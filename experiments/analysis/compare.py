@@ -22,6 +22,7 @@ from experiments.analysis.notes import (
 )
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
+from experiments.analysis.sites import write_sites
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import Comparison as Paired
@@ -174,6 +175,7 @@ def _reader_family(
 
 
 def write_further(folder: Path, tables: Tables, draws: int) -> None:
-    """Write subgroups.json and robustness.json."""
+    """Write subgroups.json and robustness.json, and sites.json where the study is split by site."""
     write_subgroups(folder, tables, draws)
     write_robustness(folder, tables, draws)
+    write_sites(folder, tables, draws)

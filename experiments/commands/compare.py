@@ -19,6 +19,7 @@ from rich.console import Console
 
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
+from experiments.analysis.sites import site_lines
 from experiments.analysis.view import show
 from experiments.study.arguments import StudyChoice, named, read
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
@@ -65,7 +66,10 @@ def run(options: Options) -> int:
     write_comparison(folder, comparison)
     write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
     track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
-    show(comparison, folder, Console(highlight=False, soft_wrap=True))
+    console = Console(highlight=False, soft_wrap=True)
+    show(comparison, folder, console)
+    for line in site_lines(folder):
+        console.print(line, markup=False)
     return 0
 
 

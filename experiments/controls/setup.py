@@ -122,5 +122,6 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
     }
-    values |= {f"label.{name}": value for name, value in asdict(record.label).items()}
+    for group, rule in (("label", record.label), ("split", record.split)):
+        values |= {f"{group}.{name}": value for name, value in asdict(rule).items()}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]

@@ -3,7 +3,7 @@
 ::
 
     comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
-    subgroups.json  robustness.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
+    subgroups.json  robustness.json  sites.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
 """
 
 from __future__ import annotations
@@ -82,12 +82,17 @@ class Sources:
         """Where the thresholds lie, in words."""
         return DECISIONS[(self.config.get("label") or {}).get("decision", OLDEST_DECISION)]
 
+    @property
+    def sites(self) -> list[str]:
+        """Name of each part where the study is split by site; else none."""
+        return list((self.optional.get("splits") or {}).get("sites", ()))
+
     def command(self, word: str) -> str:
         """How a command is given for this study."""
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites")
 
 
 def read_sources(folder: Path) -> Sources:

@@ -17,6 +17,7 @@ import yaml
 
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
+from datamodules.cohort.splits import SplitRule
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
@@ -98,6 +99,7 @@ class StudyRecord:
     alike_ids: AlikeIds = "refuse"
     voxel_mm: float = 0.0
     """Side of a voxel that networks see; 0: the scans' own."""
+    split: SplitRule = SplitRule()
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -176,6 +178,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         files={str(name): str(digest) for name, digest in content["files"].items()},
         alike_ids=content["alike_ids"],
         voxel_mm=float(content.get("voxel_mm", 0.0)),
+        split=SplitRule(**split.get("rule", {})),
     )
 
 
@@ -198,6 +201,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "files": dict(record.files),
         "alike_ids": record.alike_ids,
     }
+    if record.split != SplitRule():
+        content["split"]["rule"] = asdict(record.split)
     if record.voxel_mm:
         content["voxel_mm"] = record.voxel_mm
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
@@ -220,7 +225,8 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     """
     if recorded is None or not begun:
         return wanted
-    for before, now, group in ((recorded.label, wanted.label, "label"), (recorded.mask, wanted.mask, "mask")):
+    groups = [(getattr(recorded, group), getattr(wanted, group), group) for group in ("label", "mask", "split")]
+    for before, now, group in groups:
         differing = [
             name
             for name, value in asdict(before).items()

@@ -22,6 +22,7 @@ from jsonargparse.typing import PositiveInt
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.records import LabelRule
+from datamodules.cohort.splits import SplitRule
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
 from experiments.study.duplicates import Doubles
@@ -105,6 +106,7 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
     parser.add_argument("--label", type=LabelRule, default=LabelRule())
+    parser.add_argument("--split", type=SplitRule, default=SplitRule())
     return parser
 
 
@@ -219,13 +221,18 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
-            voxel_mm=v.voxel_mm,
+            voxel_mm=v.voxel_mm, split=self.split(),
         )  # fmt: skip
 
     def label(self) -> LabelRule:
         """How scores become classes, and probabilities decisions."""
         v = self.values.label
         return LabelRule(**v.as_dict()) if hasattr(v, "as_dict") else v
+
+    def split(self) -> SplitRule:
+        """What a test part is."""
+        v = self.values.split
+        return SplitRule(**v.as_dict()) if hasattr(v, "as_dict") else v
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""
@@ -286,6 +293,7 @@ class Settings:
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
+        del content["folds" if self.split().by == "site" else "split"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}
