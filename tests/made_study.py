@@ -33,13 +33,14 @@ class Made:
     skill: Mapping[str, float] = field(default_factory=dict)
     covariates: bool = True
     by_site: bool = False
+    split_seed: int = 0
 
 
 def write_study(folder: Path, made: Made, seed: int = 0) -> list[Scan]:
     """Write the study; its scans come back in the order of cohort.tsv."""
     rng = np.random.default_rng(seed)
     scans = _scans(made, rng)
-    splits = make_site_splits(scans, 0) if made.by_site else make_splits(scans, 0)
+    splits = make_site_splits(scans, 0) if made.by_site else make_splits(scans, made.split_seed)
     folder.mkdir(parents=True)
     (folder / "cohort.tsv").write_text(cohort_table(cohort_of(scans)), encoding="utf-8")
     write_splits(folder / "splits.tsv", splits, scans, "h")

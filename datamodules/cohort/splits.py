@@ -96,6 +96,11 @@ class Splits:
         return {name: np.flatnonzero(chosen[name]) for name in PARTITIONS}
 
 
+def test_to_train(folds: int, by_site: bool) -> float:
+    """Patients of a test part over those of the training parts, on average; the overlap of training parts depends on it."""
+    return SITE_BLOCKS / ((SITE_BLOCKS - 1) * (folds - 1)) if by_site else 1 / (folds - 2)
+
+
 def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS) -> Splits:
     """Deal patients out to the parts: shuffled by seed, label by label, those with more scans first.
 

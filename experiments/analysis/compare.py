@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.splits import read_facts, test_to_train
 from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
@@ -95,6 +96,7 @@ def compared(
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
     paired_readers = _reader_family(members | linear, linear, weights, values)
+    ratio = test_to_train(folds, by_site=bool(read_facts(folder / "splits.tsv").get("sites")))
     content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision_of(folder))}
     comparison = StudyComparison(
         study=folder.name,
@@ -123,7 +125,7 @@ def compared(
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
-        details=details(tables, weights, families["paired"], folds, {name: estimates[name] for name in tables}),
+        details=details(tables, weights, families["paired"], ratio, {name: estimates[name] for name in tables}),
         **content,
     )
     return tables, comparison

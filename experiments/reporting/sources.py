@@ -3,7 +3,8 @@
 ::
 
     comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
-    subgroups.json  robustness.json  sites.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
+    subgroups.json  robustness.json  sites.json  partitions.json  controls.json
+    table1.json  acquisition.tsv  external/<cohort>/external.json
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Sources:
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites", "partitions")
 
 
 def read_sources(folder: Path) -> Sources:
