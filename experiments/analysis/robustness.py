@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from datamodules.cohort.records import LabelRule
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_files import BASELINES
+from experiments.analysis.baseline_files import BASELINES, COMBAT
 from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import part, scans_and_draws
 from experiments.statistics.predictions import Predictions
@@ -48,7 +48,8 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     threshold = label_threshold(study, scans)
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
     edss = [relabelled(tables, scans.edss[rows], value, draws) for value in EDSS_THRESHOLDS]
-    worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in tables.items() if name not in BASELINES}
+    networks = {name: by_seed for name, by_seed in tables.items() if name not in (*BASELINES, *COMBAT)}
+    worst = {name: worst_errors(by_seed, scans.edss[rows]) for name, by_seed in networks.items()}
     content = {"draws": draws, "about": ABOUT, "label_threshold": threshold, "edss": edss, "subsets": subsets}
     write_sealed(study / "robustness.json", content | {"worst_errors": worst})
 
