@@ -2,9 +2,9 @@
 
 AUCs are summarised as log odds with the standard error se / (AUC (1 - AUC)) (Snell, Ensor, Debray, Moons and Riley,
 Stat Methods Med Res 2018;27:3505), the variance between sites is that of DerSimonian and Laird (Control Clin Trials
-1986;7:177), I2 that of Higgins and Thompson (Stat Med 2002;21:1539), and the prediction interval, in which the true score of
-a further site would lie, that of Higgins, Thompson and Spiegelhalter (J R Stat Soc A 2009;172:137): t with k - 2 degrees of
-freedom.
+1986;7:177), I2 that of Higgins and Thompson (Stat Med 2002;21:1539). The mean's interval is that of Hartung and Knapp (Stat Med
+2001;20:3875), t with k - 1 degrees of freedom and a scale of at least 1; the prediction interval, in which the true score of a
+further site would lie, that of Higgins, Thompson and Spiegelhalter (J R Stat Soc A 2009;172:137), t with k - 2.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import chi2, norm, t
+from scipy.stats import chi2, t
 
 LEAST_SITES = 3
 """Sites from which on a prediction interval exists."""
@@ -68,7 +68,8 @@ def heterogeneity(values: Sequence[float], errors: Sequence[float]) -> Heterogen
     tau2 = max(0.0, (q - (k - 1)) / float(fixed.sum() - np.square(fixed).sum() / fixed.sum()))
     weights = 1 / (variance + tau2)
     mean, error = float(np.average(y, weights=weights)), float(weights.sum() ** -0.5)
-    reach = float(norm.ppf(0.975)) * error
+    scatter = max(1.0, float(np.sum(weights * np.square(y - mean))) / (k - 1))
+    reach = float(t.ppf(0.975, k - 1)) * error * scatter**0.5
     spread = float(t.ppf(0.975, k - 2)) * (tau2 + error**2) ** 0.5 if k >= LEAST_SITES else None
     return Heterogeneity(
         sites=k,
