@@ -34,6 +34,10 @@ BASELINES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Name -> what it is; the order of every table."""
+COMBAT: Mapping[str, str] = MappingProxyType(
+    {f"{name} (ComBat)": f"{BASELINES[name]}, harmonised over sites" for name in ("age_sex_volumes", "region_means")}
+)
+"""The same on measurements that ComBat harmonised, fitted in each training part; only where a cohort has several sites."""
 
 VOXELS = "voxels"
 TISSUE = "tissue_share"
@@ -76,7 +80,8 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
         runs: The runs of one input that are compared; the baselines are cut to their folds.
     """
     decision = decision_of(study)
-    baselines, absent, stale = _read(study, read_parts(study), runs, BASELINES, ("split", "cohort"), decision)
+    names = [*BASELINES, *(name for name in COMBAT if (study / "baselines" / name).is_dir())]
+    baselines, absent, stale = _read(study, read_parts(study), runs, names, ("split", "cohort"), decision)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     if stale:

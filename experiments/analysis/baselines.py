@@ -1,7 +1,8 @@
 """What age, sex, volumes and mean intensities alone can do, on the same folds as the networks.
 
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
-logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
+logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. Where a
+cohort has several sites, the last two are fitted on harmonised measurements too (``experiments.analysis.harmonised``). ``make
 compare`` puts them into the same table and tests each against global on the same patients.
 """
 
@@ -15,8 +16,9 @@ from rich.console import Console
 
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
-from experiments.analysis.baseline_files import BASELINES, baseline_folder
+from experiments.analysis.baseline_files import BASELINES, COMBAT, baseline_folder
 from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
+from experiments.analysis.harmonised import harmonised, several_sites
 from experiments.runtime.console import bar
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.scan_table import ScanTable, read_scans
@@ -41,13 +43,14 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
     made: dict[str, Any] = {}
     notes: list[str] = []
-    for name, about in BASELINES.items():
-        design = design_of(name, scans, features)
+    harmonising = COMBAT if several_sites(scans) else {}
+    for name, about in {**BASELINES, **harmonising}.items():
+        design = design_of(name.removesuffix(" (ComBat)"), scans, features)
         if isinstance(design, str):
-            notes.append(f"no baseline {name}: {design}")
+            notes += [f"no baseline {name}: {design}"] if name in BASELINES else []
             continue
-        notes += lacking(name, design, scans)
-        fits = _fit_folds(study, name, design, y)
+        notes += lacking(name, design, scans) if name in BASELINES else []
+        fits = _fit_folds(study, name, design, y, scans if name in COMBAT else None)
         made[name] = {
             "about": about,
             "features": list(design.names),
@@ -102,12 +105,15 @@ def lacking(name: str, design: Design, scans: ScanTable) -> list[str]:
     return [f"baseline {name} is without {covariate}, {reason}" for covariate, reason in why.items()]
 
 
-def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit]:
+def _fit_folds(
+    study: Study, name: str, design: Design, y: np.ndarray[Any, Any], sites: ScanTable | None
+) -> dict[int, BaselineFit]:
     patients = [scan.patient for scan in study.cohort.scans]
     fits = {}
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
-        fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+        seen = harmonised(design, sites, parts["train"]) if sites else design
+        fits[fold] = fit_baseline(seen, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
         write_fold(study, name, fold, parts, fits[fold], {"config": VERSION})
     return fits
 

@@ -64,8 +64,10 @@ def groups_of(scans: ScanTable, splits: Splits | None, external: Mapping[str, Sc
         _group("all", "all", scans, np.ones(part.size, dtype=bool)),
         _group("negative", "negative", scans, scans.label == 0),
         _group("positive", "positive", scans, scans.label == 1),
-        *(_group(f"fold-{fold}", f"test {fold}", scans, part == fold) for fold in range(splits.folds if splits else 0)),
     ]
+    if splits:
+        parts = [(f"fold-{fold}", f"test {splits.title(fold)}", fold) for fold in range(splits.folds)]
+        groups += [_group(name, title, scans, part == fold) for name, title, fold in parts]
     others = [
         _group(f"external-{name}", f"external: {name}", table, np.ones(table.patient.size, dtype=bool))
         for name, table in (external or {}).items()

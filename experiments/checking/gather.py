@@ -13,7 +13,7 @@ from rich.console import Console
 
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Cohort, Scan
-from datamodules.cohort.splits import Splits
+from datamodules.cohort.splits import SITE_BLOCKS, Splits
 from datamodules.files.listing import list_folder
 from datamodules.quality.limits import Judged
 from datamodules.store.boxes import region_step
@@ -199,14 +199,17 @@ def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
 
 def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> Costs:
     """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
-    part = len(study.cohort.scans) / settings.values.folds
+    folds = study.splits.folds if study.splits else settings.values.folds
+    part, tuned = len(study.cohort.scans) / folds, 1.0
+    if study.splits and study.splits.sites:
+        tuned = (folds - 1) / SITE_BLOCKS
     work = Work(
         voxels={box.name: box.voxels for box in inputs},
-        train_scans=part * (settings.values.folds - 2),
-        tuning_scans=part,
+        train_scans=part * (folds - 1 - tuned),
+        tuning_scans=part * tuned,
         epochs=int(settings.values.trainer.max_epochs or 1),
         batch=int(settings.values.data.batch_size),
-        runs=planned_runs(settings),
+        runs=planned_runs(settings, folds=folds),
     )
     volumes = volumes_mb(study)
     costs = from_runs(work, volumes, study.folder)

@@ -102,7 +102,7 @@ def fold_table(scans: Sequence[Scan], splits: Splits) -> Table:
         for rows in parts.values():
             chosen = [scans[row] for row in rows]
             cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)} / {sum(s.label for s in chosen)}")
-        table.add_row(str(fold), *cells)
+        table.add_row(splits.title(fold), *cells)
     return table
 
 

@@ -54,8 +54,10 @@ def run(options: Options, settings_args: list[str]) -> int:
         )
     if options.folds and not options.folds.isdecimal():
         raise PlanError(f"--folds {options.folds} is not a whole number; the default is {FOLDS}")
-    folds = int(options.folds or FOLDS)
-    run = parse_run(options.roi, options.fold, options.seed, known_regions(options.regions), folds)
+    by_site = any(word.split("=")[0] in ("--config", "--split.by") for word in settings_args)
+    folds = None if by_site and not options.folds else int(options.folds or FOLDS)
+    regions = known_regions(options.regions)
+    run = parse_run(options.roi, options.fold, options.seed, regions, folds)
     settings_args += ["--regions", str(options.regions)] if options.regions else []
     settings_args += ["--folds", options.folds] if options.folds else []
 
@@ -65,6 +67,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
+    parse_run(options.roi, options.fold, options.seed, regions, study.splits.folds)
     if options.stage:
         try:
             study = replace(study, prepared=stage(study.prepared, options.stage, console))

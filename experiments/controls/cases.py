@@ -146,6 +146,8 @@ def _leaky(base: Case) -> Case:
     """Each scan is dealt out by itself, so that scans of one patient meet in training, tuning and test."""
     if not repeated_patients(base.scans):
         raise NotRunError("no patient has several scans, so a split by scan is a split by patient")
+    if base.splits.sites:
+        raise NotRunError("the study is split by site; a split by scan would also mix the sites")
     alone = [replace(scan, patient=scan.name) for scan in base.scans]
     try:
         splits = make_splits(alone, base.splits.seed, base.splits.folds)

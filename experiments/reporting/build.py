@@ -29,6 +29,7 @@ from experiments.reporting.method_chapters import methods, model_card
 from experiments.reporting.probability_chapters import calibration, utility
 from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card
+from experiments.reporting.site_chapter import sites
 from experiments.reporting.sources import Sources
 from experiments.reporting.spread_chapters import discrimination, folds
 from experiments.reporting.stacked_chapter import stacked
@@ -52,6 +53,7 @@ def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
         stacked(sources),
         discrimination(sources),
         folds(sources),
+        *([sites(sources)] if sources.sites else []),
         calibration(sources),
         utility(sources),
         external(sources),
@@ -122,7 +124,7 @@ def lead(sources: Sources) -> Html:
         f"{plural(len(sources.inputs), 'input')}, {plural(comparison['folds'], 'fold')}, "
         f"{plural(len(comparison['seeds']), 'seed')}: "
         f"the same 3D-CNN on the whole brain and on its regions, {plural(comparison['patients'], 'patient')} with "
-        f"{plural(comparison['scans'], 'scan')}, split by patient."
+        f"{plural(comparison['scans'], 'scan')}, split by {'site' if sources.sites else 'patient'}."
     )
     text += f" {sources.target.short()}"
     warnings = [*comparison.get("notes", ())]

@@ -33,7 +33,7 @@ def data(sources: Sources) -> Chapter:
     if flow is None:
         blocks.append(missing("The flow of exclusions is missing.", sources.command("sweep")))
     else:
-        blocks.append(_flow_chart(flow, sources.comparison["folds"]))
+        blocks.append(_flow_chart(flow, _division(sources)))
         rows = [[row["reason"], row["patients"], row["scans"], row.get("positive_scans")] for row in flow["excluded"]]
         if rows:
             blocks.append(table(["excluded because", "patients", "scans", "positive scans"], rows, caption="Exclusions"))
@@ -94,7 +94,7 @@ def reference_standard(target: Target) -> str:
     return " ".join(words)
 
 
-def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
+def _flow_chart(flow: Mapping[str, Any], division: tuple[str, str]) -> Chart:
     used = flow["used"]
     alt = f"Flow: {_counts(flow['found'])} found; " + "; ".join(
         f"{_counts(exclusion)} excluded: {exclusion['reason']}" for exclusion in flow["excluded"]
@@ -103,7 +103,7 @@ def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
         "flow",
         f"{alt}; {_counts(used)} used.",
         "Flow of patients and scans. Positive scans are counted where the score is known.",
-        lambda canvas: _draw_flow(canvas, flow, folds),
+        lambda canvas: _draw_flow(canvas, flow, division),
     )
 
 
@@ -112,7 +112,7 @@ def _counts(stage: Mapping[str, Any]) -> str:
     return text if stage.get("positive_scans") is None else f"{text}, {stage['positive_scans']} positive"
 
 
-def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
+def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], division: tuple[str, str]) -> None:
     reasons = [f"{row['reason']}: {row['patients']} patients, {row['scans']} scans" for row in flow["excluded"]]
     width = 26 if canvas.narrow else 46
     excluded = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
@@ -127,7 +127,7 @@ def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
     stage = [
         ("Found", _lines(flow["found"])),
         ("Used", _lines(flow["used"])),
-        (f"Split by patient into {folds} parts", [_ROLE]),
+        (division[0], [division[1]]),
     ]
     tops = [0.0, 0.5 + max(side + 0.24, BOX_GAP), 0.0]
     tops[2] = tops[1] + 0.5 + BOX_GAP
@@ -142,7 +142,11 @@ def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
     _box(axes, left, branch - side / 2, canvas.width - 0.06 - left, side, "Excluded", excluded, SOFT)
 
 
-_ROLE = "one tests, the next tunes, the rest train"
+def _division(sources: Sources) -> tuple[str, str]:
+    folds = sources.comparison["folds"]
+    if sources.sites:
+        return f"Split by site into {folds} parts", "one tests; of the others a sixth tunes"
+    return f"Split by patient into {folds} parts", "one tests, the next tunes, the rest train"
 
 
 def _lines(stage: Mapping[str, Any]) -> list[str]:
@@ -199,22 +203,23 @@ def _partitions(sources: Sources) -> list[str]:
     parts: dict[str, list[Mapping[str, str]]] = {}
     for row in sources.splits:
         parts.setdefault(row["part"], []).append(row)
+    named = {str(part): name for part, name in enumerate(sources.sites)}
     rows: list[list[str | int]] = []
     for part in sorted(parts, key=int):
         members = parts[part]
         positive = sum(row["label"] == "1" for row in members)
-        rows.append(
-            [part, len({row["patient"] for row in members}), len(members), positive, f"{100 * positive / len(members):.0f} %"]
-        )
+        patients, share = len({row["patient"] for row in members}), f"{100 * positive / len(members):.0f} %"
+        rows.append([named.get(part, part), patients, len(members), positive, share])
     several = [row["patient"] for row in sources.splits]
     spread = {(row["patient"], row["part"]) for row in sources.splits}
     twice = len(spread) - len({patient for patient, _ in spread})
     repeats = sum(count > 1 for count in Counter(several).values())
+    tuning = "a sixth of the patients of the other parts, which are sites," if named else "part k + 1"
     return [
         paragraph(
             f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
             f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, "
-            "temperature, most rules of the threshold) on part k + 1 and trains on the others."
+            f"temperature, most rules of the threshold) on {tuning} and trains on the others."
         ),
         table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),
         note(

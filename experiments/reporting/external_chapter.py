@@ -138,23 +138,37 @@ def _site_chart(cohort: Mapping[str, Any], sources: Sources, name: str) -> Chart
         f"Forest of balanced accuracy by site for each input. All sites: {scores}.",
         "Balanced accuracy of the ensemble in each site and in all of them, and of the internal test (single models), with "
         "95 % intervals. The upright line is chance. Small sites have wide intervals.",
-        lambda canvas: _draw_sites(canvas, inputs, sources.inputs),
+        lambda canvas: draw_sites(
+            canvas, inputs, sources.inputs, "balanced_accuracy", {"ensemble": "all sites", "internal": "internal"}
+        ),
     )
 
 
-def _draw_sites(canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def draw_sites(
+    canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str, below: Mapping[str, str]
+) -> None:
+    """A forest for each input: its sites, and below a line two rows more, the last one hollow.
+
+    Args:
+        canvas: Where.
+        inputs: ``input``, ``sites`` and the rows below, each with the metric's value and interval.
+        names: The study's inputs, for their colours.
+        metric: Which.
+        below: Key of each row below the line -> its label.
+    """
     rows = max(len(result["sites"]) for result in inputs) + 2
-    labels = [site["site"] for site in inputs[0]["sites"]] + ["all sites", "internal"]
+    labels = [site["site"] for site in inputs[0]["sites"]] + list(below.values())
+    summary, other = below
     left = label_inches(labels)
     for index, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
         result = inputs[index]
         axes.set_title(canvas.title(result["input"]))
         color, marker = color_of(result["input"], names), marker_of(result["input"], names)
         for number_, site in enumerate(result["sites"]):
-            draw_bar(axes, Bar.of(site.get("balanced_accuracy")), number_, Row("", (), color, marker))
+            draw_bar(axes, Bar.of(site.get(metric)), number_, Row("", (), color, marker))
         last = len(result["sites"])
-        draw_bar(axes, Bar.of(result["ensemble"].get("balanced_accuracy")), last, Row("", (), color, marker))
-        draw_bar(axes, Bar.of(result["internal"].get("balanced_accuracy")), last + 1, Row("", (), SOFT, marker, True))
+        draw_bar(axes, Bar.of(result[summary].get(metric)), last, Row("", (), color, marker))
+        draw_bar(axes, Bar.of(result[other].get(metric)), last + 1, Row("", (), SOFT, marker, True))
         _site_axes(axes, labels, last)
 
 

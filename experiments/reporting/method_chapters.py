@@ -49,9 +49,22 @@ def _participants(sources: Sources) -> str:
     return (
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
         f"included, {share}. "
-        f"{reference_standard(sources.target)} Patients were divided into {comparison['folds']} parts, "
-        f"stratified by label (seed {facts.get('seed', 'unknown')}); in fold k part k was the internal test set, part k + 1 "
-        "the tuning set and the rest the training set. All scans of a patient were in one part."
+        f"{reference_standard(sources.target)} {_division(sources, facts.get('seed', 'unknown'))} "
+        "All scans of a patient were in one part."
+    )
+
+
+def _division(sources: Sources, seed: Any) -> str:
+    folds = sources.comparison["folds"]
+    if sources.sites:
+        return (
+            f"Leave-site-out: each of {folds} parts held the patients of one site ({', '.join(sources.sites)}); in fold k part "
+            f"k was the internal test set, a sixth of the patients of the other sites, drawn by label and site (seed {seed}), "
+            "the tuning set and the rest the training set."
+        )
+    return (
+        f"Patients were divided into {folds} parts, stratified by label (seed {seed}); in fold k part k was the internal test "
+        "set, part k + 1 the tuning set and the rest the training set."
     )
 
 

@@ -3,7 +3,8 @@
 ::
 
     comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
-    subgroups.json  robustness.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
+    subgroups.json  robustness.json  sites.json  partitions.json  controls.json
+    table1.json  acquisition.tsv  external/<cohort>/external.json
 """
 
 from __future__ import annotations
@@ -88,12 +89,17 @@ class Sources:
         """Where the thresholds lie, in words."""
         return DECISIONS[self.target.decision]
 
+    @property
+    def sites(self) -> list[str]:
+        """Name of each part where the study is split by site; else none."""
+        return list((self.optional.get("splits") or {}).get("sites", ()))
+
     def command(self, word: str) -> str:
         """How a command is given for this study."""
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites", "partitions")
 
 
 def read_sources(folder: Path) -> Sources:

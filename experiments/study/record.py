@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.splits import SplitRule
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
@@ -107,6 +108,7 @@ class StudyRecord:
     """Side of a voxel that networks see; 0: the scans' own."""
     atlas: Atlas | None = None
     """The label map that the user's own regions come from, if it is not the shipped one."""
+    split: SplitRule = SplitRule()
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -186,6 +188,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         alike_ids=content["alike_ids"],
         voxel_mm=float(content.get("voxel_mm", 0.0)),
         atlas=Atlas(Path(atlas["path"]), str(atlas["sha256"])) if (atlas := content.get("atlas")) else None,
+        split=SplitRule(**split.get("rule", {})),
     )
 
 
@@ -208,6 +211,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "files": dict(record.files),
         "alike_ids": record.alike_ids,
     }
+    if record.split != SplitRule():
+        content["split"]["rule"] = asdict(record.split)
     if record.voxel_mm:
         content["voxel_mm"] = record.voxel_mm
     if record.atlas:
@@ -232,7 +237,8 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     """
     if recorded is None or not begun:
         return wanted
-    for before, now, group in ((recorded.label, wanted.label, "label"), (recorded.mask, wanted.mask, "mask")):
+    groups = [(getattr(recorded, group), getattr(wanted, group), group) for group in ("label", "mask", "split")]
+    for before, now, group in groups:
         differing = [
             name
             for name, value in asdict(before).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from experiments.study.arguments import StudyChoice, split
@@ -47,6 +48,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
     }
     values |= {f"label.{name}": _written(value) for name, value in record.label.plain().items()}
+    values |= {f"split.{name}": value for name, value in asdict(record.split).items()}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 

@@ -21,6 +21,7 @@ from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.splits import SplitRule
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
@@ -107,6 +108,7 @@ def plain_parser(described: bool = False) -> ArgumentParser:
         "--regions", type=Path | None, default=None, help="your own regions: a YAML file, or an atlas in MNI152 space (.nii.gz)"
     )
     parser.add_class_arguments(Target, "label", instantiate=False)
+    parser.add_argument("--split", type=SplitRule, default=SplitRule())
     return parser
 
 
@@ -222,7 +224,7 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
-            voxel_mm=v.voxel_mm,
+            voxel_mm=v.voxel_mm, split=self.split(),
         )  # fmt: skip
 
     @property
@@ -239,6 +241,11 @@ class Settings:
         """Arguments of the module; a target whose values have no scale of their own is learned from its label alone."""
         options: dict[str, Any] = self.values.model.as_dict()
         return options if self.label().is_edss else options | {"objective": "classification"}
+
+    def split(self) -> SplitRule:
+        """What a test part is."""
+        v = self.values.split
+        return SplitRule(**v.as_dict()) if hasattr(v, "as_dict") else v
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""
@@ -301,6 +308,7 @@ class Settings:
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
         content["label"] = self.label().plain()
+        del content["folds" if self.split().by == "site" else "split"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}

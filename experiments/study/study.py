@@ -16,9 +16,11 @@ from typing import Any, Literal
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.site_splits import at_one_site, make_site_splits
 from datamodules.cohort.splits import (
     FOLDS,
     SplitError,
+    SplitRule,
     Splits,
     TooFewPatientsError,
     load_splits,
@@ -72,6 +74,8 @@ class StudyOptions:
     """What happens to patients whose ids differ in writing alone."""
     voxel_mm: float = 0.0
     """Side of a voxel that networks see, a multiple of the scans' own; 0: the scans' own."""
+    split: SplitRule = SplitRule()
+    """What a test part is."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,8 @@ def split(cohort: Cohort, options: StudyOptions) -> Splits:
         TooFewPatientsError: with what was excluded first, where that is why a class has too few patients.
     """
     try:
+        if options.split.by == "site":
+            return make_site_splits(cohort.scans, options.split_seed, options.split.small)
         return make_splits(cohort.scans, options.split_seed, options.folds)
     except TooFewPatientsError as error:
         raise TooFewPatientsError("\n".join(filter(None, (cohort.excluded(), str(error))))) from None
@@ -147,6 +153,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         files={name: file_sha256(options.folder / name) for name in KEPT},
         alike_ids=options.alike_ids,
         voxel_mm=options.voxel_mm,
+        split=options.split,
     )
 
 
@@ -178,6 +185,8 @@ def open_cohort(
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
     cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids)
+    if options.split.by == "site":
+        cohort = at_one_site(cohort)
     try:
         prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
     except BrokenScansError as error:
@@ -192,9 +201,11 @@ def open_cohort(
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
-    name = options.folder.name
+    name, by = options.folder.name, "site" if made.get("sites") else "patient"
+    if options.split.by != by:
+        raise SplitError(f"study {name} was split with --split.by {by}, not {options.split.by}; use another STUDY")
     for wanted, key, flag in ((options.folds, "folds", "folds"), (options.split_seed, "seed", "split_seed")):
-        if made[key] != wanted:
+        if made[key] != wanted and not (key == "folds" and by == "site"):
             raise SplitError(f"study {name} was split with --{flag} {made[key]}, not {wanted}; use another STUDY")
     if made["cohort_hash"] != digest:
         raise CohortError(
