@@ -4,8 +4,8 @@
     python tests/simulated_sites.py heterogeneity 2000   # rates of Q, coverage of mean and prediction interval
 
 Values of a scan are signal x label + location of its site + scale of its site x noise; sites differ in location, scale and,
-where they are confounded, in the share of positive patients. Models are ridge discriminants, trained and decided in every fold as
-in ``simulated_levels``. docs/statistics.md has the tables.
+where they are confounded, in the share of positive patients. Models are ridge discriminants, trained and decided in every fold
+as in ``simulated_levels``. docs/statistics.md has the tables.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Cohort:
     def scans(self) -> list[Scan]:
         """One scan for each patient, for the product's own splits."""
         rows = zip(self.patients, self.label.tolist(), self.site.tolist(), strict=True)
-        return [Scan(name, "", None, None, 0.0, 0, label, covariates={"site": site}) for name, label, site in rows]
+        return [Scan(name, "", {}, 0.0, 0, label, covariates={"site": site}) for name, label, site in rows]
 
 
 def cohort(shift: float, signal: float, confounded: bool, rng: np.random.Generator) -> Cohort:

@@ -30,7 +30,15 @@ FILE = Path("x")
 
 
 def scan(patient: str, site: str, label: int = 0, session: str = "ses-1") -> Scan:
-    return Scan(patient, session, FILE, FILE, 4.0 if label else 1.0, 0, label, covariates={"site": site} if site else {})
+    return Scan(
+        patient,
+        session,
+        {"t1w": FILE, "flair": FILE},
+        4.0 if label else 1.0,
+        0,
+        label,
+        covariates={"site": site} if site else {},
+    )
 
 
 def site(name: str, positive: int, negative: int) -> list[Scan]:
