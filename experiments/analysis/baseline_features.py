@@ -20,7 +20,7 @@ from datamodules.cohort.records import Scan
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import read_rows
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from regions.atlas import template_on
 from regions.catalog import LESIONS, REGIONS, Region
 
@@ -134,7 +134,7 @@ def scan_features(prepared: PreparedCohort, template: TemplateParts, row: int) -
     """
     brain = float(prepared.facts(row)["brain_ml"])
     sizes = [float("nan")] * (len(PARTS) + 1)
-    if (prepared.volume(row) / "labels.npy").is_file():
+    if prepared.has_labels(row):
         counts = _histogram(prepared.labels(row))
         sizes = [_sum(region, counts) * prepared.grid.voxel_mm3 / 1000 for region in (*PARTS, _LESION)]
     voxels = _by_label(template, np.diff(template.bounds))

@@ -71,8 +71,7 @@ def _shown(study: Study, settings: Settings, network: nn.Module, notes: list[str
         except EmptyRegionError as error:
             notes.append(f"no linear readers of {name}: {error}")
     by_subject = [name for name, shown in inputs.items() if shown.labels is not None]
-    volumes = [study.prepared.volume(row) for row in range(len(study.prepared.keys))]
-    if by_subject and not all((volume / "labels.npy").is_file() for volume in volumes):
+    if by_subject and not study.prepared.has_labels():
         notes.append(f"no linear readers of {', '.join(by_subject)}: a scan has no label map")
         return {name: shown for name, shown in inputs.items() if name not in by_subject}
     return inputs

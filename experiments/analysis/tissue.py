@@ -21,7 +21,7 @@ from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.quality.tissue import FLUID, SHARES, estimated_fluid, labelled_tissues, tissue_shares
 from datamodules.store.boxes import region_step
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.baseline_features import Table, measured
 from experiments.statistics.chance import CHANCE
 from experiments.statistics.predictions import Predictions
@@ -71,7 +71,7 @@ def measured_tissue(
         on_scan: Called with (done, to do) after each scan that was measured.
     """
     regions, mask = shown
-    estimated = not all((prepared.volume(row) / "labels.npy").is_file() for row in range(len(prepared.keys)))
+    estimated = not prepared.has_labels()
     if estimated and mask.mode == "subject":
         regions = {name: region for name, region in regions.items() if not region.labels}
     voxels = {

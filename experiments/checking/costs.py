@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.batches.transform_task import TransformTask
 from datamodules.files.listing import list_folder
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings

@@ -18,7 +18,7 @@ from datamodules.files.listing import list_folder
 from datamodules.quality.limits import Judged
 from datamodules.store.boxes import region_step
 from datamodules.store.duplicates import Duplicate
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.table1 import groups_of, table1, variables_of
 from experiments.checking.acquisition import acquisition_rows
 from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step, transform_seconds
@@ -221,5 +221,5 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
 
 def volumes_mb(study: Subject) -> float:
     """Size of the stored volumes of the study's scans, in megabytes."""
-    folders: set[Path] = {study.prepared.folder / "volumes" / key for key in study.prepared.keys}
+    folders = [study.prepared.folder / "volumes" / key for key in study.prepared.volumes]
     return sum(file.stat().st_size for folder in folders for file in list_folder(folder)) / 1e6

@@ -1,9 +1,9 @@
 """Quality numbers and pictures of a cohort's scans, each computed once.
 
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
-picture stay beside that volume, found by content as the volume is::
+picture stay in the store, found by content as the volumes are::
 
-    <store>/volumes/<key>/quality.json  overlay.png  overlay_plain.png    made again where one was changed
+    <store>/quality/<key>/quality.json  overlay.png  overlay_plain.png    made again where one was changed
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -25,7 +25,7 @@ from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.rendering.overlay import overlay_png
 from regions.grid import Grid
 
@@ -70,7 +70,7 @@ def quality_of_cohort(
     Raises:
         CohortError: if a file that ``prepare`` wrote is damaged.
     """
-    folders = [prepared.folder / "volumes" / key for key in prepared.keys]
+    folders = [prepared.folder / "quality" / key for key in prepared.keys]
     missing = [row for row, folder in enumerate(folders) if _kept(folder) is None]
 
     def make(row: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from datamodules.files.tables import read_rows
 from datamodules.store.checksums import verify
 from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.prepare import study_grid
+from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import Source, hash_sources
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.externals.errors import ExternalError
 from experiments.study.run_folder import RunFolder
 from experiments.study.study import OnScan
@@ -134,14 +135,18 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
     for key in sorted(internal):
         facts.setdefault(_facts(prepared, key), []).append(key)
     shared = []
-    for row, scan in enumerate(scans):
-        key = prepared.keys[row]
-        alike = [other for other in facts.get(_facts(prepared, key), []) if key] if key not in internal else [key]
-        image = prepared.image(row)
-        if any(other == key or np.array_equal(image, replace(prepared, keys=(other,)).image(0)) for other in alike):
+    for scan, stored in zip(scans, prepared.scans, strict=True):
+        if internal & {*stored.images} or any(_is_among(prepared, key, facts) for key in stored.images):
             shared.append((scan.name, "the study"))
     if shared:
         raise _shared_error(shared, "voxel for voxel a scan of")
+
+
+def _is_among(prepared: PreparedCohort, key: str, facts: Mapping[str, Sequence[str]]) -> bool:
+    volumes = prepared.folder / "volumes"
+    alike = facts.get(_facts(prepared, key), ())
+    image = prepared.mapped(volumes / key / "image.npy")
+    return any(np.array_equal(image, prepared.mapped(volumes / other / "image.npy")) for other in alike)
 
 
 def _facts(prepared: PreparedCohort, key: str) -> str:

@@ -32,7 +32,8 @@ from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.store.coarse import on_larger_voxels
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
 

@@ -15,7 +15,7 @@ from datamodules.cohort.eligibility import EDSS_SCALE
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
