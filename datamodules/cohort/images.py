@@ -8,17 +8,18 @@ A name is a BIDS suffix in lower case, with entities before it where they tell i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from datamodules.files.tables import CohortError
+from datamodules.files.tables import MISSING, CohortError
 
 Kind = Literal["contrast", "mask", "probability", "labels"]
 
 DEFAULT_IMAGES = ("t1w", "flair")
 """What is read of a scan unless a study asks for other images."""
 TITLES = {"t1w": "T1w", "flair": "FLAIR", "t2w": "T2w", "pdw": "PDw", "t2starw": "T2starw"}
+WEIGHTINGS = {"t1w": "T1-weighted", "t2w": "T2-weighted", "pdw": "proton-density-weighted", "t2starw": "T2*-weighted"}
 KINDS: dict[str, Kind] = {"mask": "mask", "probseg": "probability", "dseg": "labels"}
 APART = ("ce-", "label-")
 """Entities that tell an image from another of the same suffix; a name without them means the image without them."""
@@ -34,7 +35,7 @@ def parse_images(given: str | Iterable[str], reserved: Collection[str] = ()) -> 
     Raises:
         CohortError: if there is none, one is repeated, or one is no name of an image.
     """
-    words = given.replace(",", " ").split() if isinstance(given, str) else [str(word).strip() for word in given]
+    words = given.strip("[]").replace(",", " ").split() if isinstance(given, str) else [str(word).strip() for word in given]
     names = tuple(word.lower() for word in words)
     example = "give BIDS suffixes or columns, for example --images t1w,flair,t2w"
     if not names:
@@ -66,6 +67,23 @@ def titles(names: Iterable[str]) -> str:
     """Several images as a sentence names them: ``T1w, T2w and FLAIR``."""
     *most, last = map(title, names)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def weightings(names: Iterable[str]) -> str:
+    """Several images as a methods paragraph names them: ``T1-weighted and FLAIR``."""
+    return titles(WEIGHTINGS.get(name, name) for name in names)
+
+
+def image_columns(rows: Sequence[Mapping[str, str]], asked: Sequence[str]) -> list[str]:
+    """The columns of a table that hold images: those that are asked for, and others with nothing but paths of images."""
+    names = rows[0] if rows else {}
+    filled = {name: [row[name] for row in rows if row[name].lower() not in MISSING] for name in names}
+    others = [name for name, cells in filled.items() if cells and all(map(_is_image, cells))]
+    return list(dict.fromkeys([*asked, *(name for name in others if name not in ("mask", "labels"))]))
+
+
+def _is_image(cell: str) -> bool:
+    return cell.lower().endswith((".nii", ".nii.gz", ".mgz"))
 
 
 def is_named(path: Path, name: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES, titles
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
 from experiments.study.parts import Parts, read_parts
@@ -34,6 +35,12 @@ BASELINES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Name -> what it is; the order of every table."""
+
+
+def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES) -> str:
+    """What a baseline is, in a study of these images."""
+    return BASELINES.get(name, "a baseline").replace(titles(DEFAULT_IMAGES), titles(images))
+
 
 VOXELS = "voxels"
 TISSUE = "tissue_share"

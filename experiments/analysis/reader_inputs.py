@@ -53,7 +53,7 @@ class Shown:
 def shown_by(region: Region, grid: Grid, settings: Settings, network: nn.Module) -> Shown:
     """The voxels that an input shows the settings' network."""
     data = settings.values.data
-    least_side = smallest_side(network, batch_size=data.batch_size)
+    least_side = smallest_side(network, len(settings.images), data.batch_size)
     mask, box = region_step(region, grid, data.mask_mode, data.dilate_mm, multiple_of(network), least_side)
     if data.mask_mode != "subject" or mask is None:
         return Shown(box, mask, None)
@@ -122,8 +122,8 @@ def _untrained(settings: Settings) -> nn.Module:
 ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = MappingProxyType(
     {
         "untrained": _untrained,
-        "hd-bet": lambda settings: PretrainedEncoder("hd-bet", "frozen"),
-        "deepbet": lambda settings: PretrainedEncoder("deepbet", "frozen"),
+        "hd-bet": lambda settings: PretrainedEncoder("hd-bet", "frozen", in_channels=len(settings.images)),
+        "deepbet": lambda settings: PretrainedEncoder("deepbet", "frozen", in_channels=len(settings.images)),
     }
 )
 """Name -> makes a network, from what enters whose head a reader reads: the settings' own, or a pretrained encoder."""

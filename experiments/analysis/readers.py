@@ -56,7 +56,11 @@ def make_readers(
             notes.append(f"no {features_reader(name)}: {error}")
             continue
         readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
-    readers[TISSUE] = _fit(study, settings, TISSUE, _tissue_designs(study, settings, list(inputs), console), config)
+    designs = _tissue_designs(study, settings, list(inputs), console)
+    if designs:
+        readers[TISSUE] = _fit(study, settings, TISSUE, designs, config)
+    else:
+        notes.append(f"no {TISSUE}: without label maps it is told by a T1w, which the study does not read")
     content = {"study": study.folder.name, "scans": len(study.prepared.keys), "readers": readers, "notes": notes}
     write_sealed(study.folder / "readers.json", content)
     return content

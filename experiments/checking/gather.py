@@ -176,7 +176,7 @@ def input_boxes(settings: Settings, study: Subject, tissue: Mapping[str, Any]) -
     """Box and volume of every input, the user's own included."""
     grid, options = study.prepared.grid, settings.values.data
     network = settings.instantiated().network
-    sides = multiple_of(network), smallest_side(network, batch_size=options.batch_size)
+    sides = multiple_of(network), smallest_side(network, len(settings.images), options.batch_size)
     shown_ml = {row["input"]: row["ml"] for row in tissue["inputs"]} if options.mask_mode == "subject" else {}
     boxes = []
     for region in settings.regions.values():
@@ -215,7 +215,14 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
     chosen = max(small, key=lambda box: box.voxels) if small else min(inputs, key=lambda box: box.voxels)
     network = settings.instantiated().network
     precision = str(settings.values.trainer.precision or best_precision("cpu"))
-    step = measured_step(network, chosen.name, chosen.box.shape, work.batch if small else 1, precision.startswith("bf16"))
+    step = measured_step(
+        network,
+        chosen.name,
+        chosen.box.shape,
+        work.batch if small else 1,
+        precision.startswith("bf16"),
+        channels=len(settings.images),
+    )
     return estimate(work, step, volumes, study.folder)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cohort.identity import file_stem
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, title
 from datamodules.cohort.records import Scan, scan_name
 from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
@@ -44,6 +45,7 @@ class ScanQuality:
     session: str
     numbers: Mapping[str, float]
     picture: Path
+    images: tuple[str, ...] = DEFAULT_IMAGES
 
     @property
     def name(self) -> str:
@@ -74,11 +76,13 @@ def quality_of_cohort(
     missing = [row for row, folder in enumerate(folders) if _kept(folder) is None]
 
     def make(row: int) -> None:
-        volume = np.asarray(prepared.image(row))
+        volumes = dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True))
         labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
-        brain = volume[0] != 0
-        numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
-        write_pictures(folders[row] / "overlay.png", volume[0], volume[1], brain, prepared.grid, labels)
+        brain = next(iter(volumes.values())) != 0
+        contrasts = {name: volume for name, volume in volumes.items() if kind_of(name) == "contrast"}
+        numbers = measure(contrasts, brain, prepared.grid, labels)
+        folders[row].mkdir(parents=True, exist_ok=True)
+        write_pictures(folders[row] / "overlay.png", volumes, brain, prepared.grid, labels)
         files = {name: file_sha256(folders[row] / name) for name in PICTURES}
         content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "numbers": numbers, "files": files}
         write_sealed(folders[row] / "quality.json", content)
@@ -90,7 +94,7 @@ def quality_of_cohort(
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
         numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference)}
-        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0]))
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0], prepared.names))
     return qualities
 
 
@@ -104,10 +108,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
-def write_pictures(path: Path, t1w: Any, flair: Any, brain: Any, grid: Grid, labels: Any) -> None:
+def write_pictures(path: Path, images: Mapping[str, Any], brain: Any, grid: Grid, labels: Any) -> None:
     """Write a scan's picture with outlines, and the one without them beside it; see ``overlay_png``."""
+    rows = {title(name): image for name, image in images.items()}
     for target, outlines in ((plain_beside(path), False), (path, True)):
-        write_bytes(target, overlay_png(t1w, flair, brain, grid, labels, outlines=outlines))
+        write_bytes(target, overlay_png(rows, brain, grid, labels, outlines=outlines))
 
 
 def _kept(folder: Path) -> dict[str, float] | None:

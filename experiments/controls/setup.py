@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from datamodules.cohort.covariates import columns_of
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.atomic import content_sha256
 from datamodules.store.coarse import coarsened
 from experiments.controls.plan import ControlRun
@@ -118,6 +119,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "folds": record.folds,
         "split_seed": record.split_seed,
         "voxel_mm": record.voxel_mm or None,
+        "images": ",".join(record.images) if record.images != DEFAULT_IMAGES else None,
         "regions": record.regions_file,
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,

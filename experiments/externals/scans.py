@@ -64,12 +64,13 @@ def open_external(
     """
     table = study / "cohort.tsv"
     known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
-    cohort = read_cohort(source, LabelRule(**frozen["label"]), alike_ids=alike_ids, known=known)
+    images = tuple(frozen.get("images", DEFAULT_IMAGES))
+    cohort = read_cohort(source, LabelRule(**frozen["label"]), alike_ids=alike_ids, known=known, images=images)
     of_scans = frozen.get("scan_grid", frozen["grid"])
     shape, affine = of_scans["shape"], of_scans["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
     _refuse_other_voxels(source, cohort.scans, grid)
-    internal = internal_scans(study)
+    internal = internal_scans(study, images)
     _refuse_shared_files(cohort.scans, internal, store)
     try:
         prepared = open_store(cohort.scans, store, workers, on_scan, grid)
@@ -99,11 +100,11 @@ def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> Non
         )
 
 
-def internal_scans(study: Path) -> list[Scan]:
+def internal_scans(study: Path, images: Sequence[str]) -> list[Scan]:
     """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
     rows = read_rows(study / "cohort.tsv")
     return [
-        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in DEFAULT_IMAGES}, edss=0.0, days=None, label=0)
+        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in images}, edss=0.0, days=None, label=0)
         for row in rows
     ]
 

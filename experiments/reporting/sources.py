@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
 from datamodules.cohort.splits import read_facts
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import read_sealed
@@ -76,6 +77,11 @@ class Sources:
     def inputs(self) -> list[str]:
         """Inputs in the order of the comparison."""
         return list(self.tables)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the study's images."""
+        return parse_images(self.config.get("images", DEFAULT_IMAGES))
 
     @property
     def decision(self) -> str:

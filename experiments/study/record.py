@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.records import LabelRule
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
@@ -98,6 +99,8 @@ class StudyRecord:
     alike_ids: AlikeIds = "refuse"
     voxel_mm: float = 0.0
     """Side of a voxel that networks see; 0: the scans' own."""
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -176,6 +179,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         files={str(name): str(digest) for name, digest in content["files"].items()},
         alike_ids=content["alike_ids"],
         voxel_mm=float(content.get("voxel_mm", 0.0)),
+        images=tuple(map(str, content.get("images", DEFAULT_IMAGES))),
     )
 
 
@@ -200,6 +204,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
     }
     if record.voxel_mm:
         content["voxel_mm"] = record.voxel_mm
+    if record.images != DEFAULT_IMAGES:
+        content["images"] = list(record.images)
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

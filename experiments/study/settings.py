@@ -21,9 +21,12 @@ from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
 from datamodules.cohort.records import LabelRule
+from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
+from experiments.study.channels import fit_channels
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
@@ -101,6 +104,12 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument("--doubles", type=Doubles, default="refuse", help="two patients whose images look like one person")
     parser.add_argument(
         "--voxel_mm", type=float, default=0.0, help="side of a voxel in training, a multiple of the scans' own; 0: theirs"
+    )
+    parser.add_argument(
+        "--images",
+        type=list[str] | str,
+        default=",".join(DEFAULT_IMAGES),
+        help="what is read of each scan: t1w, flair, t2w, ...",
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
@@ -212,6 +221,15 @@ class Settings:
         """The six regions, and those of the user's own file."""
         return known_regions(self.values.regions)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images of the study.
+
+        Raises:
+            CohortError: if a name cannot be one.
+        """
+        return parse_images(self.values.images, {*TABLE_COLUMNS} - {*DEFAULT_IMAGES})
+
     def study_options(self) -> StudyOptions:
         """What the study is made of."""
         v = self.values
@@ -219,7 +237,7 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
-            voxel_mm=v.voxel_mm,
+            voxel_mm=v.voxel_mm, images=self.images,
         )  # fmt: skip
 
     def label(self) -> LabelRule:
@@ -286,6 +304,9 @@ class Settings:
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
+        content["images"] = list(self.images)
+        if self.images == DEFAULT_IMAGES:
+            del content["images"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}
@@ -313,6 +334,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         if name and name[1] in refused_options():
             raise refusal(name[1]) from None
         raise SettingsError(readable(str(error))) from None
+    fit_channels(settings.values.network, settings.images)
     settings.check()
     return settings
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, LabelRule, Scan
 from datamodules.cohort.splits import (
@@ -72,6 +73,8 @@ class StudyOptions:
     """What happens to patients whose ids differ in writing alone."""
     voxel_mm: float = 0.0
     """Side of a voxel that networks see, a multiple of the scans' own; 0: the scans' own."""
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan, in the order in which networks see it."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             if recorded.voxel_mm != options.voxel_mm:
                 made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
                 raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
+            if recorded.images != options.images:
+                made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"
+                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
@@ -146,6 +152,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         files={name: file_sha256(options.folder / name) for name in KEPT},
         alike_ids=options.alike_ids,
         voxel_mm=options.voxel_mm,
+        images=options.images,
     )
 
 
@@ -176,7 +183,7 @@ def open_cohort(
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids)
+    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids, images=options.images)
     try:
         prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
     except BrokenScansError as error:
@@ -208,7 +215,8 @@ def cohort_hash(cohort: Cohort) -> str:
 def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
-    header = ["patient", "session", "edss", "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    images = cohort.scans[0].images
+    header = ["patient", "session", "edss", "days", "label", *images, "mask", "labels", "dialect", *names]
     return tsv_text(header, (_row(scan, names) for scan in cohort.scans))
 
 
