@@ -1,4 +1,4 @@
-"""3D networks that turn a T1w + FLAIR volume into two class logits. Needs torch alone.
+"""3D networks that turn a volume of several images into two class logits. Needs torch alone.
 
 The residual network follows public code that is probably, not provably, the reference study's own (Coll et al., J Magn Reson
 Imaging 2024;60(1):258-267), so it is called paper-like. Any other ``torch.nn.Module`` that maps (B, C, I, J, K) to (B, 2) can

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES, titles
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import Pooled, pool
 from experiments.study.parts import Parts, read_parts
@@ -38,6 +39,12 @@ COMBAT: Mapping[str, str] = MappingProxyType(
     {f"{name} (ComBat)": f"{BASELINES[name]}, harmonised over sites" for name in ("age_sex_volumes", "region_means")}
 )
 """The same on measurements that ComBat harmonised, fitted in each training part; only where a cohort has several sites."""
+
+
+def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES) -> str:
+    """What a baseline is, in a study of these images."""
+    return {**BASELINES, **COMBAT}.get(name, "a baseline").replace(titles(DEFAULT_IMAGES), titles(images))
+
 
 VOXELS = "voxels"
 TISSUE = "tissue_share"

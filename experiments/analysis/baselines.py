@@ -8,15 +8,16 @@ compare`` puts them into the same table and tests each against global on the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
-from experiments.analysis.baseline_files import BASELINES, COMBAT, baseline_folder
+from experiments.analysis.baseline_features import VOLUMES, features_of, means_of, measured_features
+from experiments.analysis.baseline_files import BASELINES, COMBAT, about_baseline, baseline_folder
 from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
 from experiments.analysis.harmonised import harmonised, several_sites
 from experiments.runtime.console import bar
@@ -44,15 +45,15 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     made: dict[str, Any] = {}
     notes: list[str] = []
     harmonising = COMBAT if several_sites(scans) else {}
-    for name, about in {**BASELINES, **harmonising}.items():
-        design = design_of(name.removesuffix(" (ComBat)"), scans, features)
+    for name in (*BASELINES, *harmonising):
+        design = design_of(name.removesuffix(" (ComBat)"), scans, features, study.prepared.names)
         if isinstance(design, str):
             notes += [f"no baseline {name}: {design}"] if name in BASELINES else []
             continue
         notes += lacking(name, design, scans) if name in BASELINES else []
         fits = _fit_folds(study, name, design, y, scans if name in COMBAT else None)
         made[name] = {
-            "about": about,
+            "about": about_baseline(name, study.prepared.names),
             "features": list(design.names),
             "missing": design.missing(),
             "folds": {str(fold): fit.facts() for fold, fit in fits.items()},
@@ -68,19 +69,23 @@ def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[
         return measured_features(study.cohort.scans, study.prepared, path, workers, on_scan)
 
 
-def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> Design | str:
+def design_of(
+    name: str, scans: ScanTable, features: np.ndarray[Any, Any], images: Sequence[str] = DEFAULT_IMAGES
+) -> Design | str:
     """The features of one baseline, or in words why it cannot be made.
 
     Args:
         name: One of ``BASELINES``.
         scans: The study's scans.
-        features: (scans, features) in the order of ``FEATURES``.
+        features: (scans, features) in the order of ``features_of``.
+        images: Names of the study's images.
     """
     if name == "prevalence":
         return Design((), np.empty((scans.patient.size, 0)))
-    measured = dict(zip(FEATURES, features.T, strict=True))
+    measured = dict(zip(features_of(images), features.T, strict=True))
     if name == "region_means":
-        return Design(MEANS, np.stack([measured[feature] for feature in MEANS], axis=1))
+        means = means_of(images)
+        return Design(means, np.stack([measured[feature] for feature in means], axis=1))
     sex = scans.text("sex")
     person = {"age": scans.number("age"), "male": np.where(sex == "", np.nan, (sex == "M").astype(np.float64))}
     known = {feature: values for feature, values in person.items() if not np.isnan(values).all()}

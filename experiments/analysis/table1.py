@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import COLUMNS
+from datamodules.cohort.images import image_columns
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
@@ -103,6 +104,8 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
         if name.lower() in taken or target.owns(name):
             continue
         texts = [text for text in scans.text(name).tolist() if text]
+        if image_columns([{name: text} for text in texts], ()):
+            continue
         if not texts:
             continue
         numbers = np.isfinite(scans.number(name))

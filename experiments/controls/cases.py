@@ -13,7 +13,7 @@ from datamodules.batches.control_inputs import Content
 from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import SplitError, Splits, make_splits
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
 from experiments.study.study import Study
@@ -131,11 +131,10 @@ def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) 
         patients = {base.scans[row].patient for row in rows if labels[row] == value}
         if len(patients) < base.splits.folds:
             raise NotRunError(f"one {name} has {len(patients)} patients, each of {base.splits.folds} folds needs one")
-    keys = tuple(base.prepared.keys[row] for row in rows)
     return replace(
         base,
         scans=tuple(base.scans[row] for row in rows),
-        prepared=replace(base.prepared, keys=keys),
+        prepared=base.prepared.of_rows(rows),
         groups=tuple(base.groups[row] for row in rows),
         labels=tuple(labels.values()),
         scores=None,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.atomic import file_sha256, write_json
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import read_rows
@@ -63,6 +64,7 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "label": record.label.plain(),
         "grid": _grid(study),
         **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
+        **({"images": list(record.images)} if record.images != DEFAULT_IMAGES else {}),
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
@@ -80,7 +82,9 @@ def _grid(study: Path) -> Any:
 
 def _scan_grid(study: Path) -> Grid:
     """The grid of the study's scans."""
-    return study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")])
+    record = read_record(study)
+    first = record.images[0] if record else DEFAULT_IMAGES[0]
+    return study_grid([Path(row[first]) for row in read_rows(study / "cohort.tsv")])
 
 
 def _frozen_input(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from datamodules.cohort.images import titles, weightings
 from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number
@@ -47,8 +48,8 @@ def _participants(sources: Sources) -> str:
     comparison, facts = sources.comparison, sources.optional.get("splits") or {}
     share = f"{comparison['positives']} of {comparison['scans']} scans positive"
     return (
-        f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
-        f"included, {share}. "
+        f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} "
+        f"({weightings(sources.images)}) were included, {share}. "
         f"{reference_standard(sources.target)} {_division(sources, facts.get('seed', 'unknown'))} "
         "All scans of a patient were in one part."
     )
@@ -126,7 +127,7 @@ def _network(sources: Sources) -> str:
     described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value not in ([], ""))
     name = path.rsplit(".", 1)[-1]
     if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
-        return f"The network was {path}, {size} parameters. {_pretrained(pretrained)}"
+        return f"The network was {path}, {size} parameters. {_pretrained(pretrained, titles(sources.images))}"
     if name != "ResidualCNN":
         return f"The network was {path} ({described}), {size} parameters, initialised at random."
     return (
@@ -159,7 +160,7 @@ def training_loss(model: Mapping[str, Any]) -> str:
     return loss + (f", expected over a score that lies one step off with probability {noise:g}," if noise else "")
 
 
-def _pretrained(facts: list[dict[str, Any]]) -> str:
+def _pretrained(facts: list[dict[str, Any]], images: str) -> str:
     tuned = {"frozen": "was not trained further", "last": "was trained in its last stage", "all": "was trained as a whole"}
     texts = []
     for first in {str(fact): fact for fact in facts}.values():
@@ -167,7 +168,7 @@ def _pretrained(facts: list[dict[str, Any]]) -> str:
         start = f"had the weights {source}" if first["sha256"] else "was initialised at random"
         tune, trained = tuned[first["tune"]], f"{first['trained']:,} parameters trained"
         texts.append(
-            f"T1w and FLAIR each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum "
+            f"{images} each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum "
             f"of its feature maps entered one linear layer, initialised at random ({trained})."
         )
     return " ".join(texts)
@@ -214,7 +215,7 @@ def model_card(sources: Sources) -> Chapter:
     score = {"value": main["balanced_accuracy"], "low": main["balanced_accuracy_low"], "high": main["balanced_accuracy_high"]}
     facts: list[tuple[str, Any]] = [
         ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
-        ("input", "T1-weighted and FLAIR brain MRI in MNI152 space, brain-extracted, one grid"),
+        ("input", f"{weightings(sources.images)} brain MRI in MNI152 space, brain-extracted, one grid"),
         ("output", f"probability of {outcome(sources)}, and a decision at each model's threshold"),
         (
             "trained on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.analysis.baseline_files import BASELINES, COMBAT
+from experiments.analysis.baseline_files import about_baseline
 from experiments.analysis.comparison import ALL_FAMILIES
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
@@ -59,8 +59,7 @@ def scores(sources: Sources) -> Chapter:
     if not comparison.get("baselines"):
         blocks.append(missing("Baselines (prevalence, age and sex, volumes) are missing.", sources.command("baselines")))
     else:
-        about = {**BASELINES, **COMBAT}
-        described = [f"{label_of(r['input'])}: {about.get(r['input'], 'a baseline')}." for r in comparison["baselines"]]
+        described = [f"{label_of(r['input'])}: {about_baseline(r['input'], sources.images)}." for r in comparison["baselines"]]
         blocks += [paragraph("Baselines, fitted on the same folds:"), items(described)]
     names = list(rows[0])
     return Chapter(

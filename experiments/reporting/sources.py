@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
 from datamodules.cohort.splits import read_facts
 from datamodules.cohort.target import Target
 from datamodules.files.listing import list_folder
@@ -83,6 +84,11 @@ class Sources:
     def target(self) -> Target:
         """What is told from the images."""
         return Target(**{"decision": OLDEST_DECISION, **(self.config.get("label") or {})})
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the study's images."""
+        return parse_images(self.config.get("images", DEFAULT_IMAGES))
 
     @property
     def decision(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import SplitRule
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, write_text
@@ -109,6 +110,8 @@ class StudyRecord:
     atlas: Atlas | None = None
     """The label map that the user's own regions come from, if it is not the shipped one."""
     split: SplitRule = SplitRule()
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -189,6 +192,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         voxel_mm=float(content.get("voxel_mm", 0.0)),
         atlas=Atlas(Path(atlas["path"]), str(atlas["sha256"])) if (atlas := content.get("atlas")) else None,
         split=SplitRule(**split.get("rule", {})),
+        images=tuple(map(str, content.get("images", DEFAULT_IMAGES))),
     )
 
 
@@ -217,6 +221,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         content["voxel_mm"] = record.voxel_mm
     if record.atlas:
         content["atlas"] = {"path": str(record.atlas.path), "space": "MNI152", "sha256": record.atlas.sha256}
+    if record.images != DEFAULT_IMAGES:
+        content["images"] = list(record.images)
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

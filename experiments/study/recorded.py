@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from experiments.study.arguments import StudyChoice, split
 from experiments.study.record import StudyRecord, read_record
 from experiments.study.runs import named_like
@@ -43,6 +44,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "folds": record.folds,
         "split_seed": record.split_seed,
         "voxel_mm": record.voxel_mm or None,
+        "images": ",".join(record.images) if record.images != DEFAULT_IMAGES else None,
         "regions": record.regions_file,
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.site_splits import at_one_site, make_site_splits
@@ -35,7 +36,8 @@ from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.store.coarse import on_larger_voxels
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
 
@@ -76,6 +78,8 @@ class StudyOptions:
     """Side of a voxel that networks see, a multiple of the scans' own; 0: the scans' own."""
     split: SplitRule = SplitRule()
     """What a test part is."""
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan, in the order in which networks see it."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,9 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             if recorded.voxel_mm != options.voxel_mm:
                 made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
                 raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
+            if recorded.images != options.images:
+                made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"
+                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
@@ -154,6 +161,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         alike_ids=options.alike_ids,
         voxel_mm=options.voxel_mm,
         split=options.split,
+        images=options.images,
     )
 
 
@@ -184,7 +192,7 @@ def open_cohort(
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids)
+    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids, images=options.images)
     if options.split.by == "site":
         cohort = at_one_site(cohort)
     try:
@@ -222,7 +230,8 @@ def cohort_hash(cohort: Cohort) -> str:
 def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
-    header = ["patient", "session", cohort.rule.column, "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    header = ["patient", "session", cohort.rule.column, "days", "label"]
+    header += [*cohort.scans[0].images, "mask", "labels", "dialect", *names]
     return tsv_text(header, (_row(scan, names, cohort.rule) for scan in cohort.scans))
 
 

@@ -65,7 +65,10 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "initialisation": parts.living.initialisation,
         **tuning_losses(rows.of("tuning"), parts.data),
         "store_keys": [
-            study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
+            key
+            for name in sorted(parts.data.partitions)
+            for row in parts.data.partitions[name]
+            for key in study.prepared.scans[row].images
         ],
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
