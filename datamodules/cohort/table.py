@@ -37,6 +37,7 @@ def read_table(path: Path, target: Target = Target(), images: Sequence[str] = DE
 
     Args:
         path: The table.
+        target: What is told from the images.
         images: Columns of images that must be there; others that hold images are read too.
 
     Raises:
