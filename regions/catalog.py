@@ -53,6 +53,7 @@ class Region:
         labels: ids in 1 ... 255; empty means the whole brain.
         description: one line for people.
         source: where the definition comes from.
+        images: which of the study's images are shown; empty means all.
 
     Raises:
         UserError: the name cannot name a folder, or a label cannot be an id.
@@ -62,6 +63,7 @@ class Region:
     labels: tuple[int, ...]
     description: str
     source: str
+    images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
@@ -141,7 +143,8 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     """Read user-defined regions from YAML.
 
     Each entry is a name with either `labels` or `of` (regions to put together, the six or earlier ones in the file),
-    and optionally `without` (regions or ids to take away), `description` and `source`:
+    and optionally `without` (regions or ids to take away), `images` (those of the study's that are shown), `description` and
+    `source`:
 
         cortical:
           labels: [3, 42]
@@ -149,6 +152,9 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         cortical_and_cerebellar:
           of: [gray_matter]
           without: [subcortical_gray_matter]
+        global_t1w:
+          of: [global]
+          images: [t1w]
 
     Returns:
         The regions in the order of the file.
@@ -173,7 +179,7 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     return regions
 
 
-_KEYS = ("labels", "of", "without", "description", "source")
+_KEYS = ("labels", "of", "without", "images", "description", "source")
 
 
 def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Path) -> Region:
@@ -187,10 +193,16 @@ def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Pat
         raise UserError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
     if ("labels" in entry) == ("of" in entry):
         raise UserError("give either 'labels' or 'of', and not both.")
-    taken = _ids(entry.get("labels", entry.get("of")), regions) - _ids(entry.get("without", []), regions)
-    if not taken:
-        raise UserError("no label is left.")
-    return Region(name, tuple(sorted(taken)), str(entry.get("description", name)), str(entry.get("source", path.name)))
+    images = entry.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise UserError(f"images are a list such as [t1w, flair], found {images!r}.")
+    taken: set[int] = set()
+    if not images or entry.get("of") != ["global"]:
+        taken = _ids(entry.get("labels", entry.get("of")), regions) - _ids(entry.get("without", []), regions)
+        if not taken:
+            raise UserError("no label is left.")
+    about, source = str(entry.get("description", name)), str(entry.get("source", path.name))
+    return Region(name, tuple(sorted(taken)), about, source, tuple(image.lower() for image in images))
 
 
 def _ids(items: Any, regions: Mapping[str, Region]) -> set[int]:

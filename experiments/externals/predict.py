@@ -64,7 +64,7 @@ def predict(
             stamp = {"checkpoint": model["checkpoint_sha256"], "data": external.prepared.hash}
             p = _kept(path, stamp)
             if p is None:
-                values = settings.instantiated()
+                values = settings.instantiated(entry["region"].get("images", ()))
                 network: nn.Module = values.network
                 if entry["input"] not in data:
                     data = {entry["input"]: _data(settings, values, entry, external, network)}
@@ -90,8 +90,9 @@ def _data(
     """All external scans as the internal test part of a split of their own; their labels are hidden."""
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
-    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json")
-    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(entry["region"])
+    images = tuple(entry["region"].get("images", ()))
+    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json", images)
+    change = ShownRegion(region.name, region.labels, settings.study_options().mask, images).changed_since(entry["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
     return make_data(settings, values, external.prepared, patients, [0] * len(patients), everyone, 0, region, network)

@@ -39,7 +39,7 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     """What the study's results depend on."""
     mask = settings.study_options().mask
-    shown = {name: ShownRegion(name, region.labels, mask) for name, region in settings.regions.items()}
+    shown = {name: ShownRegion(name, region.labels, mask, region.images) for name, region in settings.regions.items()}
     return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
 
 

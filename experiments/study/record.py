@@ -50,15 +50,18 @@ class Mask:
 
 @dataclass(frozen=True)
 class ShownRegion:
-    """What an input shows: labels, and how they become a mask. Part of a run's fingerprint."""
+    """What an input shows: labels, how they become a mask, and which images. Part of a run's fingerprint."""
 
     name: str
     labels: tuple[int, ...]
     mask: Mask
+    images: tuple[str, ...] = ()
+    """Some of the study's; empty: all."""
 
     def plain(self) -> dict[str, Any]:
         """As it stands in run.json."""
-        return {"name": self.name, "labels": list(self.labels), "mask": asdict(self.mask)}
+        content = {"name": self.name, "labels": list(self.labels), "mask": asdict(self.mask)}
+        return content | ({"images": list(self.images)} if self.images else {})
 
     def changed_since(self, recorded: Mapping[str, Any] | None) -> str:
         """How the region differs from what a run.json holds; empty where it does not."""
@@ -69,6 +72,9 @@ class ShownRegion:
         before, now = list(recorded.get("labels", ())), list(self.labels)
         if before != now:
             return f"region {self.name!r} (labels {_listed(before)}, now {_listed(now)})"
+        shown = list(recorded.get("images", ()))
+        if shown != list(self.images):
+            return f"region {self.name!r} (images {', '.join(shown) or 'all'}, now {', '.join(self.images) or 'all'})"
         mask = asdict(self.mask)
         parts = [name for name, value in mask.items() if recorded.get("mask", {}).get(name) != value]
         names = {"label_map": "the template's label map", "version": "the mask code", "mode": "the mask mode"}
@@ -124,7 +130,8 @@ class StudyRecord:
         """The same region as catalogue, regions file, label map and mask code define it today."""
         known = known_regions(self.regions_file if self.regions_file and self.regions_file.is_file() else None)
         labels = known[name].labels if name in known else self.regions.get(name, ())
-        return ShownRegion(name, labels, Mask.of(self.mask.mode, self.mask.dilate_mm))
+        images = known[name].images if name in known else ()
+        return ShownRegion(name, labels, Mask.of(self.mask.mode, self.mask.dilate_mm), images)
 
 
 def known_regions(path: Path | None) -> Mapping[str, Region]:
