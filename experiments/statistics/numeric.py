@@ -1,4 +1,4 @@
-"""Predicted numbers: the table of a number or an ordinal step for each scan, its scores, and their values under draws of patients.
+"""Predicted numbers: the table of a number or an ordinal step for each scan, its scores, and their values under draws.
 
 Both kinds predict one real number: the value itself, or the expected step (the number of cuts that the value reaches). All
 scores are pooled over folds with each scan counted once, but those that rank scans, which compare scans of one fold only:
@@ -88,9 +88,8 @@ class Numbers(PatientTable):
 
     def part(self, rows: npt.NDArray[Any]) -> Numbers:
         """Some of the rows."""
-        session = None if self.session is None else self.session[rows]
-        columns = (getattr(self, name)[rows] for name in ("patient", "fold", "y", "p", "mean"))
-        return Numbers(*columns, session=session, steps=self.steps)
+        columns: dict[str, Any] = {name: getattr(self, name)[rows] for name in ("patient", "fold", "y", "p", "mean")}
+        return Numbers(**columns, session=None if self.session is None else self.session[rows], steps=self.steps)
 
 
 def title_of(metric: str) -> str:

@@ -3,7 +3,7 @@
 Primary is the MAE, lower is better; Spearman's correlation is secondary. A patient's share in a difference of MAE is the sum of
 its scans' absolute errors under one input minus those under the other, over all scans; in a difference of Spearman's it is the
 sum of products of standardised ranks, those of the values with those of the two predictions. Exchanging a patient's predictions
-turns the sign of its share. Permuted differences are stretched for overlapping training parts (`experiments.statistics.chance`).
+turns the sign of its share. Permuted differences are stretched for overlapping training parts, by as much as those of the AUC.
 Equivalence is not said: a margin in the unit of the values is for the user to know.
 """
 

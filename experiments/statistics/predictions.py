@@ -21,7 +21,7 @@ class PredictionsError(UserError):
 
 
 class PatientTable:
-    """Test rows of one input and one seed, whatever is predicted: who was scanned, by which fold's model, truth and prediction."""
+    """Test rows of one input and one seed, whatever is predicted: who was scanned, which fold's model, truth, prediction."""
 
     patient: npt.NDArray[Any]
     fold: IntArray
