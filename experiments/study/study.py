@@ -102,7 +102,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             write_sealed(options.folder / "flow.json", cohort.flow())
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
-        splits = load_splits(path, cohort.scans)
+        splits = load_splits(path, cohort.scans, options.label)
         if not (options.folder / "grid.json").is_file():
             write_json(options.folder / "grid.json", asdict(prepared.grid))
         _check_made_alike(options, read_facts(path), digest)
@@ -124,7 +124,7 @@ def split(cohort: Cohort, options: StudyOptions) -> Splits:
         TooFewPatientsError: with what was excluded first, where that is why a class has too few patients.
     """
     try:
-        return make_splits(cohort.scans, options.split_seed, options.folds)
+        return make_splits(cohort.scans, options.split_seed, options.folds, options.label)
     except TooFewPatientsError as error:
         raise TooFewPatientsError("\n".join(filter(None, (cohort.excluded(), str(error))))) from None
 
