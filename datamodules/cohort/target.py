@@ -173,6 +173,12 @@ class Target:
         """What is predicted of a scan, where that is a number: its step, or its value."""
         return float(scan.label if self.steps else scan.value)
 
+    def scores_of(self, scans: Sequence[Any]) -> list[float] | None:
+        """What a training learns from beside the classes of scans: numbers, or EDSS scores; None where there is nothing."""
+        if self.is_number:
+            return [self.number_of(scan) for scan in scans]
+        return [scan.value for scan in scans] if self.is_edss else None
+
     def step_text(self, step: int) -> str:
         """A step of an ordinal target in words: ``EDSS 2 to below 4``."""
         if step == 0:

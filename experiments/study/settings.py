@@ -257,8 +257,14 @@ class Settings:
         from lightning_modules.objectives import check_objective
 
         check_trainer(self.values.trainer.as_dict())
-        threshold, model = self.label().threshold, self.values.model
-        check_objective(model.objective, model.cuts, model.label_noise, model.class_weights, threshold)
+        target, model = self.label(), self.values.model
+        if target.is_number and model.class_weights is not None:
+            weights = list(model.class_weights)
+            raise SettingsError(
+                f"model.class_weights {weights} goes with two classes, not label.kind {target.kind}; leave it out"
+            )
+        if not target.is_number:
+            check_objective(model.objective, model.cuts, model.label_noise, model.class_weights, target.threshold)
         self.tracking()
         self.augmentation()
         if self.values.data.batch_size < 1:
