@@ -72,7 +72,7 @@ def torchio_from_disk(bench: Bench, name: str, batch: int, workers: int) -> Peer
 
     subjects = [
         tio.Subject(
-            t1w=tio.ScalarImage(scan.t1w), flair=tio.ScalarImage(scan.flair), brain=tio.LabelMap(scan.mask), label=row % 2
+            **{name: tio.ScalarImage(path) for name, path in scan.images.items()}, brain=tio.LabelMap(scan.mask), label=row % 2
         )
         for row, scan in enumerate(bench.training)
     ]  # fmt: skip
@@ -84,7 +84,7 @@ def torchio_from_disk(bench: Bench, name: str, batch: int, workers: int) -> Peer
         tio.RandomNoise(mean=0, std=(AUGMENTATION.noise, AUGMENTATION.noise)),
     ]
     dataset = tio.SubjectsDataset(subjects, transform=tio.Compose([*steady, *chance]))
-    first: Any = tio.Compose(steady[:2])(tio.Subject(t1w=tio.ScalarImage(bench.training[0].t1w)))
+    first: Any = tio.Compose(steady[:2])(tio.Subject(t1w=tio.ScalarImage(bench.training[0].images["t1w"])))
     region = REGIONS[name]
     mask = region_mask(region, Grid.of(first.spatial_shape, first["t1w"].affine)) if region.labels else None
     return PeerData(_loader(DataLoader, dataset, batch, workers, _collate_subjects), mask)
@@ -110,7 +110,7 @@ def _monai_transforms(bench: Bench, name: str, affine: bool) -> tuple[Any, np.nd
     """MONAI's own steps: those before the first random one are cached. Returns them and the region's mask in its box."""
     import monai.transforms as mt
 
-    image = nib.Nifti1Image.from_filename(bench.training[0].t1w)
+    image = nib.Nifti1Image.from_filename(bench.training[0].images["t1w"])
     grid = Grid.of(image.shape, image.affine)
     mask, box = region_step(REGIONS[name], grid, "template", 0.0, MULTIPLE)
     room = grown(box, AUGMENTATION, grid)
@@ -148,7 +148,7 @@ def _monai(bench: Bench, name: str, batch: int, workers: int, affine: bool, cach
     set_track_meta(True)
     transforms, mask = _monai_transforms(bench, name, affine)
     items = [
-        {"t1w": str(scan.t1w), "flair": str(scan.flair), "brain": str(scan.mask), "label": row % 2}
+        {"t1w": str(scan.images["t1w"]), "flair": str(scan.images["flair"]), "brain": str(scan.mask), "label": row % 2}
         for row, scan in enumerate(bench.training)
     ]
     if cached:

@@ -167,7 +167,10 @@ def run_in_turn(name: str, train: Repeated, tuning: Repeated, epochs: int) -> Tu
 def made_study(folder: Path) -> Any:
     """A study of a few made scans, so that a run can be assembled; its data is not used."""
     patients, labels, splits = made_people(14)
-    scans = tuple(Scan(p, "", Path("t1w"), Path("flair"), 3.0, 0, label) for p, label in zip(patients, labels, strict=True))
+    scans = tuple(
+        Scan(p, "", {"t1w": Path("t1w"), "flair": Path("flair")}, 3.0, 0, label)
+        for p, label in zip(patients, labels, strict=True)
+    )
     cohort, prepared = Cohort(Path("made"), Target(), scans), make_store(store_folder(), 14, spacing_mm=8.0)
     options = StudyOptions(cohort.source, folder, store_folder())
     return Study(folder, cohort, prepared, splits, "made", new_record(options, splits, "made"))

@@ -120,7 +120,7 @@ def read_scan(scan: Scan) -> float:
 
 def files(scan: Scan) -> list[Path]:
     """The images of a scan."""
-    return [path for path in (scan.t1w, scan.flair, scan.mask, scan.labels) if path is not None]
+    return [path for path in (*scan.images.values(), scan.mask, scan.labels) if path is not None]
 
 
 def own_reading(scans: Sequence[Scan], workers: int) -> Cost:

@@ -34,6 +34,11 @@ class MadeScan:
     arrays: dict[str, np.ndarray[Any, Any]]
     affine: np.ndarray[Any, Any]
 
+    @property
+    def images(self) -> dict[str, Path]:
+        """T1w and FLAIR, as a scan holds them."""
+        return {"t1w": self.t1w, "flair": self.flair}
+
 
 @pytest.fixture(scope="session")
 def phantom_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:

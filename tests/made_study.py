@@ -100,7 +100,7 @@ def _scans(made: Made, rng: np.random.Generator) -> list[Scan]:
         path = Path(f"/scans/{patient}_{count[patient]}.nii.gz")
         scans.append(
             Scan(
-                patient, f"ses-{count[patient]}", path, path, edss, number % 183, int(edss >= 3),
+                patient, f"ses-{count[patient]}", {"t1w": path, "flair": path}, edss, number % 183, int(edss >= 3),
                 covariates=covariates if made.covariates else {},
             )
         )  # fmt: skip

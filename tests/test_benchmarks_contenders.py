@@ -74,7 +74,7 @@ def test_scans_come_again_where_the_cohort_is_shorter(monkeypatch: pytest.Monkey
     opened = scans.open_bench(5)
     assert len(opened.training) == 5
     assert len(set(opened.patients)) == 7
-    assert [scan.t1w for scan in opened.scans] == [study.cohort.scans[row % 2].t1w for row in range(7)]
+    assert [scan.images for scan in opened.scans] == [study.cohort.scans[row % 2].images for row in range(7)]
     assert opened.prepared.keys == tuple(study.prepared.keys[row % 2] for row in range(7))
 
 

@@ -21,6 +21,7 @@ from datamodules.files.volumes import ScanError, read_volume
 from datamodules.quality import contrast as contrast_module
 from datamodules.quality.contrast import contrast_order
 from datamodules.store import sources as sources_module
+from datamodules.store.sources import sources_of
 from datamodules.store.store import BrokenScansError, open_store
 from experiments.study.study import Study
 
@@ -33,13 +34,13 @@ class Patient:
     """The scan that gets damaged, with its arrays and the means to write them again."""
 
     def __init__(self, made: Any, write: Write) -> None:
-        self.scan = Scan("sub-broken", "", made.t1w, made.flair, 2.0, 0, 0, made.mask, made.labels)
+        self.scan = Scan("sub-broken", "", made.images, 2.0, 0, 0, made.mask, made.labels)
         self.arrays: dict[str, Array] = made.arrays
         self.affine: Array = made.affine
         self.write = write
 
     def put(self, kind: str, array: Array, affine: Array | None = None) -> None:
-        self.write(getattr(self.scan, kind), array, self.affine if affine is None else affine)
+        self.write(sources_of(self.scan)[kind], array, self.affine if affine is None else affine)
 
     def moved(self, kinds: tuple[str, ...], affine: Array) -> None:
         for kind in kinds:
@@ -56,15 +57,15 @@ def shifted(affine: Array, *mm: float) -> Array:
 
 
 def truncated(one: Patient) -> None:
-    whole = one.scan.flair.read_bytes()
-    one.scan.flair.write_bytes(whole[: len(whole) // 2])
+    whole = one.scan.images["flair"].read_bytes()
+    one.scan.images["flair"].write_bytes(whole[: len(whole) // 2])
 
 
 def flipped_bit(one: Patient) -> None:
-    plain = gzip.decompress(one.scan.t1w.read_bytes())
+    plain = gzip.decompress(one.scan.images["t1w"].read_bytes())
     content = bytearray(gzip.compress(plain, compresslevel=0))
     content[-500] ^= 4
-    one.scan.t1w.write_bytes(content)
+    one.scan.images["t1w"].write_bytes(content)
 
 
 def overflown(one: Patient) -> None:
@@ -82,10 +83,10 @@ def mirrored(one: Patient) -> None:
 
 
 def header(one: Patient, change: Callable[[Any], None]) -> None:
-    image = nib.load(one.scan.t1w)
+    image = nib.load(one.scan.images["t1w"])
     copy = nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
     change(copy)
-    nib.save(copy, one.scan.t1w)
+    nib.save(copy, one.scan.images["t1w"])
 
 
 def no_codes(one: Patient) -> None:
@@ -114,11 +115,11 @@ def other_voxels(one: Patient) -> None:
 def huge(one: Patient) -> None:
     image = nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), one.affine)
     image.header.set_data_shape((30000, 30000, 30000))
-    one.scan.t1w.write_bytes(gzip.compress(image.header.binaryblock + bytes(400)))
+    one.scan.images["t1w"].write_bytes(gzip.compress(image.header.binaryblock + bytes(400)))
 
 
 def same_twice(one: Patient) -> None:
-    shutil.copyfile(one.scan.t1w, one.scan.flair)
+    shutil.copyfile(one.scan.images["t1w"], one.scan.images["flair"])
 
 
 def strange_labels(one: Patient) -> None:
@@ -126,16 +127,16 @@ def strange_labels(one: Patient) -> None:
 
 
 def in_a_circle(one: Patient) -> None:
-    one.scan.flair.unlink()
-    one.scan.flair.symlink_to(one.scan.flair)
+    one.scan.images["flair"].unlink()
+    one.scan.images["flair"].symlink_to(one.scan.images["flair"])
 
 
 ZOO: dict[str, tuple[Damage, str]] = {
     "truncated gzip": (truncated, r"flair.nii.gz cannot be read \(.*\); restore the file or take the scan out"),
     "flipped bit": (flipped_bit, r"t1w.nii.gz cannot be read \(CRC check failed"),
-    "empty file": (lambda one: one.scan.t1w.write_bytes(b"") and None, r"t1w.nii.gz cannot be read"),
-    "text file": (lambda one: one.scan.t1w.write_text("PatientName") and None, r"t1w.nii.gz cannot be read"),
-    "file gone": (lambda one: one.scan.flair.unlink(), r"flair.nii.gz cannot be read \(No such file"),
+    "empty file": (lambda one: one.scan.images["t1w"].write_bytes(b"") and None, r"t1w.nii.gz cannot be read"),
+    "text file": (lambda one: one.scan.images["t1w"].write_text("PatientName") and None, r"t1w.nii.gz cannot be read"),
+    "file gone": (lambda one: one.scan.images["flair"].unlink(), r"flair.nii.gz cannot be read \(No such file"),
     "link in a circle": (in_a_circle, r"flair.nii.gz cannot be read \(Too many levels of symbolic links"),
     "wrong affine": (
         lambda one: one.put("flair", one.arrays["flair"], shifted(one.affine, 0, 16, 0)),
@@ -188,7 +189,7 @@ ZOO: dict[str, tuple[Damage, str]] = {
 
 @pytest.fixture
 def good(made_scan: Any) -> Scan:
-    return Scan("sub-good", "", made_scan.t1w, made_scan.flair, 2.0, 0, 0, made_scan.mask, made_scan.labels)
+    return Scan("sub-good", "", made_scan.images, 2.0, 0, 0, made_scan.mask, made_scan.labels)
 
 
 @pytest.mark.parametrize("kind", ZOO)
@@ -206,9 +207,9 @@ def test_damage_is_told_and_the_other_scan_is_kept(
     assert len(list((tmp_path / "store" / "volumes").iterdir())) == 2
 
 
-def other_files(make_scan: Callable[..., Any], tmp_path: Path) -> dict[str, Path]:
+def other_files(make_scan: Callable[..., Any], tmp_path: Path) -> dict[str, Any]:
     made = make_scan(tmp_path / "other", "sub-other", seed=2)
-    return {"t1w": made.t1w, "flair": made.flair, "mask": made.mask, "labels": made.labels}
+    return {"images": made.images, "mask": made.mask, "labels": made.labels}
 
 
 def test_zoo_is_large_enough() -> None:
@@ -216,7 +217,7 @@ def test_zoo_is_large_enough() -> None:
 
 
 def swapped(scan: Scan) -> Scan:
-    return replace(scan, t1w=scan.flair, flair=scan.t1w)
+    return replace(scan, images={"t1w": scan.images["flair"], "flair": scan.images["t1w"]})
 
 
 def test_swapped_images_are_refused_unless_somebody_looked(study: Study, tmp_path: Path) -> None:
@@ -247,8 +248,13 @@ def test_median_of_the_contrast_is_numpys(count: int) -> None:
 
 @pytest.mark.parametrize("session", ["", "ses-2"])
 def test_one_image_under_two_names(good: Scan, tmp_path: Path, session: str) -> None:
-    shutil.copyfile(good.t1w, tmp_path / "copy.nii.gz")
-    twin = replace(good, patient=good.patient if session else "sub-twin", session=session, t1w=tmp_path / "copy.nii.gz")
+    shutil.copyfile(good.images["t1w"], tmp_path / "copy.nii.gz")
+    twin = replace(
+        good,
+        patient=good.patient if session else "sub-twin",
+        session=session,
+        images=good.images | {"t1w": tmp_path / "copy.nii.gz"},
+    )
     own = r"copy.nii.gz is byte for byte an image of sub-good; each session needs its own"
     other = r"copy.nii.gz is byte for byte an image of sub-good; one patient under two names would leak into the test"
     with pytest.raises(BrokenScansError, match=own if session else other):
@@ -291,8 +297,8 @@ def test_half_a_volume_is_rebuilt(good: Scan, tmp_path: Path, kept: str) -> None
 def test_broken_scans_are_counted_in_the_flow(good: Scan, tmp_path: Path) -> None:
     table = tmp_path / "cohort.tsv"
     (tmp_path / "bad.nii.gz").write_bytes(b"")
-    row = f"{good.t1w}\t{good.flair}\t2\t5\t{good.mask}"
-    bad = f"{tmp_path / 'bad.nii.gz'}\t{good.flair}\t4\t5\t{good.mask}"
+    row = f"{good.images['t1w']}\t{good.images['flair']}\t2\t5\t{good.mask}"
+    bad = f"{tmp_path / 'bad.nii.gz'}\t{good.images['flair']}\t4\t5\t{good.mask}"
     table.write_text(f"patient\tt1w\tflair\tedss\tdays\tmask\nP1\t{row}\nP1b\t{bad}\n")
     cohort = read_cohort(table, Target())
     with pytest.raises(BrokenScansError) as caught:

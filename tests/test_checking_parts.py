@@ -173,13 +173,13 @@ class TestDuplicates:
         copy = fingerprint(image.astype(np.float16), study.prepared.grid)
         marks = [(f"a{row}", f"b{row}") for row in range(26)]
         own = (study.cohort.scans[3].name, f"sub-copy/{scans[3].session}", False)
-        fresh = replace(scans[-1], t1w=scans[0].t1w, flair=scans[0].flair)
+        fresh = replace(scans[-1], images=scans[0].images)
         names = [one[:3] for one in found([*scans[:-1], fresh], [*prints, copy], marks)]
         assert own in names
 
     def test_equal_files_and_equal_voxels_are_told_apart(self, study: Study, prints, found) -> None:
         scans = list(study.cohort.scans)
-        scans[5] = replace(scans[5], flair=scans[4].flair)
+        scans[5] = replace(scans[5], images={**scans[5].images, "flair": scans[4].images["flair"]})
         marks = [(f"a{row}", f"b{row}") for row in range(25)]
         marks[9] = ("a8", "b9")
         how = {(one[0], one[1]): one[3] for one in found(scans, prints, marks)}

@@ -69,7 +69,10 @@ def test_wanted_source_goes_before_the_nearer_one() -> None:
 def judged(tmp_path: Path, *scores: Score, **rule: object) -> Cohort:
     for name in ("t1", "flair"):
         (tmp_path / name).write_text("x")
-    found = [Candidate(f"p{n}", "", tmp_path / "t1", tmp_path / "flair", score, f"line {n}") for n, score in enumerate(scores)]
+    found = [
+        Candidate(f"p{n}", "", {"t1w": tmp_path / "t1", "flair": tmp_path / "flair"}, score, f"line {n}")
+        for n, score in enumerate(scores)
+    ]
     return select_scans(tmp_path, found, Target(**rule))  # type: ignore[arg-type]
 
 

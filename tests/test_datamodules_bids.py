@@ -182,18 +182,16 @@ def test_participant_without_a_scan_is_counted(folder: Path) -> None:
 
 
 def test_flair_missing_or_of_the_other_ending(folder: Path) -> None:
-    t1w = first(folder).t1w
-    assert t1w is not None
+    t1w = first(folder).images["t1w"]
     flair = t1w.with_name(t1w.name.replace("T1w", "FLAIR"))
     flair.rename(flair.with_suffix(""))
-    assert first(folder).flair == flair.with_suffix("")
+    assert first(folder).images["flair"] == flair.with_suffix("")
     flair.with_suffix("").unlink()
     assert [one.reason for one in read_cohort(folder, RULE).exclusions] == ["no FLAIR"]
 
 
 def test_masks_label_maps_and_dialects(folder: Path) -> None:
-    t1w = first(folder).t1w
-    assert t1w is not None
+    t1w = first(folder).images["t1w"]
     stem = t1w.name.split("_T1w")[0]
     mask = put(t1w.with_name(f"{stem}_desc-brain_mask.nii.gz"))
     put(t1w.with_name(f"{stem}_label-lesion_mask.nii.gz"))
@@ -212,8 +210,7 @@ def test_masks_label_maps_and_dialects(folder: Path) -> None:
 
 
 def test_sidecar_covariates(folder: Path) -> None:
-    t1w = first(folder).t1w
-    assert t1w is not None
+    t1w = first(folder).images["t1w"]
     sidecar = put(
         t1w.with_name(t1w.name.split(".nii")[0] + ".json"), json.dumps({"MagneticFieldStrength": 3, "Manufacturer": "A\tB "})
     )
@@ -226,8 +223,7 @@ def test_sidecar_covariates(folder: Path) -> None:
 
 
 def test_backup_files_are_no_scans(folder: Path) -> None:
-    t1w = first(folder).t1w
-    assert t1w is not None
+    t1w = first(folder).images["t1w"]
     put(t1w.with_name(t1w.name + ".bak"))
     put(t1w.with_name(t1w.name + "~"))
     assert len(found(folder)) == 3

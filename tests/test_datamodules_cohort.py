@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,16 +24,20 @@ def judged(tmp_path: Path) -> Judge:
     for name in ("t1", "flair", "mask", "seg"):
         (tmp_path / name).write_bytes(b"x")
 
-    def run(*changes: dict[str, object], rule: Target = Target()) -> Cohort:
+    def of(good: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+        images = {name: change.get(name, path) for name, path in good["images"].items()}
+        others = {name: value for name, value in change.items() if name not in images}
+        return good | others | {"images": {name: path for name, path in images.items() if path}}
+
+    def run(*changes: dict[str, Any], rule: Target = Target()) -> Cohort:
         good = {
             "patient": "good",
             "session": "",
-            "t1w": tmp_path / "t1",
-            "flair": tmp_path / "flair",
+            "images": {"t1w": tmp_path / "t1", "flair": tmp_path / "flair"},
             "score": Score("2.0", 10),
             "where": "row",
         }
-        return select_scans(tmp_path, [Candidate(**(good | one)) for one in ({}, *changes)], rule)  # type: ignore[arg-type]
+        return select_scans(tmp_path, [Candidate(**of(good, one)) for one in ({}, *changes)], rule)
 
     return run
 

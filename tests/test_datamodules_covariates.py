@@ -116,9 +116,7 @@ def test_table_survives_writing(tmp_path: Path) -> None:
     )
     write_table(tmp_path / "again" / "cohort.tsv", found)
     again = read_table(tmp_path / "again" / "cohort.tsv")
-    assert [(a.patient, a.t1w, a.flair, a.covariates) for a in again] == [
-        (f.patient, f.t1w, f.flair, f.covariates) for f in found
-    ]
+    assert [(a.patient, a.images, a.covariates) for a in again] == [(f.patient, f.images, f.covariates) for f in found]
     assert [one.score for one in again] == [Score("2.5", 10, "clinician"), Score("n/a", None)]
 
 

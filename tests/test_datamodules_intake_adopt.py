@@ -93,7 +93,7 @@ def test_msleseg_becomes_a_table(msleseg: Path, tmp_path: Path) -> None:
         ("P54/T1", 1.0, 0),
     ]
     first = cohort.scans[0]
-    assert first.t1w == msleseg / "MSLesSeg Dataset/train/P1/T1/P1_T1_T1.nii.gz"
+    assert first.images["t1w"] == msleseg / "MSLesSeg Dataset/train/P1/T1/P1_T1_T1.nii.gz"
     assert first.covariates == {"age": "41.5", "sex": "F", "ms_type": "RR", "lesion_number": "23", "lesion_volume": "12.345"}
     assert cohort.scans[1].covariates["lesion_number"] == "25"
     assert [(one.patient, one.reason) for one in cohort.exclusions] == [("P9", NO_SCAN)]
@@ -226,7 +226,7 @@ def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) ->
         ("p2", "a"),
         ("q1", "b"),
     ]
-    assert cohort.scans[2].t1w == tmp_path / "b/q1.nii"
+    assert cohort.scans[2].images["t1w"] == tmp_path / "b/q1.nii"
     table_of(tmp_path / "c", "p2")
     with pytest.raises(CohortError, match=r"patient p2 is in .*a and .*c; rename the patient in one of them"):
         combine([tmp_path / "a", tmp_path / "c"], tmp_path / "more", Target())

@@ -83,7 +83,7 @@ def expected(made: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 def scan_of(made: Any, **files: Path) -> Scan:
-    return replace(Scan("sub-a", "", made.t1w, made.flair, 2.0, 0, 0, made.mask, made.labels), **files)
+    return replace(Scan("sub-a", "", made.images, 2.0, 0, 0, made.mask, made.labels), **files)
 
 
 def stored(scan: Scan, folder: Path) -> dict[str, bytes]:

@@ -31,7 +31,7 @@ def test_real_scans_at_one_millimetre(tmp_path: Path) -> None:
     assert cohort.remarks == ("EDSS 0.5 is not on the scale, its class is certain: kept sub-07",)
     store = open_store(cohort.scans, tmp_path / "store")
     assert store.grid.spacing == (1.0, 1.0, 1.0)
-    source = nib.as_closest_canonical(nib.load(cohort.scans[0].t1w))
+    source = nib.as_closest_canonical(nib.load(cohort.scans[0].reference))
     voxel = np.argwhere(source.get_fdata() > 0).mean(axis=0).astype(int)
     world = source.affine[:3, :3] @ voxel + source.affine[:3, 3]
     there = np.rint(world - store.grid.origin).astype(int)

@@ -20,7 +20,7 @@ def scans_of(patients: int, positive: int, seed: int = 0) -> list[Scan]:
     sessions = np.random.default_rng(seed).integers(1, 4, patients)
     file = Path("x")
     return [
-        Scan(f"sub-{n:03d}", f"ses-{s}", file, file, 4.0 if n < positive else 1.0, 0, int(n < positive))
+        Scan(f"sub-{n:03d}", f"ses-{s}", {"t1w": file, "flair": file}, 4.0 if n < positive else 1.0, 0, int(n < positive))
         for n in range(patients)
         for s in range(sessions[n])
     ]
@@ -87,7 +87,7 @@ def test_hash_knows_folds_and_parts() -> None:
 
 def test_patient_who_changes_class_counts_by_the_last_session() -> None:
     file = Path("x")
-    changing = [Scan("sub-x", f"ses-{n}", file, file, 1.0, 0, int(n == 10)) for n in (2, 9, 10)]
+    changing = [Scan("sub-x", f"ses-{n}", {"t1w": file, "flair": file}, 1.0, 0, int(n == 10)) for n in (2, 9, 10)]
     with pytest.raises(SplitError, match=r"^6 positive patients"):
         make_splits(scans_of(20, 6), 0)
     splits = make_splits([*scans_of(20, 6), *changing], 0)

@@ -18,6 +18,7 @@ import pytest
 from datamodules.cohort.records import Scan
 from datamodules.store import store as store_module
 from datamodules.store.prepare import ScanError
+from datamodules.store.sources import sources_of
 from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
 from datamodules.store.writing import write_array
 from experiments.study.study import Study
@@ -31,7 +32,7 @@ Write = Callable[..., Path]
 def three(make_scan: Make, tmp_path: Path) -> list[Scan]:
     """Three hand-made scans of three patients."""
     made = [make_scan(tmp_path / "scans", f"sub-{n}", seed=n) for n in range(3)]
-    return [Scan(f"sub-{n}", "", m.t1w, m.flair, 2.0, 0, 0, m.mask, m.labels) for n, m in enumerate(made)]
+    return [Scan(f"sub-{n}", "", m.images, 2.0, 0, 0, m.mask, m.labels) for n, m in enumerate(made)]
 
 
 def prepared_count(scans: list[Scan], folder: Path) -> tuple[PreparedCohort, int]:
@@ -106,7 +107,7 @@ def test_changed_source_gives_a_new_key_for_that_scan_only(
     three: list[Scan], tmp_path: Path, write_nifti: Write, kind: str
 ) -> None:
     first = open_store(three, tmp_path / "store")
-    path: Path = getattr(three[1], kind)
+    path = sources_of(three[1])[kind]
     content = path.read_bytes()
     import nibabel as nib
 
@@ -124,7 +125,8 @@ def test_changed_source_gives_a_new_key_for_that_scan_only(
 
 def test_change_behind_equal_size_and_time_is_seen(three: list[Scan], tmp_path: Path) -> None:
     first = open_store(three, tmp_path / "store")
-    path, facts = three[0].t1w, three[0].t1w.stat()
+    path = three[0].images["t1w"]
+    facts = path.stat()
     content = bytearray(path.read_bytes())
     content[4:8] = b"\x01\x02\x03\x04"  # time in the gzip header: other bytes, same voxels
     path.write_bytes(content)
@@ -152,12 +154,13 @@ def test_record_holds_the_sources_of_all_cohorts(three: list[Scan], tmp_path: Pa
 def test_place_and_name_of_a_file_do_not_matter(three: list[Scan], tmp_path: Path) -> None:
     first = open_store(three, tmp_path / "store")
     (tmp_path / "scans").rename(tmp_path / "moved scans")
-    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "moved scans" / three[0].t1w.name)
-    moved = [
-        replace(s, **{k: tmp_path / "moved scans" / getattr(s, k).name for k in ("t1w", "flair", "mask", "labels")})
-        for s in three
-    ]
-    moved[0] = replace(moved[0], t1w=tmp_path / "link.nii.gz")
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "moved scans" / three[0].images["t1w"].name)
+    moved = []
+    for scan in three:
+        files = {kind: tmp_path / "moved scans" / path.name for kind, path in sources_of(scan).items()}
+        images = {kind: files.pop(kind) for kind in scan.images}
+        moved.append(replace(scan, images=images, mask=files["mask"], labels=files["labels"]))
+    moved[0] = replace(moved[0], images={**moved[0].images, "t1w": tmp_path / "link.nii.gz"})
     assert prepared_count(moved, tmp_path / "store") == (first, 0)
 
 
@@ -175,9 +178,9 @@ def test_broken_scans_are_all_named_and_the_others_kept(
     three: list[Scan], tmp_path: Path, write_nifti: Write, make_scan: Make
 ) -> None:
     fourth = make_scan(tmp_path / "scans", "sub-3", seed=3)
-    three.append(Scan("sub-3", "ses-1", fourth.t1w, fourth.flair, 2.0, 0, 0, fourth.mask, fourth.labels))
-    three[0].t1w.write_bytes(three[0].t1w.read_bytes()[:-40])
-    three[1].flair.unlink()
+    three.append(Scan("sub-3", "ses-1", fourth.images, 2.0, 0, 0, fourth.mask, fourth.labels))
+    three[0].images["t1w"].write_bytes(three[0].images["t1w"].read_bytes()[:-40])
+    three[1].images["flair"].unlink()
     assert three[3].mask is not None
     write_nifti(three[3].mask, np.zeros(fourth.arrays["mask"].shape, np.uint8))
     with pytest.raises(BrokenScansError) as caught:
@@ -200,7 +203,7 @@ def test_broken_scans_are_all_named_and_the_others_kept(
 
 
 def test_one_image_under_two_patients_is_refused(three: list[Scan], tmp_path: Path) -> None:
-    shutil.copy(three[0].t1w, three[2].t1w)
+    shutil.copy(three[0].images["t1w"], three[2].images["t1w"])
     with pytest.raises(
         BrokenScansError, match=r"byte for byte an image of sub-2; one patient under two names would leak"
     ) as caught:
@@ -212,7 +215,7 @@ def test_scan_of_another_size_is_named(three: list[Scan], tmp_path: Path, write_
     for kind in ("t1w", "flair", "mask", "labels"):
         import nibabel as nib
 
-        path = getattr(three[0], kind)
+        path = sources_of(three[0])[kind]
         array, affine = np.asarray(nib.load(path).dataobj), nib.load(path).affine
         write_nifti(path, array, affine @ np.diag([0.9, 0.9, 0.9, 1]))
     with pytest.raises(BrokenScansError, match=r"sub-0: .* has voxels of 7.2 x 7.2 x 7.2 mm, the study 8 x 8 x 8 mm") as caught:
@@ -225,7 +228,7 @@ def test_source_that_changes_while_it_is_read(three: list[Scan], tmp_path: Path,
 
     def meddle(scan: Scan, grid: Any) -> Any:
         prepared = make(scan, grid)
-        scan.flair.write_bytes(scan.flair.read_bytes() + b"\0")
+        scan.images["flair"].write_bytes(scan.images["flair"].read_bytes() + b"\0")
         return prepared
 
     monkeypatch.setattr(store_module, "prepare_scan", meddle)

@@ -128,7 +128,7 @@ def test_row_becomes_candidate(tmp_path: Path) -> None:
     row = "p 1;n/a;my scans/t1.nii;/abs/f.nii;-;seg.nii;ids.tsv;3,5;12.0;0;44;N/A"
     (one,) = read_table(table(tmp_path, f"{header}\n{row}\n"))
     assert (one.patient, one.session, one.where) == ("p 1", "", "cohort.csv line 2")
-    assert (one.t1w, one.flair) == (tmp_path / "my scans/t1.nii", Path("/abs/f.nii"))
+    assert one.images == {"t1w": tmp_path / "my scans/t1.nii", "flair": Path("/abs/f.nii")}
     assert (one.mask, one.labels, one.dialect) == (None, tmp_path / "seg.nii", str(tmp_path / "ids.tsv"))
     assert one.score is not None
     assert (one.score.value, one.score.days) == ("3,5", 12)

@@ -21,7 +21,7 @@ Make = Callable[..., Any]
 
 
 def scan_of(made: Any, **changes: Any) -> Scan:
-    return replace(Scan("sub-a", "", made.t1w, made.flair, 2.0, 0, 0, made.mask, made.labels), **changes)
+    return replace(Scan("sub-a", "", made.images, 2.0, 0, 0, made.mask, made.labels), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_oblique_scan_is_refused(make_scan: Make, write_nifti: Write, tmp_path: 
     with pytest.raises(ScanError, match=r"t1w.nii.gz: The image is oblique"):
         prepare_scan(scan, grid)
     with pytest.raises(ScanError, match=r"t1w.nii.gz: The image is oblique"):
-        study_grid([scan.t1w])
+        study_grid([scan.reference])
 
 
 @pytest.mark.parametrize("kind", ["flair", "mask", "labels"])

@@ -16,7 +16,7 @@ from experiments.commands.demo import explanation
 from experiments.statistics.paired import Comparison
 from experiments.statistics.significance import Estimate
 from experiments.study.demo_cohort import DEMO, PLANTED, require_demo_cohort
-from experiments.study.settings import DEMO_COHORT
+from experiments.study.recorded import DEMO_COHORT
 from regions.catalog import REGIONS
 
 INPUTS = tuple(REGIONS)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from datamodules.cohort.covariates import COLUMNS
-from datamodules.cohort.table import DATE_COLUMNS, PATH_COLUMNS, TABLE_COLUMNS
+from datamodules.cohort.table import PATH_COLUMNS, TABLE_COLUMNS
 from datamodules.store.boxes import crop_to_box
 from experiments.study.study import Study
 from regions.atlas import region_mask
@@ -54,7 +54,7 @@ TABLES = (Path(__file__).parents[1] / "docs" / "cohort.md").read_text(encoding="
 def test_the_page_of_tables_names_every_column() -> None:
     named = set(re.findall(r"`([A-Za-z0-9_]+)`", TABLES))
     aliases = {name for names in COLUMNS.values() for name in names}
-    assert {*TABLE_COLUMNS, *PATH_COLUMNS, *DATE_COLUMNS, "edss_source", "days_since_relapse"} <= named
+    assert {*TABLE_COLUMNS, *PATH_COLUMNS, "edss_source", "days_since_relapse"} <= named
     assert {"participant_id", "session_id", "acq_time", "edss_date", "days_since_scan", "filename", "relapse_date"} <= named
     assert aliases <= {name.lower() for name in named}
     assert set(DIALECTS) <= set(re.findall(r"[a-z-]+", TABLES))

@@ -22,12 +22,12 @@ from experiments.controls.networks import VoxelMemory
 from experiments.controls.plan import TITLES, ControlRun, choose, plan
 from experiments.controls.rules import RULES, Verdict, verdict
 from experiments.controls.scores import compared_row, permuted_row, ranked
-from experiments.controls.setup import with_recorded
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.scores import fold_stratified_auc, pooled_auc
 from experiments.statistics.significance import Estimate
 from experiments.study.record import Mask, StudyRecord, write_record
+from experiments.study.recorded import with_recorded
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import PlanError
 from experiments.study.study import Study
@@ -369,7 +369,6 @@ def test_controls_take_over_what_the_study_was_made_with(tmp_path: Path) -> None
     )  # fmt: skip
     write_record(tmp_path / "mine", record)
     words = with_recorded(["--study", "mine", "--studies", str(tmp_path), "--folds", "6"])
-    assert words[:2] == ["--preset", "controls"]
     assert "--label.threshold=4.0" in words
     assert "--data.mask_mode=subject" in words
     assert "--cohort=other/cohort" in words

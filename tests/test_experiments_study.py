@@ -72,7 +72,7 @@ def test_score_that_changed_within_its_class_is_refused(own: StudyOptions) -> No
     scan = open_study(own).cohort.scans[0]
     set_edss(own.cohort, {1: "9.5" if scan.label else "0"} if scan.value not in (0, 9.5) else {1: "9" if scan.label else "1.0"})
     with pytest.raises(
-        CohortError, match=r"EDSS scores in .*copy are not those that study study was made with; use another STUDY"
+        CohortError, match=r"EDSS values in .*copy are not those that study study was made with; use another STUDY"
     ):
         open_study(own)
 

@@ -23,9 +23,9 @@ from datamodules.store.prepare import study_grid
 from experiments.__main__ import main
 from experiments.checking.quality import ScanQuality, plain_beside
 from experiments.checking.quality_page import write_quality_page
-from experiments.controls.setup import recorded_words
 from experiments.externals.scans import open_external
 from experiments.study.record import read_record
+from experiments.study.recorded import recorded_words
 from experiments.study.settings import parse_settings
 
 PATIENT = "sub-0009"

@@ -392,7 +392,7 @@ def test_permuted_labels_come_with_the_scores_of_the_same_scans(study: Study) ->
     assert image.scores == tuple(scan.value for scan in study.cohort.scans)
     assert permuted.scores is not None
     assert permuted.scores != image.scores
-    assert permuted.labels == tuple(study.cohort.rule.positive(score) for score in permuted.scores)
+    assert permuted.labels == tuple(study.cohort.rule.label_of(score) for score in permuted.scores)
     for part in range(study.splits.folds):
         dealt: dict[str, set[float]] = {}
         rows = [row for row, scan in enumerate(study.cohort.scans) if study.splits.part[scan.patient] == part]

@@ -16,6 +16,7 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.target import Target
 from datamodules.intake.adopt import combine
 from datamodules.store.prepare import study_grid
+from datamodules.store.sources import sources_of
 from datamodules.store.store import BrokenScansError, open_store
 from experiments.__main__ import main
 from experiments.study.run_folder import RunFolder, read_predictions
@@ -28,8 +29,8 @@ TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.wi
 def elsewhere(scan: Scan, folder: Path, write_nifti: Write, name: str) -> str:
     """A row of a cohort table: the scan's files two voxels longer at one end, one shorter at another, stored as LAS."""
     paths = []
-    for kind in ("t1w", "flair", "mask", "labels"):
-        image: Any = nib.load(getattr(scan, kind))
+    for kind, path in sources_of(scan).items():
+        image: Any = nib.load(path)
         array = np.asarray(image.dataobj)
         moved = np.pad(array, ((0, 0), (2, 0), (0, 0)))[:, :, :-1]
         affine = image.affine.copy()
@@ -54,8 +55,8 @@ def mixed(phantom_cohort: Path, external_cohort: Path, write_nifti: Write, tmp_p
 def test_grids_of_one_lattice_become_one(mixed: Path, external_cohort: Path, tmp_path: Path) -> None:
     scans = read_cohort(mixed, Target()).scans
     own, other = scans[0], scans[-1]
-    assert nib.load(own.t1w).shape != nib.load(other.t1w).shape  # type: ignore[attr-defined]
-    assert study_grid([own.t1w]) == study_grid([other.t1w]) == study_grid([scan.t1w for scan in scans])
+    assert nib.load(own.reference).shape != nib.load(other.reference).shape  # type: ignore[attr-defined]
+    assert study_grid([own.reference]) == study_grid([other.reference]) == study_grid([scan.reference for scan in scans])
     store = open_store([own, other], tmp_path / "store")
     original = read_cohort(external_cohort, Target()).scans[0]
     np.testing.assert_array_equal(store.image(0), open_store([original], tmp_path / "store").image(0))
@@ -64,9 +65,9 @@ def test_grids_of_one_lattice_become_one(mixed: Path, external_cohort: Path, tmp
 def test_other_lattice_is_refused_by_name(mixed: Path, write_nifti: Write, tmp_path: Path) -> None:
     scans = {scan.patient: scan for scan in read_cohort(mixed, Target()).scans}
     odd = scans["real-3"]
-    for kind in ("t1w", "flair", "mask", "labels"):
-        image: Any = nib.load(getattr(odd, kind))
-        write_nifti(getattr(odd, kind), np.asarray(image.dataobj), shifted(image.affine))
+    for path in sources_of(odd).values():
+        image: Any = nib.load(path)
+        write_nifti(path, np.asarray(image.dataobj), shifted(image.affine))
     told = r"real-3: .*real-3_t1w.nii.gz lies 2.00 mm beside the voxels of the study's other"
     with pytest.raises(BrokenScansError, match=told):
         open_store([scans["sub-0001"], scans["real-0"], odd], tmp_path / "store")

@@ -120,7 +120,7 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     cohort = read_cohort(out, Target())
     (scan,) = cohort.scans
     assert (scan.value, scan.covariates["age"], scan.covariates["vendor"]) == (2.5, "41", "Siemens")
-    stored = prepare_scan(scan, study_grid([scan.t1w]))
+    stored = prepare_scan(scan, study_grid([scan.reference]))
     assert stored.template_dice > 0.9
     assert stored.labels is not None
     assert np.mean(stored.labels[stored.image[0] != 0] > 0) > 0.95
@@ -148,7 +148,7 @@ def test_larger_voxels_hold_the_same_brain(tmp_path: Path) -> None:
     sidecar = json.loads(next(out.rglob("*desc-preproc_T1w.json")).read_text())
     assert sidecar["Resolution"] == "3 mm"
     (scan,) = read_cohort(out, Target()).scans
-    assert prepare_scan(scan, study_grid([scan.t1w])).template_dice > 0.9
+    assert prepare_scan(scan, study_grid([scan.reference])).template_dice > 0.9
 
 
 @pytest.mark.parametrize("side", ["0.5", "5", "nan"])

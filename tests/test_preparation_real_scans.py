@@ -73,7 +73,9 @@ def test_a_real_person_under_two_ids_is_found_and_no_other_pair(prepared: Path, 
         files = {name: next(folder.glob(f"*_{name}.nii.gz"), None) for name in ("T1w", "FLAIR", "desc-brain_mask")}
         assert files["T1w"]
         assert files["FLAIR"]
-        scans.append(Scan(f"P{number}", "", files["T1w"], files["FLAIR"], 2.0, 3, 0, files["desc-brain_mask"]))
+        scans.append(
+            Scan(f"P{number}", "", {"t1w": files["T1w"], "flair": files["FLAIR"]}, 2.0, 3, 0, files["desc-brain_mask"])
+        )
     found = duplicates_of(scans, open_store(scans, tmp_path / "store"))
     assert [(pair.first, pair.second, pair.how) for pair in found] == [("P0", "P1", "nearly the same brain")]
     assert found[0].correlation == pytest.approx(0.89, abs=0.03)

@@ -17,6 +17,7 @@ with another column in the place of ``edss`` in all of these names where the tar
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.records import Score, scan_name
-from datamodules.cohort.target import Target, folded
+from datamodules.cohort.target import EDSS, RESERVED, Target, folded
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import (
     MISSING,
@@ -114,8 +115,21 @@ def _score_rows(root: Path, column: str) -> tuple[Path, list[dict[str, str]]]:
             require_columns(path, rows, ("participant_id",))
             whole = {"session_id": ""} if path.name == "participants.tsv" else {}
             return path, [row | whole for row in _located(path, rows)]
+    known = _known_columns(root)
+    if column != EDSS and known:
+        near = difflib.get_close_matches(column, known, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise CohortError(f"no table of {root} has a column {column!r}{hint}; columns are {', '.join(known)}")
     path = root / "phenotype" / f"{column}.tsv"
     raise CohortError(f"{path} is missing; it needs participant_id, {column} and {column}_date or days_since_scan")
+
+
+def _known_columns(root: Path) -> list[str]:
+    """Every column of a dataset's tables that a target can be."""
+    tables = [*list_folder(root, "phenotype/*.tsv"), *list_folder(root, "sub-*/sub-*_sessions.tsv")]
+    tables += [path for name in ("sessions.tsv", "participants.tsv") if (path := root / name).is_file()]
+    columns = dict.fromkeys(name for path in tables for name in read_cells(path)[0])
+    return [name for name in columns if name.lower() not in RESERVED]
 
 
 def _located(path: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -25,6 +25,7 @@ from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
+from datamodules.cohort.images import images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
@@ -66,19 +67,19 @@ def read_bids(folder: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tup
         candidate = _candidate(t1w, (patient, session), score, where, rule)
         candidates.append(replace(candidate, covariates={**participants[patient], **candidate.covariates}))
     scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
-    candidates += [Candidate(patient, "", None, None, None, _without_scan(patient, scores, rule)) for patient in scanless]
+    candidates += [Candidate(patient, "", {}, None, _without_scan(patient, scores, rule)) for patient in scanless]
     return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores, rule))
 
 
 def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str, target: Target) -> Candidate:
     beside = _nifti(list_folder(t1w.parent))
     labels, dialect = _label_map(t1w, beside)
+    flair = _only(beside, f"{_stem(t1w)}_FLAIR", "_FLAIR", "FLAIR images")
     provenance = {target.source_column: score.source, "days_since_relapse": score.since_relapse} if score else {}
     return Candidate(
         patient=name[0],
         session=name[1],
-        t1w=t1w,
-        flair=_only(beside, f"{_stem(t1w)}_FLAIR", "_FLAIR", "FLAIR images"),
+        images=images_of(t1w=t1w, flair=flair),
         score=score,
         where=f"{t1w.name}, {where}" if where else t1w.name,
         mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
+from datamodules.cohort.images import DEFAULT_IMAGES, title
 from datamodules.cohort.records import NO_SCAN, UNDATED, Candidate, Cohort, Exclusion, Scan, Score, counted_reasons
 from datamodules.cohort.target import BETWEEN_STEPS, Target
 from datamodules.files.tables import CohortError
@@ -120,16 +121,13 @@ def _scan_or_exclusion(candidate: Candidate, rule: Target) -> Scan | Exclusion:
     if fault:
         reason, detail = fault
         return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where, _label(candidate, rule))
-    assert candidate.t1w is not None
-    assert candidate.flair is not None
     assert candidate.score is not None
     value = rule.value_of(candidate.score.value)
     assert value is not None
     return Scan(
         candidate.patient,
         candidate.session,
-        candidate.t1w,
-        candidate.flair,
+        {name: candidate.images[name] for name in DEFAULT_IMAGES},
         value,
         candidate.score.days,
         rule.label_of(value),
@@ -142,7 +140,7 @@ def _scan_or_exclusion(candidate: Candidate, rule: Target) -> Scan | Exclusion:
 
 def _label(candidate: Candidate, rule: Target) -> int | None:
     """The class that a candidate's score gives, None without a valid score in the window."""
-    if candidate.score is None or candidate.t1w is None or _score_at_fault(candidate, rule):
+    if candidate.score is None or DEFAULT_IMAGES[0] not in candidate.images or _score_at_fault(candidate, rule):
         return None
     value = rule.value_of(candidate.score.value)
     return None if value is None else rule.label_of(value)
@@ -150,13 +148,15 @@ def _label(candidate: Candidate, rule: Target) -> int | None:
 
 def _file_at_fault(candidate: Candidate) -> tuple[str, str] | None:
     """Reason and detail where a file is not given or not there."""
-    if candidate.t1w is None:
-        return ("no T1w" if candidate.flair else NO_SCAN), ""
-    if candidate.flair is None:
-        return "no FLAIR", ""
+    if not any(name in candidate.images for name in DEFAULT_IMAGES):
+        return NO_SCAN, ""
+    missing = [title(name) for name in DEFAULT_IMAGES if name not in candidate.images]
+    if missing:
+        return f"no {missing[0]}", ""
     table = Path(candidate.dialect) if candidate.labels and candidate.dialect.endswith(".tsv") else None
-    files = {"T1w": candidate.t1w, "FLAIR": candidate.flair, "mask": candidate.mask, "label map": candidate.labels}
-    for kind, path in (files | {"label table": table}).items():
+    images = {title(name): path for name, path in candidate.images.items() if name in DEFAULT_IMAGES}
+    beside = {"mask": candidate.mask, "label map": candidate.labels, "label table": table}
+    for kind, path in (images | beside).items():
         if path is not None and not path.is_file():
             return f"{kind} file missing", str(path)
     return None

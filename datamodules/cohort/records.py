@@ -60,10 +60,9 @@ class SessionRecord:
 
 @dataclass(frozen=True)
 class Scan(SessionRecord):
-    """One T1w + FLAIR pair of one patient at one session, with its label."""
+    """The images of one patient at one session by name, the study's first one first, with their label."""
 
-    t1w: Path
-    flair: Path
+    images: Mapping[str, Path]
     value: float
     days: int | None
     label: int
@@ -73,6 +72,11 @@ class Scan(SessionRecord):
     covariates: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def reference(self) -> Path:
+        """The image whose header says where the scan's voxels lie: the first."""
+        return next(iter(self.images.values()))
+
+    @property
     def site(self) -> str:
         """The site, or an empty text where it is unknown."""
         return text_of(self.covariates, "site")
@@ -80,10 +84,12 @@ class Scan(SessionRecord):
 
 @dataclass(frozen=True)
 class Candidate(SessionRecord):
-    """A scan of a source before its files and its score are checked. ``where`` names file and row for messages."""
+    """A scan of a source before its files and its score are checked.
 
-    t1w: Path | None
-    flair: Path | None
+    ``images`` holds those that the source names; ``where`` names file and row for messages.
+    """
+
+    images: Mapping[str, Path]
     score: Score | None
     where: str
     mask: Path | None = None

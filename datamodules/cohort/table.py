@@ -20,12 +20,13 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import parse_date
+from datamodules.cohort.images import DEFAULT_IMAGES, images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns, tsv_text
 
-PATH_COLUMNS = ("t1w", "flair", "mask", "labels")
+PATH_COLUMNS = (*DEFAULT_IMAGES, "mask", "labels")
 TABLE_COLUMNS = ("patient", "session", "days", "label", "dialect", *PATH_COLUMNS, "scan_date", "relapse_date")
 """Columns with a fixed meaning; any other is a covariate."""
 
@@ -53,8 +54,7 @@ def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str]
     return Candidate(
         patient=row["patient"],
         session=given.get("session", ""),
-        t1w=files["t1w"],
-        flair=files["flair"],
+        images=images_of(**{name: files[name] for name in DEFAULT_IMAGES}),
         score=_score(row, where, target),
         where=where,
         mask=files["mask"],
@@ -100,7 +100,7 @@ def dialect_text(dialect: str) -> str:
 
 
 def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
-    paths = (candidate.t1w, candidate.flair, candidate.mask, candidate.labels)
+    paths = (*map(candidate.images.get, DEFAULT_IMAGES), candidate.mask, candidate.labels)
     files = [os.path.abspath(path) if path else "" for path in paths]  # noqa: PTH100
     days = "" if candidate.score is None or candidate.score.days is None else str(candidate.score.days)
     covariates = [candidate.covariates.get(name, "") for name in names]

@@ -53,9 +53,9 @@ class Target:
     high: float | None = None
     """Highest possible value; a scan above it is excluded."""
     min_days: int | None = None
-    """Earliest assessment, in days after the scan; negative allows one before the scan."""
+    """Earliest assessment, in days after the scan, of the EDSS 0; negative allows one before the scan."""
     max_days: int | None = None
-    """Latest assessment, in days after the scan."""
+    """Latest assessment, in days after the scan, of the EDSS 183."""
     undated: Literal["exclude", "keep"] | None = None
     """What happens to a scan whose time to the assessment is unknown; unset: excluded where there is a window."""
     source: str = ""
@@ -254,7 +254,9 @@ class Target:
         window = f", {self.window()}" if self.window() else ""
         if self.is_named:
             return f"the {self.name} {_listed(self.positive)} rather than {_listed(self.negative)}{window}"
-        return f"an {self.name} of {self._limit()}{window}" if self.is_edss else f"the {self.name}{window}"
+        if self.is_edss and self.kind == "binary":
+            return f"an EDSS of {self._limit('g')}{window}"
+        return f"the {self.name}{f' {self._limit()}' if self.kind == 'binary' else ''}{window}"
 
     def short(self) -> str:
         """What is predicted, in the fewest words."""
@@ -263,9 +265,9 @@ class Target:
             return f"{text[0].upper()}{text[1:]}."
         return f"Positive is {self.name} {self._limit()}."
 
-    def _limit(self) -> str:
+    def _limit(self, form: str = "") -> str:
         """The threshold of numbers, in words."""
-        number = f"{self.threshold:.1f}" if self.is_edss else f"{self.threshold:g}{f' {self.units}' if self.units else ''}"
+        number = f"{self.threshold:{form or ('.1f' if self.is_edss else 'g')}}{f' {self.units}' if self.units else ''}"
         return f"below {number}" if self.direction == "below" else f"{number} or above"
 
     def window(self) -> str:

@@ -17,6 +17,7 @@ from datamodules.cohort.covariates import clean_cells
 from datamodules.cohort.eligibility import refuse_repeated, written
 from datamodules.cohort.flagged_scans import join_verdicts
 from datamodules.cohort.identity import AlikeIds, refuse_alike
+from datamodules.cohort.images import title
 from datamodules.cohort.read import read_candidates
 from datamodules.cohort.records import Candidate
 from datamodules.cohort.table import write_table
@@ -97,7 +98,7 @@ def _scores_of(source: Path) -> str:
 
 
 def _has_image(candidate: Candidate) -> bool:
-    return candidate.t1w is not None or candidate.flair is not None
+    return bool(candidate.images)
 
 
 def _name_of(source: Path) -> str:
@@ -136,11 +137,10 @@ def _write_raw(folder: Path, candidates: Sequence[Candidate], about: dict[str, s
     for candidate in candidates:
         stem = f"sub-{candidate.patient}" + (f"_ses-{candidate.session}" if candidate.session else "")
         anat = folder / f"sub-{candidate.patient}" / (f"ses-{candidate.session}" if candidate.session else "") / "anat"
-        for path, suffix in ((candidate.t1w, "T1w"), (candidate.flair, "FLAIR")):
-            if path is not None:
-                anat.mkdir(parents=True, exist_ok=True)
-                ending = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-                (anat / f"{stem}_{suffix}{ending}").symlink_to(path.resolve())
+        for name, path in candidate.images.items():
+            anat.mkdir(parents=True, exist_ok=True)
+            ending = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
+            (anat / f"{stem}_{title(name)}{ending}").symlink_to(path.resolve())
 
 
 def _write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

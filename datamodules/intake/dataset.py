@@ -43,4 +43,4 @@ def unmatched(scans: Sequence[Candidate], rows: Mapping[tuple[str, str], str]) -
     """Rows of a clinical table that have no scan, as candidates without files; ``rows`` says where each stands."""
     there = {(scan.patient, scan.session) for scan in scans}
     lost = {name: where for name, where in rows.items() if name not in there}
-    return [Candidate(patient, session, None, None, None, where) for (patient, session), where in lost.items()]
+    return [Candidate(patient, session, {}, None, where) for (patient, session), where in lost.items()]

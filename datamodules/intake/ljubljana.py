@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from datamodules.cohort.images import images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_rows, require_columns
@@ -46,9 +47,9 @@ def read_ljubljana(folder: Path) -> list[Candidate]:
         where = f"{images.name}, {row['where']}" if row else f"{images.name}, no row in {path.name}"
         covariates = {key: row[key] for key in ("age", "sex", "ms_type") if row.get(key)}
         score = Score(row["edss"], None) if row else None
-        t1w, flair = _image(images, "T1W"), _image(images, "FLAIR")
-        candidates.append(Candidate(name, "", t1w, flair, score, where, covariates=covariates))
-    if not any(candidate.flair for candidate in candidates):
+        pair = images_of(t1w=_image(images, "T1W"), flair=_image(images, "FLAIR"))
+        candidates.append(Candidate(name, "", pair, score, where, covariates=covariates))
+    if not any("flair" in candidate.images for candidate in candidates):
         raise CohortError(f"{folder} holds no patient*/FLAIR.nii.gz; give the dataset's unpacked folder")
     return candidates + unmatched(candidates, {(name, ""): row["where"] for name, row in table.items()})
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from datamodules.cohort.images import images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_cells, require_columns
@@ -48,11 +49,19 @@ def read_msleseg(folder: Path) -> list[Candidate]:
         t1w = flair.with_name(flair.name.replace("_FLAIR.", "_T1."))
         patient, session = match[1], match[2] or "T1"
         row = table.get((patient, session), {})
+        pair = images_of(t1w=t1w if t1w.is_file() else None, flair=flair)
         where = f"{flair.name}, {row['where']}" if row else f"{flair.name}, no row in clinical_data.csv"
         covariates = {ours: row[name] for name, ours in COVARIATES.items() if row.get(name)}
         score = Score(row["EDSS"], None) if row else None
         candidates.append(
-            Candidate(patient, session, t1w if t1w.is_file() else None, flair, score, where, covariates=covariates)
+            Candidate(
+                patient,
+                session,
+                pair,
+                score,
+                where,
+                covariates=covariates,
+            )
         )
     if not candidates:
         raise CohortError(f"{folder} holds no P*_T*_FLAIR.nii.gz; give the folder that holds 'MSLesSeg Dataset'")

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.cohort.images import images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, read_cells
@@ -46,11 +47,11 @@ def read_muslim(folder: Path) -> list[Candidate]:
         number = int(match[1])
         row = table.get(number, {})
         where = f"{patient_folder.name}, {row['where']}" if row else f"{patient_folder.name}, no row in the table"
-        t1w, flair = (_image(patient_folder, number, kind) for kind in ("t1", "flair"))
+        pair = images_of(**{name: _image(patient_folder, number, kind) for name, kind in (("t1w", "t1"), ("flair", "flair"))})
         covariates = {name: row[name] for name in COLUMNS.values() if row.get(name) and name not in ("id", "edss")}
         score = Score(row["edss"], None) if row else None
-        candidates.append(Candidate(_name(number), "", t1w, flair, score, where, covariates=covariates))
-    if not any(candidate.flair for candidate in candidates):
+        candidates.append(Candidate(_name(number), "", pair, score, where, covariates=covariates))
+    if not any("flair" in candidate.images for candidate in candidates):
         raise CohortError(f"{folder} holds no Patient-*/*-Flair.nii; give the dataset's unpacked folder")
     return candidates + unmatched(candidates, {(_name(number), ""): row["where"] for number, row in table.items()})
 

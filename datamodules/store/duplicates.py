@@ -112,8 +112,8 @@ def find_duplicates(
     """
     pairs: dict[tuple[int, int], Duplicate] = {}
     for how, keys in (
-        ("the same T1w file", [sources[str(scan.t1w)].sha256 for scan in scans]),
-        ("the same FLAIR file", [sources[str(scan.flair)].sha256 for scan in scans]),
+        ("the same T1w file", [sources[str(scan.images["t1w"])].sha256 for scan in scans]),
+        ("the same FLAIR file", [sources[str(scan.images["flair"])].sha256 for scan in scans]),
         ("the same T1w voxels in the brain", [item for item, _ in voxels]),
         ("the same FLAIR voxels in the brain", [two for _, two in voxels]),
     ):

@@ -124,7 +124,7 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     Raises:
         ScanError: naming the file and what is wrong with it.
     """
-    t1w, flair = read_stored(scan.t1w), read_stored(scan.flair)
+    t1w, flair = (read_stored(scan.images[name]) for name in CHANNELS)
     check_same_space(t1w, flair)
     mask = _brain(scan, t1w)
     labels, rounded = _labels(scan, t1w) if scan.labels is not None else (None, 0)
@@ -235,19 +235,19 @@ def placement(reference: Volume, grid: Grid, scan: Scan) -> Placement:
     try:
         turns, scan_grid = turned_grid(reference.array.shape, reference.affine)
     except SpaceError as error:
-        raise ScanError(f"{scan.t1w}: {error}") from None
+        raise ScanError(f"{scan.reference}: {error}") from None
     if not np.allclose(scan_grid.spacing, grid.spacing, rtol=1e-3):
         sizes = f"voxels of {_mm(scan_grid.spacing)}, the study {_mm(grid.spacing)}"
-        raise ScanError(f"{scan.t1w} has {sizes}; prepare all scans at one size")
+        raise ScanError(f"{scan.reference} has {sizes}; prepare all scans at one size")
     first = np.rint((np.array(grid.origin) - np.array(scan_grid.origin)) / np.array(grid.spacing)).astype(int)
     if (first >= scan_grid.shape).any() or (first + grid.shape <= 0).any():
-        raise ScanError(f"{scan.t1w} lies wholly outside the MNI152 template's brain; register it to MNI152")
+        raise ScanError(f"{scan.reference} lies wholly outside the MNI152 template's brain; register it to MNI152")
     shifted = scan_grid.matrix
     shifted[:3, 3] += first * scan_grid.spacing
     beside = space_gap_mm(grid.shape, grid.matrix, shifted)
     if beside > TOLERANCE_MM:
         raise ScanError(
-            f"{scan.t1w} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
+            f"{scan.reference} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
         )
     low, high = np.maximum(first, 0), np.minimum(first + grid.shape, scan_grid.shape)
     source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -268,7 +268,7 @@ def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
     brain = np.asarray(reference.array != 0)
     if brain.mean() > 0.9:
         filled = f"{brain.mean():.0%} of the image is not zero"
-        raise ScanError(f"{scan.t1w}: no brain mask, and {filled}; give a mask or extract the brain")
+        raise ScanError(f"{scan.reference}: no brain mask, and {filled}; give a mask or extract the brain")
     return brain
 
 
@@ -288,10 +288,10 @@ def _refuse_misplaced(scan: Scan, overlap: float, brain_ml: float) -> None:
     """Refuse a brain that cannot be one in MNI152 space."""
     if overlap < LEAST_OVERLAP:
         problem = f"its brain overlaps the MNI152 template's by Dice {overlap:.2f}, {LEAST_OVERLAP} is needed"
-        raise ScanError(f"{scan.t1w}: {problem}; register it to MNI152")
+        raise ScanError(f"{scan.reference}: {problem}; register it to MNI152")
     if brain_ml > LARGEST_ML:
         problem = f"its brain has {brain_ml:.0f} ml, {LARGEST_ML} ml at most are plausible"
-        raise ScanError(f"{scan.t1w}: {problem}; give a brain mask or extract the brain")
+        raise ScanError(f"{scan.reference}: {problem}; give a brain mask or extract the brain")
 
 
 def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:
@@ -301,5 +301,7 @@ def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_]
         return
     order = contrast_order(image[0], image[1], brain, grid)
     if order < LOOKS_SWAPPED:
-        problem = f"white matter is brighter than cortex in {scan.flair.name} rather than here (by {-order:.1f} SD)"
-        raise ScanError(f"{scan.t1w}: {problem}; swap the two, or write {checked!r} into a column {column!r} of the table")
+        problem = f"white matter is brighter than cortex in {scan.images['flair'].name} rather than here (by {-order:.1f} SD)"
+        raise ScanError(
+            f"{scan.reference}: {problem}; swap the two, or write {checked!r} into a column {column!r} of the table"
+        )

@@ -32,7 +32,7 @@ class Source:
 
 def sources_of(scan: Scan) -> dict[str, Path]:
     """The files that a scan's volume is made of."""
-    files = {"t1w": scan.t1w, "flair": scan.flair, "mask": scan.mask, "labels": scan.labels}
+    files = {**scan.images, "mask": scan.mask, "labels": scan.labels}
     if scan.labels is not None and scan.dialect.endswith(".tsv"):
         files["dialect"] = Path(scan.dialect)
     return {name: path for name, path in files.items() if path is not None}
@@ -91,17 +91,17 @@ def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unrea
     """Scans with a file that cannot be read, and those that share an image byte for byte: with another, or T1w with FLAIR."""
     owners: dict[str, dict[str, Scan]] = defaultdict(dict)
     for scan in scans:
-        for path in (scan.t1w, scan.flair):
+        for path in scan.images.values():
             if str(path) in sources:
                 owners[sources[str(path)].sha256].setdefault(scan.name, scan)
     broken = []
     for scan in scans:
         faults = [unreadable[str(path)] for path in sources_of(scan).values() if str(path) in unreadable]
-        for path in (scan.t1w, scan.flair):
+        for path in scan.images.values():
             others = owners[sources[str(path)].sha256] if str(path) in sources else {}
             faults += [_shared(path, scan, other) for name, other in others.items() if name != scan.name]
-        if not faults and sources[str(scan.t1w)].sha256 == sources[str(scan.flair)].sha256:
-            faults.append(f"{scan.flair} is byte for byte the T1w; give the scan's own FLAIR")
+        if not faults and sources[str(scan.images["t1w"])].sha256 == sources[str(scan.images["flair"])].sha256:
+            faults.append(f"{scan.images['flair']} is byte for byte the T1w; give the scan's own FLAIR")
         if faults:
             broken.append(Exclusion(scan.patient, scan.session, "image cannot be used", faults[0]))
     return broken

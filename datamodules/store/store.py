@@ -149,7 +149,7 @@ def open_store(
     sources, unreadable = hash_sources(scans, folder / "sources.json", workers)
     if grid is None:
         known = KnownGrids(folder / "grids.json", sources)
-        grid = study_grid([scan.t1w for scan in scans], grid_of=known)
+        grid = study_grid([scan.reference for scan in scans], grid_of=known)
         known.save()
     broken = unusable_sources(scans, sources, unreadable)
     gone = {exclusion.name for exclusion in broken}

@@ -46,6 +46,7 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
         if isinstance(design, str):
             notes.append(f"no baseline {name}: {design}")
             continue
+        notes += lacking(name, design, scans)
         fits = _fit_folds(study, name, design, y)
         made[name] = {
             "about": about,
@@ -88,6 +89,17 @@ def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> De
     if not known:
         return "the cohort has neither age nor sex; add the columns to participants.tsv"
     return Design(tuple(known), np.stack(list(known.values()), axis=1), ("male",))
+
+
+def lacking(name: str, design: Design, scans: ScanTable) -> list[str]:
+    """A sentence for each of age and sex that a baseline's name promises and its design has not."""
+    wanted = {"age": "age", "male": "sex"} if name in ("age_sex", "age_sex_volumes") else {}
+    absent = [covariate for feature, covariate in wanted.items() if feature not in design.names]
+    why = {
+        covariate: "which is the target" if scans.target.owns(covariate) else "of which no scan has a value"
+        for covariate in absent
+    }
+    return [f"baseline {name} is without {covariate}, {reason}" for covariate, reason in why.items()]
 
 
 def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit]:

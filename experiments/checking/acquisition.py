@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.images import title
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import CohortError, tsv_text
@@ -35,9 +36,9 @@ def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
     """
     groups: dict[tuple[str, ...], list[Scan]] = defaultdict(list)
     for scan in scans:
-        for image, path in (("T1w", scan.t1w), ("FLAIR", scan.flair)):
+        for name, path in scan.images.items():
             sidecar = _sidecar(path)
-            groups[(image, *(_text(sidecar.get(field)) for field in FIELDS), _voxel(path))].append(scan)
+            groups[(title(name), *(_text(sidecar.get(field)) for field in FIELDS), _voxel(path))].append(scan)
     rows = []
     for key, members in sorted(groups.items(), key=lambda item: (item[0][0] != "T1w", -len(item[1]), item[0])):
         labels = Counter(scan.label for scan in members)

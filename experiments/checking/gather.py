@@ -117,8 +117,10 @@ def gather(
     """
     scans = study.cohort.scans
     inputs = input_boxes(settings, study, tissue)
-    external = {path.parent.name: read_scans(path.parent) for path in list_folder(study.folder, "external/*/cohort.tsv")}
-    table = read_scans(study.folder)
+    target = study.cohort.rule
+    others = list_folder(study.folder, "external/*/cohort.tsv")
+    external = {path.parent.name: read_scans(path.parent, target) for path in others}
+    table = read_scans(study.folder, target)
     variables, odd = variables_of(table)
     return Findings(
         flow=study.cohort.flow(),

@@ -89,7 +89,7 @@ def quality_of_cohort(
                 on_scan(done, len(missing))
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
-        numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.t1w)}
+        numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference)}
         qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0]))
     return qualities
 

@@ -123,7 +123,7 @@ def days_text(study: Subject, findings: Findings) -> str:
     rule, days = study.cohort.rule, findings.days
     text = "; assessed ".join(part for part in (rule.describe(), rule.window()) if part)
     if days.quartiles is None:
-        return f"{text}; no scan has a date"
+        return f"{text}; no scan has a date" if rule.window() else text
     first, median, third = days.quartiles
     here = f"here {days.least} to {days.most} days, median {median:g} (quartiles {first:g} and {third:g})"
     unknown = f", {days.unknown} scans without a date" if days.unknown else ""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES, titles
 from datamodules.cohort.records import Candidate
 from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
@@ -55,14 +56,13 @@ def run(options: Options) -> int:
 
 def counted(candidates: Sequence[Candidate]) -> str:
     """How many scans and patients there are, and what they lack."""
-    scans = [scan for scan in candidates if scan.t1w or scan.flair]
-    whole = [scan for scan in scans if scan.t1w and scan.flair]
+    scans = [scan for scan in candidates if scan.images]
+    whole = [scan for scan in scans if all(name in scan.images for name in DEFAULT_IMAGES)]
     scored = [scan for scan in whole if scan.score and scan.score.value]
     lost = f"; rows without a scan: {len(candidates) - len(scans)}" if len(candidates) > len(scans) else ""
     patients = len({scan.patient for scan in scans})
-    return (
-        f"{len(scans)} scans of {patients} patients, {len(whole)} with T1w and FLAIR, {len(scored)} of these with a score{lost}"
-    )
+    there = f"{len(scans)} scans of {patients} patients, {len(whole)} with {titles(DEFAULT_IMAGES)}"
+    return f"{there}, {len(scored)} of these with a score{lost}"
 
 
 def describe(dataset: PublicDataset, candidates: Sequence[Candidate], out: Path) -> list[str]:

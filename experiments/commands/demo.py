@@ -11,7 +11,7 @@ from experiments.analysis.comparison import StudyComparison, read_comparison
 from experiments.commands import baselines, compare, report, sweep
 from experiments.study.arguments import StudyChoice, split
 from experiments.study.demo_cohort import PLANTED, require_demo_cohort
-from experiments.study.settings import DEMO_COHORT
+from experiments.study.recorded import DEMO_COHORT
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
             return replace(base, region=Region(f"not_{region.name}", rest, f"all but {region.name}", "control"))
         return replace(base, mask=complement_mask(region, grid, mask_mode, dilate_mm))
     if run.control in ("sex", "field_strength"):
+        if study.cohort.rule.owns(run.control):
+            raise NotRunError(f"{run.control.replace('_', ' ')} is what the study itself predicts")
         return _other_label(base, sex_of if run.control == "sex" else high_field_of, run.control)
     if run.control == "leaky":
         leaky = replace(_leaky(base, target), remembers=True)

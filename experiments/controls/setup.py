@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,12 +13,10 @@ from datamodules.files.atomic import content_sha256
 from datamodules.store.coarse import coarsened
 from experiments.controls.plan import ControlRun
 from experiments.runtime.console import bar
-from experiments.study.arguments import StudyChoice, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import open_with_progress
-from experiments.study.record import ShownRegion, StudyRecord, read_record
-from experiments.study.runs import named_like
+from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
 from regions.catalog import Region
@@ -87,7 +84,8 @@ def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Conso
     Raises:
         ValueError: if a study, a setting or an input does not exist.
     """
-    settings = parse_settings(with_recorded(words))
+    preset = [] if any(word.split("=")[0] == "--preset" for word in words) else ["--preset", "controls"]
+    settings = parse_settings([*preset, *words])
     names = list(dict.fromkeys(run.input for run in planned_runs(settings, inputs)))
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
@@ -95,32 +93,3 @@ def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Conso
     with bar(console, "averaging volumes") as advance:
         study = replace(study, prepared=coarsened(study.prepared, spacing_mm, advance))
     return Controls(settings, study, {name: settings.regions[name] for name in names}, fine)
-
-
-def with_recorded(words: Sequence[str]) -> list[str]:
-    """A command line behind the preset ``controls`` and what the study's own trainings were made with.
-
-    Cohort, store, label rule, split, regions and mask mode are those of study.yaml; words that are given win.
-    """
-    choice, _ = split(StudyChoice, words)
-    record = read_record(choice.studies / named_like(choice.study, choice.cohort))
-    preset = [] if any(word.split("=")[0] == "--preset" for word in words) else ["--preset", "controls"]
-    return [*preset, *(recorded_words(record) if record else []), *words]
-
-
-def recorded_words(record: StudyRecord) -> list[str]:
-    """A study's record as settings on a command line."""
-    values: dict[str, Any] = {
-        "cohort": record.cohort,
-        "store": record.store,
-        "broken": record.broken,
-        "alike_ids": record.alike_ids,
-        "folds": record.folds,
-        "split_seed": record.split_seed,
-        "voxel_mm": record.voxel_mm or None,
-        "regions": record.regions_file,
-        "data.mask_mode": record.mask.mode,
-        "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
-    }
-    values |= {f"label.{name}": value for name, value in record.label.plain().items()}
-    return [f"--{name}={value}" for name, value in values.items() if value is not None]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cohort.identity import AlikeIds, Written, identity
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.target import Target
@@ -81,7 +82,7 @@ def open_external(
         prepared = open_store(cohort.scans, store, workers, grid=grid)
     _refuse_shared_volumes(cohort.scans, prepared, _internal_keys(study, frozen))
     remarks = [*cohort.remarks, *prepared.remarks(cohort.scans), *_shared_names(cohort, internal)]
-    gone = sum(not (scan.t1w.is_file() and scan.flair.is_file()) for scan in internal)
+    gone = sum(not all(path.is_file() for path in scan.images.values()) for scan in internal)
     if gone:
         remarks.append(
             f"{gone} internal scans are not on this machine; whether they occur here was told by prepared volumes only"
@@ -90,7 +91,7 @@ def open_external(
 
 
 def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> None:
-    external_grid = study_grid([scan.t1w for scan in scans])
+    external_grid = study_grid([scan.reference for scan in scans])
     if not np.allclose(external_grid.spacing, grid.spacing, rtol=1e-3):
         sizes = (" x ".join(f"{side:g}" for side in np.round(each.spacing, 3)) for each in (external_grid, grid))
         raise ExternalError(
@@ -102,7 +103,7 @@ def internal_scans(study: Path) -> list[Scan]:
     """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
     rows = read_rows(study / "cohort.tsv")
     return [
-        Scan(row["patient"], row["session"], Path(row["t1w"]), Path(row["flair"]), value=0.0, days=None, label=0)
+        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in DEFAULT_IMAGES}, value=0.0, days=None, label=0)
         for row in rows
     ]
 
@@ -116,7 +117,7 @@ def _refuse_shared_files(scans: Sequence[Scan], internal: Sequence[Scan], store:
 
 
 def _images(scan: Scan, sources: Mapping[str, Source]) -> list[str]:
-    return [sources[str(path)].sha256 for path in (scan.t1w, scan.flair) if str(path) in sources]
+    return [sources[str(path)].sha256 for path in scan.images.values() if str(path) in sources]
 
 
 def _internal_keys(study: Path, frozen: Mapping[str, Any]) -> set[str]:

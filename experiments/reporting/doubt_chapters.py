@@ -164,6 +164,16 @@ def _group_sheet(groups: Sequence[Mapping[str, Any]]) -> Sheet:
     return Sheet("subgroups", columns, rows)
 
 
+def _thresholds(content: Mapping[str, Any], sources: Sources) -> Chart:
+    return Chart(
+        "edss_thresholds",
+        "AUC of each input against the EDSS threshold from which a scan counts as positive.",
+        f"AUC when another EDSS threshold defines the classes, with 95 % intervals; the models were trained for "
+        f"{content['label_threshold']:g} (upright line).",
+        lambda canvas: draw_ladder(canvas, content["edss"], sources.inputs, content["label_threshold"]),
+    )
+
+
 def robustness(sources: Sources) -> Chapter:
     """Other EDSS thresholds, and subsets of the scans."""
     content = sources.optional.get("robustness")
@@ -172,13 +182,6 @@ def robustness(sources: Sources) -> Chapter:
         message = "Other EDSS thresholds and subsets of the scans are missing."
         return Chapter("robustness", title, [missing(message, sources.command("compare"))])
     steps = content["edss"]
-    chart = Chart(
-        "edss_thresholds",
-        "AUC of each input against the EDSS threshold from which a scan counts as positive.",
-        f"AUC when another EDSS threshold defines the classes, with 95 % intervals; the models were trained for "
-        f"{content['label_threshold']:g} (upright line).",
-        lambda canvas: draw_ladder(canvas, steps, sources.inputs, content["label_threshold"]),
-    )
     head = ["scans used", "scans", "patients", "positive", *(label_of(name) for name in sources.inputs)]
     rows = [
         [
@@ -202,6 +205,6 @@ def robustness(sources: Sources) -> Chapter:
     ]
     blocks: list[str | Chart] = [paragraph(content["about"])]
     if steps:
-        blocks.append(chart)
+        blocks.append(_thresholds(content, sources))
     blocks.append(table(head, rows, caption="Balanced accuracy on parts of the scans"))
     return Chapter("robustness", title, blocks, [Sheet("robustness", columns, flat)])

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.runtime.console import bar
+from experiments.study.recorded import DEMO_COHORT
 from experiments.study.runs import PlanError
-from experiments.study.settings import DEMO_COHORT
 
 PLANTED = "brainstem"
 DEMO = PhantomOptions(preset=f"single_region:{PLANTED}", patients=140, scans=160, spacing_mm=4.0, seed=0)

@@ -19,7 +19,8 @@ from jsonargparse import ArgumentError
 from datamodules.cohort.read import require_source
 from experiments.study.arguments import SBATCH, class_body, joined
 from experiments.study.record import known_regions
-from experiments.study.settings import DEMO_COHORT, Settings, plain_parser, preset_arguments, readable
+from experiments.study.recorded import DEMO_COHORT, with_recorded
+from experiments.study.settings import Settings, plain_parser, preset_arguments, readable
 from experiments.study.trainer_options import SettingsError
 
 SIGNATURES = {
@@ -44,6 +45,7 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
     """
     if any("help" in text for text in words if text.startswith("-")):
         return
+    words = with_recorded(words)
     preset_arguments(words)
     plain: list[str] = []
     for option, *values in _options(joined(words, SBATCH)):

@@ -64,8 +64,12 @@ class ScanTable:
         return bool(np.any(self.text(covariate) != UNKNOWN))
 
 
-def read_scans(study: Path) -> ScanTable:
+def read_scans(study: Path, target: Target | None = None) -> ScanTable:
     """Read a study's cohort.tsv; a cell that says that it is missing is empty.
+
+    Args:
+        study: The study's folder.
+        target: What is told from the images; by default that of its record, and without one the EDSS.
 
     Raises:
         ResultsError: if the file is not there.
@@ -77,7 +81,7 @@ def read_scans(study: Path) -> ScanTable:
     if record is not None:
         record.check_files(study, path.name)
     rows = read_rows(path)
-    target = record.label if record else Target()
+    target = target or (record.label if record else Target())
     require_columns(path, rows, ("patient", "session", target.column, "days", "label"))
     columns = {
         name: np.array(["" if row[name].lower() in MISSING else row[name] for row in rows], dtype=np.str_)

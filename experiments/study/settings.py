@@ -26,6 +26,7 @@ from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
+from experiments.study.recorded import DEMO_COHORT, with_recorded
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
 from experiments.study.trainer_options import SettingsError, batch_limit, check_trainer, refusal, refused_options
@@ -33,7 +34,6 @@ from experiments.tracking.options import TrackingOptions
 from regions.catalog import Region
 
 PRESETS = Path(__file__).parent / "presets"
-DEMO_COHORT = Path("cohorts/demo")
 NETWORKS = ("lightning_modules.networks.ResidualCNN", "lightning_modules.pretrained.PretrainedEncoder")
 LONG_LIST = 20
 """Classes from which on the help names only those of the project."""
@@ -104,7 +104,7 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
-    parser.add_argument("--label", type=Target, default=Target())
+    parser.add_class_arguments(Target, "label", instantiate=False)
     return parser
 
 
@@ -223,9 +223,15 @@ class Settings:
         )  # fmt: skip
 
     def label(self) -> Target:
-        """How scores become classes, and probabilities decisions."""
+        """What is told from the images: how values become labels, and probabilities decisions."""
         v = self.values.label
         return Target(**v.as_dict()) if hasattr(v, "as_dict") else v
+
+    def model_options(self) -> dict[str, Any]:
+        """Arguments of the module; a target whose values have no scale of their own is learned from its label alone."""
+        options: dict[str, Any] = self.values.model.as_dict()
+        target = self.label()
+        return options if target.is_edss and not target.is_number else options | {"objective": "classification"}
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""
@@ -257,14 +263,12 @@ class Settings:
         from lightning_modules.objectives import check_objective
 
         check_trainer(self.values.trainer.as_dict())
-        target, model = self.label(), self.values.model
-        if target.is_number and model.class_weights is not None:
-            weights = list(model.class_weights)
-            raise SettingsError(
-                f"model.class_weights {weights} goes with two classes, not label.kind {target.kind}; leave it out"
-            )
-        if not target.is_number:
-            check_objective(model.objective, model.cuts, model.label_noise, model.class_weights, target.threshold)
+        target, model = self.label(), self.model_options()
+        if target.is_number and model["class_weights"] is not None:
+            given = f"model.class_weights {list(model['class_weights'])}"
+            raise SettingsError(f"{given} goes with two classes, not with label.kind {target.kind}; leave it out")
+        threshold = target.threshold if target.is_edss else None
+        check_objective(model["objective"], model["cuts"], model["label_noise"], model["class_weights"], threshold)
         self.tracking()
         self.augmentation()
         if self.values.data.batch_size < 1:
@@ -282,6 +286,7 @@ class Settings:
         values = self.values.clone()
         values.config = None
         values.study = self.study
+        values.model.objective = self.model_options()["objective"]
         if run is not None:
             values.roi, values.fold, values.seed = run.input, run.fold, run.seed
         text: str = self.parser.dump(values, skip_validation=True)
@@ -311,7 +316,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         SettingsError: naming the setting, its value and what is allowed.
         PlanError: if the preset or the study's name does not exist.
     """
-    words = preset_arguments(arguments)
+    words = preset_arguments(with_recorded(arguments))
     parser = build_parser(described=any(word == "-h" or word.split("=")[0].endswith("help") for word in words))
     try:
         settings = Settings(parser, parser.parse_args(words))

@@ -215,7 +215,7 @@ def cohort_table(cohort: Cohort) -> str:
 
 
 def _row(scan: Scan, names: list[str], target: Target) -> list[str]:
-    files = [str(path.resolve()) if path else "" for path in (scan.t1w, scan.flair, scan.mask, scan.labels)]
+    files = [str(path.resolve()) if path else "" for path in (*scan.images.values(), scan.mask, scan.labels)]
     days = "" if scan.days is None else str(scan.days)
     covariates = [scan.covariates.get(name, "") for name in names]
     return [

@@ -67,13 +67,13 @@ def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule
         data: What it is trained on; a target without scores is learned by classification, whatever the study's objective.
             None for a module that gets trained weights.
     """
-    options, target = settings.values.model.as_dict(), settings.label()
+    options, target = settings.model_options(), settings.label()
     if target.is_number and (data is None or data.scores is not None):
-        module = NumberModule(network, target.steps, **options | {"objective": "classification", "label_noise": 0.0})
+        module = NumberModule(network, target.steps, **options)
         if data is not None and data.scores is not None:
             module.start_from([data.scores[row] for row in data.partitions["train"]])
         return module
-    if not target.is_edss or (data is not None and data.scores is None):
+    if data is not None and data.scores is None:
         options |= {"objective": "classification", "label_noise": 0.0}
     if data is not None:
         options |= {"decision": target.decision, "prevalence": data.prevalence}
