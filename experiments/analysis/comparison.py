@@ -11,12 +11,12 @@ from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.analysis.baseline_files import READERS
+from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
 from experiments.statistics.paired import UNJUDGED
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate
 from experiments.study.runs import PlanError
 
-METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
 
@@ -51,6 +51,8 @@ class StudyComparison:
         paired_ensembles: Each region's ensemble against that of global, balanced accuracy; a Holm family of its own.
         paired_ensembles_auc: The same on the AUC.
         details: See ``experiments.analysis.details``; plain values.
+        target: Where a number is predicted its kind, name, unit and highest step; empty for two classes. The primary metric
+            is then the MAE, and what is the AUC above is Spearman's correlation, in the file's names too.
     """
 
     study: str
@@ -78,6 +80,7 @@ class StudyComparison:
     ensembles: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     paired_ensembles: Sequence[Paired] = ()
     paired_ensembles_auc: Sequence[Paired] = ()
+    target: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows_of(comparison: StudyComparison) -> list[dict[str, Any]]:
@@ -96,9 +99,8 @@ def ensemble_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
-    row: dict[str, Any] = {"input": name, "folds": metrics["balanced_accuracy"].folds}
-    for metric in METRICS:
-        estimate = metrics[metric]
+    row: dict[str, Any] = {"input": name, "folds": next(iter(metrics.values())).folds}
+    for metric, estimate in metrics.items():
         row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
         row |= {f"{metric}_fold_mean": estimate.fold_mean, f"{metric}_fold_sd": estimate.fold_sd}
     pair = next((candidate for candidate in paired if candidate.first == name), None)
@@ -135,12 +137,25 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     families = (*FAMILIES, *ENSEMBLE_FAMILIES) if comparison.ensembles else FAMILIES
     typed = ("estimates", "baselines", "readers", "ensembles", *FAMILIES, *ENSEMBLE_FAMILIES)
     content = {name: value for name, value in vars(comparison).items() if name not in typed}
-    content |= {"interval": INTERVAL, "inputs": kinds["network"], "baselines": kinds["baseline"]}
+    if comparison.target:
+        del content["positives"]
+    else:
+        del content["target"]
+    content |= {
+        "interval": NUMERIC_INTERVAL if comparison.target else INTERVAL,
+        "inputs": kinds["network"],
+        "baselines": kinds["baseline"],
+    }
     content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
     content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
     content |= {"ensembles": kinds["ensemble"]} if comparison.ensembles else {}
-    content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in families}
+    content |= {_key(name, comparison.target): [asdict(row) for row in getattr(comparison, name)] for name in families}
     write_sealed(folder / "comparison.json", content)
+
+
+def _key(family: str, target: Mapping[str, Any]) -> str:
+    """A family's name in the file."""
+    return family.replace("_auc", "_spearman") if target else family
 
 
 def read_comparison(folder: Path) -> StudyComparison:
@@ -153,6 +168,7 @@ def read_comparison(folder: Path) -> StudyComparison:
     if not path.is_file():
         raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
     facts = read_sealed(path, f"make it again with: make compare STUDY={folder.name}")
+    facts = {"positives": 0, **{name.replace("_spearman", "_auc"): value for name, value in facts.items()}}
     lacking = [name for name in ("inputs", "details", "readers", *FAMILIES) if name not in facts]
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
@@ -170,7 +186,7 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimat
     return {
         row["input"]: {
             m: Estimate(row[m], row[f"{m}_low"], row[f"{m}_high"], row[f"{m}_fold_mean"], row[f"{m}_fold_sd"], row["folds"])
-            for m in METRICS
+            for m in (name.removesuffix("_fold_mean") for name in row if name.endswith("_fold_mean"))
         }
         for row in rows
     }

@@ -19,9 +19,11 @@ from rich.console import Console
 
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
+from experiments.analysis.numeric_compare import compared_numbers
 from experiments.analysis.view import show
 from experiments.study.arguments import StudyChoice, named, read
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
+from experiments.study.parts import read_parts
 from experiments.study.runs import PlanError
 from experiments.tracking.options import TrackingOptions
 from experiments.tracking.wandb_runs import log_comparison, log_inputs
@@ -61,9 +63,13 @@ def run(options: Options) -> int:
     folds = options.folds or folds_of(folder)
     seeds_text = options.seeds or ("" if options.seed is None else str(options.seed))
     seeds, notes = wanted_seeds(folder, names, folds, seeds_text)
-    tables, comparison = compared(folder, names, seeds, folds, options.draws, options.partial, notes)
-    write_comparison(folder, comparison)
-    write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
+    if read_parts(folder).target.is_number:
+        comparison = compared_numbers(folder, names, seeds, folds, options.draws, options.partial, notes)[1]
+        write_comparison(folder, comparison)
+    else:
+        tables, comparison = compared(folder, names, seeds, folds, options.draws, options.partial, notes)
+        write_comparison(folder, comparison)
+        write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
     track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
     show(comparison, folder, Console(highlight=False, soft_wrap=True))
     return 0

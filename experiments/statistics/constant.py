@@ -16,7 +16,7 @@ VARIED = 0.5
 """Share of the scans that must lie in folds that tell their scans apart, before anything is said of an input."""
 
 
-def constant_folds(pred: Predictions, metric: str = "auc") -> list[int]:
+def constant_folds(pred: PatientTable, metric: str = "auc") -> list[int]:
     """Folds of two or more scans that all got one probability, or one decision where the metric rests on these."""
     return [fold for fold, values in _by_fold(pred, metric) if values.size > 1 and np.ptp(values) < SAME]
 
