@@ -15,8 +15,8 @@ from rich.console import Console
 
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
-from experiments.analysis.baseline_files import BASELINES, baseline_folder
-from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
+from experiments.analysis.baseline_files import baseline_folder, baselines_of
+from experiments.analysis.baseline_models import BaselineFit, Design, NumberFit, fit_baseline, fit_number
 from experiments.runtime.console import bar
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.scan_table import ScanTable, read_scans
@@ -38,10 +38,10 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     """
     features = _measure(study, workers, console)
     scans = read_scans(study.folder)
-    y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
+    y = truth_of(study)
     made: dict[str, Any] = {}
     notes: list[str] = []
-    for name, about in BASELINES.items():
+    for name, about in baselines_of(study.cohort.rule).items():
         design = design_of(name, scans, features)
         if isinstance(design, str):
             notes.append(f"no baseline {name}: {design}")
@@ -73,7 +73,7 @@ def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> De
         scans: The study's scans.
         features: (scans, features) in the order of ``FEATURES``.
     """
-    if name == "prevalence":
+    if name in ("prevalence", "mean"):
         return Design((), np.empty((scans.patient.size, 0)))
     measured = dict(zip(FEATURES, features.T, strict=True))
     if name == "region_means":
@@ -102,12 +102,24 @@ def lacking(name: str, design: Design, scans: ScanTable) -> list[str]:
     return [f"baseline {name} is without {covariate}, {reason}" for covariate, reason in why.items()]
 
 
-def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit]:
+def truth_of(study: Study) -> np.ndarray[Any, Any]:
+    """(scans,) what is predicted of each scan: its class, or its value or step as float64."""
+    target, scans = study.cohort.rule, study.cohort.scans
+    if target.is_number:
+        return np.array([target.number_of(scan) for scan in scans], dtype=np.float64)
+    return np.array([scan.label for scan in scans], dtype=np.int64)
+
+
+def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit | NumberFit]:
     patients = [scan.patient for scan in study.cohort.scans]
-    fits = {}
+    target = study.cohort.rule
+    fits: dict[int, BaselineFit | NumberFit] = {}
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
-        fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+        if target.is_number:
+            fits[fold] = fit_number(design, y, parts["train"], parts["tuning"], target.steps)
+        else:
+            fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], target.decision)
         write_fold(study, name, fold, parts, fits[fold], {"config": VERSION})
     return fits
 
@@ -117,7 +129,7 @@ def write_fold(
     name: str,
     fold: int,
     parts: Mapping[str, np.ndarray[Any, Any]],
-    fit: BaselineFit,
+    fit: BaselineFit | NumberFit,
     prints: Mapping[str, Any],
 ) -> None:
     """Write predictions.tsv and run.json of one fold.
@@ -131,14 +143,14 @@ def write_fold(
         prints: Of the fingerprint, beside split, cohort and data.
     """
     path = baseline_folder(study.folder, name, fold)
-    scans = study.cohort.scans
+    scans, target = study.cohort.scans, study.cohort.rule
     rows = [(partition, scans[row], fit.p[row]) for partition in ("tuning", "internal_test") for row in parts[partition]]
     columns = (
         [partition for partition, _, _ in rows],
         [scan.patient for _, scan, _ in rows],
         [scan.session for _, scan, _ in rows],
         [scan.site for _, scan, _ in rows],
-        [scan.label for _, scan, _ in rows],
+        [scan.value if target.kind == "regression" else scan.label for _, scan, _ in rows],
         [p for _, _, p in rows],
     )
     path.mkdir(parents=True, exist_ok=True)
