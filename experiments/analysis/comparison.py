@@ -149,13 +149,18 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
     content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
     content |= {"ensembles": kinds["ensemble"]} if comparison.ensembles else {}
-    content |= {_key(name, comparison.target): [asdict(row) for row in getattr(comparison, name)] for name in families}
+    content |= {key_of(name, comparison.target): [asdict(row) for row in getattr(comparison, name)] for name in families}
     write_sealed(folder / "comparison.json", content)
 
 
-def _key(family: str, target: Mapping[str, Any]) -> str:
+def key_of(family: str, target: Mapping[str, Any]) -> str:
     """A family's name in the file."""
     return family.replace("_auc", "_spearman") if target else family
+
+
+def usual_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of the file with the families' usual names, whatever the target."""
+    return {"positives": 0, "target": {}} | {name.replace("_spearman", "_auc"): value for name, value in content.items()}
 
 
 def read_comparison(folder: Path) -> StudyComparison:
@@ -168,7 +173,7 @@ def read_comparison(folder: Path) -> StudyComparison:
     if not path.is_file():
         raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
     facts = read_sealed(path, f"make it again with: make compare STUDY={folder.name}")
-    facts = {"positives": 0, **{name.replace("_spearman", "_auc"): value for name, value in facts.items()}}
+    facts = usual_keys(facts)
     lacking = [name for name in ("inputs", "details", "readers", *FAMILIES) if name not in facts]
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")

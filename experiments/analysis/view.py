@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,12 +40,16 @@ class Words:
     size: str
 
     @classmethod
-    def of(cls, comparison: StudyComparison) -> Words:
-        """Of two classes, or of a number."""
-        target = comparison.target
+    def of(cls, target: Mapping[str, Any], metrics: Iterable[str], positives: int) -> Words:
+        """Of two classes, or of a number.
+
+        Args:
+            target: As a comparison has it.
+            metrics: Names of its scores.
+            positives: Positive scans.
+        """
         if not target:
-            return cls(TITLES, "balanced_accuracy", "auc", f"{comparison.positives} positive")
-        metrics = next(iter(comparison.estimates.values()))
+            return cls(TITLES, "balanced_accuracy", "auc", f"{positives} positive")
         unit = f", {target['unit']}" if target["unit"] else ""
         titles = {metric: title_of(metric) + (unit if metric in ("mae", "rmse") else "") for metric in metrics}
         return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}")
@@ -62,7 +66,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     seeds = (
         f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
-    words = Words.of(comparison)
+    words = Words.of(comparison.target, next(iter(comparison.estimates.values())), comparison.positives)
     gap = f"{words.titles[words.primary]} minus that of"
     size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({words.size})"
     several = len(comparison.seeds) > 1
