@@ -30,7 +30,7 @@ from benchmarks.made import SCANS, made_data, made_image, template_grid
 from benchmarks.roofline import Roof, count, measure_roof, timed
 from benchmarks.table import BenchError, publish, shown
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import Kind, PreparedCohort, StoredScan
 from regions.catalog import REGIONS
 
 UNIQUE = 8
@@ -44,10 +44,11 @@ STEPS = 20
 class MemoryCohort(PreparedCohort):
     """Volumes in memory instead of a store's files; rows share them."""
 
-    volumes: tuple[npt.NDArray[np.float16], ...] = ()
+    pairs: tuple[npt.NDArray[np.float16], ...] = ()
 
-    def _map(self, row: int, name: str) -> Any:
-        return self.volumes[row % len(self.volumes)]
+    def maps(self, row: int, kind: Kind = "image") -> list[npt.NDArray[Any]]:
+        """The images of a row."""
+        return list(self.pairs[row % len(self.pairs)])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -69,8 +70,9 @@ def main(arguments: Sequence[str]) -> int:
     precision = "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     roof = measure_roof(device, torch.bfloat16 if precision == "bf16-mixed" else torch.float32)
     grid = template_grid(options.spacing)
-    volumes = tuple(made_image(grid, seed) for seed in range(min(UNIQUE, options.scans)))
-    prepared = MemoryCohort(Path("in memory"), grid, tuple(f"made-{row}" for row in range(options.scans)), volumes)
+    pairs = tuple(made_image(grid, seed) for seed in range(min(UNIQUE, options.scans)))
+    scans = tuple(StoredScan((f"made-{row}-t1w", f"made-{row}-flair")) for row in range(options.scans))
+    prepared = MemoryCohort(Path("in memory"), grid, scans, pairs=pairs)
     rows = []
     for name in options.inputs.split(","):
         rows.append(measure(name, prepared, device, precision, roof, options))

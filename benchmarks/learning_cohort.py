@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -23,7 +23,8 @@ from datamodules.cohort.splits import Splits
 from datamodules.cohort.target import Target
 from datamodules.phantoms.patients import PhantomOptions, draw_patients
 from datamodules.phantoms.write import write_phantom_cohort
-from datamodules.store.store import PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import open_store
 
 SIZES = (84, 160, 320)
 """Training patients; a fifth of them are added as the tuning part, as six folds of seven would."""
@@ -92,8 +93,7 @@ def open_learning_cohort(preset: str, seed: int, size: int, spacing_mm: float = 
     kept = tuple(scans[row] for row in rows)
     part = np.repeat([2, 1, 0], [size, size // 5, TEST]).tolist()
     splits = Splits({scan.patient: number for scan, number in zip(kept, part, strict=True)}, 3, 0)
-    keys = tuple(prepared.keys[row] for row in rows)
-    return LearningCohort(folder, kept, replace(prepared, keys=keys), splits, _latents(options, rows))
+    return LearningCohort(folder, kept, prepared.of_rows(rows), splits, _latents(options, rows))
 
 
 def _latents(options: PhantomOptions, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from datamodules.batches.augmentation import Augmentation
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.checksums import complete
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import FILES, PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
@@ -53,18 +54,20 @@ def make_store(folder: Path, scans: int, unique: int = 4, spacing_mm: float = 1.
     Args:
         folder: Where it goes.
         scans: Rows of the cohort.
-        unique: Volumes on disk, about 33 MB each at 1 mm; row r has volume r mod unique.
+        unique: Pairs of images on disk, about 33 MB each at 1 mm; row r has pair r mod unique.
         spacing_mm: Side of a voxel.
     """
     grid = template_grid(spacing_mm)
-    keys = [f"made-{spacing_mm:g}mm-{number}" for number in range(min(unique, scans))]
-    for number, key in enumerate(keys):
-        volume = folder / "volumes" / key
-        if not complete(volume, ["image.npy", "scan.json"]):
+    pairs = [tuple(f"made-{spacing_mm:g}mm-{number}-{name}" for name in DEFAULT_IMAGES) for number in range(min(unique, scans))]
+    for number, pair in enumerate(pairs):
+        if all(complete(folder / "volumes" / key, FILES["image"]) for key in pair):
+            continue
+        for key, image in zip(pair, made_image(grid, number), strict=True):
+            volume = folder / "volumes" / key
             shutil.rmtree(volume, ignore_errors=True)
             volume.mkdir(parents=True)
-            write_volume(volume, key, {"image": made_image(grid, number)}, {"brain_ml": 0.0, "template_dice": 1.0})
-    return PreparedCohort(folder, grid, tuple(keys[row % len(keys)] for row in range(scans)))
+            write_volume(volume, key, {"image": image}, {"brain_ml": 0.0, "template_dice": 1.0})
+    return PreparedCohort(folder, grid, tuple(StoredScan(pairs[row % len(pairs)]) for row in range(scans)))
 
 
 def made_people(scans: int) -> tuple[list[str], list[int], Splits]:

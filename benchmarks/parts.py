@@ -17,7 +17,7 @@ import torch
 from benchmarks.fitting import module
 from benchmarks.made import made_data, make_store
 from benchmarks.scans import store_folder
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.allocation import keep_freed_memory
 
 PARTS = ("read", "augment", "forward", "backward", "step", "total")

@@ -18,7 +18,8 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.cohort.target import Target
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from datamodules.store.store import PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import open_store
 
 SCRATCH = Path("studies/benchmarks")
 SCANS = 12
@@ -79,7 +80,7 @@ def open_bench(training: int, spacing_mm: float = 1.0) -> Bench:
     prepared = open_store(drawn, store_folder(), workers=2)
     rows = [row % len(drawn) for row in range(training + 2)]
     scans = tuple(replace(drawn[row], patient=f"row-{number:04d}") for number, row in enumerate(rows))
-    return Bench(scans, replace(prepared, keys=tuple(prepared.keys[row] for row in rows)), own_splits(scans, training))
+    return Bench(scans, prepared.of_rows(rows), own_splits(scans, training))
 
 
 def own_splits(scans: Sequence[Scan], training: int) -> Splits:

@@ -18,7 +18,7 @@ from benchmarks.scans import store_folder
 from benchmarks.table import publish
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.batches.transform_task import TransformTask
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.allocation import keep_freed_memory
 from regions.grid import Box
 

@@ -1,7 +1,7 @@
 """The Lightning face of the data: one fold, one input, batches of volumes in which only that input is visible.
 
-A training batch holds ``image`` (B, 2, I, J, K) float32, ``label`` (B,) int64 and ``index`` (B,) int64, the row in the cohort,
-and ``score`` (B,) float32 where the scans have scores.
+A training batch holds ``image`` (B, C, I, J, K) float32, ``label`` (B,) int64 and ``index`` (B,) int64, the row in the cohort,
+and ``score`` (B,) and ``covariates`` (B, V) float32 where the scans have them.
 Tuning and test batches pass the same path without any random step.
 """
 
@@ -34,7 +34,7 @@ from datamodules.batches.transform_task import SubjectTransform, TransformTask
 from datamodules.cohort.splits import Splits
 from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.packing import can_pack
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from regions.catalog import Region
 from regions.errors import UserError
 from regions.grid import EmptyRegionError, region_box
@@ -66,9 +66,10 @@ class BrainMRIDataModule(pl.LightningDataModule):
         seed: Seed of order and augmentation.
         mask: (I, J, K) bool on the study's grid, shown in the place of the template's region; for control experiments.
         content: What is shown of the region; for control experiments: ``image``; ``mask``: 1 in its brain voxels; ``shuffled``:
-            its brain voxels shuffled, each scan in its own order, T1w and FLAIR alike.
+            its brain voxels shuffled, each scan in its own order, all images alike.
         least_side: Each side of a batch's volume is at least this.
         scores: The score behind each scan's label, or None where there is none.
+        covariates: (scans, V) standardised covariates for the network, or None.
 
     Raises:
         SplitError: if the fold does not exist.
@@ -95,12 +96,13 @@ class BrainMRIDataModule(pl.LightningDataModule):
         content: Content = "image",
         least_side: int = 1,
         scores: Sequence[float] | None = None,
+        covariates: npt.NDArray[np.float32] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; give 1 or more")
         self.prepared, self.labels, self.region, self.batch_size, self.seed = prepared, labels, region, batch_size, seed
-        self.patients, self.scores = patients, scores
+        self.patients, self.scores, self.covariates = patients, scores, covariates
         self.partitions = splits.partitions(fold, patients)
         self.mask_mode, self.dilate_mm = mask_mode, dilate_mm
         self.by_subject = mask_mode == "subject" and bool(region.labels) and mask is None
@@ -115,7 +117,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         shown = None if mask is None or self.by_subject else torch.from_numpy(crop_to_box(mask, self.box))
         self.mask = None if shown is None else shown[None, None].bool()
         self.region_labels = torch.zeros(256, dtype=torch.bool)
-        self.region_labels[list(region.labels)] = True
+        if self.by_subject:
+            self.region_labels[list(region.labels)] = True
         self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
         task = TransformTask(prepared, tuple(transforms), seed, self.augmenter.read, self.by_subject)
         self.transforms = TransformPool(task) if transforms else None
@@ -125,7 +128,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
     def _check_subject_regions(self) -> None:
         for row in sorted(int(row) for rows in self.partitions.values() for row in rows):
             if not self.region_labels.numpy()[self.prepared.crop(row, self.box, "labels")].any():
-                key = self.prepared.keys[row]
+                key = self.prepared.scans[row].labels
                 raise EmptyRegionError(
                     f"scan {row} of the cohort (store {key[:12]}) has no voxel of {self.region.name} in its label map"
                 )
@@ -134,7 +137,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         """What the boxes of all parts take."""
         read = {"train": self.augmenter.read}
         return sum(
-            len(rows) * (5 if self.by_subject else 4) * int(np.prod(read.get(name, self.box).shape))
+            len(rows) * (2 * len(self.prepared.names) + self.by_subject) * int(np.prod(read.get(name, self.box).shape))
             for name, rows in self.partitions.items()
         )
 
@@ -148,9 +151,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         pack = self.augmenter.read
         box, transforms = (pack, self.transforms) if train else (self.box, None)
         place = "mapped" if transforms else place
-        dataset = BoxDataset(
-            self.prepared, self.labels, rows, box, self.by_subject, place, device, pack, transforms, self.scores
-        )
+        more = transforms, self.scores, self.covariates
+        dataset = BoxDataset(self.prepared, self.labels, rows, box, self.by_subject, place, device, pack, *more)
         if train:
             rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
             sampler = EpochBatches(rows, self.batch_size, self.seed, rank, world)
@@ -181,7 +183,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         return float(np.asarray(self.labels)[self.partitions["train"]].mean())
 
     def training_images(self) -> Iterator[torch.Tensor]:
-        """Images (B, 2, *box.shape) of the training part on the trainer's device, in cohort order, with nothing random."""
+        """Images (B, C, *box.shape) of the training part on the trainer's device, in cohort order, with nothing random."""
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         for batch in self._loader("train", once=True):
             yield self.finish(moved(batch, device), None)["image"]
@@ -189,7 +191,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
     def subjects(self, part: Literal["train", "tuning", "internal_test"]) -> tio.SubjectsDataset:
         """The scans of a part as TorchIO subjects on the study's grid, with nothing random, the region step applied.
 
-        A subject holds the images ``t1w`` and ``flair``, ``label``, ``patient``, ``row`` in the cohort, and in subject mode the
+        A subject holds the study's images by name, ``label``, ``patient``, ``row`` in the cohort, and in subject mode the
         label map ``labels``.
 
         Raises:
@@ -221,7 +223,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
             epoch: Epoch of training, or None for tuning and test batches.
 
         Returns:
-            ``image`` (B, 2, *box.shape) float32, exactly zero outside the region; ``label``, ``score`` and ``index`` unchanged.
+            ``image`` (B, C, *box.shape) float32, exactly zero outside the region; the rest unchanged.
         """
         image, labels = batch["image"], batch.get("labels")
         if epoch is not None:
@@ -235,4 +237,4 @@ class BrainMRIDataModule(pl.LightningDataModule):
             image = keep_inside(image, self.mask)
         if self.content != "image":
             image = control_content(image, batch["index"], self.content, self.seed)
-        return {"image": image, **{name: batch[name] for name in ("label", "score", "index") if name in batch}}
+        return {"image": image, **{name: batch[name] for name in ("label", "score", "covariates", "index") if name in batch}}

@@ -22,7 +22,8 @@ class StratificationModule(pl.LightningModule):
     """Train a network to tell two classes of scans apart.
 
     A batch holds ``image`` (B, C, I, J, K) float, ``label`` (B,) int 0 or 1 and ``index`` (B,) int, the scan's row in the
-    cohort; ``score`` (B,) float32 too, where the objective learns from it. The threshold that ``decision`` gives after each
+    cohort; ``score`` (B,) float32 too, where the objective learns from it, and ``covariates`` (B, V) float32, where the network
+    is given some. The threshold that ``decision`` gives after each
     epoch is kept in the checkpoint with the weights.
 
     Args:
@@ -85,13 +86,16 @@ class StratificationModule(pl.LightningModule):
         if compile:
             self.network.compile()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, C, I, J, K) float to logits (B, 2) float32."""
+    def forward(self, image: Tensor, covariates: Tensor | None = None) -> Tensor:
+        """Map (B, C, I, J, K) float, and covariates (B, V) if the network takes them, to logits (B, 2) float32."""
         handles_layout = None if self.hparams["compile"] else getattr(self.network, "handles_layout", None)
         if self.hparams["channels_last"] and not (handles_layout and handles_layout(image)):
             image = image.contiguous(memory_format=torch.channels_last_3d)
-        logits: Tensor = self.network(image)
+        logits: Tensor = self.network(image) if covariates is None else self.network(image, covariates)
         return logits.float()
+
+    def _logits(self, batch: Batch) -> Tensor:
+        return self(batch["image"], batch.get("covariates"))
 
     def _loss(self, logits: Tensor, label: Tensor) -> Tensor:
         return F.cross_entropy(logits, label, weight=self.class_weights)  # type: ignore[arg-type]
@@ -127,7 +131,7 @@ class StratificationModule(pl.LightningModule):
         Lightning would form the same mean from a log of each batch, at half of all it costs per batch. An epoch that
         ``trainer.max_steps`` or ``trainer.max_time`` cuts short has no mean.
         """
-        loss, scans = self._global_loss(self._objective_loss(self(batch["image"]), batch), batch["label"])
+        loss, scans = self._global_loss(self._objective_loss(self._logits(batch), batch), batch["label"])
         self._losses, self._scans = self._losses + loss.detach() * scans, self._scans + scans
         if self.trainer.is_last_batch:
             self.log("train/loss", self._losses / self._scans, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
@@ -139,7 +143,7 @@ class StratificationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a tuning batch until the part is complete."""
-        self._tuning.append((self(batch["image"]).detach(), batch["label"]))
+        self._tuning.append((self._logits(batch).detach(), batch["label"]))
 
     def on_validation_epoch_end(self) -> None:
         """Choose the threshold on the whole tuning part and log its metrics and, whatever the objective, the label's loss."""
@@ -158,7 +162,7 @@ class StratificationModule(pl.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The scan's row, label and probability of the positive class, as predictions.tsv needs them."""
-        logits = self(batch["image"])
+        logits = self._logits(batch)
         return {"index": batch["index"], "label": batch["label"], "probability": positive_probability(logits)}
 
     def configure_optimizers(self) -> Any:

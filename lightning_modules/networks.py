@@ -1,4 +1,4 @@
-"""3D networks that turn a T1w + FLAIR volume into two class logits. Needs torch alone.
+"""3D networks that turn a volume of several images into two class logits. Needs torch alone.
 
 The residual network follows public code that is probably, not provably, the reference study's own (Coll et al., J Magn Reson
 Imaging 2024;60(1):258-267), so it is called paper-like. Any other ``torch.nn.Module`` that maps (B, C, I, J, K) to (B, 2) can
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from lightning_modules.covariates import SLOTS, covariate_names
 from lightning_modules.cpu.fused_block import fused, handles_layout
 from lightning_modules.cpu.normalisation import SharedBatchNorm3d, frozen_statistics
 from lightning_modules.errors import ModelError
@@ -63,6 +64,7 @@ class ResidualCNN(nn.Module):
             sees a signal that is spread over the input.
         checkpointing: Keep only what enters each stage, and compute the rest again on the way back: less memory, about a third
             more time, the same numbers.
+        covariates: Columns of the cohort that the head is given beside the image, separated by commas, such as ``age,sex``.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ResidualCNN(nn.Module):
         hidden: tuple[int, ...] = (),
         pooling: Literal["max", "max+mean"] = "max",
         checkpointing: bool = False,
+        covariates: str = "",
     ) -> None:
         super().__init__()
         if min(width, stages, *hidden) < 1:
@@ -87,15 +90,23 @@ class ResidualCNN(nn.Module):
         )
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout)
-        features = [channels[-1] * len(pooling.split("+")), *hidden]
+        self.covariates = SLOTS * len(covariate_names(covariates))
+        features = [channels[-1] * len(pooling.split("+")) + self.covariates, *hidden]
         layers = [layer for i, o in pairwise(features) for layer in (nn.Linear(i, o), nn.LeakyReLU())]
         self.head = nn.Sequential(*layers, nn.Linear(features[-1], classes))
         self.multiple_of = self.smallest_side = 2 ** (stages - 1)
         self.checkpointing = checkpointing
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map (B, C, I, J, K) to logits (B, classes); raises as ``features`` does."""
-        return self.head(self.dropout(self.features(image)))
+    def forward(self, image: Tensor, covariates: Tensor | None = None) -> Tensor:
+        """Map (B, C, I, J, K), and standardised covariates (B, V), to logits (B, classes); raises as ``features`` does.
+
+        Without covariates a scan is one of the training part's mean, so that what is left depends on the image alone.
+        """
+        features = self.dropout(self.features(image))
+        if self.covariates:
+            given = features.new_zeros(len(features), self.covariates) if covariates is None else covariates.to(features.dtype)
+            features = torch.cat([features, given], dim=1)
+        return self.head(features)
 
     def features(self, image: Tensor) -> Tensor:
         """Map (B, C, I, J, K) to what the head is given (B, F): the largest value, and the mean, of each channel.

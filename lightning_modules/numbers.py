@@ -76,7 +76,7 @@ class NumberModule(StratificationModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keep the logits of a tuning batch until the part is complete."""
-        self._tuning.append((self(batch["image"]).detach(), batch["score"]))
+        self._tuning.append((self._logits(batch).detach(), batch["score"]))
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and scores of the whole tuning part."""
@@ -90,7 +90,7 @@ class NumberModule(StratificationModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The scan's row and predicted number, as predictions.tsv needs them."""
-        return {"index": batch["index"], "number": self.number(self(batch["image"]))}
+        return {"index": batch["index"], "number": self.number(self._logits(batch))}
 
     def _own_parameters(self) -> list[nn.Parameter]:
         return list(self.ordinal.parameters()) if self.steps else []

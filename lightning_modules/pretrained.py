@@ -16,7 +16,7 @@ Encode = Callable[[Tensor], Tensor]
 
 
 class PretrainedEncoder(nn.Module):
-    """T1w and FLAIR each through one encoder; the means and maxima of what comes out, through one linear layer.
+    """Each image through one encoder; the means and maxima of what comes out of all, through one linear layer.
 
     The images come as the study makes them, z-scored within the brain and zero outside the input. The encoders were trained on
     whole heads (``lightning_modules.encoders`` says how those were scaled); their norms use each scan's own statistics from
@@ -27,19 +27,24 @@ class PretrainedEncoder(nn.Module):
             the path of a .safetensors file or a plain state dict of one of these architectures.
         tune: What is trained besides the linear layer: nothing of the encoder, its last stage, or all of it.
         layer_decay: The learning rate of a stage is that of the next one times this; the linear layer has the full one.
+        in_channels: Images of a scan, T1w and FLAIR by default.
     """
 
     multiple_of = 8
 
     def __init__(
-        self, weights: str = "hd-bet", tune: Literal["frozen", "last", "all"] = "frozen", layer_decay: float = 1.0
+        self,
+        weights: str = "hd-bet",
+        tune: Literal["frozen", "last", "all"] = "frozen",
+        layer_decay: float = 1.0,
+        in_channels: int = 2,
     ) -> None:
         super().__init__()
         if not 0 < layer_decay <= 1:
             raise ModelError(f"network.layer_decay must lie in (0, 1], got {layer_decay}")
         self.encoder, self._provenance = make_encoder(weights)
         self.tune, self.layer_decay, self.smallest_side = tune, layer_decay, self.encoder.smallest_side
-        self.head = nn.Linear(4 * self.encoder.channels, 2)
+        self.head = nn.Linear(2 * in_channels * self.encoder.channels, 2)
         for stage in self._frozen():
             stage.requires_grad_(False)
 
@@ -55,12 +60,12 @@ class PretrainedEncoder(nn.Module):
         return self
 
     def features(self, image: Tensor) -> Tensor:
-        """Map (B, 2, I, J, K) to (B, 4 x channels): mean and maximum of each feature map, of T1w and of FLAIR."""
+        """Map (B, C, I, J, K) to (B, 2 x C x channels): mean and maximum of each feature map, image by image."""
         maps = self.encoder(image.reshape(-1, 1, *image.shape[2:]))
         return torch.cat([maps.mean(dim=(2, 3, 4)), maps.amax(dim=(2, 3, 4))], dim=1).reshape(len(image), -1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map (B, 2, I, J, K) to logits (B, 2)."""
+        """Map (B, C, I, J, K) to logits (B, 2)."""
         logits: Tensor = self.head(self.features(image))
         return logits
 

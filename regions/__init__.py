@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from regions.catalog import REGIONS, Region, get_region, load_regions
+from regions.catalog import REGIONS, Region, get_region
+from regions.own import load_regions
 
 __all__ = ["REGIONS", "KeepRegion", "Region", "get_region", "load_regions"]
 

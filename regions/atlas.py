@@ -19,6 +19,7 @@ import gzip
 import hashlib
 import math
 import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from regions.catalog import Region
+from regions.catalog import LAST_OF_ATLAS, Atlas, Region
 from regions.errors import UserError
 from regions.grid import Box, EmptyRegionError, Grid, SpaceError, extent, region_box, space_gap_mm, tight_slices
 
@@ -88,14 +89,55 @@ def template_on(grid: Grid) -> NDArray[np.uint8]:
     Returns:
         (I, J, K) uint8, in the shape of the grid.
     """
-    labels, source = load_template()
+    return _on(*load_template(), grid)
+
+
+def _on(labels: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
+    """Labels on another grid; cached by the callers, so read-only."""
     coarse = any(wanted > source_side + 1e-3 for wanted, source_side in zip(grid.spacing, source.spacing, strict=True))
     result = _largest_share(labels, source, grid) if coarse else _at_centre(labels, source, grid)
     result.setflags(write=False)
     return result
 
 
-def _at_centre(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArray[np.uint8]:
+@lru_cache(maxsize=2)
+def atlas_labels(atlas: Atlas) -> tuple[NDArray[np.uint16], Grid]:
+    """Return the labels of an atlas, (I, J, K) uint16, and their grid.
+
+    Raises:
+        SpaceError: the file is no axis-aligned three-dimensional label map, or is not what it was.
+    """
+    import nibabel as nib
+
+    try:
+        image = nib.as_closest_canonical(nib.load(atlas.path))
+        values = np.asarray(image.dataobj)
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
+        raise SpaceError(f"{atlas.path} cannot be read ({' '.join(str(error).split())})") from None
+    if hashlib.sha256(atlas.path.read_bytes()).hexdigest() != atlas.sha256:
+        raise SpaceError(f"{atlas.path} was changed since it was read; restore it")
+    if values.ndim != 3:
+        raise SpaceError(f"it has {values.ndim} axes; a label map has three")
+    odd = values[(values != np.round(values)) | (values < 0) | (values > LAST_OF_ATLAS)]
+    if odd.size:
+        raise SpaceError(f"it holds {odd.flat[0]:g}; a label map has whole numbers from 0 to {LAST_OF_ATLAS}")
+    return values.astype(np.uint16), Grid.of(values.shape, image.affine)
+
+
+@lru_cache(maxsize=4)
+def atlas_on(atlas: Atlas, grid: Grid) -> NDArray[np.uint16]:
+    """Return the labels of an atlas on another grid, as `template_on` does; cached, read-only."""
+    return _on(*atlas_labels(atlas), grid)
+
+
+def inside_template(labels: NDArray[Any], grid: Grid) -> float:
+    """Return which share of a label map's labelled voxels lies in the template's brain, 0 ... 1."""
+    labelled = labels > 0
+    count = int(np.count_nonzero(labelled))
+    return int(np.count_nonzero(labelled & (template_on(grid) > 0))) / count if count else 0.0
+
+
+def _at_centre(labels: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
     """Look up the label at the centre of every voxel of a grid."""
     padded = np.pad(labels, 1)
     picks = []
@@ -106,12 +148,12 @@ def _at_centre(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArray[n
     return padded[np.ix_(*picks)]
 
 
-def _largest_share(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArray[np.uint8]:
+def _largest_share(labels: NDArray[Any], source: Grid, grid: Grid) -> NDArray[Any]:
     """Give every coarse voxel the brain label that fills most of it, or 0 when less than half of it is brain."""
     overlaps = [_overlap(source, grid, axis) for axis in range(3)]
     brain = np.zeros(grid.shape, np.float32)
     largest = np.zeros(grid.shape, np.float32)
-    result = np.zeros(grid.shape, np.uint8)
+    result = np.zeros(grid.shape, labels.dtype)
     for label, box in _boxes_of(labels).items():
         share: NDArray[np.floating[Any]] = (labels[box] == label).astype(np.float32)
         rows = [overlap[:, side] for overlap, side in zip(overlaps, box, strict=True)]
@@ -127,11 +169,11 @@ def _largest_share(labels: NDArray[np.uint8], source: Grid, grid: Grid) -> NDArr
     return result
 
 
-def _boxes_of(labels: NDArray[np.uint8]) -> dict[int, tuple[slice, ...]]:
+def _boxes_of(labels: NDArray[Any]) -> dict[int, tuple[slice, ...]]:
     """Return where each label but 0 lies, as the smallest box around it; importing SciPy for that would take much longer."""
     seen = []
     for axis in range(3):
-        present = np.zeros((labels.shape[axis], 256), bool)
+        present = np.zeros((labels.shape[axis], int(labels.max()) + 1), bool)
         for row, slab in zip(present, np.moveaxis(labels, axis, 0), strict=True):
             row[slab] = True
         seen.append(present)
@@ -151,9 +193,9 @@ def _overlap(source: Grid, grid: Grid, axis: int) -> NDArray[np.float32]:
     return np.asarray(np.clip(high - low, 0, None) / grid.spacing[axis], dtype=np.float32)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[np.bool_]:
-    """Return where a region of the template lies on a grid; cached, read-only.
+    """Return where a region of the template, or of its atlas, lies on a grid; cached, read-only.
 
     Args:
         region: its labels, or the whole brain when it has none.
@@ -167,7 +209,7 @@ def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[n
         EmptyRegionError: the grid does not contain the region at all.
         ValueError: dilate_mm is negative.
     """
-    mask = region.select(template_on(grid))
+    mask = region.select(template_on(grid) if region.atlas is None else atlas_on(region.atlas, grid))
     if not mask.any():
         far = [
             origin + spacing * (side - 1) for origin, spacing, side in zip(grid.origin, grid.spacing, grid.shape, strict=True)
@@ -189,7 +231,7 @@ def region_coverage(region: Region, grid: Grid) -> float:
         region: its labels, or the whole brain when it has none.
         grid: the volume; a voxel reaches half a spacing beyond its centre.
     """
-    labels, source = load_template()
+    labels, source = load_template() if region.atlas is None else atlas_labels(region.atlas)
     inside = []
     for axis in range(3):
         centres = source.origin[axis] + source.spacing[axis] * np.arange(source.shape[axis])

@@ -6,7 +6,7 @@ that `regions.labels` describes (FreeSurfer numbering as uint8). A region withou
 Choices that the field has not settled, and how to choose otherwise:
 
 - `gray_matter` is all gray matter: cerebral cortex, cerebellar cortex and the subcortical nuclei. A study of the cortex
-  alone puts a `cortical` region into its own file (see `load_regions`).
+  alone puts a `cortical` region into its own file (see `regions.own`).
 - `white_matter` is cerebral: with the corpus callosum and with lesions, which would otherwise be holes in the shape of
   the lesion load; without cerebellar white matter (7, 46).
 - `subcortical_gray_matter` leaves out the ventral diencephalon (28, 60), a mixture of gray and white matter.
@@ -20,7 +20,7 @@ References:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -28,11 +28,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from regions.errors import UserError
 
+LAST_OF_ATLAS = 65535
+"""Highest id of an atlas."""
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -40,8 +41,17 @@ class UnknownRegionError(UserError):
     """No region has this name."""
 
 
-class RegionFileError(UserError):
-    """A file of user-defined regions cannot be understood."""
+@dataclass(frozen=True)
+class Atlas:
+    """A label map of the user's own in MNI152 space, which regions can come from instead of the shipped one.
+
+    Args:
+        path: the label map, a NIfTI file.
+        sha256: of the file, so that regions of a changed file are other regions.
+    """
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,10 @@ class Region:
 
     Args:
         name: lower-case letters, digits and underscores; it becomes the name of a folder.
-        labels: ids in 1 ... 255; empty means the whole brain.
+        labels: ids in 1 ... 255, of an atlas 1 ... 65535; empty means the whole brain.
         description: one line for people.
         source: where the definition comes from.
+        atlas: the label map that the ids are those of; None for the shipped one.
 
     Raises:
         UserError: the name cannot name a folder, or a label cannot be an id.
@@ -62,27 +73,29 @@ class Region:
     labels: tuple[int, ...]
     description: str
     source: str
+    atlas: Atlas | None = None
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
             raise UserError(f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not.")
-        bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= 255]
+        last = 255 if self.atlas is None else LAST_OF_ATLAS
+        bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= last]
         if bad:
-            raise UserError(f"Region {self.name!r}: labels are whole numbers from 1 to 255, not {bad}.")
+            raise UserError(f"Region {self.name!r}: labels are whole numbers from 1 to {last}, not {bad}.")
         object.__setattr__(self, "labels", tuple(sorted(set(self.labels))))
 
     def select(self, labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
         """Return where a label map shows this region.
 
         Args:
-            labels: any shape, integers in 0 ... 255, in the scheme of `regions.labels`.
+            labels: any shape, integers from 0, in the scheme of `regions.labels` or in that of the atlas.
 
         Returns:
             bool, in the shape of labels.
         """
         if not self.labels:
             return np.asarray(labels > 0)
-        wanted = np.zeros(256, dtype=bool)
+        wanted = np.zeros(256 if self.atlas is None else LAST_OF_ATLAS + 1, dtype=bool)
         wanted[list(self.labels)] = True
         return np.asarray(wanted[labels])
 
@@ -124,7 +137,7 @@ def get_region(name: str, regions: Mapping[str, Region] | None = None) -> Region
 
     Args:
         name: one of `REGIONS`, or of the further regions.
-        regions: further regions; they may not take a name of `REGIONS` (`load_regions` sees to that).
+        regions: further regions; they may not take a name of `REGIONS` (`regions.own` sees to that).
 
     Raises:
         UnknownRegionError: with the nearest name and all names.
@@ -135,77 +148,3 @@ def get_region(name: str, regions: Mapping[str, Region] | None = None) -> Region
     near = get_close_matches(str(name).lower().replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise UnknownRegionError(f"There is no region {name!r}.{hint} Regions: {', '.join(known)}.")
-
-
-def load_regions(path: Path | str) -> dict[str, Region]:
-    """Read user-defined regions from YAML.
-
-    Each entry is a name with either `labels` or `of` (regions to put together, the six or earlier ones in the file),
-    and optionally `without` (regions or ids to take away), `description` and `source`:
-
-        cortical:
-          labels: [3, 42]
-          description: cerebral cortex only
-        cortical_and_cerebellar:
-          of: [gray_matter]
-          without: [subcortical_gray_matter]
-
-    Returns:
-        The regions in the order of the file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        RegionFileError: an entry that cannot be understood, with its name and the reason.
-    """
-    path = Path(path)
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RegionFileError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(entries, dict) or not entries:
-        raise RegionFileError(f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it.")
-    regions: dict[str, Region] = {}
-    for name, entry in entries.items():
-        try:
-            regions[name] = _file_region(name, entry, regions, path)
-        except ValueError as error:
-            raise RegionFileError(f"{path}, region {name!r}: {error}") from error
-    return regions
-
-
-_KEYS = ("labels", "of", "without", "description", "source")
-
-
-def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Path) -> Region:
-    """Make one region from its YAML entry."""
-    if name in REGIONS:
-        raise UserError("the name is taken by the project; choose another.")
-    if not isinstance(name, str) or not isinstance(entry, dict):
-        raise UserError("an entry is a name with keys below it, such as 'labels: [3, 42]'.")
-    unknown = [key for key in entry if key not in _KEYS]
-    if unknown:
-        raise UserError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
-    if ("labels" in entry) == ("of" in entry):
-        raise UserError("give either 'labels' or 'of', and not both.")
-    taken = _ids(entry.get("labels", entry.get("of")), regions) - _ids(entry.get("without", []), regions)
-    if not taken:
-        raise UserError("no label is left.")
-    return Region(name, tuple(sorted(taken)), str(entry.get("description", name)), str(entry.get("source", path.name)))
-
-
-def _ids(items: Any, regions: Mapping[str, Region]) -> set[int]:
-    """Collect ids from a list of ids and region names."""
-    if not isinstance(items, Iterable) or isinstance(items, str):
-        raise UserError(f"expected a list such as [3, 42], found {items!r}.")
-    ids: set[int] = set()
-    for item in items:
-        if isinstance(item, str):
-            region = get_region(item, regions)
-            if not region.labels:
-                raise UserError(f"{item!r} is the whole brain and has no list of labels; name the parts that you want.")
-            ids |= set(region.labels)
-        elif isinstance(item, int):
-            ids.add(item)
-        else:
-            raise UserError(f"a list holds ids and names of regions; {item!r} is neither.")
-    return ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
 from experiments.study.study import Study, StudyOptions, open_study
 from regions.atlas import template_on
@@ -75,14 +75,34 @@ def study(study_options: StudyOptions) -> Study:
 @pytest.fixture(scope="session")
 def labelled(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The phantom study with label maps that show every region at 6 mm: the template's, moved by a voxel from scan to scan."""
-    folder = tmp_path_factory.mktemp("labelled")
     template = template_on(study.prepared.grid)
-    for row, key in enumerate(study.prepared.keys):
-        target = folder / "volumes" / key
-        target.mkdir(parents=True)
-        labels = np.roll(template, 1 - row % 2 * 2, axis=row % 3)
-        write_volume(target, key, {"image": study.prepared.image(row), "labels": labels})
-    return replace(study, prepared=PreparedCohort(folder, study.prepared.grid, study.prepared.keys))
+    maps = [np.roll(template, 1 - row % 2 * 2, axis=row % 3) for row in range(len(study.prepared.scans))]
+    return replace(study, prepared=restored(study.prepared, tmp_path_factory.mktemp("labelled"), maps))
+
+
+def volume_of(prepared: PreparedCohort, row: int, kind: str = "image", channel: int = 0) -> Path:
+    """The folder of one of a scan's images, or of its label map."""
+    scan = prepared.scans[row]
+    return prepared.folder / "volumes" / (scan.labels if kind == "labels" else scan.images[channel])
+
+
+def restored(
+    prepared: PreparedCohort,
+    folder: Path,
+    labels: Sequence[np.ndarray[Any, Any] | None],
+    images: Sequence[np.ndarray[Any, Any]] | None = None,
+) -> PreparedCohort:
+    """The same scans in another store, with other label maps, and with other images (C, I, J, K) if they are given."""
+    scans = []
+    for row, (stored, own) in enumerate(zip(prepared.scans, labels, strict=True)):
+        scan = StoredScan(stored.images, "" if own is None else f"labels-{row}")
+        files = [*zip(scan.images, prepared.image(row) if images is None else images[row], strict=True)]
+        for key, array in files + ([] if own is None else [(scan.labels, own)]):
+            target = folder / "volumes" / key
+            target.mkdir(parents=True)
+            write_volume(target, key, {"labels" if key == scan.labels else "image": array}, prepared.facts(row))
+        scans.append(scan)
+    return replace(prepared, folder=folder, scans=tuple(scans))
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from datamodules.cohort.records import Scan
+from datamodules.cohort.site_splits import make_site_splits
 from datamodules.cohort.splits import make_splits, write_splits
 from datamodules.cohort.target import Target
 from experiments.analysis.baseline_files import baseline_folder
@@ -32,13 +33,15 @@ class Made:
     baselines: Sequence[str] = ()
     skill: Mapping[str, float] = field(default_factory=dict)
     covariates: bool = True
+    by_site: bool = False
+    split_seed: int = 0
 
 
 def write_study(folder: Path, made: Made, seed: int = 0) -> list[Scan]:
     """Write the study; its scans come back in the order of cohort.tsv."""
     rng = np.random.default_rng(seed)
     scans = _scans(made, rng)
-    splits = make_splits(scans, 0)
+    splits = make_site_splits(scans, 0) if made.by_site else make_splits(scans, made.split_seed)
     folder.mkdir(parents=True)
     (folder / "cohort.tsv").write_text(cohort_table(cohort_of(scans)), encoding="utf-8")
     write_splits(folder / "splits.tsv", splits, scans, "h")
@@ -48,7 +51,7 @@ def write_study(folder: Path, made: Made, seed: int = 0) -> list[Scan]:
     for name in (*made.inputs, *made.baselines):
         for own in made.seeds if name in made.inputs else (0,):
             score = made.skill.get(name, 1.2) * (y - 0.5) + 0.7 * shared + 0.7 * rng.normal(size=len(scans))
-            for fold in range(7):
+            for fold in range(splits.folds):
                 place = (
                     baseline_folder(folder, name, fold)
                     if name in made.baselines

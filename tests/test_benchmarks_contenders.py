@@ -1,6 +1,5 @@
 """The contenders of the benchmark make the same batches of the same scans, and their times are told apart correctly."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ TRAINING = 3
 def bench(study: Study) -> Bench:
     rows = list({scan.patient: row for row, scan in enumerate(study.cohort.scans)}.values())[: TRAINING + 2]
     chosen = tuple(study.cohort.scans[row] for row in rows)
-    prepared = replace(study.prepared, keys=tuple(study.prepared.keys[row] for row in rows))
+    prepared = study.prepared.of_rows(rows)
     return Bench(chosen, prepared, own_splits(chosen, TRAINING))
 
 
@@ -70,7 +69,7 @@ def test_the_peers_train_the_same_network() -> None:
 
 def test_scans_come_again_where_the_cohort_is_shorter(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
     monkeypatch.setattr(scans, "ensure_cohort", lambda *_: study.cohort.scans[:2])
-    monkeypatch.setattr(scans, "open_store", lambda *_, **__: replace(study.prepared, keys=study.prepared.keys[:2]))
+    monkeypatch.setattr(scans, "open_store", lambda *_, **__: study.prepared.of_rows((0, 1)))
     opened = scans.open_bench(5)
     assert len(opened.training) == 5
     assert len(set(opened.patients)) == 7

@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import volume_of
 
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Scan
@@ -204,7 +205,7 @@ def test_damage_is_told_and_the_other_scan_is_kept(
     (broken,) = caught.value.broken
     assert (broken.patient, broken.reason) == ("sub-broken", "image cannot be used")
     assert "\n" not in broken.detail
-    assert len(list((tmp_path / "store" / "volumes").iterdir())) == 2
+    assert len(list((tmp_path / "store" / "volumes").iterdir())) == 5  # T1w and FLAIR of both, and their label map
 
 
 def other_files(make_scan: Callable[..., Any], tmp_path: Path) -> dict[str, Any]:
@@ -285,7 +286,7 @@ def test_full_disk_leaves_nothing_that_looks_complete(good: Scan, tmp_path: Path
 
 @pytest.mark.parametrize("kept", ["image.npy", "labels.npy", "scan.json", "checksums.json"])
 def test_half_a_volume_is_rebuilt(good: Scan, tmp_path: Path, kept: str) -> None:
-    volume = tmp_path / "store" / "volumes" / open_store([good], tmp_path / "store").keys[0]
+    volume = volume_of(open_store([good], tmp_path / "store"), 0, "labels" if kept == "labels.npy" else "image")
     for path in volume.iterdir():
         if path.name != kept:
             path.unlink()

@@ -229,7 +229,7 @@ def test_the_picture_shows_outlines_on_the_right_side() -> None:
     brain = labels > 0
     image = np.where(brain, 1.0, 0.0)
     image[:25][brain[:25]] = 3  # brighter on the left
-    png = overlay_png(image, image, brain, own)
+    png = overlay_png({"T1w": image, "FLAIR": image}, brain, own)
     picture = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
     assert picture.shape[0] == 2 * PANEL
     axial = picture[:PANEL, : round(50 * 4 * PANEL / 244)]
@@ -239,7 +239,7 @@ def test_the_picture_shows_outlines_on_the_right_side() -> None:
     for name, colour in COLOURS.items():
         near = np.abs(picture - np.array(colour)).max(axis=2) < 60
         assert near.any(), name
-    assert len(overlay_png(image, image, brain, own, labels)) > len(png)
+    assert len(overlay_png({"T1w": image, "FLAIR": image}, brain, own, labels)) > len(png)
 
 
 class TestCosts:

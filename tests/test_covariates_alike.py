@@ -13,11 +13,12 @@ import pytest
 from made_study import Made, cohort_of, write_study
 
 from datamodules.cohort.covariates import COLUMNS, SEXES
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import make_splits
 from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
-from experiments.analysis.baseline_features import FEATURES
+from experiments.analysis.baseline_features import features_of
 from experiments.analysis.baselines import design_of
 from experiments.analysis.subgroups import subgroup_levels
 from experiments.analysis.table1 import groups_of, table1, variables_of
@@ -51,7 +52,7 @@ def seen(scans: Sequence[Scan], folder: Path) -> dict[str, Any]:
     (folder / "cohort.tsv").write_text(cohort_table(cohort_of(scans)), encoding="utf-8")
     table, splits = read_scans(folder), make_splits(scans, 0)
     variables, left_out = variables_of(table)
-    design = design_of("age_sex", table, np.ones((len(scans), len(FEATURES))))
+    design = design_of("age_sex", table, np.ones((len(scans), len(features_of(DEFAULT_IMAGES)))))
     assert not isinstance(design, str)
     rows = {(row["patient"], row["session"]): row for row in read_rows(folder / "cohort.tsv")}
     sources: Any = SimpleNamespace(acquisition=[], cohort=list(rows.values()))

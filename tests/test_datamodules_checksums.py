@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import volume_of
 from rich.console import Console
 
 from datamodules.cohort.records import Scan
 from datamodules.store import checksums
 from datamodules.store.checksums import CHECKSUMS, damaged_files, recorded
 from datamodules.store.coarse import coarsened
-from datamodules.store.packing import _key, open_packed
+from datamodules.store.packing import open_packed
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import PreparedCohort, open_store
+from datamodules.store.prepared import Kind, PreparedCohort
+from datamodules.store.store import open_store
 from experiments.runtime.staging import stage
 from experiments.study.study import Study
 from regions.grid import Box
@@ -62,9 +64,8 @@ DAMAGES: dict[str, Callable[[Path, Path], Any]] = {
 
 def packed(prepared: PreparedCohort) -> Any:
     """Boxes of all scans, and those of the scans in another order: files of equal shape."""
-    boxes = open_packed(prepared, BOX, ("image", "labels"))
-    open_packed(replace(prepared, keys=prepared.keys[::-1]), BOX, ("image", "labels"))
-    return boxes
+    boxes = [open_packed(each, BOX, kind) for each in (prepared, prepared.of_rows((1, 0))) for kind in ("image", "labels")]
+    return boxes[:2]
 
 
 def coarse(prepared: PreparedCohort) -> Any:
@@ -107,13 +108,15 @@ class Lab:
     scans: tuple[Scan, ...]
     prepared: PreparedCohort
 
-    def folders(self, where: str) -> tuple[Path, Path]:
+    def folders(self, where: str, name: str = "image.npy") -> tuple[Path, Path]:
         """The folder that a read of the first scan uses, and another of its kind."""
-        root = self.prepared.folder / where
-        names = list(self.prepared.keys)
+        kind: Kind = "labels" if name == "labels.npy" else "image"
         if where == "boxes":
-            names = [_key(replace(self.prepared, keys=keys), BOX) for keys in (self.prepared.keys, self.prepared.keys[::-1])]
-        return root / names[0], root / names[1]
+            orders = (self.prepared, self.prepared.of_rows((1, 0)))
+            first, second = (Path(str(open_packed(each, BOX, kind)[0].filename)).parent for each in orders)
+            return first, second
+        root = replace(self.prepared, folder=(self.prepared.folder / where).parent)
+        return volume_of(root, 0, kind), volume_of(root, 1, kind)
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ def test_every_damage_to_every_kind_of_file_is_named_and_mended(
 ) -> None:
     read, where, name = KINDS[kind]
     read(lab.prepared)
-    folder, other = lab.folders(where)
+    folder, other = lab.folders(where, name)
     before, others = contents(folder), contents(other)
     assert not damaged_files([folder, other])
     DAMAGES[damage](folder / name, other / name)
@@ -178,48 +181,52 @@ def test_a_file_is_read_once_by_a_process_and_again_when_it_changed(lab: Lab, mo
     for _ in range(3):
         lab.prepared.image(0)
         lab.prepared.crop(0, BOX)
-    assert looked == ["image.npy"]
-    path = lab.prepared.volume(0) / "image.npy"
+    assert looked == ["image.npy"] * 2
+    path = volume_of(lab.prepared, 0) / "image.npy"
     path.write_bytes(path.read_bytes())
     lab.prepared.image(0)
-    assert looked == ["image.npy"] * 2
+    assert looked == ["image.npy"] * 3
 
 
-@pytest.mark.parametrize(("where", "names"), [("volumes", {"image.npy", "labels.npy", "scan.json"}), ("boxes", {"image.npy"})])
+@pytest.mark.parametrize(("where", "names"), [("volumes", {"image.npy", "scan.json"}), ("boxes", {"image.npy"})])
 def test_what_an_earlier_version_wrote_is_made_again_under_its_name(lab: Lab, where: str, names: set[str]) -> None:
-    open_packed(lab.prepared, BOX, ("image",))
+    open_packed(lab.prepared, BOX, "image")
     folder = lab.folders(where)[0]
     before = contents(folder)
     (folder / CHECKSUMS).unlink()
     flipped(1)(folder / "image.npy", folder)
     again = open_store(lab.scans, lab.prepared.folder, grid=lab.prepared.grid)
-    open_packed(lab.prepared, BOX, ("image",))
+    open_packed(lab.prepared, BOX, "image")
     assert again == lab.prepared
     assert contents(folder) == before
     assert set(recorded(folder)) == names
 
 
 def test_a_volume_without_a_record_is_not_trusted(lab: Lab) -> None:
-    (lab.prepared.volume(0) / CHECKSUMS).unlink()
-    with pytest.raises(ScanError, match=rf"^{lab.prepared.volume(0)} has no checksums.json; make check for its study prepares"):
+    (volume_of(lab.prepared, 0) / CHECKSUMS).unlink()
+    with pytest.raises(
+        ScanError, match=rf"^{volume_of(lab.prepared, 0)} has no checksums.json; make check for its study prepares"
+    ):
         lab.prepared.image(0)
 
 
 def test_boxes_are_not_packed_of_damaged_volumes_and_these_are_not_averaged_or_staged(lab: Lab) -> None:
-    flipped(0.5)(lab.prepared.volume(0) / "image.npy", lab.prepared.folder)
+    flipped(0.5)(volume_of(lab.prepared, 0) / "image.npy", lab.prepared.folder)
     for read in (packed, coarse, staged):
-        with pytest.raises(ScanError, match=rf"{lab.prepared.volume(0) / 'image.npy'} does not hold what was written"):
+        with pytest.raises(ScanError, match=rf"{volume_of(lab.prepared, 0) / 'image.npy'} does not hold what was written"):
             read(lab.prepared)
-    made = [path for path in lab.prepared.folder.rglob(CHECKSUMS) if path.parent not in map(lab.prepared.volume, (0, 1))]
-    assert made == []
+    made = {path.parent for path in lab.prepared.folder.rglob("image.npy")} - {
+        volume_of(lab.prepared, row, channel=channel) for row in (0, 1) for channel in (0, 1)
+    }
+    assert made == set()
 
 
 def test_packed_boxes_take_label_maps_in_later(lab: Lab) -> None:
-    image = np.array(open_packed(lab.prepared, BOX, ("image",))["image"])
-    both = open_packed(lab.prepared, BOX, ("image", "labels"))
-    assert np.array_equal(both["image"], image)
-    assert np.array_equal(both["labels"][1], lab.prepared.crop(1, BOX, "labels"))
-    assert set(recorded(lab.folders("boxes")[0])) == {"image.npy", "labels.npy"}
+    image = np.array(open_packed(lab.prepared, BOX, "image")[0])
+    (labels,) = open_packed(lab.prepared, BOX, "labels")
+    assert np.array_equal(open_packed(lab.prepared, BOX, "image")[0], image)
+    assert np.array_equal(labels[1], lab.prepared.crop(1, BOX, "labels"))
+    assert set(recorded(lab.folders("boxes", "labels.npy")[0])) == {"labels.npy"}
 
 
 @pytest.mark.parametrize("where", ["volumes", "boxes", "averaged-2/volumes"])

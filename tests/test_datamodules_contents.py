@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -125,7 +123,7 @@ def test_a_coarse_grid_covers_the_same_space() -> None:
 
 
 def test_a_cohort_is_coarsened_once_and_reads_like_any_other(study: Study) -> None:
-    few = replace(study.prepared, keys=study.prepared.keys[:2])
+    few = study.prepared.of_rows((0, 1))
     seen: list[tuple[int, int]] = []
     coarse = coarsened(few, 12.0, lambda done, total: seen.append((done, total)))
     assert coarse.grid.spacing == (12.0, 12.0, 12.0)

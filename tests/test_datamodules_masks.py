@@ -88,10 +88,10 @@ def scan_of(made: Any, **files: Path) -> Scan:
 
 def stored(scan: Scan, folder: Path) -> dict[str, bytes]:
     """The stored files of a scan, without what says that labels were rounded, and without the checksums of all."""
-    volume = open_store([scan], folder).volume(0)
-    facts = json.loads((volume / "scan.json").read_text())
-    facts.pop("labels_rounded", None)
-    return {path.name: path.read_bytes() for path in volume.glob("*.npy")} | {"scan.json": json.dumps(facts).encode()}
+    prepared = open_store([scan], folder)
+    volumes = {f"{kind}-{n}": folder / "volumes" / key for n, (key, kind) in enumerate(prepared.scans[0].volumes.items())}
+    files = {name: next(volume.glob("*.npy")).read_bytes() for name, volume in volumes.items()}
+    return files | {"facts": json.dumps(prepared.facts(0)).encode()}
 
 
 @pytest.mark.parametrize("form", [*FORMS, *SCALED])

@@ -6,7 +6,6 @@ import errno
 import multiprocessing
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from datamodules.store import packing
 from datamodules.store.boxes import within
 from datamodules.store.packing import can_pack, open_packed
 from datamodules.store.prepare import ScanError
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
 from regions.grid import Box, Grid
 
@@ -28,12 +27,14 @@ BOX = Box((-1, 2, 1), (4, 6, 6))
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedCohort:
     rng = np.random.default_rng(0)
-    for key in ("a", "b", "c"):
-        folder = tmp_path / "volumes" / key
-        folder.mkdir(parents=True)
-        image, labels = rng.normal(size=(2, *SHAPE)).astype(np.float16), rng.integers(0, 9, SHAPE).astype(np.uint8)
-        write_volume(folder, key, {"image": image, "labels": labels})
-    return PreparedCohort(tmp_path, Grid.of(SHAPE, np.eye(4)), ("a", "b", "c"))
+    scans = tuple(StoredScan((f"{name}-t1w", f"{name}-flair"), f"{name}-labels") for name in "abc")
+    for scan in scans:
+        for key, kind in scan.volumes.items():
+            folder = tmp_path / "volumes" / key
+            folder.mkdir(parents=True)
+            image, labels = rng.normal(size=SHAPE).astype(np.float16), rng.integers(0, 9, SHAPE).astype(np.uint8)
+            write_volume(folder, key, {kind: image if kind == "image" else labels}, {})
+    return PreparedCohort(tmp_path, Grid.of(SHAPE, np.eye(4)), scans)
 
 
 def files(folder: Path) -> list[Path]:
@@ -41,41 +42,51 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_packed_boxes_are_those_of_the_volumes(prepared: PreparedCohort) -> None:
-    packed = open_packed(prepared, BOX, ("image", "labels"))
+    images, (labels,) = open_packed(prepared, BOX, "image"), open_packed(prepared, BOX, "labels")
     for row in range(3):
-        assert np.array_equal(packed["image"][row], prepared.crop(row, BOX))
-        assert np.array_equal(packed["labels"][row], prepared.crop(row, BOX, "labels"))
-    assert packed["image"].dtype == np.float16
-    assert not packed["image"].flags.writeable
-    assert not packed["image"][:, :, 0].any(), "the box begins beside the grid"
+        assert np.array_equal([image[row] for image in images], prepared.crop(row, BOX))
+        assert np.array_equal(labels[row], prepared.crop(row, BOX, "labels"))
+    for image in images:
+        assert image.dtype == np.float16
+        assert not image.flags.writeable
+        assert not image[:, 0].any(), "the box begins beside the grid"
 
 
 def test_they_are_written_once_and_for_each_box_and_cohort(prepared: PreparedCohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_packed(prepared, BOX, ("image",))
-    (first,) = files(prepared.folder)
+    open_packed(prepared, BOX, "image")
+    first = files(prepared.folder)
     with monkeypatch.context() as patch:
         patch.setattr(packing, "write_array", lambda *_: pytest.fail("packed again"))
-        open_packed(prepared, BOX, ("image",))
-    open_packed(prepared, Box((0, 0, 0), (2, 2, 2)), ("image",))
-    open_packed(replace(prepared, keys=("b", "a", "c")), BOX, ("image",))
-    assert len(files(prepared.folder)) == 3
-    assert first in files(prepared.folder)
+        open_packed(prepared, BOX, "image")
+    open_packed(prepared, Box((0, 0, 0), (2, 2, 2)), "image")
+    open_packed(prepared.of_rows((1, 0, 2)), BOX, "image")
+    assert len(files(prepared.folder)) == 2 * 3
+    assert set(first) < set(files(prepared.folder))
+
+
+def test_other_images_of_the_same_scans_are_not_packed_again(prepared: PreparedCohort) -> None:
+    open_packed(prepared, BOX, "image")
+    before = files(prepared.folder)
+    (flair,) = open_packed(prepared.showing(["flair"]), BOX, "image")
+    assert files(prepared.folder) == before
+    assert np.array_equal(flair[1], prepared.crop(1, BOX)[1])
+    assert np.array_equal(prepared.showing(["flair", "t1w"]).crop(1, BOX), prepared.crop(1, BOX)[::-1])
 
 
 def test_a_box_that_is_cut_short_is_named(prepared: PreparedCohort) -> None:
-    open_packed(prepared, BOX, ("image",))
-    (path,) = files(prepared.folder)
+    open_packed(prepared, BOX, "image")
+    path = files(prepared.folder)[0]
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(
         ScanError, match=rf"^{path} does not hold what was written; delete {path.parent}, the same command makes"
     ):
-        open_packed(prepared, BOX, ("image",))
+        open_packed(prepared, BOX, "image")
 
 
 def test_what_is_half_written_leaves_nothing(prepared: PreparedCohort) -> None:
-    shutil.rmtree(prepared.folder / "volumes" / "c")
+    shutil.rmtree(prepared.folder / "volumes" / "c-t1w")
     with pytest.raises(ScanError, match="is gone"):
-        open_packed(prepared, BOX, ("image",))
+        open_packed(prepared, BOX, "image")
     assert not files(prepared.folder)
 
 
@@ -85,19 +96,19 @@ def test_a_full_disk_is_said_with_the_way_around(prepared: PreparedCohort, monke
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device; fix that, or add --data\.memory mapped"):
-        open_packed(prepared, BOX, ("image",))
+        open_packed(prepared, BOX, "image")
     assert not files(prepared.folder)
 
 
 def _open(prepared: PreparedCohort) -> float:
-    return float(open_packed(prepared, BOX, ("image",))["image"].astype(np.float64).sum())
+    return float(open_packed(prepared, BOX, "image")[0].astype(np.float64).sum())
 
 
 def test_processes_that_start_at_once_share_one_file(prepared: PreparedCohort) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         sums = pool.map(_open, [prepared] * 6)
     assert set(sums) == {_open(prepared)}
-    assert len(files(prepared.folder)) == 1
+    assert len(files(prepared.folder)) == 2
 
 
 def test_a_store_that_is_not_there_cannot_be_packed(tmp_path: Path) -> None:

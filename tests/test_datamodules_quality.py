@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -14,16 +15,23 @@ from datamodules.quality.limits import judge_scans
 from datamodules.quality.measure import (
     cover,
     cut_shares,
-    measure,
     noise,
     normalised_mutual_information,
     template_image,
     tissue_contrast,
 )
+from datamodules.quality.measure import (
+    measure as measure_images,
+)
 from regions.atlas import template_on
 from regions.grid import Grid
 
 GRID = Grid.of((50, 61, 47), np.array([[4.0, 0, 0, -98], [0, 4, 0, -134], [0, 0, 4, -72], [0, 0, 0, 1]]))
+
+
+def measure(t1w: Any, flair: Any, *others: Any, **options: Any) -> dict[str, float]:
+    """The numbers of a T1w and a FLAIR."""
+    return measure_images({"t1w": t1w, "flair": flair}, *others, **options)
 
 
 def pair(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

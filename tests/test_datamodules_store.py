@@ -18,8 +18,9 @@ import pytest
 from datamodules.cohort.records import Scan
 from datamodules.store import store as store_module
 from datamodules.store.prepare import ScanError
+from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import sources_of
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.store import BrokenScansError, open_store
 from datamodules.store.writing import write_array
 from experiments.study.study import Study
 from regions.grid import Box
@@ -85,12 +86,14 @@ def test_empty_pages_take_no_room_on_the_disk(tmp_path: Path) -> None:
 
 def test_image_and_labels_are_read_only_maps(study: Study) -> None:
     image, labels = study.prepared.image(0), study.prepared.labels(0)
-    assert isinstance(image, np.memmap)
     assert (image.dtype, image.shape) == (np.float16, (2, *study.prepared.grid.shape))
+    first, second = study.prepared.maps(0)
+    assert isinstance(first, np.memmap)
+    assert np.array_equal(second, image[1])
     assert (labels.dtype, labels.shape) == (np.uint8, study.prepared.grid.shape)
     assert ((image[0] != 0) >= (labels > 0)).all()
     with pytest.raises(ValueError, match="read-only"):
-        image[0, 0, 0, 0] = 1
+        first[0, 0, 0] = 1
 
 
 def test_crop_pads_with_zeros(study: Study) -> None:
@@ -198,7 +201,7 @@ def test_broken_scans_are_all_named_and_the_others_kept(
         r"sub-3/ses-1: .*sub-3_mask.nii.gz holds nothing but the value 0",
     ]
     assert [all(part in line for part in text.split(".*")) for line, text in zip(lines, told, strict=True)] == [True] * 3
-    assert len(volumes(tmp_path / "store")) == 1
+    assert len(volumes(tmp_path / "store")) == 3
     assert prepared_count([three[2]], tmp_path / "store")[1] == 0
 
 
@@ -239,7 +242,7 @@ def test_source_that_changes_while_it_is_read(three: list[Scan], tmp_path: Path,
 
 def test_planted_pickle_does_not_run(three: list[Scan], tmp_path: Path) -> None:
     prepared = open_store(three, tmp_path / "store")
-    path = tmp_path / "store/volumes" / prepared.keys[0] / "image.npy"
+    path = tmp_path / "store/volumes" / prepared.scans[0].images[0] / "image.npy"
 
     class Harm:
         def __reduce__(self) -> Any:
@@ -260,11 +263,11 @@ def test_planted_pickle_does_not_run(three: list[Scan], tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", "half", "shape"])
 def test_damaged_volume_is_named_and_rebuilt_when_deleted(three: list[Scan], tmp_path: Path, content: Any) -> None:
     prepared = open_store(three, tmp_path / "store")
-    image, path = prepared.image(0).copy(), tmp_path / "store/volumes" / prepared.keys[0] / "image.npy"
+    image, path = prepared.image(0).copy(), tmp_path / "store/volumes" / prepared.scans[0].images[0] / "image.npy"
     whole = path.read_bytes()
     path.unlink()
     if content == "shape":
-        np.save(path, image[:, :-1])
+        np.save(path, image[0, :, :-1])
     else:
         path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     with pytest.raises(

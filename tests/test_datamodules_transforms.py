@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.records import Scan
 from datamodules.files.volumes import read_stored
-from datamodules.store.prepare import CHANNELS, TINY, Prepared, ScanError, normalised, placement, prepare_scan, study_grid
+from datamodules.store.placement import placement
+from datamodules.store.prepare import TINY, Prepared, ScanError, normalised, prepare_scan, study_grid
 from regions.atlas import template_on
 from regions.grid import Grid
 
@@ -55,7 +57,7 @@ def test_grid_has_room_for_the_template_and_keeps_the_voxels(made_scan: Any, gri
 def test_voxels_land_at_their_world_position(made_scan: Any, prepared: Prepared, grid: Grid) -> None:
     np.testing.assert_array_equal(prepared.labels, placed(made_scan.arrays["labels"], made_scan.affine, grid))
     brain = placed(made_scan.arrays["mask"], made_scan.affine, grid).astype(bool)
-    for channel, kind in enumerate(CHANNELS):
+    for channel, kind in enumerate(DEFAULT_IMAGES):
         image = placed(made_scan.arrays[kind], made_scan.affine, grid).astype(np.float64)
         expected = (image - image[brain].mean()) / image[brain].std(ddof=1)
         np.testing.assert_allclose(prepared.image[channel][brain], expected[brain], atol=2e-3)
@@ -102,7 +104,7 @@ def test_scale_of_intensities_does_not_matter(
 ) -> None:
     made = make_scan(tmp_path)
     brain = made.arrays["mask"] > 0
-    for kind in CHANNELS:
+    for kind in DEFAULT_IMAGES:
         write_nifti(getattr(made, kind), np.where(brain, made.arrays[kind] * factor + offset, 0).astype(dtype))
     found = prepare_scan(scan_of(made), grid).image
     assert np.isfinite(found).all()
@@ -174,7 +176,7 @@ def test_placement_is_that_of_torchio(made_scan: Any, write_nifti: Write, tmp_pa
     image = nib.Nifti1Image(made_scan.arrays["t1w"][2:, :-3], made_scan.affine + np.pad([[16.0], [0], [0]], ((0, 1), (3, 0))))
     image = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
     volume = read_stored(write_nifti(tmp_path / "t1w.nii.gz", np.ascontiguousarray(image.dataobj), image.affine))
-    found = placement(volume, grid, scan_of(made_scan))(volume.array)
+    found = placement(volume, grid)(volume.array)
     own = tio.ToCanonical()(tio.ScalarImage(tmp_path / "t1w.nii.gz"))
     first = np.rint((np.array(grid.origin) - own.affine[:3, 3]) / grid.spacing).astype(int)
     after = np.array(own.spatial_shape) - first - grid.shape

@@ -13,9 +13,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_features import FEATURES, MEANS, measured_features
+from experiments.analysis.baseline_features import features_of, means_of, measured_features
 from experiments.analysis.baseline_files import BASELINES, baseline_folder, read_features
 from experiments.analysis.baseline_models import PENALTIES, Design, fit_baseline
 from experiments.analysis.baselines import design_of, make_baselines
@@ -61,7 +62,7 @@ def test_what_was_measured_is_not_measured_again(own: Study, made: dict) -> None
     before = path.stat().st_mtime_ns
     table = measured_features(own.cohort.scans, own.prepared, path, 1, lambda done, total: calls.append(done))
     assert (calls, path.stat().st_mtime_ns) == ([], before)
-    assert table.shape == (25, len(FEATURES))
+    assert table.shape == (25, len(features_of(DEFAULT_IMAGES)))
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-2]) + "\n")
     write_sealed(path.with_suffix(".json"), {path.name: file_sha256(path)})
@@ -147,10 +148,10 @@ def test_prevalence_is_at_chance_within_folds(own: Study, made: dict) -> None:
 
 
 def test_designs_follow_what_the_cohort_has(own: Study, made: dict) -> None:
-    scans, features = read_scans(own.folder), np.ones((25, len(FEATURES)))
+    scans, features = read_scans(own.folder), np.ones((25, len(features_of(DEFAULT_IMAGES))))
     assert design_of("age_sex", scans, features).names == ("age", "male")  # type: ignore[union-attr]
-    assert design_of("region_means", scans, features).names == MEANS  # type: ignore[union-attr]
-    features[:, FEATURES.index("lesion_ml")] = 0
+    assert design_of("region_means", scans, features).names == means_of(DEFAULT_IMAGES)  # type: ignore[union-attr]
+    features[:, features_of(DEFAULT_IMAGES).index("lesion_ml")] = 0
     assert "lesion_ml" not in design_of("age_sex_volumes", scans, features).names  # type: ignore[union-attr]
     unlabelled = features.copy()
     unlabelled[:, 1:7] = np.nan

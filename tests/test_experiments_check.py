@@ -66,9 +66,9 @@ def test_verify_reads_all_prepared_files_and_names_the_damaged(
     store = Path(shutil.copytree(store_folder, tmp_path / "store", ignore=shutil.ignore_patterns("averaged-*", "boxes")))
     status, text = check(phantom_cohort, "--store", str(store), "--verify")
     assert status == 0
-    assert "25 prepared volumes and 0 packed boxes were read: no files differ" in text
+    assert "75 prepared volumes and 0 packed boxes were read: no files differ" in text
     assert "cost of all runs" in text
-    image, facts = (store / "volumes" / study.prepared.keys[3] / name for name in ("image.npy", "scan.json"))
+    image, facts = (store / "volumes" / study.prepared.scans[3].images[0] / name for name in ("image.npy", "scan.json"))
     with image.open("r+b") as file:
         file.write(bytes(image.stat().st_size))
     facts.write_text(facts.read_text().replace('brain_ml": ', 'brain_ml": 1'))
@@ -76,7 +76,7 @@ def test_verify_reads_all_prepared_files_and_names_the_damaged(
     assert status == 1
     assert text.splitlines()[1:] == [
         *(f"{p} does not hold what was written; delete {p.parent}, the same command makes it again" for p in (image, facts)),
-        "25 prepared volumes and 0 packed boxes were read: 2 files differ",
+        "75 prepared volumes and 0 packed boxes were read: 2 files differ",
     ]
     shutil.rmtree(image.parent)
     assert check(phantom_cohort, "--store", str(store), "--verify")[0] == 0
@@ -84,9 +84,10 @@ def test_verify_reads_all_prepared_files_and_names_the_damaged(
 
 @pytest.mark.parametrize("name", ["quality.json", "overlay.png", "overlay_plain.png"])
 def test_quality_that_was_changed_is_measured_again(study: Study, tmp_path: Path, name: str) -> None:
-    keys = study.prepared.keys[:2]
-    first, second = (Path(shutil.copytree(study.prepared.volume(row), tmp_path / "volumes" / keys[row])) for row in (0, 1))
-    few = replace(study.prepared, folder=tmp_path, keys=keys)
+    few = replace(study.prepared.of_rows((0, 1)), folder=tmp_path)
+    for key in few.volumes:
+        shutil.copytree(study.prepared.folder / "volumes" / key, tmp_path / "volumes" / key)
+    first, second = (tmp_path / "quality" / key for key in few.keys)
     quality = quality_of_cohort(study.cohort.scans[:2], few)
     before, other = (first / name).read_bytes(), (second / name).read_bytes()
     for changed in (other, bytes(len(before)), before[:-2], before.replace(b"0.9", b"0.1"), b"[]"):

@@ -143,6 +143,7 @@ def test_the_file_reads_back_equal(found: StudyComparison, tmp_path: Path) -> No
         ("prevalence", "baseline"),
         ("age_sex", "baseline"),
         *((name, "ensemble") for name in INPUTS),
+        *((name, "stacked") for name in ("regions (stacked)", *(f"{name} + age_sex" for name in INPUTS))),
     ]
     facts = json.loads((tmp_path / "comparison.json").read_text())
     facts.pop("paired_all")

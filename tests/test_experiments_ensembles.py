@@ -158,7 +158,7 @@ def test_the_file_keeps_the_ensembles_in_rows_of_their_own(
     for name in ("ensembles", "estimates", *ENSEMBLE_FAMILIES):
         assert getattr(again, name) == getattr(comparison, name)
     head, *rows = [line.split("\t") for line in (tmp_path / "comparison.tsv").read_text().splitlines()]
-    kinds = ["network"] * 3 + ["baseline"] + ["ensemble"] * 3
+    kinds = ["network"] * 3 + ["baseline"] + ["ensemble"] * 3 + ["stacked"] * 4
     assert [row[1] for row in rows] == kinds
     assert float(rows[4][head.index("auc")]) == comparison.ensembles["global"]["auc"].value
     assert rows[5][head.index("verdict")] == comparison.paired_ensembles[0].verdict

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import restored
 from made_report import write_reportable
 from made_study import PRINTS, Made, write_study
 from rich.console import Console
@@ -19,8 +20,6 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.store import PreparedCohort
-from datamodules.store.writing import write_volume
 from experiments.analysis.baseline_files import READERS, USUAL, baseline_folder, features_reader, reader_name
 from experiments.analysis.compare import compare
 from experiments.analysis.comparison import read_comparison, reader_sentence, write_comparison
@@ -211,13 +210,11 @@ def planted(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("planted")
     settings = of_mode("template")
     shown = shown_by(settings.regions["ventricles"], study.prepared.grid, settings, settings.instantiated().network)
-    for row, (key, scan) in enumerate(zip(study.prepared.keys, study.cohort.scans, strict=True)):
-        image = np.array(study.prepared.image(row))
+    images = [np.array(study.prepared.image(row)) for row in range(len(study.prepared.scans))]
+    for image, scan in zip(images, study.cohort.scans, strict=True):
         image[:, shown.mask] += np.float16(3 * scan.label)
-        (folder / "store" / "volumes" / key).mkdir(parents=True)
-        write_volume(folder / "store" / "volumes" / key, key, {"image": image, "labels": None}, {"brain_ml": 1.0})
     copied = Path(shutil.copytree(study.folder, folder / "study"))
-    prepared = PreparedCohort(folder / "store", study.prepared.grid, study.prepared.keys)
+    prepared = restored(study.prepared, folder / "store", [None] * len(images), images)
     return replace(study, folder=copied, prepared=prepared)
 
 

@@ -39,8 +39,8 @@ CHARTS = {
     "learning",
 }
 SECTIONS = (
-    *("scores", "differences", "discrimination", "folds", "calibration", "utility", "external", "controls", "subgroups"),
-    *("robustness", "failures", "data", "learning", "run-card", "methods", "model-card", "checklists"),
+    *("scores", "differences", "stacked", "discrimination", "folds", "calibration", "utility", "external", "controls"),
+    *("subgroups", "robustness", "failures", "data", "learning", "run-card", "methods", "model-card", "checklists"),
 )
 
 
@@ -129,7 +129,8 @@ def test_what_a_user_wrote_is_text_and_never_markup(page: str) -> None:
 
 
 def test_tables_hold_the_numbers_of_the_comparison(study: Path) -> None:
-    scores = {row["input"]: row for row in read_rows(study / "tables" / "scores.tsv")}
+    sheets = ("scores", "stacked")
+    scores = {row["input"]: row for name in sheets for row in read_rows(study / "tables" / f"{name}.tsv")}
     written = {row["input"]: row for row in read_rows(study / "comparison.tsv")}
     assert set(scores) == set(written)
     for name, row in scores.items():

@@ -9,6 +9,7 @@ import shutil
 import signal
 
 import pytest
+from conftest import volume_of
 from rich.console import Console
 
 from experiments.runtime.interruption import Interrupted
@@ -29,8 +30,8 @@ class TestStaging:
         again = stage(study.prepared, tmp_path / "disk", told)
         lines = told.export_text().splitlines()
         assert again.folder == staged.folder
-        assert lines[0].endswith(", 25 of 25 were copied now")
-        assert lines[1].endswith(", 0 of 25 were copied now")
+        assert lines[0].endswith(", 75 of 75 were copied now")
+        assert lines[1].endswith(", 0 of 75 were copied now")
 
     def test_what_does_not_fit_is_read_from_the_store(self, study: Study, tmp_path, told, monkeypatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 1))
@@ -54,10 +55,10 @@ class TestStaging:
 
     def test_a_copy_without_checksums_is_made_again(self, study: Study, tmp_path, told) -> None:
         staged = stage(study.prepared, tmp_path / "disk", told)
-        (staged.volume(2) / "checksums.json").unlink()
-        (staged.volume(2) / "image.npy").write_bytes(b"")
+        (volume_of(staged, 2) / "checksums.json").unlink()
+        (volume_of(staged, 2) / "image.npy").write_bytes(b"")
         stage(study.prepared, tmp_path / "disk", told)
-        assert told.export_text().splitlines()[1].endswith(", 1 of 25 were copied now")
+        assert told.export_text().splitlines()[1].endswith(", 1 of 75 were copied now")
         assert (staged.image(2) == study.prepared.image(2)).all()
 
     def test_a_folder_that_cannot_be_made_is_told(self, study: Study, tmp_path, told) -> None:

@@ -32,7 +32,7 @@ NUMBERS = ("template_overlap", "t1w_flair_agreement", "noise_t1w", "noise_flair"
 def qualities(folder: Path, count: int) -> list[ScanQuality]:
     grid = Grid.of((50, 61, 47), np.array([[4.0, 0, 0, -98], [0, 4, 0, -134], [0, 0, 4, -72], [0, 0, 0, 1]]))
     brain = template_on(grid) > 0
-    write_pictures(folder / "overlay.png", brain * 1.0, brain * 1.0, brain, grid, None)
+    write_pictures(folder / "overlay.png", {"t1w": brain * 1.0, "flair": brain * 1.0}, brain, grid, None)
     rng = np.random.default_rng(0)
     numbers = [
         {name: float(value) for name, value in zip(NUMBERS, rng.random(len(NUMBERS)), strict=True)} for _ in range(count)

@@ -18,7 +18,8 @@ from datamodules.preparation.deidentify import HEADER_TEXTS, clean_header
 from datamodules.quality.contrast import contrast_order
 from datamodules.quality.header import header_numbers
 from datamodules.store.boxes import crop_to_box, region_step
-from datamodules.store.store import PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import open_store
 from regions.atlas import region_mask, template_dice, template_on
 from regions.catalog import REGIONS
 from regions.grid import SpaceError

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import regions
-from regions.catalog import REGIONS, Region, RegionFileError, UnknownRegionError, get_region, load_regions
+from regions.catalog import REGIONS, Region, UnknownRegionError, get_region
 from regions.dialects import STRUCTURES
+from regions.own import RegionFileError, load_regions
 
 
 def test_the_six_regions_stand_in_their_fixed_order() -> None:

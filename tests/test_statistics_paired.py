@@ -132,8 +132,8 @@ def test_random_p_is_near_the_exact_one_and_never_zero() -> None:
 
 
 def test_other_metrics_have_no_permutation_test(pair: tuple[Predictions, Predictions]) -> None:
-    with pytest.raises(ValueError, match="no permutation test for metric 'brier'; choose one of balanced_accuracy, auc"):
-        patient_contributions(*pair, "brier")
+    with pytest.raises(ValueError, match="no permutation test for metric 'kappa'; choose one of balanced_accuracy, auc, brier"):
+        patient_contributions(*pair, "kappa")
     with pytest.raises(ValueError, match="permutations is 0"):
         permutation_p(np.ones(3), 0, np.random.default_rng(0))
 

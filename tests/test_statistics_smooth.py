@@ -61,6 +61,16 @@ def test_the_index_equals_that_of_r() -> None:
     assert integrated_calibration_index(pred) == pytest.approx(0.14566253990509131, abs=1e-9)
 
 
+@pytest.mark.parametrize("size", [2_001, 6_000])
+def test_many_rows_give_the_index_of_the_whole_curve(size: int) -> None:
+    rng = np.random.default_rng(size)
+    p = rng.beta(2, 3, size)
+    y = (rng.random(size) < p**1.5).astype(int)
+    pred = Predictions(np.arange(size), np.zeros(size, dtype=int), y, p, y)
+    wanted = np.clip(lowess(y, p, frac=0.75, it=0, delta=0.0, return_sorted=False), 0, 1)
+    assert integrated_calibration_index(pred) == pytest.approx(np.mean(np.abs(wanted - p)), abs=1e-5)
+
+
 def test_a_span_without_rows_is_refused() -> None:
     x, y = rows()
     with pytest.raises(ValueError, match=r"span 0\.01 of 83 rows holds 0; a local line needs at least 2"):

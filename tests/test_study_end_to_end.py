@@ -108,7 +108,7 @@ class TestSweep:
         assert facts["versions"]["torch"].startswith("2.13")
         assert facts["epochs"] == 2
         assert facts["peak_memory_mb"] > 0
-        assert len(facts["store_keys"]) == 25
+        assert len(facts["store_keys"]) == 2 * 25
         assert 0 <= facts["threshold"] <= 1
 
     def test_every_patient_is_tested_exactly_once_by_every_input(self, swept, study) -> None:

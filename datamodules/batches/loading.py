@@ -22,6 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -29,7 +30,7 @@ from torch.utils.data import Sampler
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.store.boxes import crop_to_box, within
 from datamodules.store.packing import open_packed
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import Kind, PreparedCohort
 from regions.errors import UserError
 from regions.grid import Box
 
@@ -135,6 +136,7 @@ class BoxDataset:
         pack: The box that is packed; ``box`` lies within it.
         transforms: Change each scan before its box is cut out; with ``mapped`` only.
         scores: The score of each scan of the cohort, if batches are to hold them.
+        covariates: (scans, V) float32, likewise.
     """
 
     def __init__(
@@ -149,39 +151,43 @@ class BoxDataset:
         pack: Box,
         transforms: TransformPool | None = None,
         scores: Sequence[float] | None = None,
+        covariates: npt.NDArray[np.float32] | None = None,
     ) -> None:
         self.prepared, self.box, self.transforms = prepared, box, transforms
-        self.kinds = ("image", "labels") if with_labels else ("image",)
+        self.kinds: tuple[Kind, ...] = ("image", "labels") if with_labels else ("image",)
         self.targets = {"label": torch.as_tensor(list(labels), dtype=torch.int64)}
         if scores is not None:
             self.targets["score"] = torch.as_tensor(list(scores), dtype=torch.float32)
+        if covariates is not None:
+            self.targets["covariates"] = torch.from_numpy(covariates)
         self.rows = [int(row) for row in rows]
-        self._maps: dict[tuple[str, int], Any] = {}
+        self._maps: dict[tuple[Kind, int], Sequence[npt.NDArray[Any]]] = {}
         self._place = {row: number for number, row in enumerate(self.rows)}
-        self._packed = open_packed(prepared, pack, self.kinds) if place == "packed" else None
+        self._packed = {kind: open_packed(prepared, pack, kind) for kind in self.kinds} if place == "packed" else None
         self._within = within(box, pack) if place == "packed" else box
         self._kept = self._keep(device) if place == "device" else None
 
-    def _map(self, kind: str, row: int) -> Any:
-        """A scan's file, mapped once: mapping it again costs more than copying a small box."""
+    def _map(self, kind: Kind, row: int) -> Sequence[npt.NDArray[Any]]:
+        """A scan's files, mapped once: mapping them again costs more than copying a small box."""
         if self._packed:
-            return self._packed[kind][row]
+            return [packed[row] for packed in self._packed[kind]]
         if (kind, row) not in self._maps:
-            self._maps[kind, row] = self.prepared.image(row) if kind == "image" else self.prepared.labels(row)
+            self._maps[kind, row] = self.prepared.maps(row, kind)
         return self._maps[kind, row]
 
-    def _read(self, kind: str, rows: Sequence[int], pin: bool = False) -> Tensor:
-        lead, number = ((len(rows), 2), torch.float16) if kind == "image" else ((len(rows),), torch.uint8)
-        out = torch.empty((*lead, *self.box.shape), dtype=number, pin_memory=pin)
+    def _read(self, kind: Kind, rows: Sequence[int], pin: bool = False) -> Tensor:
+        channels, number = (len(self.prepared.names), torch.float16) if kind == "image" else (1, torch.uint8)
+        out = torch.empty((len(rows), channels, *self.box.shape), dtype=number, pin_memory=pin)
         array = out.numpy()  # torch's own operations would wake threads, which take the cores from the step under way
         array.fill(0)
-        for target, row in zip(array, rows, strict=True):
-            crop_to_box(self._map(kind, row), self._within, target)
-        return out
+        for scan, row in zip(array, rows, strict=True):
+            for target, volume in zip(scan, self._map(kind, row), strict=True):
+                crop_to_box(volume, self._within, target)
+        return out if kind == "image" else out[:, 0]
 
     def _keep(self, device: torch.device) -> Batch:
         first, pin = self.read(self.rows[:1]), device.type == "cuda"
-        kept = {
+        kept: Batch = {
             kind: torch.empty((len(self.rows), *first[kind].shape[1:]), dtype=first[kind].dtype, device=device)
             for kind in self.kinds
         }

@@ -9,15 +9,13 @@ import numpy as np
 import torch
 import torchio as tio
 
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from regions.catalog import Region
 from regions.masking import KeepRegion
 
-IMAGES = ("t1w", "flair")
-
 
 def scan_subject(prepared: PreparedCohort, row: int, with_labels: bool, facts: Mapping[str, Any] | None = None) -> tio.Subject:
-    """A prepared scan as TorchIO's subject: ``t1w`` and ``flair`` float32 on the study's grid, ``labels`` if asked for.
+    """A prepared scan as TorchIO's subject: its images by name, float32 on the study's grid, ``labels`` if asked for.
 
     Args:
         prepared: The volumes.
@@ -28,7 +26,8 @@ def scan_subject(prepared: PreparedCohort, row: int, with_labels: bool, facts: M
     affine = prepared.grid.matrix
     volumes = torch.from_numpy(np.asarray(prepared.image(row), dtype=np.float32))
     images: dict[str, Any] = {
-        name: tio.ScalarImage(tensor=volume[None].clone(), affine=affine) for name, volume in zip(IMAGES, volumes, strict=True)
+        name: tio.ScalarImage(tensor=volume[None].clone(), affine=affine)
+        for name, volume in zip(prepared.names, volumes, strict=True)
     }
     if with_labels:
         images["labels"] = tio.LabelMap(tensor=torch.from_numpy(np.array(prepared.labels(row)))[None], affine=affine)

@@ -33,7 +33,7 @@ class TransformPool:
             epoch: Epoch of the training; with the seed and the row it decides all random numbers.
 
         Returns:
-            Of each scan ``image`` (2, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
+            Of each scan ``image`` (C, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
 
         Raises:
             UserError: if a transform fails or changes the shape.

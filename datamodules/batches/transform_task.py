@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from regions.grid import Box
 
 PROCESSES = 4

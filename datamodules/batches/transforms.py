@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torchio as tio
 
-from datamodules.batches.subjects import IMAGES, scan_subject
+from datamodules.batches.subjects import scan_subject
 from datamodules.batches.transform_task import Arrays, TransformTask
 from datamodules.store.boxes import crop_to_box
 from regions.errors import UserError
@@ -25,7 +25,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     result is exactly zero.
 
     Returns:
-        ``image`` (2, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
+        ``image`` (C, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
 
     Raises:
         UserError: if a transform fails or changes the shape.
@@ -35,7 +35,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     np.random.seed(seeds[1])
     random.seed(seeds[2])
     subject: Any = scan_subject(task.prepared, row, task.with_labels)
-    brain = (subject["t1w"].data != 0).to(torch.uint8)
+    brain = (subject[task.prepared.names[0]].data != 0).to(torch.uint8)
     subject.add_image(tio.LabelMap(tensor=brain, affine=task.prepared.grid.matrix), "brain")
     for transform in task.transforms:
         name = f"data.transforms: {type(transform).__name__}"
@@ -49,7 +49,8 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
                     f"{name} changes the shape from {(1, *task.prepared.grid.shape)} to {tuple(image.shape)}; leave it out"
                 )
     inside = subject["brain"].data[0].numpy() != 0
-    image = np.stack([np.where(inside, subject[name].data[0].numpy(), 0).astype(np.float32) for name in IMAGES])
+    names = task.prepared.names
+    image = np.stack([np.where(inside, subject[name].data[0].numpy(), 0).astype(np.float32) for name in names])
     arrays: Arrays = {"image": crop_to_box(image, task.box)}
     if task.with_labels:
         arrays["labels"] = crop_to_box(subject["labels"].data[0].numpy().astype(np.uint8), task.box)

@@ -5,7 +5,8 @@ Read are::
     participants.tsv                            participant_id, then covariates (age, sex, site, ...)
     days of the scans                           see ``datamodules.cohort.dates``
     EDSS, or another target                     see ``datamodules.cohort.assessments``
-    derivatives/<one>/sub-X/[ses-Y/]anat/       sub-X[_ses-Y]_space-MNI152*_T1w.nii.gz, _FLAIR.nii.gz, and where there are any
+    derivatives/<one>/sub-X/[ses-Y/]anat/       sub-X[_ses-Y]_space-MNI152*_T1w.nii.gz, _FLAIR.nii.gz, or the images that a
+                                                study asks for by their suffix and entities, and where there are any
                                                 ..._desc-brain_mask.nii.gz, ..._seg-<dialect>_dseg.nii.gz (+ .tsv)
 
 A cohort is one derivative; a score of a patient who has no scan is counted with the exclusions.
@@ -25,7 +26,7 @@ from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
-from datamodules.cohort.images import images_of
+from datamodules.cohort.images import DEFAULT_IMAGES, files_named, images_of, title
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
@@ -33,13 +34,17 @@ from datamodules.files.listing import is_hidden, list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 
 ENTITIES = re.compile(r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?_")
-IMAGES = "sub-*/**/*_space-MNI152*_T1w.nii*"
+IMAGES = "sub-*/**/*_space-MNI152*.nii*"
 ID_TABLES = ("participants.tsv", "phenotype/edss.tsv", "sessions.tsv", *RELAPSE_TABLES)
 SIDECAR_COVARIATES = {"MagneticFieldStrength": "field_strength", "Manufacturer": "vendor"}
 
 
-def read_bids(folder: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
+def read_bids(
+    folder: Path, rule: Target, alike_ids: AlikeIds = "refuse", images: Sequence[str] = DEFAULT_IMAGES
+) -> tuple[list[Candidate], tuple[str, ...]]:
     """All T1w images in MNI152 space under a folder, each with its FLAIR, masks, label map, score and covariates.
+
+    With other ``images`` the first of them takes the place of the T1w, and the others that of the FLAIR.
 
     A participant without such an image is a candidate without files, so that the exclusions count it; so is a patient who has a
     score and nothing else.
@@ -50,36 +55,38 @@ def read_bids(folder: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tup
     Raises:
         CohortError: if images are missing or in several derivatives, a table contradicts itself, or an id has two spellings.
     """
-    images = _derivative(folder)
+    firsts = _derivative(folder, images[0])
     root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
     participants, scores, dates = _participants(root, rule), read_assessments(root, rule), ScanDates(root)
-    names = [_entities(t1w) for t1w in images]
+    names = [_entities(t1w) for t1w in firsts]
     scans_of = Counter(patient for patient, _ in names)
-    refuse_alike(bids_ids(root, *(_above_patient(t1w) for t1w in images)), alike_ids)
+    refuse_alike(bids_ids(root, *(_above_patient(t1w) for t1w in firsts)), alike_ids)
     candidates: list[Candidate] = []
     used = set()
-    for t1w, (patient, session) in zip(images, names, strict=True):
+    for t1w, (patient, session) in zip(firsts, names, strict=True):
         if patient not in participants:
             raise CohortError(f"{t1w.name}: {patient} has no row in {root / 'participants.tsv'}; add it or remove the scan")
         scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
-        candidate = _candidate(t1w, (patient, session), score, where, rule)
+        candidate = _candidate(t1w, (patient, session), (score, where), images, rule)
         candidates.append(replace(candidate, covariates={**participants[patient], **candidate.covariates}))
     scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
     candidates += [Candidate(patient, "", {}, None, _without_scan(patient, scores, rule)) for patient in scanless]
     return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores, rule))
 
 
-def _candidate(t1w: Path, name: tuple[str, str], score: Score | None, where: str, target: Target) -> Candidate:
+def _candidate(
+    t1w: Path, name: tuple[str, str], assessed: tuple[Score | None, str], images: Sequence[str], target: Target
+) -> Candidate:
+    score, where = assessed
     beside = _nifti(list_folder(t1w.parent))
     labels, dialect = _label_map(t1w, beside)
-    flair = _only(beside, f"{_stem(t1w)}_FLAIR", "_FLAIR", "FLAIR images")
     provenance = {target.source_column: score.source, "days_since_relapse": score.since_relapse} if score else {}
     return Candidate(
         patient=name[0],
         session=name[1],
-        images=images_of(t1w=t1w, flair=flair),
+        images={images[0]: t1w} | images_of(**{other: _beside(t1w, beside, other) for other in images[1:]}),
         score=score,
         where=f"{t1w.name}, {where}" if where else t1w.name,
         mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),
@@ -131,15 +138,17 @@ def bids_ids(root: Path, *derivatives: Path) -> Iterator[Written]:
                 yield Written(subject.name, session.name, f"folder {session}")
 
 
-def _derivative(folder: Path) -> list[Path]:
+def _derivative(folder: Path, image: str) -> list[Path]:
     roots = [folder, *(root for root in list_folder(folder, "derivatives/*") if root.is_dir())]
     for patient in (patient for root in roots for patient in list_folder(root, "sub-*") if patient.is_dir()):
         _refuse_locked(patient)
-    images_of = {root: images for root in roots if (images := _nifti(list_folder(root, IMAGES)))}
+    images_of = {root: images for root in roots if (images := files_named(_nifti(list_folder(root, IMAGES)), image))}
     if folder in images_of:
         return images_of[folder]
     if not images_of:
-        raise CohortError(f"{folder} holds no {IMAGES[:-1]}.gz, also not under derivatives/; prepare the scans first")
+        raise CohortError(
+            f"{folder} holds no {IMAGES[:-5]}_{title(image)}.nii.gz, also not under derivatives/; prepare the scans first"
+        )
     if len(images_of) > 1:
         names = ", ".join(str(root.relative_to(folder)) for root in images_of)
         raise CohortError(f"{folder} has scans in several derivatives ({names}); give the folder of one of them as the cohort")
@@ -205,7 +214,8 @@ def _above_patient(t1w: Path) -> Path:
 
 
 def _stem(t1w: Path) -> str:
-    return t1w.name.split("_T1w.nii")[0]
+    """The name without its suffix."""
+    return t1w.name.split(".nii")[0].rpartition("_")[0]
 
 
 def _space(t1w: Path) -> str:
@@ -225,17 +235,27 @@ def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
     return path, match[1].lower() if match else "bids-generic"
 
 
+def _beside(first: Path, beside: Sequence[Path], name: str) -> Path | None:
+    """Another image of the same scan and space; where there are several, that whose name differs in the suffix alone."""
+    named = files_named([path for path in beside if path.name.startswith(_space(first))], name)
+    return _one(first.parent, [path for path in named if _stem(path) == _stem(first)] or named, f"{title(name)} images")
+
+
 def _only(beside: Sequence[Path], start: str, end: str, what: str) -> Path | None:
     """The one image in the T1w's folder whose name starts and ends so."""
     matches = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
+    return _one(matches[0].parent, matches, what) if matches else None
+
+
+def _one(folder: Path, matches: Sequence[Path], what: str) -> Path | None:
     if len(matches) > 1:
         names = ", ".join(path.name for path in matches)
-        raise CohortError(f"{matches[0].parent} has {len(matches)} {what} for one scan: {names}; keep one")
+        raise CohortError(f"{folder} has {len(matches)} {what} for one scan: {names}; keep one")
     return matches[0] if matches else None
 
 
 def _sidecar(t1w: Path) -> dict[str, str]:
-    path = t1w.with_name(f"{_stem(t1w)}_T1w.json")
+    path = t1w.with_name(t1w.name.split(".nii")[0] + ".json")
     if not path.is_file():
         return {}
     content = read_object(path)

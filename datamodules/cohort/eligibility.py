@@ -27,6 +27,7 @@ def select_scans(
     remarks: Sequence[str] = (),
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
+    images: Sequence[str] = DEFAULT_IMAGES,
 ) -> Cohort:
     """Turn candidates into scans and exclusions; the order is by patient, then session.
 
@@ -37,6 +38,7 @@ def select_scans(
         remarks: Remarks from reading the source; further ones are added.
         alike_ids: What happens to ids that differ in writing alone.
         known: Patients of another cohort, see ``identity.refuse_alike``.
+        images: What each scan must have.
 
     Raises:
         CohortError: if a patient's session occurs twice, a patient has two spellings, EDSS of several sources would be mixed,
@@ -49,7 +51,7 @@ def select_scans(
     outcomes: list[Scan | Exclusion] = []
     for candidate in sorted(candidates, key=lambda c: (c.patient, c.session)):
         covariates, capped = split_capped_ages(candidate.covariates)
-        outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule))
+        outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule, images))
         ages += capped[:1] if isinstance(outcomes[-1], Scan) else []
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
@@ -116,18 +118,19 @@ def refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> Non
             raise CohortError(f"{candidate.name} occurs twice: {both}")
 
 
-def _scan_or_exclusion(candidate: Candidate, rule: Target) -> Scan | Exclusion:
-    fault = _file_at_fault(candidate) or _score_at_fault(candidate, rule)
+def _scan_or_exclusion(candidate: Candidate, rule: Target, images: Sequence[str]) -> Scan | Exclusion:
+    fault = _file_at_fault(candidate, images) or _score_at_fault(candidate, rule)
     if fault:
         reason, detail = fault
-        return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where, _label(candidate, rule))
+        label = _label(candidate, rule) if images[0] in candidate.images else None
+        return Exclusion(candidate.patient, candidate.session, reason, detail or candidate.where, label)
     assert candidate.score is not None
     value = rule.value_of(candidate.score.value)
     assert value is not None
     return Scan(
         candidate.patient,
         candidate.session,
-        {name: candidate.images[name] for name in DEFAULT_IMAGES},
+        {name: candidate.images[name] for name in images},
         value,
         candidate.score.days,
         rule.label_of(value),
@@ -140,23 +143,23 @@ def _scan_or_exclusion(candidate: Candidate, rule: Target) -> Scan | Exclusion:
 
 def _label(candidate: Candidate, rule: Target) -> int | None:
     """The class that a candidate's score gives, None without a valid score in the window."""
-    if candidate.score is None or DEFAULT_IMAGES[0] not in candidate.images or _score_at_fault(candidate, rule):
+    if candidate.score is None or _score_at_fault(candidate, rule):
         return None
     value = rule.value_of(candidate.score.value)
     return None if value is None else rule.label_of(value)
 
 
-def _file_at_fault(candidate: Candidate) -> tuple[str, str] | None:
+def _file_at_fault(candidate: Candidate, images: Sequence[str]) -> tuple[str, str] | None:
     """Reason and detail where a file is not given or not there."""
-    if not any(name in candidate.images for name in DEFAULT_IMAGES):
-        return NO_SCAN, ""
-    missing = [title(name) for name in DEFAULT_IMAGES if name not in candidate.images]
+    if not any(name in candidate.images for name in images):
+        return NO_SCAN.replace("T1w", title(images[0])), ""
+    missing = [title(name) for name in images if name not in candidate.images]
     if missing:
         return f"no {missing[0]}", ""
     table = Path(candidate.dialect) if candidate.labels and candidate.dialect.endswith(".tsv") else None
-    images = {title(name): path for name, path in candidate.images.items() if name in DEFAULT_IMAGES}
+    asked = {title(name): candidate.images[name] for name in images}
     beside = {"mask": candidate.mask, "label map": candidate.labels, "label table": table}
-    for kind, path in (images | beside).items():
+    for kind, path in (asked | beside).items():
         if path is not None and not path.is_file():
             return f"{kind} file missing", str(path)
     return None

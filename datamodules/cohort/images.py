@@ -1,13 +1,56 @@
-"""The images of a scan by name: the column of a plain table, the end of a BIDS file's name, and the word in a sentence."""
+"""The images of a scan by name: the column of a plain table, the end of a BIDS file's name, and the word in a sentence.
+
+A name is a BIDS suffix in lower case, with entities before it where they tell it from others: ``t1w``, ``flair``, ``t2w``,
+``ce-gadolinium_t1w``, ``label-lesion_mask``, ``mtrmap``. The end of the suffix says what an image holds: ``_mask`` 0 and 1,
+``_probseg`` 0 to 1, ``_dseg`` labels, anything else a contrast of any scale.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
+
+from datamodules.files.tables import MISSING, CohortError
+
+Kind = Literal["contrast", "mask", "probability", "labels"]
 
 DEFAULT_IMAGES = ("t1w", "flair")
 """What is read of a scan unless a study asks for other images."""
 TITLES = {"t1w": "T1w", "flair": "FLAIR", "t2w": "T2w", "pdw": "PDw", "t2starw": "T2starw"}
+WEIGHTINGS = {"t1w": "T1-weighted", "t2w": "T2-weighted", "pdw": "proton-density-weighted", "t2starw": "T2*-weighted"}
+KINDS: dict[str, Kind] = {"mask": "mask", "probseg": "probability", "dseg": "labels"}
+APART = ("ce-", "label-")
+"""Entities that tell an image from another of the same suffix; a name without them means the image without them."""
+
+
+def parse_images(given: str | Iterable[str], reserved: Collection[str] = ()) -> tuple[str, ...]:
+    """The names of a study's images, from ``t1w,flair`` or a list.
+
+    Args:
+        given: As it stands on the command line or in a YAML file.
+        reserved: Columns of a table that mean something else.
+
+    Raises:
+        CohortError: if there is none, one is repeated, or one is no name of an image.
+    """
+    words = given.strip("[]").replace(",", " ").split() if isinstance(given, str) else [str(word).strip() for word in given]
+    names = tuple(word.lower() for word in words)
+    example = "give BIDS suffixes or columns, for example --images t1w,flair,t2w"
+    if not names:
+        raise CohortError(f"--images is empty; {example}")
+    for name in names:
+        if names.count(name) > 1:
+            raise CohortError(f"--images names {name} twice; keep one")
+        if not re.fullmatch(r"([a-z0-9]+-[a-z0-9]+_)*[a-z0-9_]*[a-z0-9]", name) or name in reserved:
+            raise CohortError(f"--images: {name!r} is not the name of an image; {example}")
+    return names
+
+
+def kind_of(name: str) -> Kind:
+    """What an image holds, by the end of its name."""
+    return KINDS.get(name.rsplit("_", 1)[-1], "contrast")
 
 
 def images_of(**paths: Path | None) -> dict[str, Path]:
@@ -24,3 +67,39 @@ def titles(names: Iterable[str]) -> str:
     """Several images as a sentence names them: ``T1w, T2w and FLAIR``."""
     *most, last = map(title, names)
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def weightings(names: Iterable[str]) -> str:
+    """Several images as a methods paragraph names them: ``T1-weighted and FLAIR``."""
+    return titles(WEIGHTINGS.get(name, name) for name in names)
+
+
+def image_columns(rows: Sequence[Mapping[str, str]], asked: Sequence[str]) -> list[str]:
+    """The columns of a table that hold images: those that are asked for, and others with nothing but paths of images."""
+    names = rows[0] if rows else {}
+    filled = {name: [row[name] for row in rows if row[name].lower() not in MISSING] for name in names}
+    others = [name for name, cells in filled.items() if cells and all(map(_is_image, cells))]
+    return list(dict.fromkeys([*asked, *(name for name in others if name not in ("mask", "labels"))]))
+
+
+def _is_image(cell: str) -> bool:
+    return cell.lower().endswith((".nii", ".nii.gz", ".mgz"))
+
+
+def is_named(path: Path, name: str) -> bool:
+    """Whether a BIDS file has an image's suffix and entities."""
+    *entities, suffix = path.name.lower().split(".nii")[0].split("_")
+    *wanted, wanted_suffix = name.split("_")
+    return suffix == wanted_suffix and set(wanted) <= set(entities)
+
+
+def files_named(paths: Iterable[Path], name: str) -> list[Path]:
+    """The BIDS files of an image; where some have entities of ``APART`` that the name lacks, those without them."""
+    named = [path for path in paths if is_named(path, name)]
+    plain = [path for path in named if not _further(path, name)]
+    return plain or named
+
+
+def _further(path: Path, name: str) -> bool:
+    parts = path.name.lower().split(".nii")[0].split("_")
+    return any(part.startswith(APART) and part not in name.split("_") for part in parts)

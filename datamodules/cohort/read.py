@@ -9,6 +9,7 @@ from datamodules.cohort.bids import read_bids
 from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.flagged_scans import excluded_by_qc
 from datamodules.cohort.identity import AlikeIds, Written
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.records import Candidate, Cohort
 from datamodules.cohort.same_person import as_one_person
 from datamodules.cohort.table import read_table
@@ -22,6 +23,7 @@ def read_cohort(
     with_flagged: bool = False,
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
+    images: Sequence[str] = DEFAULT_IMAGES,
 ) -> Cohort:
     """Read a BIDS-like folder or a plain table, without the scans that quality control holds back.
 
@@ -32,16 +34,19 @@ def read_cohort(
         with_flagged: Keep the scans that ``datamodules.cohort.flagged_scans`` holds back, and all ids as they are.
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
         known: Patients of another cohort, whose ids may not occur here in another writing.
+        images: What is read of each scan.
 
     Raises:
         CohortError: if the source is missing, ambiguous or holds contradicting rows, or if nothing usable is left.
     """
-    candidates, remarks = read_candidates(source, rule, alike_ids)
-    cohort = select_scans(source, candidates, rule, remarks, alike_ids, known)
+    candidates, remarks = read_candidates(source, rule, alike_ids, images)
+    cohort = select_scans(source, candidates, rule, remarks, alike_ids, known, images)
     return cohort if with_flagged else as_one_person(excluded_by_qc(cohort))
 
 
-def read_candidates(source: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> tuple[list[Candidate], tuple[str, ...]]:
+def read_candidates(
+    source: Path, rule: Target, alike_ids: AlikeIds = "refuse", images: Sequence[str] = DEFAULT_IMAGES
+) -> tuple[list[Candidate], tuple[str, ...]]:
     """All scans of a folder or a table, usable or not, and remarks on its tables.
 
     Raises:
@@ -49,9 +54,9 @@ def read_candidates(source: Path, rule: Target, alike_ids: AlikeIds = "refuse") 
     """
     table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
     if table.is_file():
-        return read_table(table, rule), ()
+        return read_table(table, rule, images), ()
     require_source(source)
-    return read_bids(source, rule, alike_ids)
+    return read_bids(source, rule, alike_ids, images)
 
 
 def require_source(source: Path) -> None:

@@ -16,7 +16,7 @@ from datamodules.cohort.covariates import text_of
 from datamodules.cohort.target import Target
 
 NO_SCAN = "no T1w in MNI152 space"
-"""Reason for a patient without a scan; counted as a patient, not as a scan."""
+"""Reason for a patient without a scan, the study's first image in the place of the T1w; counted as a patient, not as a scan."""
 UNDATED = "days from scan to {name} unknown"
 """Reason for a scan whose time to the assessment is unknown, with the name of the target."""
 SHOWN_REASONS = 5
@@ -178,7 +178,9 @@ def counted_reasons(exclusions: Sequence[Exclusion], target: Target) -> str:
 def _counts(entries: Sequence[Scan | Exclusion], target: Target) -> dict[str, int]:
     """Scans, patients and, of two classes, positive scans; a patient without a scan counts as a patient only."""
     counts = {
-        "scans": sum(not (isinstance(entry, Exclusion) and entry.reason == NO_SCAN) for entry in entries),
+        "scans": sum(
+            not (isinstance(entry, Exclusion) and entry.reason.endswith(NO_SCAN.partition("T1w")[2])) for entry in entries
+        ),
         "patients": len({entry.patient for entry in entries}),
         "positive_scans": sum(entry.label == 1 for entry in entries),
     }

@@ -3,6 +3,7 @@
 Fold k tests part k, tunes on part (k + 1) mod K and trains on the rest. Parts are balanced by the patient's label and, within
 it, by the number of scans. A patient's label, for this purpose, is that of the last session by name (ses-2 before ses-10).
 Where a number or a step is predicted, patients in the order of their values are dealt out in groups, one to each part.
+Where parts are sites (``datamodules.cohort.site_splits``), fold k tests site k and tunes on a sixth of the others' patients.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,8 @@ FOLDS = 7
 LEAST_FOLDS = 3
 LEAST_PATIENTS = 3
 """Patients that each part needs where a number is predicted: of two, no order says anything."""
+SITE_BLOCKS = 6
+"""Blocks of patients of which a fold tunes on one, without those of its test site, where parts are sites."""
 PARTITIONS = ("train", "tuning", "internal_test")
 
 
@@ -39,18 +42,37 @@ class TooFewPatientsError(SplitError):
 
 
 @dataclass(frozen=True)
+class SplitRule:
+    """What a test part is: a share of the patients, or a site."""
+
+    by: Literal["patient", "site"] = "patient"
+    """patient: parts of equal size; site: each site is tested once, by models that saw none of its scans."""
+    small: Literal["refuse", "join"] = "refuse"
+    """Sites with fewer than two patients of a class: refuse them, or test them together as one part."""
+
+
+@dataclass(frozen=True)
 class Splits:
-    """Which part each patient belongs to."""
+    """Which part each patient belongs to; where parts are sites, their names, and the block that a patient tunes in."""
 
     part: dict[str, int]
     folds: int
     seed: int
+    sites: tuple[str, ...] = ()
+    block: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the number of folds and of every patient's part."""
+        """SHA-256 of the number of folds and of every patient's part, and of sites and blocks where there are any."""
         text = f"{self.folds}\n" + "".join(f"{patient}\t{part}\n" for patient, part in sorted(self.part.items()))
+        if self.sites:
+            text += "".join(f"{name}\n" for name in self.sites)
+            text += "".join(f"{patient}\t{block}\n" for patient, block in sorted(self.block.items()))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def title(self, part: int) -> str:
+        """What a test part is called: its number, and its site where it has one."""
+        return f"{part} {self.sites[part]}" if self.sites else str(part)
 
     def partitions(self, fold: int, patients: Sequence[str]) -> dict[str, np.ndarray]:
         """Rows of the scans of each partition.
@@ -72,8 +94,15 @@ class Splits:
             raise SplitError(f"patient {strangers[0]} is in no part of the split ({len(strangers)} such patients)")
         part = np.array([self.part[patient] for patient in patients])
         test, tuning = part == fold, part == (fold + 1) % self.folds
+        if self.sites:
+            tuning = ~test & (np.array([self.block[patient] for patient in patients]) == fold % SITE_BLOCKS)
         chosen = {"train": ~test & ~tuning, "tuning": tuning, "internal_test": test}
         return {name: np.flatnonzero(chosen[name]) for name in PARTITIONS}
+
+
+def test_to_train(folds: int, by_site: bool) -> float:
+    """Patients of a test part over those of the training parts, on average; the overlap of training parts depends on it."""
+    return SITE_BLOCKS / ((SITE_BLOCKS - 1) * (folds - 1)) if by_site else 1 / (folds - 2)
 
 
 def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS, target: Target = Target()) -> Splits:
@@ -89,7 +118,7 @@ def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS, target: Ta
         raise SplitError(f"split_seed is {seed}; give 0 or more")
     if target.is_number:
         return Splits(_dealt_by_value(scans, seed, folds, target), folds, seed)
-    label, count = _patient_labels(scans)
+    label, count = patient_labels(scans)
     _check_classes(Counter("positive" if value else "negative" for value in label.values()), folds)
     rng = np.random.default_rng(seed)
     order = [sorted(label)[i] for i in rng.permutation(len(label))]
@@ -145,17 +174,24 @@ def _by_session(scans: Sequence[Any]) -> list[Any]:
     return sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))
 
 
-def _patient_labels(scans: Sequence[Scan | LabelledScan]) -> tuple[dict[str, int], Counter[str]]:
+def patient_labels(scans: Sequence[Scan | LabelledScan]) -> tuple[dict[str, int], Counter[str]]:
+    """The label of each patient, that of the last session, and the number of scans."""
     latest = {scan.patient: scan.label for scan in _by_session(scans)}
     return latest, Counter(scan.patient for scan in scans)
 
 
 def write_splits(path: Path, splits: Splits, scans: Sequence[Scan], cohort_hash: str) -> None:
     """Write ``splits.tsv`` (one row per scan) and, beside it, ``splits.json`` (seed, folds, hashes)."""
-    rows = "".join(f"{s.patient}\t{s.session}\t{s.label}\t{splits.part[s.patient]}\n" for s in scans)
-    facts = {"folds": splits.folds, "seed": splits.seed, "cohort_hash": cohort_hash, "split_hash": splits.hash}
+    blocks = [f"\t{splits.block[scan.patient]}" if splits.sites else "" for scan in scans]
+    rows = [
+        f"{s.patient}\t{s.session}\t{s.label}\t{splits.part[s.patient]}{block}\n"
+        for s, block in zip(scans, blocks, strict=True)
+    ]
+    facts: dict[str, Any] = {"folds": splits.folds, "seed": splits.seed, "cohort_hash": cohort_hash, "split_hash": splits.hash}
+    facts |= {"sites": list(splits.sites)} if splits.sites else {}
     write_text(path.with_suffix(".json"), json.dumps(facts, indent=2) + "\n")
-    write_text(path, "patient\tsession\tlabel\tpart\n" + rows)
+    header = ["patient", "session", "label", "part", *(["block"] if splits.sites else [])]
+    write_text(path, "\t".join(header) + "\n" + "".join(rows))
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -206,7 +242,9 @@ def load_splits(path: Path, scans: Sequence[Scan | LabelledScan], target: Target
             listed = " and ".join(map(str, sorted(where)))
             raise SplitError(f"{path}: patient {patient} is in parts {listed}: a leak; restore the file")
     _check_scans(path, rows, scans)
-    splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"])
+    sites = tuple(map(str, facts.get("sites", ())))
+    blocks = _blocks(path, rows) if sites else {}
+    splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"], sites, blocks)
     _check_parts(path, splits, scans, target)
     if splits.hash != facts["split_hash"]:
         hashes = f"hash {splits.hash[:12]}, made {facts['split_hash'][:12]}"
@@ -218,6 +256,16 @@ def _part(path: Path, row: Mapping[str, str], folds: int) -> int:
     if not (row["part"].isascii() and row["part"].isdigit() and int(row["part"]) < folds):
         raise SplitError(f"{path} line {row['#']}: part {row['part']!r} does not exist; parts are 0 to {folds - 1}")
     return int(row["part"])
+
+
+def _blocks(path: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
+    require_columns(path, rows, ("block",))
+    blocks: dict[str, int] = {}
+    for row in rows:
+        known = row["block"].isascii() and row["block"].isdigit() and int(row["block"]) < SITE_BLOCKS
+        if not known or blocks.setdefault(row["patient"], int(row["block"])) != int(row["block"]):
+            raise SplitError(f"{path} line {row['#']}: block {row['block']!r} is not that of the patient; restore the file")
+    return blocks
 
 
 def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[Scan | LabelledScan]) -> None:
@@ -239,7 +287,7 @@ def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[
 
 
 def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan | LabelledScan], target: Target) -> None:
-    label, _ = _patient_labels(scans)
+    label, _ = patient_labels(scans)
     for part in range(splits.folds):
         if target.is_number:
             if sum(where == part for where in splits.part.values()) < LEAST_PATIENTS:

@@ -1,6 +1,7 @@
 """A cohort as one plain table, read and written.
 
-Columns: ``patient``, ``t1w``, ``flair``, ``edss`` or that of another target; optional are
+Columns: ``patient``, ``edss`` or that of another target, and the images, ``t1w`` and ``flair`` unless a study asks for others;
+optional are
 
 - ``session``, for repeated scans;
 - ``days`` from scan to assessment, or ``scan_date`` and ``edss_date``;
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import parse_date
-from datamodules.cohort.images import DEFAULT_IMAGES, images_of
+from datamodules.cohort.images import DEFAULT_IMAGES, image_columns, images_of
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import write_text
@@ -31,30 +32,39 @@ TABLE_COLUMNS = ("patient", "session", "days", "label", "dialect", *PATH_COLUMNS
 """Columns with a fixed meaning; any other is a covariate."""
 
 
-def read_table(path: Path, target: Target = Target()) -> list[Candidate]:
+def read_table(path: Path, target: Target = Target(), images: Sequence[str] = DEFAULT_IMAGES) -> list[Candidate]:
     """Candidates from one plain table, with the scores of a target.
+
+    Args:
+        path: The table.
+        target: What is told from the images.
+        images: Columns of images that must be there; others that hold images are read too.
 
     Raises:
         CohortError: if a column or a patient's name is missing, or if a number or a date cannot be understood.
     """
     rows = read_rows(path)
-    require_columns(path, rows, ("patient", "t1w", "flair", target.column))
-    names = [name for name in rows[0] if name not in (*TABLE_COLUMNS, "#") and not target.owns(name)]
+    require_columns(path, rows, ("patient", *images, target.column))
+    pictures = image_columns(rows, images)
+    other = (*TABLE_COLUMNS, *pictures, "#")
+    names = [name for name in rows[0] if name not in other and not target.owns(name)]
     covariates = clean_covariates(path, rows, names)
-    return [_candidate(path, row, row_covariates, target) for row, row_covariates in zip(rows, covariates, strict=True)]
+    return [_candidate(path, row, of_row, target, pictures) for row, of_row in zip(rows, covariates, strict=True)]
 
 
-def _candidate(path: Path, row: Mapping[str, str], covariates: Mapping[str, str], target: Target) -> Candidate:
+def _candidate(
+    path: Path, row: Mapping[str, str], covariates: Mapping[str, str], target: Target, images: Sequence[str]
+) -> Candidate:
     where = f"{path.name} line {row['#']}"
     if row["patient"].lower() in MISSING:
         raise CohortError(f"{path} line {row['#']}: no patient; each row needs one, repeated scans repeat the name")
     given = {name: value for name, value in row.items() if value.lower() not in MISSING}
-    files = {name: path.parent / given[name] if name in given else None for name in PATH_COLUMNS}
+    files = {name: path.parent / given[name] if name in given else None for name in (*images, "mask", "labels")}
     dialect = given.get("dialect", "freesurfer")
     return Candidate(
         patient=row["patient"],
         session=given.get("session", ""),
-        images=images_of(**{name: files[name] for name in DEFAULT_IMAGES}),
+        images=images_of(**{name: files[name] for name in images}),
         score=_score(row, where, target),
         where=where,
         mask=files["mask"],
@@ -90,8 +100,9 @@ def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
         OSError: if the file cannot be written.
     """
     names = sorted({name for candidate in candidates for name in candidate.covariates})
-    header = ["patient", "session", "edss", "days", *PATH_COLUMNS, "dialect", *names]
-    write_text(path, tsv_text(header, [_cells(candidate, names) for candidate in candidates]))
+    images = list(dict.fromkeys([*DEFAULT_IMAGES, *(name for candidate in candidates for name in candidate.images)]))
+    header = ["patient", "session", "edss", "days", *images, "mask", "labels", "dialect", *names]
+    write_text(path, tsv_text(header, [_cells(candidate, images, names) for candidate in candidates]))
 
 
 def dialect_text(dialect: str) -> str:
@@ -99,8 +110,8 @@ def dialect_text(dialect: str) -> str:
     return os.path.abspath(dialect) if dialect.endswith(".tsv") else dialect  # noqa: PTH100
 
 
-def _cells(candidate: Candidate, names: Sequence[str]) -> list[str]:
-    paths = (*map(candidate.images.get, DEFAULT_IMAGES), candidate.mask, candidate.labels)
+def _cells(candidate: Candidate, images: Sequence[str], names: Sequence[str]) -> list[str]:
+    paths = (*map(candidate.images.get, images), candidate.mask, candidate.labels)
     files = [os.path.abspath(path) if path else "" for path in paths]  # noqa: PTH100
     days = "" if candidate.score is None or candidate.score.days is None else str(candidate.score.days)
     covariates = [candidate.covariates.get(name, "") for name in names]

@@ -102,8 +102,12 @@ def read_volume(path: Path) -> Volume:
     return replace(volume, array=volume.array.astype(np.float32, copy=False))
 
 
-def read_stored(path: Path) -> Volume:
+def read_stored(path: Path, may_be_even: bool = False) -> Volume:
     """Read one NIfTI file in the type that it is stored in, where that is one of ``KEPT_TYPES``; else as float32.
+
+    Args:
+        path: The file.
+        may_be_even: Whether all voxels may hold one value, as in the mask of lesions where there are none.
 
     Returns:
         The volume; its array may be read-only, and in any order in memory.
@@ -124,7 +128,7 @@ def read_stored(path: Path) -> Volume:
     if low < -NEAR_LIMIT and high > NEAR_LIMIT and _int16(image):
         span = f"from {low:g} to {high:g}, both ends of int16: larger ones have overflown"
         raise ScanError(f"{path} holds values {span}; export it again as float32 or uint16")
-    if low == high:
+    if low == high and not may_be_even:
         raise ScanError(f"{path} holds nothing but the value {low:g}; export it again")
     return Volume(path, array, np.asarray(image.affine, dtype=np.float64))
 

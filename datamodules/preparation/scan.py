@@ -246,7 +246,7 @@ def measured_pair(images: Images, labels: NDArray[np.uint8] | None) -> dict[str,
     """The quality numbers that come from the prepared images."""
     grid = images.grid
     placed = placement(images.t1w, images.flair, template_image(grid), images.brain, images.field, grid)
-    return measure(images.t1w, images.flair, images.brain, grid, labels, images.field) | placed
+    return measure({"t1w": images.t1w, "flair": images.flair}, images.brain, grid, labels, images.field) | placed
 
 
 def write_outputs(

@@ -81,6 +81,8 @@ LIMITS = (
           reason="depends on scanner and interpolation, so only the cohort can tell"),
     Limit("noise_flair", "noise FLAIR", "FLAIR is noisier than the others", tails="high", log=0.0,
           reason="depends on scanner and interpolation, so only the cohort can tell"),
+    Limit("noise_*", "noise ", "{} is noisier than the others", tails="high", log=0.0,
+          reason="depends on scanner and interpolation, so only the cohort can tell"),
     Limit("left_right_known", "left-right", "the raw header does not tell left from right", low=1.0,
           reason="a mirrored brain cannot be distinguished from a normal one"),
     Limit("left_right_contradiction", "L-R contradiction", "the raw header contradicts itself on left and right", high=0.0,

@@ -26,6 +26,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,8 +52,7 @@ LEAST_VOXELS = 50
 
 
 def measure(
-    t1w: NDArray[Any],
-    flair: NDArray[Any],
+    images: Mapping[str, NDArray[Any]],
     brain: NDArray[np.bool_],
     grid: Grid,
     labels: NDArray[np.uint8] | None = None,
@@ -61,8 +61,8 @@ def measure(
     """Compute every quality number of one scan in MNI152 space.
 
     Args:
-        t1w: (I, J, K), RAS+, any unit.
-        flair: (I, J, K), the same voxels.
+        images: (I, J, K) each, RAS+, any unit, on the same voxels, by name: ``t1w`` and ``flair`` are compared with the
+            template and each other, whatever else there is only with itself.
         brain: (I, J, K) bool, the brain mask.
         grid: Where the voxels lie.
         labels: (I, J, K) in the scheme of ``regions.labels``.
@@ -74,18 +74,20 @@ def measure(
     Raises:
         ValueError: if the arrays differ in shape, or the brain mask is empty.
     """
-    shapes = {array.shape for array in (t1w, flair, brain, labels, field) if array is not None} | {grid.shape}
+    shapes = {array.shape for array in (*images.values(), brain, labels, field) if array is not None} | {grid.shape}
     if len(shapes) > 1:
         raise ValueError(f"images, masks and grid of one scan have shapes {sorted(shapes)}; they must be equal")
     if not brain.any():
         raise UserError("the brain mask is empty")
     both = brain if field is None else brain & field
-    numbers = _fit_numbers(t1w, flair, brain, both, grid, field)
-    for name, image, inside in (("t1w", t1w, brain), ("flair", flair, both)):
+    numbers = _fit_numbers(images, brain, both, grid, field)
+    for name, image in images.items():
+        inside = brain if name == next(iter(images)) else both
         numbers[f"contrast_{name}"] = tissue_contrast(image, inside, grid, labels)
         numbers[f"noise_{name}"] = noise(image, inside)
-    numbers["contrast_order"] = contrast_order(t1w, flair, both, grid)
-    numbers["fluid_flair"] = fluid_contrast(t1w, flair, both, grid)
+    if "t1w" in images and "flair" in images:
+        numbers["contrast_order"] = contrast_order(images["t1w"], images["flair"], both, grid)
+        numbers["fluid_flair"] = fluid_contrast(images["t1w"], images["flair"], both, grid)
     numbers |= {f"cut_{name}": share for name, share in cut_shares(brain, grid, field).items()}
     if labels is not None:
         volumes = region_volumes(labels, grid.voxel_mm3, list(REGIONS.values())[1:])
@@ -94,8 +96,7 @@ def measure(
 
 
 def _fit_numbers(
-    t1w: NDArray[Any],
-    flair: NDArray[Any],
+    images: Mapping[str, NDArray[Any]],
     brain: NDArray[np.bool_],
     both: NDArray[np.bool_],
     grid: Grid,
@@ -104,19 +105,20 @@ def _fit_numbers(
     """Size and overlap of the brain, and how well the images agree with the template and with each other, where both are."""
     few = _every(grid)
     template = template_image(grid)[few]
-    t1w_values, flair_values, inside = t1w[few], flair[few], brain[few]
+    values, inside, shared = {name: image[few] for name, image in images.items()}, brain[few], both[few]
     seen = inside | (template_on(grid)[few] > 0)
     if field is not None:
         seen &= field[few]
-    return {
+    numbers = {
         "brain_ml": float(brain.sum()) * grid.voxel_mm3 / 1000,
         "template_dice": template_dice(brain, grid) if field is None else _dice_within(brain, grid, field),
-        "template_nmi": normalised_mutual_information(t1w_values[seen], template[seen]),
-        "pair_nmi": normalised_mutual_information(t1w_values[both[few]], flair_values[both[few]]),
-        "pair_correlation": correlation(t1w_values[both[few]], flair_values[both[few]]),
-        "cover_t1w": cover(t1w_values[inside]),
-        "cover_flair": cover(flair_values[inside]),
     }
+    if "t1w" in values:
+        numbers["template_nmi"] = normalised_mutual_information(values["t1w"][seen], template[seen])
+    if "t1w" in values and "flair" in values:
+        pair = values["t1w"][shared], values["flair"][shared]
+        numbers |= {"pair_nmi": normalised_mutual_information(*pair), "pair_correlation": correlation(*pair)}
+    return numbers | {f"cover_{name}": cover(image[inside]) for name, image in values.items()}
 
 
 def correlation(first: NDArray[Any], second: NDArray[Any]) -> float:

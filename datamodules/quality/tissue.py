@@ -41,7 +41,7 @@ def labelled_tissues(labels: NDArray[np.uint8], image: NDArray[Any]) -> NDArray[
 
     Args:
         labels: (I, J, K), the scan's own.
-        image: (2, I, J, K) float16 as prepared, exactly 0 outside the brain.
+        image: (C, I, J, K) float16 as prepared, exactly 0 outside the brain.
     """
     brain = _brain(image)
     tissues: NDArray[np.uint8] = labels * brain
@@ -52,7 +52,7 @@ def estimated_fluid(image: NDArray[Any], grid: Grid) -> NDArray[np.uint8] | None
     """``CSF`` in fluid and 1 in the rest of the brain, by intensity; None where the template's tissues are not in view.
 
     Args:
-        image: (2, I, J, K) float16 as prepared: T1w and FLAIR, z-scores, exactly 0 outside the brain.
+        image: (C, I, J, K) float16 as prepared: T1w, and FLAIR where there is one, z-scores, exactly 0 outside the brain.
         grid: Where the voxels lie, MNI152 space.
     """
     brain = np.flatnonzero(_brain(image).ravel())
@@ -84,7 +84,10 @@ def mixture(values: NDArray[np.float64], means: NDArray[np.float64]) -> tuple[ND
     """
     size, channels = values.shape
     ridge = LEAST_VARIANCE * np.eye(channels)
-    weights, precision = np.full(len(means), 1 / len(means)), np.linalg.inv(np.cov(values.T) / len(means) + ridge)
+    weights, precision = (
+        np.full(len(means), 1 / len(means)),
+        np.linalg.inv(np.atleast_2d(np.cov(values.T)) / len(means) + ridge),
+    )
     for _ in range(STEPS):
         slopes = means @ precision
         offsets = np.log(weights) - 0.5 * (slopes * means).sum(axis=1)
@@ -108,13 +111,14 @@ def tissue_shares(tissues: NDArray[np.uint8], region: Region, estimated: bool) -
         estimated: Whether the tissues are those of ``estimated_fluid``.
 
     Returns:
-        0 ... 1 each; nan for all where there is no voxel, and for `other` of a region of brain where fluid alone is known.
+        0 ... 1 each; nan for all where there is no voxel, and for `other` of a region of brain where fluid alone is known, or
+        of an atlas, whose names say nothing of tissues.
     """
     if not tissues.size:
         return float("nan"), float("nan"), float("nan")
     counts = np.bincount(tissues, minlength=256)
     known = {*FLUID, *(region.labels or range(1, 256))}
-    untold = estimated and not known <= set(FLUID) and region.labels
+    untold = region.atlas is not None or (estimated and not known <= set(FLUID) and region.labels)
     fluid, outside, told = (int(counts[list(labels)].sum()) for labels in (FLUID, (0,), (0, *known)))
     other = float("nan") if untold else (tissues.size - told) / tissues.size
     return fluid / tissues.size, other, outside / tissues.size

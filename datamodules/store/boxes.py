@@ -22,11 +22,16 @@ def region_step(
     In subject mode the box leaves 10 mm of room around the template's region.
 
     Raises:
-        UserError: if there is no such mask mode.
+        UserError: if there is no such mask mode, or the subjects' label maps have not the region's labels.
     """
     rooms = {"template": 0.0, "template-dilated": dilate_mm, "subject": SUBJECT_ROOM_MM}
     if mask_mode not in rooms:
         raise UserError(f"mask mode {mask_mode!r} does not exist; modes are {', '.join(rooms)}")
+    if region.atlas is not None and mask_mode == "subject":
+        raise UserError(
+            f"region {region.name!r} is of the atlas {region.atlas.path.name}, which the scans' own label maps do not hold; "
+            "use data.mask_mode template"
+        )
     mask = region_mask(region, grid, rooms[mask_mode] if region.labels else 0.0)
     return (mask if region.labels else None), region_box(mask, grid, multiple_of, least_side)
 

@@ -1,11 +1,13 @@
 """Prepared volumes on larger voxels, by averaging: what a cheap control experiment trains on.
 
-Beside ``volumes/`` of a store lies ``averaged-<factor>/volumes/<key>/`` with ``image.npy``, ``scan.json`` and ``labels.npy``.
+Beside ``volumes/`` of a store lies ``averaged-<factor>/volumes/<key>/`` with the same files.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.files.atomic import locked, new_folder
-from datamodules.store.checksums import complete
+from datamodules.store.checksums import complete, verify
 from datamodules.store.prepare import TINY
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import FILES, PreparedCohort
 from datamodules.store.writing import write_volume
 from regions.errors import UserError
 from regions.grid import Grid
-
-FILES = ("image.npy", "scan.json")
 
 
 def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[int, int], None] | None = None) -> PreparedCohort:
@@ -41,12 +41,14 @@ def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[in
     if factor < 2:
         return prepared
     folder = prepared.folder / f"averaged-{factor}"
-    todo = [row for row, key in enumerate(prepared.keys) if not complete(folder / "volumes" / key, FILES)]
+    made = replace(prepared, folder=folder, grid=coarse_grid(prepared.grid, factor))
+    todo = [row for row in range(len(prepared.scans)) if made.missing(row)]
     for done, row in enumerate(todo, start=1):
-        _make(prepared, row, factor, folder)
+        for path in made.missing(row):
+            _make(prepared.folder / "volumes" / path.parent.name / path.name, path, factor, prepared)
         if on_scan:
             on_scan(done, len(todo))
-    return PreparedCohort(folder, coarse_grid(prepared.grid, factor), prepared.keys)
+    return made
 
 
 def on_larger_voxels(
@@ -73,17 +75,17 @@ def coarse_grid(grid: Grid, factor: int) -> Grid:
     return Grid.of(shape, affine)
 
 
-def _make(prepared: PreparedCohort, row: int, factor: int, folder: Path) -> None:
-    key = prepared.keys[row]
-    target = folder / "volumes" / key
-    with locked(folder / "locks" / key):
-        if complete(target, FILES):
+def _make(fine: Path, coarse: Path, factor: int, prepared: PreparedCohort) -> None:
+    target = coarse.parent
+    with locked(target.parents[1] / "locks" / target.name):
+        if complete(target, FILES[coarse.stem]):
             return
-        arrays: dict[str, npt.NDArray[Any]] = {"image": averaged(np.asarray(prepared.image(row)), factor)}
-        if (prepared.volume(row) / "labels.npy").is_file():
-            arrays["labels"] = commonest(np.asarray(prepared.labels(row)), factor)
+        verify(fine.with_name("scan.json"))
+        facts = json.loads(fine.with_name("scan.json").read_text(encoding="utf-8"))
+        array = np.asarray(prepared.mapped(fine))
+        average = averaged(array[None], factor)[0] if coarse.stem == "image" else commonest(array, factor)
         with new_folder(target) as new:
-            write_volume(new, key, arrays, prepared.facts(row))
+            write_volume(new, target.name, {coarse.stem: average}, facts)
 
 
 def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:

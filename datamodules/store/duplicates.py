@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.cohort.images import kind_of, title
 from datamodules.cohort.records import Scan
+from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import Source, hash_sources
-from datamodules.store.store import PreparedCohort
 from regions.atlas import template_on
 from regions.grid import Grid
 
@@ -51,10 +52,10 @@ class Duplicate:
 
 
 def fingerprint(image: NDArray[np.float16], grid: Grid) -> NDArray[np.float32]:
-    """Mean of each block of about 8 mm in the template's brain, (2, blocks) float32.
+    """Mean of each block of about 8 mm in the template's brain, (C, blocks) float32.
 
     Args:
-        image: (2, I, J, K) stored volume.
+        image: (C, I, J, K) stored contrasts.
         grid: Where its voxels lie.
     """
     sides = [max(round(BLOCK_MM / side), 1) for side in grid.spacing]
@@ -80,11 +81,14 @@ def duplicates_of(
         workers: Threads that read them.
         on_scan: Called with (done, to do) after each scan.
     """
+    prepared = prepared.showing([name for name in prepared.names if kind_of(name) == "contrast"])
 
-    def read(row: int) -> tuple[tuple[str, str], NDArray[np.float32]]:
+    def read(row: int) -> tuple[list[str], NDArray[np.float32]]:
         image = np.asarray(prepared.image(row))
-        first, second = (hashlib.sha256(channel.tobytes()).hexdigest() for channel in image)
-        return (first, second), fingerprint(image, prepared.grid)
+        return [hashlib.sha256(channel.tobytes()).hexdigest() for channel in image], fingerprint(image, prepared.grid)
+
+    if not prepared.names:
+        return []
 
     marks = []
     with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -99,7 +103,7 @@ def duplicates_of(
 def find_duplicates(
     scans: Sequence[Scan],
     sources: Mapping[str, Source],
-    voxels: Sequence[tuple[str, str]],
+    voxels: Sequence[Sequence[str]],
     prints: Sequence[NDArray[np.float32]],
 ) -> list[Duplicate]:
     """Every pair of scans that look like one, each named once, by the strongest evidence.
@@ -107,15 +111,17 @@ def find_duplicates(
     Args:
         scans: The cohort's scans.
         sources: Hash of each source file by path, see ``datamodules.store.sources``.
-        voxels: Hash of each scan's two stored images, brain only.
+        voxels: Hash of each scan's stored contrasts, brain only.
         prints: Each scan's ``fingerprint``.
     """
     pairs: dict[tuple[int, int], Duplicate] = {}
+    names = [name for name in (scans[0].images if scans else ()) if kind_of(name) == "contrast"]
     for how, keys in (
-        ("the same T1w file", [sources[str(scan.images["t1w"])].sha256 for scan in scans]),
-        ("the same FLAIR file", [sources[str(scan.images["flair"])].sha256 for scan in scans]),
-        ("the same T1w voxels in the brain", [item for item, _ in voxels]),
-        ("the same FLAIR voxels in the brain", [two for _, two in voxels]),
+        *((f"the same {title(name)} file", [sources[str(scan.images[name])].sha256 for scan in scans]) for name in names),
+        *(
+            (f"the same {title(name)} voxels in the brain", [hashes[channel] for hashes in voxels])
+            for channel, name in enumerate(names)
+        ),
     ):
         for pair in _equal(keys):
             pairs.setdefault(pair, _duplicate(scans, pair, how, None))
@@ -139,7 +145,7 @@ def _duplicate(scans: Sequence[Scan], pair: tuple[int, int], how: str, value: fl
 
 
 def residual_correlation(prints: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """(scans, scans) correlation of what is left of two scans without the mean of the others, the larger of T1w and FLAIR.
+    """(scans, scans) correlation of what is left of two scans without the mean of the others, the largest of all contrasts.
 
     The mean of the n - 2 others is in both scans of a pair, so that unrelated ones would correlate by 1 / (n - 1); the values
     are scaled to 0 there. The diagonal is 0. With the pair itself in the mean, a pair of five scans loses a sixth.

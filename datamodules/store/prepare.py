@@ -3,7 +3,7 @@
 The order of steps, for every scan and every input alike::
 
     read as stored -> same space? -> RAS+ -> the study's grid (crop or pad, never interpolate) -> float32 z-score within the
-    brain -> zero outside the brain -> float16
+    brain (masks and maps of probability keep their values) -> zero outside the brain -> float16
 
 Turning, cropping and padding are those of TorchIO's ``ToCanonical``, ``Crop`` and ``Pad``, made in one copy.
 
@@ -15,42 +15,44 @@ no second array.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import apply_orientation
 
+from datamodules.cohort.images import Kind, kind_of
 from datamodules.cohort.records import Scan
 from datamodules.files.float16 import to_half
-from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, marked, read_stored, turned_grid
+from datamodules.files.volumes import ScanError, Volume, canonical_grid, check_same_space, marked, read_stored
 from datamodules.quality.contrast import LOOKS_SWAPPED, contrast_order
+from datamodules.store.placement import placement
 from regions.atlas import load_template, template_dice
 from regions.grid import TOLERANCE_MM, Grid, SpaceError, space_gap_mm
 from regions.labels import DIALECTS, noisy_voxels, to_scheme
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 """Raised whenever prepared volumes change, so that older ones are rebuilt."""
 
-CHANNELS = ("t1w", "flair")
 TINY = np.float16(6e-8)
 SLAB = 2**17
 """Voxels normalised at once."""
-BLOCK = (6, 96)
-"""Rows, and voxels of each, that are turned at once; of a dozen sizes the one that took least time."""
 LEAST_OVERLAP = 0.5
 CHECKED_CONTRAST = ("contrast", "checked")
 """Covariate and value, of a patient or a scan: the contrast was checked by eye, T1w and FLAIR are not swapped."""
+MOST_LABELS = 2048
+"""Labels up to which float16 tells all apart."""
+ROUNDING = 1e-3
+"""By which a probability may lie beyond 0 and 1, as scaled integers leave it."""
 LARGEST_ML = 2500
 """The template's brain has 1857 ml; a head that still has its skull and skin is twice as large."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One scan on the study's grid: image (2, I, J, K) float16, labels (I, J, K) uint8 or None.
+    """One scan on the study's grid: image (C, I, J, K) float16, an image after the other, labels (I, J, K) uint8 or None.
 
     Beside them the brain's volume in ml, and the Dice overlap of the brain with the template's. A brain that was registered
     without scaling overlaps by 0.7 to 0.8, an affinely registered one by more than 0.9, one outside MNI152 space by far less.
@@ -118,33 +120,66 @@ def prepare_scan(scan: Scan, grid: Grid) -> Prepared:
     """Read a scan's files and bring them to the study's grid.
 
     Args:
-        scan: Its T1w, FLAIR and, where given, brain mask and label map.
+        scan: Its images and, where given, brain mask and label map.
         grid: The study's grid in MNI152 space.
 
     Raises:
         ScanError: naming the file and what is wrong with it.
     """
-    t1w, flair = (read_stored(scan.images[name]) for name in CHANNELS)
-    check_same_space(t1w, flair)
-    mask = _brain(scan, t1w)
-    labels, rounded = _labels(scan, t1w) if scan.labels is not None else (None, 0)
-    onto_grid = placement(t1w, grid, scan)
+    kinds = [kind_of(name) for name in scan.images]
+    volumes = [read_stored(path, kind != "contrast") for path, kind in zip(scan.images.values(), kinds, strict=True)]
+    reference = volumes[0]
+    for volume in volumes[1:]:
+        check_same_space(reference, volume)
+    mask = _brain(scan, reference)
+    labels, rounded = _labels(scan, reference) if scan.labels is not None else (None, 0)
+    onto_grid = placement(reference, grid)
     inside = np.flatnonzero(onto_grid.kept(mask).ravel("F"))
     brain_ml = inside.size * grid.voxel_mm3 / 1000
     if not inside.size:
         _refuse_misplaced(scan, 0.0, brain_ml)
-    image, scores = np.empty((len(CHANNELS), *grid.shape), np.float16), np.zeros(mask.shape, np.float16, order="F")
-    for channel, volume in zip(image, (t1w, flair), strict=True):
+    image, scores = np.empty((len(volumes), *grid.shape), np.float16), np.zeros(mask.shape, np.float16, order="F")
+    for channel, volume, kind in zip(image, volumes, kinds, strict=True):
         values = volume.array.ravel("F").take(inside)
-        if values.min() == values.max():
+        if kind == "contrast" and values.min() == values.max():
             raise ScanError(f"{volume.path} has one value only inside the brain; export it again or fix the brain mask")
-        scores.ravel("F")[inside] = normalised(values)
+        scores.ravel("F")[inside] = normalised(values) if kind == "contrast" else kept_values(volume, values, kind)
         onto_grid(scores, channel)
     brain = image[0].view(np.uint16) != 0  # numpy compares float16 twenty times as slowly
     overlap = template_dice(brain, grid)
     _refuse_misplaced(scan, overlap, brain_ml)
-    _refuse_swapped(image, brain, grid, scan)
+    if has_pair(scan):
+        _refuse_swapped(dict(zip(scan.images, image, strict=True)), brain, grid, scan)
     return Prepared(image, onto_grid(labels) if labels is not None else None, brain_ml, overlap, rounded)
+
+
+def has_pair(scan: Scan) -> bool:
+    """Whether a scan has both images whose contrasts are compared."""
+    return "t1w" in scan.images and "flair" in scan.images
+
+
+def kept_values(volume: Volume, values: npt.NDArray[Any], kind: Kind) -> npt.NDArray[np.float16]:
+    """A brain's voxels of a mask or a map as they are, but never exactly zero, which is kept for what is outside.
+
+    Args:
+        volume: The whole image, which is looked at.
+        values: (n,) of its brain.
+        kind: What it holds.
+
+    Raises:
+        ScanError: if it holds what such an image cannot.
+    """
+    whole = volume.array
+    wrong, allowed = {
+        "mask": ((whole != 0) & (whole != 1), "a mask (0 and 1)"),
+        "probability": ((whole < -ROUNDING) | (whole > 1 + ROUNDING), "a map of probability (0 to 1)"),
+        "labels": ((whole < 0) | (whole > MOST_LABELS) | (whole % 1 != 0), f"a label map (0 to {MOST_LABELS})"),
+    }[kind]
+    if wrong.any():
+        raise ScanError(f"{volume.path} holds {whole[wrong][0]:g}, which {allowed} does not; fix it, or name it otherwise")
+    stored = values.astype(np.float16)
+    stored[stored == 0] = TINY
+    return stored
 
 
 def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
@@ -175,88 +210,6 @@ def normalised(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
         to_half(scores, stored[slab])
     stored[stored.view(np.uint16) << 1 == 0] = TINY  # plus and minus zero
     return stored
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the voxels of a scan come to lie on the study's grid: turned to RAS+, then cropped and padded."""
-
-    turns: npt.NDArray[np.float64]
-    source: tuple[slice, ...]
-    target: tuple[slice, ...]
-    shape: tuple[int, int, int]
-
-    def __call__(self, array: npt.NDArray[Any], out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
-        """Copy an array (I, J, K) of the scan into the grid's shape, in the same type and C order, 0 where nothing is.
-
-        Args:
-            array: In any order in memory.
-            out: Takes the copy; a new array without it.
-        """
-        part = self._seen(array)
-        out = np.empty(self.shape, array.dtype) if out is None else out
-        if part.shape != self.shape:
-            out[...] = 0
-        _copy(out[self.target], part)
-        return out
-
-    def kept(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """A mask (I, J, K) of the scan without the voxels that the grid has no place for, in Fortran order."""
-        kept = np.zeros(mask.shape, np.bool_, order="F")
-        self._seen(kept)[...] = self._seen(mask)
-        return kept
-
-    def _seen(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The part of an array of the scan that lies on the grid, turned to RAS+; a view."""
-        seen: npt.NDArray[Any] = apply_orientation(array, self.turns)[self.source]
-        return seen
-
-
-def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
-    """Copy a volume into one in C order, in blocks that stay in the processor's cache where the order in memory changes."""
-    across = 1 - int(np.argmin(np.abs(source.strides)))
-    if across < 0:
-        target[...] = source
-        return
-    target, source = np.moveaxis(target, across, 0), np.moveaxis(source, across, 0)
-    rows, length = BLOCK
-    for start in range(0, len(source), rows):
-        for along in range(0, source.shape[2], length):
-            block = slice(start, start + rows), slice(None), slice(along, along + length)
-            target[block] = source[block]
-
-
-def placement(reference: Volume, grid: Grid, scan: Scan) -> Placement:
-    """How a scan's voxels are turned, cropped and padded to be those of the grid; nothing is interpolated.
-
-    Raises:
-        ScanError: if voxel size or voxel position differ, so that an interpolation would be needed.
-    """
-    try:
-        turns, scan_grid = turned_grid(reference.array.shape, reference.affine)
-    except SpaceError as error:
-        raise ScanError(f"{scan.reference}: {error}") from None
-    if not np.allclose(scan_grid.spacing, grid.spacing, rtol=1e-3):
-        sizes = f"voxels of {_mm(scan_grid.spacing)}, the study {_mm(grid.spacing)}"
-        raise ScanError(f"{scan.reference} has {sizes}; prepare all scans at one size")
-    first = np.rint((np.array(grid.origin) - np.array(scan_grid.origin)) / np.array(grid.spacing)).astype(int)
-    if (first >= scan_grid.shape).any() or (first + grid.shape <= 0).any():
-        raise ScanError(f"{scan.reference} lies wholly outside the MNI152 template's brain; register it to MNI152")
-    shifted = scan_grid.matrix
-    shifted[:3, 3] += first * scan_grid.spacing
-    beside = space_gap_mm(grid.shape, grid.matrix, shifted)
-    if beside > TOLERANCE_MM:
-        raise ScanError(
-            f"{scan.reference} lies {beside:.2f} mm beside the voxels of the study's other scans; prepare all scans alike"
-        )
-    low, high = np.maximum(first, 0), np.minimum(first + grid.shape, scan_grid.shape)
-    source = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    target = tuple(slice(int(a), int(b)) for a, b in zip(low - first, high - first, strict=True))
-    return Placement(turns, source, target, grid.shape)
-
-
-def _mm(spacing: tuple[float, ...]) -> str:
-    return " x ".join(f"{side:g}" for side in np.round(spacing, 3)) + " mm"
 
 
 def _brain(scan: Scan, reference: Volume) -> npt.NDArray[np.bool_]:
@@ -294,14 +247,16 @@ def _refuse_misplaced(scan: Scan, overlap: float, brain_ml: float) -> None:
         raise ScanError(f"{scan.reference}: {problem}; give a brain mask or extract the brain")
 
 
-def _refuse_swapped(image: npt.NDArray[np.float16], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan) -> None:
+def _refuse_swapped(
+    images: Mapping[str, npt.NDArray[np.float16]], brain: npt.NDArray[np.bool_], grid: Grid, scan: Scan
+) -> None:
     """Refuse a pair whose contrasts are clearly those of a swapped pair, unless ``CHECKED_CONTRAST`` is set."""
     column, checked = CHECKED_CONTRAST
     if scan.covariates.get(column, "").lower() == checked:
         return
-    order = contrast_order(image[0], image[1], brain, grid)
+    order = contrast_order(images["t1w"], images["flair"], brain, grid)
     if order < LOOKS_SWAPPED:
         problem = f"white matter is brighter than cortex in {scan.images['flair'].name} rather than here (by {-order:.1f} SD)"
         raise ScanError(
-            f"{scan.reference}: {problem}; swap the two, or write {checked!r} into a column {column!r} of the table"
+            f"{scan.images['t1w']}: {problem}; swap the two, or write {checked!r} into a column {column!r} of the table"
         )

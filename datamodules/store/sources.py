@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datamodules.cohort.images import kind_of, title
 from datamodules.cohort.records import Exclusion, Scan
 from datamodules.files.atomic import file_sha256, locked, write_text
 from datamodules.files.volumes import ScanError
@@ -88,23 +89,39 @@ def _reason(path: Path, error: OSError) -> str:
 
 
 def unusable_sources(scans: Sequence[Scan], sources: Mapping[str, Source], unreadable: Mapping[str, str]) -> list[Exclusion]:
-    """Scans with a file that cannot be read, and those that share an image byte for byte: with another, or T1w with FLAIR."""
+    """Scans with a file that cannot be read, and those that share an image byte for byte: with another, or with themselves.
+
+    Masks and maps may be alike: two patients without lesions have the same mask.
+    """
     owners: dict[str, dict[str, Scan]] = defaultdict(dict)
     for scan in scans:
-        for path in scan.images.values():
+        for path in _contrasts(scan).values():
             if str(path) in sources:
                 owners[sources[str(path)].sha256].setdefault(scan.name, scan)
     broken = []
     for scan in scans:
         faults = [unreadable[str(path)] for path in sources_of(scan).values() if str(path) in unreadable]
-        for path in scan.images.values():
+        for path in _contrasts(scan).values():
             others = owners[sources[str(path)].sha256] if str(path) in sources else {}
             faults += [_shared(path, scan, other) for name, other in others.items() if name != scan.name]
-        if not faults and sources[str(scan.images["t1w"])].sha256 == sources[str(scan.images["flair"])].sha256:
-            faults.append(f"{scan.images['flair']} is byte for byte the T1w; give the scan's own FLAIR")
+        faults = faults or _same_twice(scan, sources)
         if faults:
             broken.append(Exclusion(scan.patient, scan.session, "image cannot be used", faults[0]))
     return broken
+
+
+def _contrasts(scan: Scan) -> dict[str, Path]:
+    return {name: path for name, path in scan.images.items() if kind_of(name) == "contrast"}
+
+
+def _same_twice(scan: Scan, sources: Mapping[str, Source]) -> list[str]:
+    first: dict[str, str] = {}
+    faults = []
+    for name, path in _contrasts(scan).items():
+        earlier = first.setdefault(sources[str(path)].sha256, name)
+        if earlier != name:
+            faults.append(f"{path} is byte for byte the {title(earlier)}; give the scan's own {title(name)}")
+    return faults
 
 
 def _shared(path: Path, scan: Scan, other: Scan) -> str:

@@ -20,16 +20,23 @@ from datamodules.cohort.records import Scan
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import read_rows
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from regions.atlas import template_on
 from regions.catalog import LESIONS, REGIONS, Region
 
 PARTS = tuple(region for region in REGIONS.values() if region.labels)
-CHANNELS = ("t1w", "flair")
 VOLUMES = ("brain_ml", *(f"{region.name}_ml" for region in PARTS), "lesion_ml")
-MEANS = tuple(f"{region.name}_{channel}" for region in PARTS for channel in CHANNELS)
-FEATURES = (*VOLUMES, *MEANS)
 _LESION = Region("lesions", LESIONS, "lesions of a label map", "label map")
+
+
+def means_of(images: Sequence[str]) -> tuple[str, ...]:
+    """Names of the mean intensities, region by region."""
+    return tuple(f"{region.name}_{image}" for region in PARTS for image in images)
+
+
+def features_of(images: Sequence[str]) -> tuple[str, ...]:
+    """Names of all features, in the order of ``scan_features``."""
+    return (*VOLUMES, *means_of(images))
 
 
 def measured_features(
@@ -45,10 +52,10 @@ def measured_features(
         on_scan: Called with (done, to do) after each scan that was measured.
 
     Returns:
-        (scans, features) float64 in the order of ``FEATURES``; volumes are NaN where a scan has no label map.
+        (scans, features) float64 in the order of ``features_of``; volumes are NaN where a scan has no label map.
     """
     measure = partial(scan_features, prepared, template_parts(prepared))
-    return measured(scans, prepared.keys, Table(path, FEATURES, measure), workers, on_scan)
+    return measured(scans, prepared.keys, Table(path, features_of(prepared.names), measure), workers, on_scan)
 
 
 @dataclass(frozen=True)
@@ -130,15 +137,15 @@ def scan_features(prepared: PreparedCohort, template: TemplateParts, row: int) -
         row: Which scan.
 
     Returns:
-        Values in the order of ``FEATURES``: volumes in millilitres, means in units of the normalised image.
+        Values in the order of ``features_of``: volumes in millilitres, means in units of the normalised image.
     """
     brain = float(prepared.facts(row)["brain_ml"])
     sizes = [float("nan")] * (len(PARTS) + 1)
-    if (prepared.volume(row) / "labels.npy").is_file():
+    if prepared.has_labels(row):
         counts = _histogram(prepared.labels(row))
         sizes = [_sum(region, counts) * prepared.grid.voxel_mm3 / 1000 for region in (*PARTS, _LESION)]
     voxels = _by_label(template, np.diff(template.bounds))
-    image = np.asarray(prepared.image(row)).reshape(len(CHANNELS), -1)
+    image = np.asarray(prepared.image(row)).reshape(len(prepared.names), -1)
     sums = [_by_label(template, _sums(channel[template.voxels], template.bounds)) for channel in image]
     means = [_sum(region, part) / max(_sum(region, voxels), 1) for region in PARTS for part in sums]
     return [brain, *sizes, *means]

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES, titles
 from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from experiments.analysis.pooling import pool
@@ -36,12 +37,25 @@ BASELINES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Name -> what it is; the order of every table."""
+COMBAT: Mapping[str, str] = MappingProxyType(
+    {f"{name} (ComBat)": f"{BASELINES[name]}, harmonised over sites" for name in ("age_sex_volumes", "region_means")}
+)
+"""The same on measurements that ComBat harmonised, fitted in each training part; only where a cohort has several sites."""
+
 
 NUMBER_BASELINES: Mapping[str, str] = MappingProxyType(
     {"mean": "mean of the training part"}
     | {name: about.replace("logistic", "ridge") for name, about in BASELINES.items() if name != "prevalence"}
 )
 """The same, where a number is predicted."""
+
+
+def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES, target: Target = Target()) -> str:
+    """What a baseline is, in a study of these images and this target."""
+    about = {**BASELINES, **COMBAT, **baselines_of(target)}.get(name, "a baseline")
+    about = about.replace("logistic", "ridge") if target.is_number else about
+    return about.replace(titles(DEFAULT_IMAGES), titles(images))
+
 
 VOXELS = "voxels"
 TISSUE = "tissue_share"
@@ -90,8 +104,9 @@ def read_baselines(study: Path, runs: Sequence[Run], pool: Pool = pool) -> tuple
         pool: How the folders of a baseline become one table.
     """
     decision, parts = decision_of(study), read_parts(study)
-    prints = ("split", "cohort")
-    baselines, absent, stale = _read(study, parts, runs, baselines_of(parts.target), prints, decision, pool)
+    harmonised = (name for name in COMBAT if (study / "baselines" / name).is_dir())
+    names, prints = [*baselines_of(parts.target), *harmonised], ("split", "cohort")
+    baselines, absent, stale = _read(study, parts, runs, names, prints, decision, pool)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     if stale:

@@ -1,22 +1,25 @@
 """What age, sex, volumes and mean intensities alone can do, on the same folds as the networks.
 
 Prevalence; age and sex; age, sex and regional volumes (with brain and lesion volume); mean intensity of each region. Each is a
-logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. ``make
+logistic regression fitted on the training part, its penalty from the tuning part, its threshold by the study's rule. Where a
+cohort has several sites, the last two are fitted on harmonised measurements too (``experiments.analysis.harmonised``). ``make
 compare`` puts them into the same table and tests each against global on the same patients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_features import FEATURES, MEANS, VOLUMES, measured_features
-from experiments.analysis.baseline_files import baseline_folder, baselines_of
+from experiments.analysis.baseline_features import VOLUMES, features_of, means_of, measured_features
+from experiments.analysis.baseline_files import COMBAT, about_baseline, baseline_folder, baselines_of
 from experiments.analysis.baseline_models import BaselineFit, Design, NumberFit, fit_baseline, fit_number
+from experiments.analysis.harmonised import harmonised, several_sites
 from experiments.runtime.console import bar
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.scan_table import ScanTable, read_scans
@@ -41,15 +44,16 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     y = truth_of(study)
     made: dict[str, Any] = {}
     notes: list[str] = []
-    for name, about in baselines_of(study.cohort.rule).items():
-        design = design_of(name, scans, features)
+    harmonising = COMBAT if several_sites(scans) else {}
+    for name in (*baselines_of(study.cohort.rule), *harmonising):
+        design = design_of(name.removesuffix(" (ComBat)"), scans, features, study.prepared.names)
         if isinstance(design, str):
-            notes.append(f"no baseline {name}: {design}")
+            notes += [f"no baseline {name}: {design}"] if name not in COMBAT else []
             continue
-        notes += lacking(name, design, scans)
-        fits = _fit_folds(study, name, design, y)
+        notes += lacking(name, design, scans) if name not in COMBAT else []
+        fits = _fit_folds(study, name, design, y, scans if name in COMBAT else None)
         made[name] = {
-            "about": about,
+            "about": about_baseline(name, study.prepared.names, study.cohort.rule),
             "features": list(design.names),
             "missing": design.missing(),
             "folds": {str(fold): fit.facts() for fold, fit in fits.items()},
@@ -65,19 +69,23 @@ def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[
         return measured_features(study.cohort.scans, study.prepared, path, workers, on_scan)
 
 
-def design_of(name: str, scans: ScanTable, features: np.ndarray[Any, Any]) -> Design | str:
+def design_of(
+    name: str, scans: ScanTable, features: np.ndarray[Any, Any], images: Sequence[str] = DEFAULT_IMAGES
+) -> Design | str:
     """The features of one baseline, or in words why it cannot be made.
 
     Args:
         name: One of ``BASELINES``.
         scans: The study's scans.
-        features: (scans, features) in the order of ``FEATURES``.
+        features: (scans, features) in the order of ``features_of``.
+        images: Names of the study's images.
     """
     if name in ("prevalence", "mean"):
         return Design((), np.empty((scans.patient.size, 0)))
-    measured = dict(zip(FEATURES, features.T, strict=True))
+    measured = dict(zip(features_of(images), features.T, strict=True))
     if name == "region_means":
-        return Design(MEANS, np.stack([measured[feature] for feature in MEANS], axis=1))
+        means = means_of(images)
+        return Design(means, np.stack([measured[feature] for feature in means], axis=1))
     sex = scans.text("sex")
     person = {"age": scans.number("age"), "male": np.where(sex == "", np.nan, (sex == "M").astype(np.float64))}
     known = {feature: values for feature, values in person.items() if not np.isnan(values).all()}
@@ -110,16 +118,19 @@ def truth_of(study: Study) -> np.ndarray[Any, Any]:
     return np.array([scan.label for scan in scans], dtype=np.int64)
 
 
-def _fit_folds(study: Study, name: str, design: Design, y: np.ndarray[Any, Any]) -> dict[int, BaselineFit | NumberFit]:
+def _fit_folds(
+    study: Study, name: str, design: Design, y: np.ndarray[Any, Any], sites: ScanTable | None
+) -> dict[int, BaselineFit | NumberFit]:
     patients = [scan.patient for scan in study.cohort.scans]
     target = study.cohort.rule
     fits: dict[int, BaselineFit | NumberFit] = {}
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
+        seen = harmonised(design, sites, parts["train"]) if sites else design
         if target.is_number:
-            fits[fold] = fit_number(design, y, parts["train"], parts["tuning"], target.steps)
+            fits[fold] = fit_number(seen, y, parts["train"], parts["tuning"], target.steps)
         else:
-            fits[fold] = fit_baseline(design, y, parts["train"], parts["tuning"], target.decision)
+            fits[fold] = fit_baseline(seen, y, parts["train"], parts["tuning"], target.decision)
         write_fold(study, name, fold, parts, fits[fold], {"config": VERSION})
     return fits
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.cohort.splits import read_facts, test_to_train
 from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
@@ -22,6 +23,8 @@ from experiments.analysis.notes import (
 )
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
+from experiments.analysis.sites import write_sites
+from experiments.analysis.stacking import compare_stacks, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import Comparison as Paired
@@ -94,7 +97,10 @@ def compared(
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
     paired_readers = _reader_family(members | linear, linear, weights, values)
-    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision_of(folder))}
+    decision = decision_of(folder)
+    ratio = test_to_train(folds, by_site=bool(read_facts(folder / "splits.tsv").get("sites")))
+    content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
+    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision)
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -119,10 +125,11 @@ def compared(
             *left_out(folder, used, REFERENCE),
             *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
+            *stack_notes(networks, REFERENCE),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
-        details=details(tables, weights, families["paired"], folds, {name: estimates[name] for name in tables}),
+        details=details(tables, weights, families["paired"], ratio, {name: estimates[name] for name in tables}),
         **content,
     )
     return tables, comparison
@@ -174,6 +181,7 @@ def _reader_family(
 
 
 def write_further(folder: Path, tables: Tables, draws: int) -> None:
-    """Write subgroups.json and robustness.json."""
+    """Write subgroups.json and robustness.json, and sites.json where the study is split by site."""
     write_subgroups(folder, tables, draws)
     write_robustness(folder, tables, draws)
+    write_sites(folder, tables, draws)

@@ -11,6 +11,7 @@ from datamodules.files.atomic import write_text
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.analysis.baseline_files import READERS
+from experiments.analysis.stacking import STACKED_FAMILIES, added_sentence, together_sentence
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
 from experiments.statistics.paired import UNJUDGED
 from experiments.statistics.paired import Comparison as Paired
@@ -19,6 +20,8 @@ from experiments.study.runs import PlanError
 
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
+ALL_FAMILIES = (*FAMILIES, *ENSEMBLE_FAMILIES, *STACKED_FAMILIES)
+ESTIMATES = ("estimates", "baselines", "readers", "ensembles", "stacked")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class StudyComparison:
         ensembles: Input -> metric -> estimate of the mean of its seeds' log odds; empty with one seed, as are the next two.
         paired_ensembles: Each region's ensemble against that of global, balanced accuracy; a Holm family of its own.
         paired_ensembles_auc: The same on the AUC.
+        stacked: ``regions (stacked)``, and ``<input> + age_sex`` where that baseline is -> metric -> estimate.
+        paired_stacked: The regions together against global, balanced accuracy.
+        paired_stacked_auc: The same on the AUC.
+        paired_added: ``<input> + age_sex`` minus age_sex alone, AUC; a Holm family of its own, as is the next.
+        paired_added_brier: The same on the Brier score, of which less is better.
         details: See ``experiments.analysis.details``; plain values.
         target: Where a number is predicted its kind, name, unit and highest step; empty for two classes. The primary metric
             is then the MAE, and what is the AUC above is Spearman's correlation, in the file's names too.
@@ -80,6 +88,11 @@ class StudyComparison:
     ensembles: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     paired_ensembles: Sequence[Paired] = ()
     paired_ensembles_auc: Sequence[Paired] = ()
+    stacked: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    paired_stacked: Sequence[Paired] = ()
+    paired_stacked_auc: Sequence[Paired] = ()
+    paired_added: Sequence[Paired] = ()
+    paired_added_brier: Sequence[Paired] = ()
     target: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +109,17 @@ def baseline_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
 def ensemble_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
     """One row for each input's ensemble, in the form of ``rows_of``."""
     return [_row(name, metrics, comparison.paired_ensembles) for name, metrics in comparison.ensembles.items()]
+
+
+def stacked_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
+    """One row for each stack, in the form of ``rows_of``."""
+    return [_row(name, metrics, comparison.paired_stacked) for name, metrics in comparison.stacked.items()]
+
+
+def stacked_sentences(comparison: StudyComparison) -> list[str]:
+    """What the regions together, and each input beside age and sex, say by rule."""
+    added = zip(comparison.paired_added, comparison.paired_added_brier, strict=True)
+    return [*map(together_sentence, comparison.paired_stacked), *(added_sentence(*pairs) for pairs in added)]
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
@@ -129,26 +153,23 @@ def reader_sentence(pair: Paired) -> str:
 
 
 def write_comparison(folder: Path, comparison: StudyComparison) -> None:
-    """Write comparison.tsv (inputs, baselines, ensembles of several seeds) and comparison.json into the study's folder."""
+    """Write comparison.tsv (inputs, baselines, ensembles of several seeds, stacks) and comparison.json into the study."""
     kinds = {"network": rows_of(comparison), "baseline": baseline_rows(comparison), "ensemble": ensemble_rows(comparison)}
+    kinds["stacked"] = stacked_rows(comparison)
     rows = [{"kind": kind} | row for kind, members in kinds.items() for row in members]
     order = ["input", "kind", *(name for name in rows[0] if name not in ("input", "kind"))]
     write_text(folder / "comparison.tsv", tsv_text(order, ([row[name] for name in order] for row in rows)))
-    families = (*FAMILIES, *ENSEMBLE_FAMILIES) if comparison.ensembles else FAMILIES
-    typed = ("estimates", "baselines", "readers", "ensembles", *FAMILIES, *ENSEMBLE_FAMILIES)
-    content = {name: value for name, value in vars(comparison).items() if name not in typed}
-    if comparison.target:
-        del content["positives"]
-    else:
-        del content["target"]
-    content |= {
-        "interval": NUMERIC_INTERVAL if comparison.target else INTERVAL,
-        "inputs": kinds["network"],
-        "baselines": kinds["baseline"],
-    }
+    further = {"ensembles": (kinds["ensemble"], ENSEMBLE_FAMILIES), "stacked": (kinds["stacked"], STACKED_FAMILIES)}
+    further = {name: pair for name, pair in further.items() if pair[0]}
+    families = [*FAMILIES, *(family for _, of_rows in further.values() for family in of_rows)]
+    content = {name: value for name, value in vars(comparison).items() if name not in (*ESTIMATES, *ALL_FAMILIES)}
+    del content["positives" if comparison.target else "target"]
+    content["interval"] = NUMERIC_INTERVAL if comparison.target else INTERVAL
+    content |= {"inputs": kinds["network"], "baselines": kinds["baseline"]}
     content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
     content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
-    content |= {"ensembles": kinds["ensemble"]} if comparison.ensembles else {}
+    content |= {"stacked_sentences": stacked_sentences(comparison)} if comparison.stacked else {}
+    content |= {name: rows for name, (rows, _) in further.items()}
     content |= {key_of(name, comparison.target): [asdict(row) for row in getattr(comparison, name)] for name in families}
     write_sealed(folder / "comparison.json", content)
 
@@ -178,12 +199,14 @@ def read_comparison(folder: Path) -> StudyComparison:
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
     facts.pop("interval")
-    facts.pop("reader_sentences")
+    for sentences in ("reader_sentences", "stacked_sentences"):
+        facts.pop(sentences, None)
     estimates, baselines, readers = (_estimates(facts.pop(name)) for name in ("inputs", "baselines", "readers"))
-    ensembles = _estimates(facts.pop("ensembles", ()))
-    kept = [name for name in (*FAMILIES, *ENSEMBLE_FAMILIES) if name in facts]
+    ensembles, stacked = (_estimates(facts.pop(name, ())) for name in ("ensembles", "stacked"))
+    kept = [name for name in ALL_FAMILIES if name in facts]
     families = {name: [_paired(row) for row in facts.pop(name)] for name in kept}
     tables = {"estimates": estimates, "baselines": baselines, "readers": readers, "ensembles": ensembles}
+    tables["stacked"] = stacked
     return StudyComparison(**{**facts, **families, **tables})
 
 

@@ -43,7 +43,7 @@ def details(
     tables: Tables,
     weights: WeightArray,
     paired: Sequence[Paired],
-    folds: int,
+    ratio: float,
     estimates: Mapping[str, Mapping[str, Estimate]],
 ) -> dict[str, Any]:
     """All parts for all inputs and baselines.
@@ -52,7 +52,7 @@ def details(
         tables: Input or baseline -> one table for each seed.
         weights: (draws, patients), those of the headline.
         paired: The primary family, whose pairs get the corrected t test.
-        folds: Folds of the study.
+        ratio: Size of a test part over that of the training parts.
         estimates: Input or baseline -> metric -> estimate of the headline.
     """
     return {
@@ -60,7 +60,7 @@ def details(
         "fold_values": {name: _fold_values([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
         "auc": {name: auc_details([pooled.test for pooled in by_seed]) for name, by_seed in tables.items()},
         "thresholds": threshold_details(tables, weights),
-        "corrected_t": [row for pair in paired if (row := corrected_row(tables, pair, folds)) is not None],
+        "corrected_t": [row for pair in paired if (row := corrected_row(tables, pair, ratio)) is not None],
         "calibration": {name: calibration_details(by_seed, weights) for name, by_seed in tables.items()},
         "utility": utility_details(tables),
         "seeds": seed_details(tables),
@@ -129,16 +129,13 @@ def _spread(by_seed: Sequence[Pooled]) -> dict[str, Any]:
     }
 
 
-def corrected_row(tables: Tables, pair: Paired, folds: int) -> dict[str, Any] | None:
-    """The corrected t test of a pair on its fold differences, or None where it is undefined.
-
-    Fold k of K trains on K - 2 parts and tests one, so n_test / n_train is 1 / (K - 2).
-    """
+def corrected_row(tables: Tables, pair: Paired, ratio: float) -> dict[str, Any] | None:
+    """The corrected t test of a pair on its fold differences, or None where it is undefined."""
     a, b = (fold_summary(*(pooled.test for pooled in tables[name]))[pair.metric].values for name in (pair.first, pair.second))
     gaps = [x - y for x, y in zip(a.values(), b.values(), strict=True) if x is not None and y is not None]
     if len(gaps) < 2 or np.ptp(gaps) == 0:
         return None
-    corrected = corrected_t(gaps, 1 / (folds - 2))
+    corrected = corrected_t(gaps, ratio)
     return {"first": pair.first, "second": pair.second, "metric": pair.metric, **asdict(corrected)}
 
 

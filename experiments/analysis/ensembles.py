@@ -28,6 +28,12 @@ def mean_log_odds(probabilities: Sequence[FloatArray]) -> FloatArray:
     return np.asarray(expit(np.mean([clipped_logit(p) for p in probabilities], axis=0)), dtype=np.float64)
 
 
+def tuning_probabilities(models: Sequence[Pooled], fold: int) -> list[FloatArray]:
+    """Probabilities (n,) of each model for the tuning scans of a fold, in the order of the first model's rows."""
+    rows = [dict(zip(pooled.tuning_scans[fold], pooled.tuning[fold][1], strict=True)) for pooled in models]
+    return [np.array([p[scan] for scan in models[0].tuning_scans[fold]]) for p in rows]
+
+
 def ensemble(seeds: Sequence[Pooled], decision: Decision) -> Pooled:
     """Average the seeds of one input; each fold decides at the threshold that the study's rule gives its averaged tuning rows.
 
@@ -40,8 +46,7 @@ def ensemble(seeds: Sequence[Pooled], decision: Decision) -> Pooled:
     first = seeds[0]
     tuning = {}
     for fold, (y, _) in first.tuning.items():
-        rows = [dict(zip(pooled.tuning_scans[fold], pooled.tuning[fold][1], strict=True)) for pooled in seeds]
-        tuning[fold] = (y, mean_log_odds([np.array([p[scan] for scan in first.tuning_scans[fold]]) for p in rows]))
+        tuning[fold] = (y, mean_log_odds(tuning_probabilities(seeds, fold)))
     thresholds = {fold: choose_threshold(decision, *rows, first.thresholds[fold]) for fold, rows in tuning.items()}
     p = mean_log_odds([pooled.test.p for pooled in seeds])
     decided = (p >= np.array([thresholds[fold] for fold in first.test.fold.tolist()])).astype(np.int64)

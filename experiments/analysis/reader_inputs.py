@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datamodules.files.float16 import to_single
 from datamodules.store.boxes import crop_to_box, region_step
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.linear_readers import Chunk
 from experiments.study.settings import Settings
 from lightning_modules.networks import head_input, multiple_of, smallest_side
@@ -26,7 +26,7 @@ from regions.step import inside_labels, keep_inside
 VOXELS = 8192
 """Voxels that are read at once, of all scans: 25 MB a hundred scans with what is computed from them."""
 Encoder = Callable[[Tensor], Tensor]
-"""Images (B, 2, I, J, K) float32, zero outside the region -> features (B, F) on the CPU."""
+"""Images (B, C, I, J, K) float32, zero outside the region -> features (B, F) on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Shown:
 def shown_by(region: Region, grid: Grid, settings: Settings, network: nn.Module) -> Shown:
     """The voxels that an input shows the settings' network."""
     data = settings.values.data
-    least_side = smallest_side(network, batch_size=data.batch_size)
+    least_side = smallest_side(network, len(settings.images), data.batch_size)
     mask, box = region_step(region, grid, data.mask_mode, data.dilate_mm, multiple_of(network), least_side)
     if data.mask_mode != "subject" or mask is None:
         return Shown(box, mask, None)
@@ -92,7 +92,7 @@ def pieces_of(inputs: Mapping[str, Shown], grid: Grid) -> list[Piece]:
 
 
 def voxel_chunks(prepared: PreparedCohort, pieces: Sequence[Piece], on_piece: Callable[[int, int], None]) -> Iterator[Chunk]:
-    """The voxels of all scans, T1w then FLAIR, piece by piece.
+    """The voxels of all scans, one image after the other, piece by piece.
 
     Args:
         prepared: Volumes of the study.
@@ -100,13 +100,13 @@ def voxel_chunks(prepared: PreparedCohort, pieces: Sequence[Piece], on_piece: Ca
         on_piece: Called with (done, to do).
     """
     scans = range(len(prepared.keys))
-    images = [np.asarray(prepared.image(row)).reshape(2, -1) for row in scans]
+    images = [[np.asarray(volume).reshape(-1) for volume in prepared.maps(row)] for row in scans]
     by_subject = any(piece.labels is not None for piece in pieces)
     labels = [np.asarray(prepared.labels(row)).ravel() for row in scans] if by_subject else []
     for done, piece in enumerate(pieces, start=1):
-        values = np.empty((len(images), 2 * piece.voxels.size), dtype=np.float32)
+        values = np.empty((len(images), len(prepared.names) * piece.voxels.size), dtype=np.float32)
         for row, image in enumerate(images):
-            half = image[:, piece.voxels]
+            half = np.stack([volume[piece.voxels] for volume in image])
             if piece.labels is not None:
                 half = np.where(piece.labels[labels[row][piece.voxels]], half, np.float16(0))
             values[row] = to_single(half.ravel())
@@ -122,8 +122,8 @@ def _untrained(settings: Settings) -> nn.Module:
 ENCODERS: Mapping[str, Callable[[Settings], nn.Module]] = MappingProxyType(
     {
         "untrained": _untrained,
-        "hd-bet": lambda settings: PretrainedEncoder("hd-bet", "frozen"),
-        "deepbet": lambda settings: PretrainedEncoder("deepbet", "frozen"),
+        "hd-bet": lambda settings: PretrainedEncoder("hd-bet", "frozen", in_channels=len(settings.images)),
+        "deepbet": lambda settings: PretrainedEncoder("deepbet", "frozen", in_channels=len(settings.images)),
     }
 )
 """Name -> makes a network, from what enters whose head a reader reads: the settings' own, or a pretrained encoder."""

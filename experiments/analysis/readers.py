@@ -56,7 +56,11 @@ def make_readers(
             notes.append(f"no {features_reader(name)}: {error}")
             continue
         readers[features_reader(name)] = _fit(study, settings, features_reader(name), grams, made_with)
-    readers[TISSUE] = _fit(study, settings, TISSUE, _tissue_designs(study, settings, list(inputs), console), config)
+    designs = _tissue_designs(study, settings, list(inputs), console)
+    if designs:
+        readers[TISSUE] = _fit(study, settings, TISSUE, designs, config)
+    else:
+        notes.append(f"no {TISSUE}: without label maps it is told by a T1w, which the study does not read")
     content = {"study": study.folder.name, "scans": len(study.prepared.keys), "readers": readers, "notes": notes}
     write_sealed(study.folder / "readers.json", content)
     return content
@@ -71,8 +75,7 @@ def _shown(study: Study, settings: Settings, network: nn.Module, notes: list[str
         except EmptyRegionError as error:
             notes.append(f"no linear readers of {name}: {error}")
     by_subject = [name for name, shown in inputs.items() if shown.labels is not None]
-    volumes = [study.prepared.volume(row) for row in range(len(study.prepared.keys))]
-    if by_subject and not all((volume / "labels.npy").is_file() for volume in volumes):
+    if by_subject and not study.prepared.has_labels():
         notes.append(f"no linear readers of {', '.join(by_subject)}: a scan has no label map")
         return {name: shown for name, shown in inputs.items() if name not in by_subject}
     return inputs

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from datamodules.cohort.target import EDSS, EDSS_THRESHOLD
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_files import BASELINES
+from experiments.analysis.baseline_files import BASELINES, COMBAT
 from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import part, scans_and_draws
 from experiments.statistics.predictions import Predictions
@@ -49,11 +49,8 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
     others = EDSS_THRESHOLDS if threshold is not None else ()
     edss = [relabelled(tables, scans.value[rows], value, draws) for value in others]
-    worst = {
-        name: worst_errors(by_seed, scans.value[rows], scans.target.column)
-        for name, by_seed in tables.items()
-        if name not in BASELINES
-    }
+    networks = {name: by_seed for name, by_seed in tables.items() if name not in (*BASELINES, *COMBAT)}
+    worst = {name: worst_errors(by_seed, scans.value[rows], scans.target.column) for name, by_seed in networks.items()}
     about = ABOUT if edss else ABOUT.partition(" With")[0]
     content = {"draws": draws, "about": about, "label_threshold": threshold, "edss": edss, "subsets": subsets}
     write_sealed(study / "robustness.json", content | {"worst_errors": worst})

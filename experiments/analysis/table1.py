@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import COLUMNS
+from datamodules.cohort.images import image_columns
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
@@ -64,8 +65,10 @@ def groups_of(scans: ScanTable, splits: Splits | None, external: Mapping[str, Sc
     groups = [
         _group("all", "all", scans, np.ones(part.size, dtype=bool)),
         *(_group(name, name, scans, scans.label == label) for label, name in enumerate(classes)),
-        *(_group(f"fold-{fold}", f"test {fold}", scans, part == fold) for fold in range(splits.folds if splits else 0)),
     ]
+    if splits:
+        parts = [(f"fold-{fold}", f"test {splits.title(fold)}", fold) for fold in range(splits.folds)]
+        groups += [_group(name, title, scans, part == fold) for name, title, fold in parts]
     others = [
         _group(f"external-{name}", f"external: {name}", table, np.ones(table.patient.size, dtype=bool))
         for name, table in (external or {}).items()
@@ -101,6 +104,8 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
         if name.lower() in taken or target.owns(name):
             continue
         texts = [text for text in scans.text(name).tolist() if text]
+        if image_columns([{name: text} for text in texts], ()):
+            continue
         if not texts:
             continue
         numbers = np.isfinite(scans.number(name))

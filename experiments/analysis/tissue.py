@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.quality.tissue import FLUID, SHARES, estimated_fluid, labelled_tissues, tissue_shares
 from datamodules.store.boxes import region_step
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.baseline_features import Table, measured
 from experiments.statistics.chance import CHANCE
 from experiments.statistics.predictions import Predictions
@@ -71,7 +72,9 @@ def measured_tissue(
         on_scan: Called with (done, to do) after each scan that was measured.
     """
     regions, mask = shown
-    estimated = not all((prepared.volume(row) / "labels.npy").is_file() for row in range(len(prepared.keys)))
+    estimated = not prepared.has_labels()
+    if estimated and "t1w" not in prepared.names:
+        return TissueShares({}, estimated, mask.mode == "subject")
     if estimated and mask.mode == "subject":
         regions = {name: region for name, region in regions.items() if not region.labels}
     voxels = {
@@ -80,7 +83,7 @@ def measured_tissue(
         for template in [region_step(region, prepared.grid, mask.mode, mask.dilate_mm, 1)[0]]
     }
     measure = partial(_of_scan, prepared, regions, voxels, estimated)
-    plain = [ShownRegion(name, region.labels, mask).plain() for name, region in regions.items()]
+    plain = [ShownRegion.of(region, mask).plain() for region in regions.values()]
     made_from = {"source": SOURCES[estimated], "shown": content_sha256(plain)}
     columns = [f"{name}_{column}" for name in regions for column in MEASURED]
     table = Table(folder / "baselines" / "tissue.tsv", columns, measure, made_from)
@@ -98,7 +101,8 @@ def _of_scan(
     """Shares and ml of one scan, input by input; without voxels an input shows its labels' own, or the whole brain."""
     image = np.asarray(prepared.image(row))
     labels = None if estimated else np.asarray(prepared.labels(row))
-    tissues = estimated_fluid(image, prepared.grid) if labels is None else labelled_tissues(labels, image)
+    fluid_dark = [prepared.names.index(name) for name in DEFAULT_IMAGES if name in prepared.names]
+    tissues = estimated_fluid(image[fluid_dark], prepared.grid) if labels is None else labelled_tissues(labels, image)
     numbers: list[float] = []
     for name, region in regions.items():
         if tissues is None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.listing import list_folder
-from experiments.analysis.comparison import StudyComparison, reader_sentence
+from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.runtime.words import plural
 from experiments.statistics.numeric import title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
@@ -82,7 +82,11 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         _print(console, _differences(comparison.paired, comparison.paired_baselines, title))
     if comparison.paired_readers:
         _print(console, _readers(comparison, words))
-    for line in _reader_lines(comparison):
+    for line in _grouped(map(reader_sentence, comparison.paired_readers)):
+        console.print(line)
+    for table in _stacks(comparison, words):
+        _print(console, table)
+    for line in _grouped(stacked_sentences(comparison)):
         console.print(line)
     if comparison.ensembles:
         title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
@@ -101,13 +105,13 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
 
 
-def _reader_lines(comparison: StudyComparison) -> list[str]:
-    """What the networks add to linear readers: each sentence once, with the inputs that it holds for."""
+def _grouped(sentences: Iterable[str]) -> list[str]:
+    """Each sentence about an input once, with the inputs that it holds for; one about no input as it is."""
     inputs: dict[str, list[str]] = {}
-    for pair in comparison.paired_readers:
-        name, _, words = reader_sentence(pair).partition(": ")
-        inputs.setdefault(words, []).append(name)
-    return [f"{words}: {', '.join(names)}." for words, names in inputs.items()]
+    for sentence in sentences:
+        *names, words = sentence.split(": ", 1)
+        inputs.setdefault(words, []).extend(names)
+    return [f"{words}: {', '.join(names)}." if names else f"{words}." for words, names in inputs.items()]
 
 
 def _chance_lines(comparison: StudyComparison, words: Words) -> list[str]:
@@ -195,6 +199,27 @@ def _readers(comparison: StudyComparison, words: Words) -> Table:
         cells = *map(_interval, scores), _interval(pair.difference, sign="+"), _p_value(pair)
         table.add_row(pair.first, pair.second.partition("/")[0], *cells, pair.verdict)
     return table
+
+
+def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
+    """Scores of the stacks, and the differences that they are made for; nothing without any."""
+    if not comparison.stacked:
+        return []
+    title = "log odds of networks stacked: all regions together, and each input beside age and sex"
+    tables = [_performance(comparison.stacked, {}, title, words)]
+    if comparison.paired_stacked:
+        gap = f"{words.titles[words.primary]} minus that of global, on the same patients"
+        tables.append(_differences(comparison.paired_stacked, (), gap))
+    if comparison.paired_added:
+        table = Table(title="added value: minus age_sex alone", title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("input", no_wrap=True)
+        for name in ("AUC", "p (Holm)", "Brier score (less is better)", "p (Holm)"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for auc, brier in zip(comparison.paired_added, comparison.paired_added_brier, strict=True):
+            loss = escape(interval_text(brier.difference, "+", 3))
+            table.add_row(auc.first, _interval(auc.difference, sign="+"), _p_value(auc), loss, _p_value(brier))
+        tables.append(table)
+    return tables
 
 
 def _p_value(pair: Paired) -> str:

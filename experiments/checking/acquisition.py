@@ -35,7 +35,7 @@ def heading_of(target: Target) -> tuple[str, ...]:
 
 
 def acquisition_rows(scans: Sequence[Scan], target: Target = Target()) -> list[tuple[str, ...]]:
-    """One row a combination of values, T1w before FLAIR, the commonest first, in the order of ``heading_of``.
+    """One row a combination of values, image by image, the commonest first, in the order of ``heading_of``.
 
     A value that no sidecar tells is empty; ``voxel_mm`` is the size of the prepared voxels.
 
@@ -48,7 +48,8 @@ def acquisition_rows(scans: Sequence[Scan], target: Target = Target()) -> list[t
             sidecar = _sidecar(path)
             groups[(title(name), *(_text(sidecar.get(field)) for field in FIELDS), _voxel(path))].append(scan)
     rows = []
-    for key, members in sorted(groups.items(), key=lambda item: (item[0][0] != "T1w", -len(item[1]), item[0])):
+    order = [title(name) for name in scans[0].images] if scans else []
+    for key, members in sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]), item[0])):
         labels = Counter(scan.label for scan in members)
         rows.append((*key, *map(str, (len({scan.patient for scan in members}), len(members), labels[0], labels[1]))))
     return [row[: len(heading_of(target))] for row in rows]

@@ -17,7 +17,7 @@ from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.limits import Finding, Judged, Verdict, judge_scans
 from datamodules.store.checksums import CHECKSUMS, damage, damaged_files
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.table1 import write_table1
 from experiments.analysis.tissue import measured_tissue, tissue_facts, write_tissue
 from experiments.checking.acquisition import write_acquisition
@@ -97,7 +97,9 @@ def one_verdict(
 def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool:
     """Compare the study's volumes, at every voxel size, and the packed boxes of its store; name what was changed."""
     roots = [prepared.folder, *list_folder(prepared.folder, "averaged-*")]
-    volumes = sorted({root / "volumes" / key for root in roots for key in prepared.keys if (root / "volumes" / key).is_dir()})
+    volumes = sorted(
+        {root / "volumes" / key for root in roots for key in prepared.volumes if (root / "volumes" / key).is_dir()}
+    )
     boxes = sorted(path.parent for root in roots for path in list_folder(root, f"boxes/*/{CHECKSUMS}"))
     with bar(console, "reading prepared files") as on_folder:
         damaged = damaged_files([*volumes, *boxes], workers, on_folder)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.batches.transform_task import TransformTask
 from datamodules.files.listing import list_folder
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
@@ -68,21 +68,28 @@ class Costs:
 
 
 def measured_step(
-    network: nn.Module, name: str, shape: tuple[int, int, int], batch: int = 2, bf16: bool = False, repeats: int = 2
+    network: nn.Module,
+    name: str,
+    shape: tuple[int, int, int],
+    batch: int = 2,
+    bf16: bool = False,
+    repeats: int = 2,
+    channels: int = 2,
 ) -> Step:
     """Train a network on noise in an input's box, on the CPU, and take the fastest of a few steps.
 
     Args:
-        network: Any network that takes (batch, 2, I, J, K); its weights are left as they are.
+        network: Any network that takes (batch, channels, I, J, K); its weights are left as they are.
         name: The input, for the text.
         shape: The box, in voxels.
         batch: Scans of a step.
         bf16: Compute in bfloat16 where training does.
         repeats: Steps after the first.
+        channels: Images of a scan.
     """
     import torch
 
-    noise = torch.randn((batch, 2, *shape), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn((batch, channels, *shape), generator=torch.Generator().manual_seed(0))
     kept: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:

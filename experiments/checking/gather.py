@@ -13,12 +13,12 @@ from rich.console import Console
 
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Cohort, Scan
-from datamodules.cohort.splits import Splits
+from datamodules.cohort.splits import SITE_BLOCKS, Splits
 from datamodules.files.listing import list_folder
 from datamodules.quality.limits import Judged
 from datamodules.store.boxes import region_step
 from datamodules.store.duplicates import Duplicate
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.table1 import groups_of, table1, variables_of
 from experiments.checking.acquisition import acquisition_rows
 from experiments.checking.costs import Costs, Work, estimate, facts_of, from_runs, measured_step, transform_seconds
@@ -181,7 +181,7 @@ def input_boxes(settings: Settings, study: Subject, tissue: Mapping[str, Any]) -
     """Box and volume of every input, the user's own included."""
     grid, options = study.prepared.grid, settings.values.data
     network = settings.instantiated().network
-    sides = multiple_of(network), smallest_side(network, batch_size=options.batch_size)
+    sides = multiple_of(network), smallest_side(network, len(settings.images), options.batch_size)
     shown_ml = {row["input"]: row["ml"] for row in tissue["inputs"]} if options.mask_mode == "subject" else {}
     boxes = []
     for region in settings.regions.values():
@@ -202,14 +202,17 @@ def precision_of(scans: Sequence[Scan], comparisons: int) -> Precision | None:
 
 def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> Costs:
     """Time, memory and disk: from complete runs where there are any, else from one measured step of the smallest input."""
-    part = len(study.cohort.scans) / settings.values.folds
+    folds = study.splits.folds if study.splits else settings.values.folds
+    part, tuned = len(study.cohort.scans) / folds, 1.0
+    if study.splits and study.splits.sites:
+        tuned = (folds - 1) / SITE_BLOCKS
     work = Work(
         voxels={box.name: box.voxels for box in inputs},
-        train_scans=part * (settings.values.folds - 2),
-        tuning_scans=part,
+        train_scans=part * (folds - 1 - tuned),
+        tuning_scans=part * tuned,
         epochs=int(settings.values.trainer.max_epochs or 1),
         batch=int(settings.values.data.batch_size),
-        runs=planned_runs(settings),
+        runs=planned_runs(settings, folds=folds),
     )
     volumes = volumes_mb(study)
     costs = from_runs(work, volumes, study.folder)
@@ -220,11 +223,18 @@ def costs_of(settings: Settings, study: Subject, inputs: Sequence[InputBox]) -> 
     chosen = max(small, key=lambda box: box.voxels) if small else min(inputs, key=lambda box: box.voxels)
     network = settings.instantiated().network
     precision = str(settings.values.trainer.precision or best_precision("cpu"))
-    step = measured_step(network, chosen.name, chosen.box.shape, work.batch if small else 1, precision.startswith("bf16"))
+    step = measured_step(
+        network,
+        chosen.name,
+        chosen.box.shape,
+        work.batch if small else 1,
+        precision.startswith("bf16"),
+        channels=len(settings.images),
+    )
     return estimate(work, step, volumes, study.folder)
 
 
 def volumes_mb(study: Subject) -> float:
     """Size of the stored volumes of the study's scans, in megabytes."""
-    folders: set[Path] = {study.prepared.folder / "volumes" / key for key in study.prepared.keys}
+    folders = [study.prepared.folder / "volumes" / key for key in study.prepared.volumes]
     return sum(file.stat().st_size for folder in folders for file in list_folder(folder)) / 1e6

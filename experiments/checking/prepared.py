@@ -102,7 +102,9 @@ def _draw(record: Path, picture: Path) -> None:
     t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
     maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    write_pictures(picture, t1w.array, flair.array, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
+    write_pictures(
+        picture, {"t1w": t1w.array, "flair": flair.array}, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels
+    )
 
 
 def _dialect(labels: Path) -> str | Path:

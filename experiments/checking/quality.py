@@ -1,9 +1,9 @@
 """Quality numbers and pictures of a cohort's scans, each computed once.
 
 A scan that ``prepare`` made has its numbers beside its images; any other is measured on its stored volume, and numbers and
-picture stay beside that volume, found by content as the volume is::
+picture stay in the store, found by content as the volumes are::
 
-    <store>/volumes/<key>/quality.json  overlay.png  overlay_plain.png    made again where one was changed
+    <store>/quality/<key>/quality.json  overlay.png  overlay_plain.png    made again where one was changed
     <study>/qc/index.html  <scan>.png           the page of the study's scans (see ``experiments.checking.quality_page``)
 """
 
@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from datamodules.cohort.identity import file_stem
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, title
 from datamodules.cohort.records import Scan, scan_name
 from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.quality.measure import measure
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.rendering.overlay import overlay_png
 from regions.grid import Grid
 
@@ -44,6 +45,7 @@ class ScanQuality:
     session: str
     numbers: Mapping[str, float]
     picture: Path
+    images: tuple[str, ...] = DEFAULT_IMAGES
 
     @property
     def name(self) -> str:
@@ -70,15 +72,17 @@ def quality_of_cohort(
     Raises:
         CohortError: if a file that ``prepare`` wrote is damaged.
     """
-    folders = [prepared.folder / "volumes" / key for key in prepared.keys]
+    folders = [prepared.folder / "quality" / key for key in prepared.keys]
     missing = [row for row, folder in enumerate(folders) if _kept(folder) is None]
 
     def make(row: int) -> None:
-        volume = np.asarray(prepared.image(row))
+        volumes = dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True))
         labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
-        brain = volume[0] != 0
-        numbers = measure(volume[0], volume[1], brain, prepared.grid, labels)
-        write_pictures(folders[row] / "overlay.png", volume[0], volume[1], brain, prepared.grid, labels)
+        brain = next(iter(volumes.values())) != 0
+        contrasts = {name: volume for name, volume in volumes.items() if kind_of(name) == "contrast"}
+        numbers = measure(contrasts, brain, prepared.grid, labels)
+        folders[row].mkdir(parents=True, exist_ok=True)
+        write_pictures(folders[row] / "overlay.png", volumes, brain, prepared.grid, labels)
         files = {name: file_sha256(folders[row] / name) for name in PICTURES}
         content = {"version": QUALITY_VERSION, "scan": prepared.keys[row], "numbers": numbers, "files": files}
         write_sealed(folders[row] / "quality.json", content)
@@ -90,7 +94,7 @@ def quality_of_cohort(
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
         numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference)}
-        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0]))
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0], prepared.names))
     return qualities
 
 
@@ -104,10 +108,11 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
-def write_pictures(path: Path, t1w: Any, flair: Any, brain: Any, grid: Grid, labels: Any) -> None:
+def write_pictures(path: Path, images: Mapping[str, Any], brain: Any, grid: Grid, labels: Any) -> None:
     """Write a scan's picture with outlines, and the one without them beside it; see ``overlay_png``."""
+    rows = {title(name): image for name, image in images.items()}
     for target, outlines in ((plain_beside(path), False), (path, True)):
-        write_bytes(target, overlay_png(t1w, flair, brain, grid, labels, outlines=outlines))
+        write_bytes(target, overlay_png(rows, brain, grid, labels, outlines=outlines))
 
 
 def _kept(folder: Path) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.cohort.flagged_scans import ACCEPTED, VERDICTS
 from datamodules.cohort.identity import under_names
+from datamodules.cohort.images import titles
 from datamodules.files.atomic import write_text
 from datamodules.files.listing import list_folder
 from datamodules.quality.limits import HOLD_Z, LEAST_SCANS, LIMITS, LOOK_Z, Judged, judge_scans, limit_of
@@ -112,8 +113,9 @@ def _scan_table(
         )
     key = ", ".join(f"{name.replace('_', ' ')} {_swatch(colour)}" for name, colour in COLOURS.items())
     hint = note(
-        "Pictures: T1w and FLAIR with the outline of the brain mask (white) and of the template's regions; where the scan has "
-        "a label map, a third row with its own regions. A click opens a picture. Colours: ", Html(key), ". ", Html(TOGGLE)
+        f"Pictures: {titles(scans[0].images)} with the outline of the brain mask (white) and of the template's regions; where "
+        "the scan has a label map, a further row with its own regions. A click opens a picture. Colours: ",
+        Html(key), ". ", Html(TOGGLE),
     )  # fmt: skip
     return hint + table(
         ["scan", "picture", "verdict", "worst", *map(_title, names)],
@@ -139,7 +141,7 @@ def _title(name: str) -> str:
 
 
 def _picture(scan: ScanQuality) -> Html:
-    alt = escape(f"T1w and FLAIR of {scan.name} with outlines", quote=True)
+    alt = escape(f"{titles(scan.images)} of {scan.name} with outlines", quote=True)
     plain = plain_beside(Path(scan.file)).name
     size = 'loading="lazy" width="320"'
     return Html(

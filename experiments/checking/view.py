@@ -118,7 +118,7 @@ def fold_table(scans: Sequence[Scan], splits: Splits, is_number: bool = False) -
             chosen = [scans[row] for row in rows]
             positive = "" if is_number else f" / {sum(s.label for s in chosen)}"
             cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)}{positive}")
-        table.add_row(str(fold), *cells)
+        table.add_row(splits.title(fold), *cells)
     return table
 
 

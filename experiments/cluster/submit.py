@@ -97,7 +97,7 @@ def dry_run(
     if not missing:
         console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} none is missing")
         return 0
-    print(array_script(launch_of(settings, study), missing, resources, own_options(settings)), end="")
+    print(array_script(launch_of(settings, study), missing, resources, own_options(settings, runs)), end="")
     print(f"\n# runs.tsv\n{runs_table(missing)}", end="")
     return 0
 
@@ -109,9 +109,14 @@ def launch_of(settings: Settings, study: Study) -> Launch:
     return Launch(f"regionwise-{settings.study}-{stamp}", folder, Path.cwd(), sys.executable)
 
 
-def own_options(settings: Settings) -> list[str]:
+def folds_in(runs: Sequence[Run]) -> int:
+    """Folds of a whole grid of runs."""
+    return 1 + max(run.fold for run in runs)
+
+
+def own_options(settings: Settings, runs: Sequence[Run]) -> list[str]:
     """Settings that ``fold`` must know before it reads settings.yaml, where they are not the usual ones."""
-    regions, folds = settings.values.regions, settings.values.folds
+    regions, folds = settings.values.regions, folds_in(runs)
     return [*(["--regions", str(regions)] if regions else []), "--folds", str(folds)]
 
 
@@ -121,7 +126,7 @@ def write_scripts(
     """Write everything that the jobs read."""
     write_text(launch.folder / "runs.tsv", runs_table(missing))
     write_text(launch.folder / "settings.yaml", settings.yaml())
-    write_text(launch.folder / "array.sh", array_script(launch, missing, resources, own_options(settings)))
+    write_text(launch.folder / "array.sh", array_script(launch, missing, resources, own_options(settings, runs)))
     write_text(launch.folder / "compare.sh", compare_script(launch, resources, closing_commands(settings, runs, launch)))
     (launch.folder / "logs").mkdir()
 
@@ -132,9 +137,9 @@ def closing_commands(settings: Settings, runs: Sequence[Run], launch: Launch) ->
     study = ["--study", settings.study, "--studies", str(values.studies)]
     inputs = ",".join(dict.fromkeys(run.input for run in runs))
     seeds = ",".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
-    compare = ["compare", *study, "--folds", str(values.folds), "--inputs", inputs]
+    compare = ["compare", *study, "--folds", str(folds_in(runs)), "--inputs", inputs]
     compare += ["--tracking.mode", settings.tracking().mode, "--seeds", seeds]
-    baselines = ["baselines", "--config", str(launch.folder / "settings.yaml"), *own_options(settings)]
+    baselines = ["baselines", "--config", str(launch.folder / "settings.yaml"), *own_options(settings, runs)]
     return [baselines, compare, ["report", *study]]
 
 

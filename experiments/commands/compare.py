@@ -20,8 +20,10 @@ from rich.console import Console
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
 from experiments.analysis.numeric_compare import compared_numbers
+from experiments.analysis.partitions import partition_lines, write_partitions
+from experiments.analysis.sites import site_lines
 from experiments.analysis.view import show
-from experiments.study.arguments import StudyChoice, named, read
+from experiments.study.arguments import StudyChoice, named, read, study_folder
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
 from experiments.study.parts import read_parts
 from experiments.study.runs import PlanError
@@ -48,6 +50,8 @@ class Options(StudyChoice):
     """Has no effect here: the study's record names its regions."""
     draws: int = DRAWS
     """Draws of the bootstrap and of the permutation test."""
+    partitions: str = ""
+    """Further studies, separated by commas, that differ from this one in --split_seed alone: averages over all of them."""
     partial: bool = False
     """Compare what is complete, also where runs are missing."""
     mode: Literal["offline", "online", "disabled"] | None = named("tracking.mode", None)
@@ -62,8 +66,14 @@ def run(options: Options) -> int:
     names = [name for name in options.inputs.split(",") if name] or inputs_of(folder)
     folds = options.folds or folds_of(folder)
     seeds_text = options.seeds or ("" if options.seed is None else str(options.seed))
+    others = [study_folder(name.strip(), options.studies) for name in options.partitions.split(",") if name.strip()]
     seeds, notes = wanted_seeds(folder, names, folds, seeds_text)
-    if read_parts(folder).target.is_number:
+    is_number = read_parts(folder).target.is_number
+    if is_number and others:
+        raise PlanError(
+            f"--partitions {options.partitions} goes with two classes; {folder.name} predicts a number: leave it out"
+        )
+    if is_number:
         comparison = compared_numbers(folder, names, seeds, folds, options.draws, options.partial, notes)[1]
         write_comparison(folder, comparison)
     else:
@@ -71,7 +81,11 @@ def run(options: Options) -> int:
         write_comparison(folder, comparison)
         write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
     track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
-    show(comparison, folder, Console(highlight=False, soft_wrap=True))
+    console = Console(highlight=False, soft_wrap=True)
+    show(comparison, folder, console)
+    of_splits = partition_lines(write_partitions([folder, *others], names, seeds)) if others else []
+    for line in [*site_lines(folder), *of_splits]:
+        console.print(line, markup=False)
     return 0
 
 

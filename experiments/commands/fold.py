@@ -15,6 +15,7 @@ from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
 from experiments.study.record import known_regions
+from experiments.study.recorded import with_recorded
 from experiments.study.runs import FOLDS, PlanError, parse_run
 from experiments.study.settings import parse_settings
 
@@ -32,7 +33,7 @@ class Options(CommandOptions):
     seed: str | None = None
     """Seed of weights, order and augmentation; without it 0."""
     regions: Path | None = None
-    """YAML file with your own regions."""
+    """Your own regions: a YAML file, or an atlas (.nii.gz)."""
     folds: str | None = None
     """Parts of the patients; without it 7."""
     restart: bool = False
@@ -53,8 +54,10 @@ def run(options: Options, settings_args: list[str]) -> int:
         )
     if options.folds and not options.folds.isdecimal():
         raise PlanError(f"--folds {options.folds} is not a whole number; the default is {FOLDS}")
-    folds = int(options.folds or FOLDS)
-    run = parse_run(options.roi, options.fold, options.seed, known_regions(options.regions), folds)
+    by_site = any(word.split("=")[0] in ("--config", "--split.by") for word in settings_args)
+    folds = None if by_site and not options.folds else int(options.folds or FOLDS)
+    regions = known_regions(options.regions)
+    run = parse_run(options.roi, options.fold, options.seed, regions, folds)
     settings_args += ["--regions", str(options.regions)] if options.regions else []
     settings_args += ["--folds", options.folds] if options.folds else []
 
@@ -64,6 +67,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
+    parse_run(options.roi, options.fold, options.seed, regions, study.splits.folds)
     if options.stage:
         try:
             study = replace(study, prepared=stage(study.prepared, options.stage, console))
@@ -74,4 +78,4 @@ def run(options: Options, settings_args: list[str]) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``fold``."""
-    return run(*split(Options, arguments))
+    return run(*split(Options, with_recorded(arguments)))

@@ -34,7 +34,8 @@ def run(options: Options, settings_args: list[str]) -> int:
     """Print one line for each run that is not complete; for a scheduler or a tool that takes a list of commands."""
     settings = parse_settings(settings_args)
     study = open_study(settings.study_options())
-    state = states(study, fingerprint_of(settings, study), planned_runs(settings, options.inputs, options.seeds))
+    runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
+    state = states(study, fingerprint_of(settings, study), runs)
     if options.format == "tsv":
         print("input\tfold\tseed\tstate\tcommand")
     for run, value in state.items():

@@ -48,9 +48,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     quiet_libraries()
     settings = parse_settings(settings_args)
-    runs = planned_runs(settings, options.inputs, options.seeds)
+    planned_runs(settings, options.inputs, options.seeds)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
+    runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
     fingerprint = fingerprint_of(settings, study)
     if options.dry_run:
         return dry_run(settings, study, fingerprint, runs, options, console)

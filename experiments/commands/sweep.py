@@ -44,9 +44,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     console = Console(highlight=False, soft_wrap=True)
     quiet_libraries()
     settings = parse_settings(settings_args)
-    runs = planned_runs(settings, options.inputs, options.seeds)
+    planned_runs(settings, options.inputs, options.seeds)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
+    runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
     devices = worker_devices(options.gpus, options.jobs, options.per_device, settings.values.threads)
     passed_on = [*settings_args, "--inputs", options.inputs, "--seeds", options.seeds]
     passed_on += ["--isolate"] if options.isolate else []

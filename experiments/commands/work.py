@@ -46,9 +46,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     from experiments.training.worker import work
 
     settings = parse_settings(settings_args)
-    runs = planned_runs(settings, options.inputs, options.seeds)
+    study = open_study(settings.study_options())
+    runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
     apart = options.isolate or str(settings.values.trainer.devices) != "1"
-    return work(settings, open_study(settings.study_options()), runs, settings_args if apart else None)
+    return work(settings, study, runs, settings_args if apart else None)
 
 
 def _follow(parent: int) -> None:

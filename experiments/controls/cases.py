@@ -14,7 +14,7 @@ from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import SplitError, Splits, make_splits
 from datamodules.cohort.target import Target
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
 from experiments.study.study import Study
@@ -132,11 +132,10 @@ def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) 
         patients = {base.scans[row].patient for row in rows if labels[row] == value}
         if len(patients) < base.splits.folds:
             raise NotRunError(f"one {name} has {len(patients)} patients, each of {base.splits.folds} folds needs one")
-    keys = tuple(base.prepared.keys[row] for row in rows)
     return replace(
         base,
         scans=tuple(base.scans[row] for row in rows),
-        prepared=replace(base.prepared, keys=keys),
+        prepared=base.prepared.of_rows(rows),
         groups=tuple(base.groups[row] for row in rows),
         labels=tuple(labels.values()),
         scores=None,
@@ -147,6 +146,8 @@ def _leaky(base: Case, target: Target) -> Case:
     """Each scan is dealt out by itself, so that scans of one patient meet in training, tuning and test."""
     if not repeated_patients(base.scans):
         raise NotRunError("no patient has several scans, so a split by scan is a split by patient")
+    if base.splits.sites:
+        raise NotRunError("the study is split by site; a split by scan would also mix the sites")
     alone = [replace(scan, patient=scan.name) for scan in base.scans]
     try:
         splits = make_splits(alone, base.splits.seed, base.splits.folds, target)

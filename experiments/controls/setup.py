@@ -64,7 +64,7 @@ class Controls:
             "cohort": self.study.cohort_hash,
             "data": self.study.prepared.hash,
             "grid": asdict(self.study.prepared.grid),
-            "region": ShownRegion(run.input, self.regions[run.input].labels, self.settings.study_options().mask).plain(),
+            "region": ShownRegion.of(self.regions[run.input], self.settings.study_options().mask).plain(),
         }
         if run.control in ("sex", "field_strength"):
             name = run.control

@@ -76,7 +76,7 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     network: nn.Module = values.network
     data = _data(settings, values, case, fold, seed, network)
     if case.remembers:
-        network = VoxelMemory(2, data.box.shape)
+        network = VoxelMemory(len(case.prepared.names), data.box.shape)
     module = make_module(settings, network, data)
     best = BestWeights()
     draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.atomic import file_sha256, write_json
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import read_rows
@@ -28,6 +29,7 @@ from experiments.study.parts import read_parts
 from experiments.study.record import RECORD, read_record
 from experiments.study.run_folder import BEST, RunFolder, require_complete
 from experiments.study.runs import Run
+from regions.catalog import REGIONS, Atlas
 from regions.grid import Grid
 
 NUMBER_PRIMARY = "mean of the folds' predictions"
@@ -64,10 +66,11 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "label": record.label.plain(),
         "grid": _grid(study),
         **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
+        **({"images": list(record.images)} if record.images != DEFAULT_IMAGES else {}),
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
-        "inputs": [frozen_input(study, name, [run for run in runs if run.input == name]) for name in inputs],
+        "inputs": [frozen_input(study, name, [run for run in runs if run.input == name], record.atlas) for name in inputs],
     }
 
 
@@ -81,10 +84,12 @@ def _grid(study: Path) -> Any:
 
 def _scan_grid(study: Path) -> Grid:
     """The grid of the study's scans."""
-    return study_grid([Path(row["t1w"]) for row in read_rows(study / "cohort.tsv")])
+    record = read_record(study)
+    first = record.images[0] if record else DEFAULT_IMAGES[0]
+    return study_grid([Path(row[first]) for row in read_rows(study / "cohort.tsv")])
 
 
-def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _frozen_input(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | None) -> dict[str, Any]:
     region = RunFolder(runs[0].folder(study)).facts()["fingerprint"]["region"]
     pooled = pool({run.fold: run.folder(study) for run in runs}, read_parts(study))
     models = []
@@ -101,15 +106,21 @@ def _frozen_input(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
-    return {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
+    frozen = {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
+    return frozen | _atlas_of(name, atlas)
 
 
-def _frozen_numbers(study: Path, name: str, runs: Sequence[Run]) -> dict[str, Any]:
+def _frozen_numbers(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | None) -> dict[str, Any]:
     """The same, where a number is predicted: its scale stands in the checkpoint and in run.json."""
     facts = {run: RunFolder(run.folder(study)).facts() for run in runs}
     region = facts[runs[0]]["fingerprint"]["region"]
     models = [{**_checkpoint(study, run), "scale": facts[run]["scale"], **_files(study, run)} for run in runs]
-    return {"input": name, "region": region, "labels": region["labels"], "models": models}
+    frozen = {"input": name, "region": region, "labels": region["labels"], "models": models}
+    return frozen | _atlas_of(name, atlas)
+
+
+def _atlas_of(name: str, atlas: Atlas | None) -> dict[str, str]:
+    return {"atlas": str(atlas.path)} if atlas and name not in REGIONS else {}
 
 
 def _checkpoint(study: Path, run: Run) -> dict[str, Any]:

@@ -7,6 +7,7 @@ scoring of large volumes goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from experiments.externals.scans import ExternalCohort
 from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.statistics.predictions import FloatArray
+from experiments.study.covariates import Covariate, table_of
 from experiments.study.record import ShownRegion
+from experiments.study.run_folder import RunFolder
 from experiments.study.settings import Settings, parse_settings
 from experiments.training.trainer import make_data, make_module, make_trainer, probabilities
 from lightning_modules.classifier import StratificationModule
-from regions.catalog import Region
+from regions.catalog import Atlas, Region
 
 
 def predict(
@@ -68,6 +71,7 @@ def predict(
                 network: nn.Module = values.network
                 if entry["input"] not in data:
                     data = {entry["input"]: _data(settings, values, entry, external, network)}
+                _give_covariates(data[entry["input"]], RunFolder(study / model["run"]).facts(), external, console)
                 p = _run(_module(settings, network, study, model), data[entry["input"]], settings, accelerator)
                 write_sealed(path, stamp | {"p": p.tolist()})
             columns_of[entry["input"]].append(p)
@@ -90,11 +94,25 @@ def _data(
     """All external scans as the internal test part of a split of their own; their labels are hidden."""
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
-    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json")
-    change = ShownRegion(region.name, region.labels, settings.study_options().mask).changed_since(entry["region"])
+    atlas = Atlas(Path(entry["atlas"]), entry["region"]["mask"]["label_map"]) if entry.get("atlas") else None
+    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json", atlas)
+    change = ShownRegion.of(region, settings.study_options().mask).changed_since(entry["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")
     return make_data(settings, values, external.prepared, patients, [0] * len(patients), everyone, 0, region, network)
+
+
+def _give_covariates(data: BrainMRIDataModule, facts: Mapping[str, Any], external: ExternalCohort, console: Console) -> None:
+    """Bring the external scans' covariates to the scale of a model's own training part."""
+    covariates, scans = [Covariate.of(recorded) for recorded in facts.get("covariates", ())], external.cohort.scans
+    for covariate in covariates:
+        lacking = int(np.isnan(covariate.values(scans)).sum())
+        if lacking == len(scans):
+            raise ExternalError(f"no external scan has a known {covariate.name}, which the networks are given; add the column")
+        message = replace(covariate, missing={"external": lacking}).message
+        if message and not facts["fold"]:
+            console.print(f"{facts['input']}: {message}", markup=False)
+    data.covariates = table_of(covariates, scans)
 
 
 def _module(settings: Settings, network: nn.Module, study: Path, model: Mapping[str, Any]) -> StratificationModule:

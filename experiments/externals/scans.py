@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from datamodules.files.tables import read_rows
 from datamodules.store.checksums import verify
 from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.prepare import study_grid
+from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import Source, hash_sources
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.externals.errors import ExternalError
 from experiments.study.run_folder import RunFolder
 from experiments.study.study import OnScan
@@ -64,12 +65,13 @@ def open_external(
     """
     table = study / "cohort.tsv"
     known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
-    cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known)
+    images = tuple(frozen.get("images", DEFAULT_IMAGES))
+    cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known, images=images)
     of_scans = frozen.get("scan_grid", frozen["grid"])
     shape, affine = of_scans["shape"], of_scans["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
     _refuse_other_voxels(source, cohort.scans, grid)
-    internal = internal_scans(study)
+    internal = internal_scans(study, images)
     _refuse_shared_files(cohort.scans, internal, store)
     try:
         prepared = open_store(cohort.scans, store, workers, on_scan, grid)
@@ -99,11 +101,11 @@ def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> Non
         )
 
 
-def internal_scans(study: Path) -> list[Scan]:
+def internal_scans(study: Path, images: Sequence[str]) -> list[Scan]:
     """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
     rows = read_rows(study / "cohort.tsv")
     return [
-        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in DEFAULT_IMAGES}, value=0.0, days=None, label=0)
+        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in images}, value=0.0, days=None, label=0)
         for row in rows
     ]
 
@@ -135,14 +137,18 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
     for key in sorted(internal):
         facts.setdefault(_facts(prepared, key), []).append(key)
     shared = []
-    for row, scan in enumerate(scans):
-        key = prepared.keys[row]
-        alike = [other for other in facts.get(_facts(prepared, key), []) if key] if key not in internal else [key]
-        image = prepared.image(row)
-        if any(other == key or np.array_equal(image, replace(prepared, keys=(other,)).image(0)) for other in alike):
+    for scan, stored in zip(scans, prepared.scans, strict=True):
+        if internal & {*stored.images} or any(_is_among(prepared, key, facts) for key in stored.images):
             shared.append((scan.name, "the study"))
     if shared:
         raise _shared_error(shared, "voxel for voxel a scan of")
+
+
+def _is_among(prepared: PreparedCohort, key: str, facts: Mapping[str, Sequence[str]]) -> bool:
+    volumes = prepared.folder / "volumes"
+    alike = facts.get(_facts(prepared, key), ())
+    image = prepared.mapped(volumes / key / "image.npy")
+    return any(np.array_equal(image, prepared.mapped(volumes / other / "image.npy")) for other in alike)
 
 
 def _facts(prepared: PreparedCohort, key: str) -> str:

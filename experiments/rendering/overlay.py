@@ -1,13 +1,13 @@
-"""One picture of a scan: T1w and FLAIR in three planes, with the outlines of the brain mask and of the regions.
+"""One picture of a scan: its images in three planes, with the outlines of the brain mask and of the regions.
 
-Plain numpy and Pillow, because 400 figures of a plotting library take minutes. Rows: T1w, FLAIR, and where the scan has a label
-map T1w again with the scan's own regions; the first two rows show the template's, which the study's masks come from.
+Plain numpy and Pillow, because 400 figures of a plotting library take minutes. Rows: each image, and where the scan has a label
+map the first again with the scan's own regions; the other rows show the template's, which the study's masks come from.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,8 +31,7 @@ PLANES_MM = ((2, -18.0), (2, 16.0), (0, -4.0), (1, -22.0))
 
 
 def overlay_png(
-    t1w: NDArray[Any],
-    flair: NDArray[Any],
+    images: Mapping[str, NDArray[Any]],
     brain: NDArray[np.bool_],
     grid: Grid,
     labels: NDArray[np.uint8] | None = None,
@@ -42,8 +41,7 @@ def overlay_png(
     """Draw a scan.
 
     Args:
-        t1w: (I, J, K), RAS+, any unit.
-        flair: (I, J, K).
+        images: (I, J, K) each, RAS+, any unit, by the text of their rows.
         brain: (I, J, K) bool.
         grid: Where the voxels lie.
         labels: (I, J, K), the scan's own label map.
@@ -53,9 +51,9 @@ def overlay_png(
     Returns:
         PNG bytes; left in the picture is the patient's left.
     """
-    rows: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]] = [("T1w", t1w, None), ("FLAIR", flair, None)]
+    rows: list[tuple[str, NDArray[Any], NDArray[np.uint8] | None]] = [(name, image, None) for name, image in images.items()]
     if labels is not None:
-        rows.append(("T1w, scan's labels", t1w, labels))
+        rows.append((f"{rows[0][0]}, scan's labels", rows[0][1], labels))
     strips = []
     for name, image, row_labels in rows:
         low, high = _window(image, brain)

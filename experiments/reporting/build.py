@@ -30,8 +30,10 @@ from experiments.reporting.numeric_chapters import agreement, number_differences
 from experiments.reporting.probability_chapters import calibration, utility
 from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card
+from experiments.reporting.site_chapter import sites
 from experiments.reporting.sources import Sources
 from experiments.reporting.spread_chapters import discrimination, folds
+from experiments.reporting.stacked_chapter import stacked
 from experiments.runtime.words import plural
 
 
@@ -50,8 +52,8 @@ def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
         results = [number_scores(sources), number_differences(sources), agreement(sources), number_folds(sources)]
         doubts = [external(sources), controls(sources)]
     else:
-        results = [scores(sources), differences(sources), discrimination(sources), folds(sources)]
-        results += [calibration(sources), utility(sources)]
+        results = [scores(sources), differences(sources), stacked(sources), discrimination(sources), folds(sources)]
+        results += [*([sites(sources)] if sources.sites else []), calibration(sources), utility(sources)]
         doubts = [external(sources), controls(sources), subgroups(sources), robustness(sources), failures(sources, images)]
     return [
         *results,
@@ -119,7 +121,7 @@ def lead(sources: Sources) -> Html:
         f"{plural(len(sources.inputs), 'input')}, {plural(comparison['folds'], 'fold')}, "
         f"{plural(len(comparison['seeds']), 'seed')}: "
         f"the same 3D-CNN on the whole brain and on its regions, {plural(comparison['patients'], 'patient')} with "
-        f"{plural(comparison['scans'], 'scan')}, split by patient."
+        f"{plural(comparison['scans'], 'scan')}, split by {'site' if sources.sites else 'patient'}."
     )
     text += f" {sources.target.short()}"
     warnings = [*comparison.get("notes", ())]

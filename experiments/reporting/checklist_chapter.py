@@ -49,10 +49,10 @@ def _from(name: str, words: str) -> Answer:
 
 
 def _partition(sources: Sources) -> str:
-    facts = sources.optional.get("splits") or {}
+    seed = (sources.optional.get("splits") or {}).get("seed", "unknown")
     return (
-        f"By patient, {sources.comparison['folds']} parts, seed {facts.get('seed', 'unknown')}, in splits.tsv; every load "
-        "checks that the parts are disjoint and complete."
+        f"By {'site' if sources.sites else 'patient'}, {sources.comparison['folds']} parts, seed {seed}, in splits.tsv; every "
+        "load checks that the parts are disjoint and complete."
     )
 
 

@@ -33,7 +33,7 @@ def data(sources: Sources) -> Chapter:
     if flow is None:
         blocks.append(missing("The flow of exclusions is missing.", sources.command("sweep")))
     else:
-        blocks.append(_flow_chart(flow, sources.comparison["folds"]))
+        blocks.append(_flow_chart(flow, _division(sources)))
         counted = ["patients", "scans", *([] if sources.target.is_number else ["positive_scans"])]
         rows = [[row["reason"], *(row.get(name) for name in counted)] for row in flow["excluded"]]
         if rows:
@@ -98,7 +98,7 @@ def reference_standard(target: Target) -> str:
     return " ".join(words)
 
 
-def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
+def _flow_chart(flow: Mapping[str, Any], division: tuple[str, str]) -> Chart:
     used = flow["used"]
     alt = f"Flow: {_counts(flow['found'])} found; " + "; ".join(
         f"{_counts(exclusion)} excluded: {exclusion['reason']}" for exclusion in flow["excluded"]
@@ -107,7 +107,7 @@ def _flow_chart(flow: Mapping[str, Any], folds: int) -> Chart:
         "flow",
         f"{alt}; {_counts(used)} used.",
         "Flow of patients and scans. Positive scans are counted where the score is known.",
-        lambda canvas: _draw_flow(canvas, flow, folds),
+        lambda canvas: _draw_flow(canvas, flow, division),
     )
 
 
@@ -116,7 +116,7 @@ def _counts(stage: Mapping[str, Any]) -> str:
     return text if stage.get("positive_scans") is None else f"{text}, {stage['positive_scans']} positive"
 
 
-def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
+def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], division: tuple[str, str]) -> None:
     reasons = [f"{row['reason']}: {row['patients']} patients, {row['scans']} scans" for row in flow["excluded"]]
     width = 26 if canvas.narrow else 46
     excluded = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
@@ -131,7 +131,7 @@ def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
     stage = [
         ("Found", _lines(flow["found"])),
         ("Used", _lines(flow["used"])),
-        (f"Split by patient into {folds} parts", [_ROLE]),
+        (division[0], [division[1]]),
     ]
     tops = [0.0, 0.5 + max(side + 0.24, BOX_GAP), 0.0]
     tops[2] = tops[1] + 0.5 + BOX_GAP
@@ -146,7 +146,11 @@ def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], folds: int) -> None:
     _box(axes, left, branch - side / 2, canvas.width - 0.06 - left, side, "Excluded", excluded, SOFT)
 
 
-_ROLE = "one tests, the next tunes, the rest train"
+def _division(sources: Sources) -> tuple[str, str]:
+    folds = sources.comparison["folds"]
+    if sources.sites:
+        return f"Split by site into {folds} parts", "one tests; of the others a sixth tunes"
+    return f"Split by patient into {folds} parts", "one tests, the next tunes, the rest train"
 
 
 def _lines(stage: Mapping[str, Any]) -> list[str]:
@@ -200,26 +204,29 @@ def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days:
 
 def _partitions(sources: Sources) -> list[str]:
     facts = sources.optional.get("splits") or {}
+    by_value = sources.target.is_number
     parts: dict[str, list[Mapping[str, str]]] = {}
     for row in sources.splits:
         parts.setdefault(row["part"], []).append(row)
+    named = {str(part): name for part, name in enumerate(sources.sites)}
     rows: list[list[str | int]] = []
     for part in sorted(parts, key=int):
         members = parts[part]
         positive = sum(row["label"] == "1" for row in members)
-        share: list[str | int] = [] if sources.target.is_number else [positive, f"{100 * positive / len(members):.0f} %"]
-        rows.append([part, len({row["patient"] for row in members}), len(members), *share])
-    by_value = sources.target.is_number
-    tuned = "early stopping" if by_value else "early stopping, temperature, most rules of the threshold"
+        patients, share = len({row["patient"] for row in members}), f"{100 * positive / len(members):.0f} %"
+        classes: list[str | int] = [] if by_value else [positive, share]
+        rows.append([named.get(part, part), patients, len(members), *classes])
     several = [row["patient"] for row in sources.splits]
     spread = {(row["patient"], row["part"]) for row in sources.splits}
     twice = len(spread) - len({patient for patient, _ in spread})
     repeats = sum(count > 1 for count in Counter(several).values())
+    tuned = "early stopping" if by_value else "early stopping, temperature, most rules of the threshold"
+    tuning = "a sixth of the patients of the other parts, which are sites," if named else "part k + 1"
     return [
         paragraph(
             f"Patients were divided once, by {'value' if by_value else 'label'}, with seed {facts.get('seed', 'unknown')}; "
             f"{plural(repeats, 'patient')} with several scans. Patients in more than one part: {twice}. "
-            f"Fold k tests part k, tunes ({tuned}) on part k + 1 and trains on the others."
+            f"Fold k tests part k, tunes ({tuned}) on {tuning} and trains on the others."
         ),
         table(["part", "patients", "scans", *([] if by_value else ["positive", "share"])], rows, caption="Parts"),
         note(

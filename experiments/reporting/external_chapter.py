@@ -19,6 +19,7 @@ from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
 from experiments.runtime.words import plural
+from experiments.statistics.numeric_pairs import PRIMARY
 
 MOST_WARNINGS = 4
 
@@ -143,13 +144,25 @@ def _site_chart(cohort: Mapping[str, Any], sources: Sources, name: str) -> Chart
         f"Forest of {title} by site for each input. All sites: {scores}.",
         f"{title[0].upper()}{title[1:]} of the ensemble in each site and in all of them, and of the internal test (single "
         f"models), with 95 % intervals.{chance} Small sites have wide intervals.",
-        lambda canvas: _draw_sites(canvas, inputs, sources.inputs, metric),
+        lambda canvas: draw_sites(canvas, inputs, sources.inputs, metric, {"ensemble": "all sites", "internal": "internal"}),
     )
 
 
-def _draw_sites(canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str) -> None:
+def draw_sites(
+    canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str, below: Mapping[str, str]
+) -> None:
+    """A forest for each input: its sites, and below a line two rows more, the last one hollow.
+
+    Args:
+        canvas: Where.
+        inputs: ``input``, ``sites`` and the rows below, each with the metric's value and interval.
+        names: The study's inputs, for their colours.
+        metric: Which.
+        below: Key of each row below the line -> its label.
+    """
     rows = max(len(result["sites"]) for result in inputs) + 2
-    labels = [site["site"] for site in inputs[0]["sites"]] + ["all sites", "internal"]
+    labels = [site["site"] for site in inputs[0]["sites"]] + list(below.values())
+    summary, other = below
     left = label_inches(labels)
     for index, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
         result = inputs[index]
@@ -158,9 +171,9 @@ def _draw_sites(canvas: Canvas, inputs: Sequence[Mapping[str, Any]], names: Sequ
         for number_, site in enumerate(result["sites"]):
             draw_bar(axes, Bar.of(site.get(metric)), number_, Row("", (), color, marker))
         last = len(result["sites"])
-        draw_bar(axes, Bar.of(result["ensemble"].get(metric)), last, Row("", (), color, marker))
-        draw_bar(axes, Bar.of(result["internal"].get(metric)), last + 1, Row("", (), SOFT, marker, True))
-        _site_axes(axes, labels, last, metric == "balanced_accuracy")
+        draw_bar(axes, Bar.of(result[summary].get(metric)), last, Row("", (), color, marker))
+        draw_bar(axes, Bar.of(result[other].get(metric)), last + 1, Row("", (), SOFT, marker, True))
+        _site_axes(axes, labels, last, metric != PRIMARY)
 
 
 def _site_axes(axes: Axes, labels: Sequence[str], last: int, is_share: bool) -> None:

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from datamodules.cohort.covariates import text_of
+from datamodules.cohort.images import title, titles
 from datamodules.cohort.target import Target
 from datamodules.files.volumes import load_header
 from experiments.rendering.overlay import overlay_png
@@ -100,20 +101,22 @@ def _gallery(
     mode = (sources.config.get("data") or {}).get("mask_mode", "template")
     for error in errors:
         row = rows.get((error["patient"], error["session"]), {})
-        paths = {kind: Path(row[kind]) for kind in ("t1w", "flair") if row.get(kind)}
-        if len(paths) < 2 or not all(path.is_file() for path in paths.values()):
+        paths = [Path(row[name]) for name in sources.images if row.get(name)]
+        if len(paths) < len(sources.images) or not all(path.is_file() for path in paths):
             lost += 1
             continue
-        made = _picture(row, with_labels=mode == "subject")
+        made = _picture(row, sources.images, with_labels=mode == "subject")
         facts = _facts(error, rows, key, sources.target)
         words = f"{facts[0]}: {sources.target.name} {facts[2]}, {facts[1]}, probability {facts[5]} at threshold {facts[6]}"
-        cards.append(figure(made, alt=f"T1w and FLAIR slices with region outlines. {words}.", caption=words))
+        cards.append(figure(made, alt=f"{titles(sources.images)} slices with region outlines. {words}.", caption=words))
     outlines = "the regions of the template"
     if mode == "subject":
         outlines += " and, below, of the scan's own label map"
+    names = [title(name) for name in sources.images]
+    order = f"{names[0]} above, {' and '.join(names[1:])} below" if names[1:] else names[0]
     blocks = [
         f"<h3>Images of the most confident errors of {name}</h3>",
-        note(f"T1w above, FLAIR below, with outlines of {outlines}."),
+        note(f"{order}, with outlines of {outlines}."),
     ]
     blocks.append(f'<div class="gallery">{"".join(cards)}</div>')
     if lost:
@@ -121,13 +124,14 @@ def _gallery(
     return blocks
 
 
-def _picture(row: Mapping[str, str], with_labels: bool) -> bytes:
+def _picture(row: Mapping[str, str], images: Sequence[str], with_labels: bool) -> bytes:
     """Slices of a scan with region outlines, as the quality page shows them."""
-    t1w, affine = _canonical(row["t1w"])
-    flair, _ = _canonical(row["flair"])
-    brain = _canonical(row["mask"])[0] > 0 if row.get("mask") else t1w != 0
+    affine = _canonical(row[images[0]])[1]
+    arrays = {title(name): _canonical(row[name])[0] for name in images}
+    first = next(iter(arrays.values()))
+    brain = _canonical(row["mask"])[0] > 0 if row.get("mask") else first != 0
     labels = to_scheme(_canonical(row["labels"])[0], row["dialect"]) if with_labels and row.get("labels") else None
-    return overlay_png(t1w, flair, brain, Grid.of(t1w.shape, affine), labels)
+    return overlay_png(arrays, brain, Grid.of(first.shape, affine), labels)
 
 
 def _canonical(path: str) -> tuple[Any, Any]:

@@ -194,8 +194,8 @@ def for_page(svg: bytes) -> bytes:
 
 
 def label_of(name: str) -> str:
-    """Name of an input or baseline as words."""
-    return BASELINE_LABELS.get(name, name.replace("_", " "))
+    """Name of an input, a baseline, or a stack of both, as words."""
+    return " + ".join(BASELINE_LABELS.get(part, part.replace("_", " ")) for part in name.split(" + "))
 
 
 def quiet_grid(axes: Axes, axis: Literal["x", "y", "both"] = "x") -> None:

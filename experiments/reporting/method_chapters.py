@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from datamodules.cohort.images import titles, weightings
 from datamodules.cohort.target import Target
 from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
@@ -48,12 +49,25 @@ def _participants(sources: Sources) -> str:
     comparison, facts = sources.comparison, sources.optional.get("splits") or {}
     share = "" if sources.target.is_number else f", {comparison['positives']} of {comparison['scans']} scans positive"
     return (
-        f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} (T1-weighted and FLAIR) were "
-        f"included{share}. "
-        f"{reference_standard(sources.target)} Patients were divided into {comparison['folds']} parts, "
-        f"stratified by {'value' if sources.target.is_number else 'label'} (seed {facts.get('seed', 'unknown')}); in fold k "
-        "part k was the internal test set, part k + 1 the tuning set and the rest the training set. All scans of a patient "
-        "were in one part."
+        f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} "
+        f"({weightings(sources.images)}) were included{share}. "
+        f"{reference_standard(sources.target)} {_division(sources, facts.get('seed', 'unknown'))} "
+        "All scans of a patient were in one part."
+    )
+
+
+def _division(sources: Sources, seed: Any) -> str:
+    folds = sources.comparison["folds"]
+    if sources.sites:
+        return (
+            f"Leave-site-out: each of {folds} parts held the patients of one site ({', '.join(sources.sites)}); in fold k part "
+            f"k was the internal test set, a sixth of the patients of the other sites, drawn by label and site (seed {seed}), "
+            "the tuning set and the rest the training set."
+        )
+    by = "value" if sources.target.is_number else "label"
+    return (
+        f"Patients were divided into {folds} parts, stratified by {by} (seed {seed}); in fold k part k was the internal test "
+        "set, part k + 1 the tuning set and the rest the training set."
     )
 
 
@@ -112,18 +126,29 @@ def _network(sources: Sources) -> str:
     options = network.get("init_args") or {}
     counts = sorted({int(record.facts["parameters"]) for record in sources.records})
     size = joined([f"{count:,}" for count in counts])
-    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value != [])
+    described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value not in ([], ""))
     name = path.rsplit(".", 1)[-1]
     if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
-        return f"The network was {path}, {size} parameters. {_pretrained(pretrained)}"
+        return f"The network was {path}, {size} parameters. {_pretrained(pretrained, titles(sources.images))}"
     if name != "ResidualCNN":
         return f"The network was {path} ({described}), {size} parameters, initialised at random."
     return (
         f"The network was a residual 3D convolutional network (ResidualCNN: {described}), {size} parameters, initialised at "
         "random: each "
         "stage adds a 3x3x3 and a 1x1x1 convolution, followed by batch normalisation and leaky ReLU, with max-pooling between "
-        "stages and a global max-pool before the classifier."
+        f"stages and a global max-pool before the classifier.{_covariates(sources)}"
     )
+
+
+def _covariates(sources: Sources) -> str:
+    """What the head was given beside the image, and how many of the scans lacked it."""
+    recorded = sources.records[0].facts.get("covariates", ())
+    if not recorded:
+        return ""
+    lacking = {covariate["name"]: sum(covariate["missing"].values()) for covariate in recorded}
+    missing = ", ".join(f"{name} in {plural(count, 'scan')}" for name, count in lacking.items() if count) or "none"
+    how = f"standardised on the training part of each fold; missing values ({missing}) took its median or commonest value"
+    return f" The classifier was also given {joined(list(lacking))}, {how}."
 
 
 def training_loss(model: Mapping[str, Any]) -> str:
@@ -144,7 +169,7 @@ def number_loss(target: Target) -> str:
     return "the smooth L1 loss of the value, standardised by mean and SD of the training part"
 
 
-def _pretrained(facts: list[dict[str, Any]]) -> str:
+def _pretrained(facts: list[dict[str, Any]], images: str) -> str:
     tuned = {"frozen": "was not trained further", "last": "was trained in its last stage", "all": "was trained as a whole"}
     texts = []
     for first in {str(fact): fact for fact in facts}.values():
@@ -152,7 +177,7 @@ def _pretrained(facts: list[dict[str, Any]]) -> str:
         start = f"had the weights {source}" if first["sha256"] else "was initialised at random"
         tune, trained = tuned[first["tune"]], f"{first['trained']:,} parameters trained"
         texts.append(
-            f"T1w and FLAIR each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum "
+            f"{images} each passed the {first['architecture']} encoder, which {start} and {tune}; the mean and maximum "
             f"of its feature maps entered one linear layer, initialised at random ({trained})."
         )
     return " ".join(texts)
@@ -215,7 +240,7 @@ def model_card(sources: Sources) -> Chapter:
     output = f"{'expected step' if target.steps else 'value'} of {target.title}" if target.is_number else ""
     facts: list[tuple[str, Any]] = [
         ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
-        ("input", "T1-weighted and FLAIR brain MRI in MNI152 space, brain-extracted, one grid"),
+        ("input", f"{weightings(sources.images)} brain MRI in MNI152 space, brain-extracted, one grid"),
         ("output", output or f"probability of {outcome(sources)}, and a decision at each model's threshold"),
         (
             "trained on",

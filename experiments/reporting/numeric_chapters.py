@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.baseline_files import NUMBER_BASELINES
+from experiments.analysis.baseline_files import about_baseline
 from experiments.rendering.page import items, missing, note, paragraph, table
 from experiments.rendering.palette import GRAY, color_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, verdict
@@ -63,7 +63,8 @@ def number_scores(sources: Sources) -> Chapter:
     if not comparison["baselines"]:
         blocks.append(missing("Baselines (mean, age and sex, volumes) are missing.", sources.command("baselines")))
     else:
-        described = [f"{label_of(row['input'])}: {NUMBER_BASELINES[row['input']]}." for row in comparison["baselines"]]
+        about = {row["input"]: about_baseline(row["input"], sources.images, sources.target) for row in comparison["baselines"]}
+        described = [f"{label_of(name)}: {text}." for name, text in about.items()]
         blocks += [paragraph("Baselines, fitted on the same folds:"), items(described)]
     names = list(rows[0])
     sheet = Sheet("scores", names, [[row[name] for name in names] for row in rows])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.analysis.baseline_files import BASELINES
-from experiments.analysis.comparison import ENSEMBLE_FAMILIES, FAMILIES, key_of
+from experiments.analysis.baseline_files import about_baseline
+from experiments.analysis.comparison import ALL_FAMILIES, key_of
 from experiments.analysis.view import Words
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
@@ -60,7 +60,7 @@ def scores(sources: Sources) -> Chapter:
     if not comparison.get("baselines"):
         blocks.append(missing("Baselines (prevalence, age and sex, volumes) are missing.", sources.command("baselines")))
     else:
-        described = [f"{label_of(r['input'])}: {BASELINES.get(r['input'], 'a baseline')}." for r in comparison["baselines"]]
+        described = [f"{label_of(r['input'])}: {about_baseline(r['input'], sources.images)}." for r in comparison["baselines"]]
         blocks += [paragraph("Baselines, fitted on the same folds:"), items(described)]
     names = list(rows[0])
     return Chapter(
@@ -258,7 +258,7 @@ def pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
     """All paired differences of a comparison as one sheet."""
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
-    for family in (*FAMILIES, *ENSEMBLE_FAMILIES):
+    for family in ALL_FAMILIES:
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]

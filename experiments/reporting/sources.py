@@ -3,7 +3,8 @@
 ::
 
     comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
-    subgroups.json  robustness.json  controls.json  table1.json  acquisition.tsv  external/<cohort>/external.json
+    subgroups.json  robustness.json  sites.json  partitions.json  controls.json
+    table1.json  acquisition.tsv  external/<cohort>/external.json
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
 from datamodules.cohort.splits import read_facts
 from datamodules.cohort.target import Target
 from datamodules.files.listing import list_folder
@@ -93,16 +95,26 @@ class Sources:
         return Target(**{"decision": OLDEST_DECISION, **(self.config.get("label") or {})})
 
     @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the study's images."""
+        return parse_images(self.config.get("images", DEFAULT_IMAGES))
+
+    @property
     def decision(self) -> str:
         """Where the thresholds lie, in words."""
         return DECISIONS[self.target.decision]
+
+    @property
+    def sites(self) -> list[str]:
+        """Name of each part where the study is split by site; else none."""
+        return list((self.optional.get("splits") or {}).get("sites", ()))
 
     def command(self, word: str) -> str:
         """How a command is given for this study."""
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites", "partitions")
 
 
 def read_sources(folder: Path) -> Sources:

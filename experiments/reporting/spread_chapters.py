@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.analysis.partitions import SCORES
 from experiments.rendering.page import missing, note, table
-from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, percent, verdict
+from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, percent, verdict
 from experiments.reporting.curves import draw_roc
 from experiments.reporting.intervals import Bar, Panel, draw_dots
 from experiments.reporting.look import Chart, label_of
@@ -90,7 +91,7 @@ def folds(sources: Sources) -> Chapter:
     ]
     head = ["input", "thresholds", "SD", "balanced accuracy at 0.5", "sensitivity at 0.5", "specificity at 0.5"]
     blocks: list[str | Chart] = [scores_chart, cuts_chart, table(head, half, caption="Thresholds, and what 0.5 would give")]
-    blocks += [*_seeds(sources), *_ensembles(sources)]
+    blocks += [*_seeds(sources), *_ensembles(sources), *_over_partitions(sources)]
     sheet = Sheet("folds", ["input", "metric", "fold", "value"], [
         [name, metric, fold, value] for name, metrics in values.items() for metric, column in metrics.items()
         for fold, value in enumerate(column)
@@ -114,6 +115,30 @@ def _seeds(sources: Sources) -> list[str | Chart]:
     )
     message += f"leads in {percent(agreement['same_leader'])} of the seeds."
     return [table(["input", "mean", "SD between seeds", "ranks"], rows, caption="Balanced accuracy over seeds"), note(message)]
+
+
+def _over_partitions(sources: Sources) -> list[str | Chart]:
+    """Means over several splits of the patients; nothing where there is one."""
+    content = sources.optional.get("partitions")
+    if content is None:
+        return []
+    if any(sources.comparison["predictions"].get(name) != digest for name, digest in content["predictions"].items()):
+        again = f"{sources.command('compare')} ARGS='--partitions {','.join(content['studies'][1:])}'"
+        return [missing("The means over partitions are of other runs than this report.", again)]
+    pairs = {(pair["first"], pair["metric"]): pair for pair in content["paired"]}
+    rows: list[list[Any]] = []
+    for row in content["inputs"]:
+        pair = pairs.get((row["input"], row["metric"]))
+        gap = interval(pair["difference"], sign=True) if pair else None
+        words = [p_value(pair["p_holm"]), verdict(pair["verdict"])] if pair else [None, None]
+        each = ", ".join(map(number, row["by_partition"]))
+        rows.append([keyed(row["input"], sources.inputs), SCORES[row["metric"]], interval(row), each, gap, *words])
+    head = ["input", "score", "mean over partitions", "each", "minus global's", "p (Holm)", "verdict"]
+    return [
+        "<h3>Several partitions of the patients</h3>",
+        table(head, rows, caption=f"{len(content['studies'])} partitions, {content['folds']} folds each"),
+        note(content["about"]),
+    ]
 
 
 def _ensembles(sources: Sources) -> list[str | Chart]:

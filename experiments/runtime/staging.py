@@ -20,7 +20,7 @@ from rich.console import Console
 from datamodules.files.atomic import locked, naming
 from datamodules.files.listing import list_folder
 from datamodules.store.checksums import CHECKSUMS, complete, damage, damaged_files, recorded
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.interruption import stop_if_interrupted
 
 POLL_SECONDS = 0.2
@@ -51,14 +51,14 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         console.print(f"volumes are read from {prepared.folder}, not from {folder}: {reason}", markup=False)
         return prepared
-    console.print(f"volumes are read from {folder}, {copied} of {len(set(prepared.keys))} were copied now", markup=False)
+    console.print(f"volumes are read from {folder}, {copied} of {len(prepared.volumes)} were copied now", markup=False)
     return replace(prepared, folder=folder)
 
 
 def _copy_missing(prepared: PreparedCohort, folder: Path) -> int:
     volumes = folder / "volumes"
     volumes.mkdir(exist_ok=True)
-    sources = {key: prepared.folder / "volumes" / key for key in prepared.keys}
+    sources = {key: prepared.folder / "volumes" / key for key in prepared.volumes}
     missing = {key: source for key, source in sources.items() if not complete(volumes / key, recorded(source))}
     size = sum(file.stat().st_size for source in missing.values() for file in list_folder(source))
     free = shutil.disk_usage(volumes).free

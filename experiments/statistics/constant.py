@@ -22,7 +22,7 @@ def constant_folds(pred: PatientTable, metric: str = "auc") -> list[int]:
 
 
 def is_silent(tables: PatientTable | Sequence[PatientTable], metric: str) -> bool:
-    """Whether in any table most folds tell no scans apart, by decisions or, for the AUC, by probabilities.
+    """Whether in any table most folds tell no scans apart, by decisions or, for AUC and Brier score, by probabilities.
 
     Such a score is mostly a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
     """
@@ -39,5 +39,5 @@ def has_few_patients(tables: Predictions | Sequence[Predictions]) -> bool:
 
 
 def _by_fold(pred: PatientTable, metric: str) -> list[tuple[int, FloatArray | IntArray]]:
-    column = pred.decision if isinstance(pred, Predictions) and metric != "auc" else pred.p
+    column = pred.decision if isinstance(pred, Predictions) and metric not in ("auc", "brier") else pred.p
     return [(int(fold), column[pred.fold == fold]) for fold in np.unique(pred.fold)]

@@ -25,7 +25,6 @@ from experiments.statistics.permutation import permutation_test
 from experiments.statistics.predictions import check_same_scans
 from experiments.statistics.resampling import WeightArray
 from experiments.statistics.significance import (
-    METRICS,
     Estimate,
     Runs,
     Values,
@@ -36,7 +35,7 @@ from experiments.statistics.significance import (
 
 MARGIN = 0.05
 ALPHA = 0.05
-SILENT = {"balanced_accuracy": "no decision to compare", "auc": "no ranking to compare"}
+SILENT = {"balanced_accuracy": "no decision to compare", "auc": "no ranking to compare", "brier": "no probabilities to compare"}
 """What is said of a pair of which one input gave the scans of most folds one decision, or one probability."""
 TOO_FEW = f"fewer than {LEAST_PATIENTS} patients of a class, no comparison"
 UNJUDGED = (*SILENT.values(), TOO_FEW)
@@ -50,7 +49,7 @@ class Comparison:
     Attributes:
         first: Input whose value is counted positively.
         second: Input that is subtracted.
-        metric: "balanced_accuracy" or "auc".
+        metric: "balanced_accuracy", "auc" or "brier".
         difference: First minus second with the paired bootstrap interval, not adjusted for multiplicity.
         p: Paired permutation p, allowing for overlapping training parts; None where the metric is undefined.
         p_holm: Adjusted within the family by Holm, or None.
@@ -103,7 +102,7 @@ def paired_differences(first: Runs, second: Runs, weights: WeightArray, level: f
 
 def _differences(first: Values, second: Values, level: float) -> dict[str, Estimate]:
     out = {}
-    for metric in METRICS:
+    for metric in first:
         (x, x_draws), (y, y_draws) = first[metric], second[metric]
         if x is None or y is None:
             out[metric] = Estimate(None, None, None)
@@ -172,7 +171,7 @@ def compare_family(
         weights: (draws, patients), the same for all.
         rng: Source of the swaps.
         reference: Name that the others are compared with, or None for all pairs.
-        metric: "balanced_accuracy" or "auc"; declare one primary metric before looking.
+        metric: "balanced_accuracy", "auc", or "brier" if `values` hold it; declare one primary metric before looking.
         permutations: Swaps for each test.
         margin: Equivalence margin as a share.
         level: Level of the intervals.
@@ -196,7 +195,7 @@ def compare_family(
     if values is None:
         values = family_values(inputs, weights)
     folds_overlap = np.unique(runs(inputs[pairs[0][0]])[0].fold).size > 1
-    overlap = 1.0 if not folds_overlap else OVERLAP if metric == "auc" else DECISION_OVERLAP
+    overlap = 1.0 if not folds_overlap else DECISION_OVERLAP if metric == "balanced_accuracy" else OVERLAP
     gaps = [_differences(values[a], values[b], level)[metric] for a, b in pairs]
     p_values = [permutation_test(inputs[a], inputs[b], metric, permutations, rng, overlap) for a, b in pairs]
     known = [p for p in p_values if p is not None]

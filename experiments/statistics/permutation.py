@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from experiments.statistics.predictions import FloatArray, Predictions, check_same_scans
 from experiments.statistics.significance import CHUNK, Runs, runs
 
-PERMUTATION_METRICS = ("balanced_accuracy", "auc")
+PERMUTATION_METRICS = ("balanced_accuracy", "auc", "brier")
 
 
 def patient_contributions(first: Runs, second: Runs, metric: str) -> FloatArray | None:
@@ -21,7 +21,8 @@ def patient_contributions(first: Runs, second: Runs, metric: str) -> FloatArray 
     For balanced accuracy the decisions of a patient's scans are swapped between the inputs; the patient's share is half
     the difference in hits, over the scans of the class. For the AUC within-fold ranks are swapped, because raw scores
     of two models have no common scale. A pair of patients can then be compared with four combinations of ranks, and the
-    terms that do not change sign with one patient cancel in the difference of the two areas; what is left is linear.
+    terms that do not change sign with one patient cancel in the difference of the two areas; what is left is linear. For the
+    Brier score a patient's squared errors are swapped.
 
     With one table for each seed the shares are averaged over seeds: a patient then swaps in all seeds at once.
 
@@ -36,7 +37,8 @@ def patient_contributions(first: Runs, second: Runs, metric: str) -> FloatArray 
         raise ValueError(f"no permutation test for metric {metric!r}; choose one of {', '.join(PERMUTATION_METRICS)}")
     tables = list(zip(runs(first), runs(second), strict=True))
     check_same_scans({"first": tables[0][0], "second": tables[0][1]})
-    shares = [(_auc_shares if metric == "auc" else _decision_shares)(a, b) for a, b in tables]
+    of_metric = {"auc": _auc_shares, "brier": _brier_shares}.get(metric, _decision_shares)
+    shares = [of_metric(a, b) for a, b in tables]
     defined = [share for share in shares if share is not None]
     return np.asarray(np.mean(defined, axis=0)) if len(defined) == len(shares) else None
 
@@ -45,6 +47,10 @@ def _decision_shares(first: Predictions, second: Predictions) -> FloatArray:
     gain = (first.decision == first.y).astype(np.float64) - (second.decision == second.y)
     share = np.where(first.y == 1, 0.5 / np.sum(first.y), 0.5 / np.sum(1 - first.y))
     return first.per_patient(gain * share)
+
+
+def _brier_shares(first: Predictions, second: Predictions) -> FloatArray:
+    return first.per_patient((first.p - first.y) ** 2 - (second.p - second.y) ** 2) / first.y.size
 
 
 def _auc_shares(first: Predictions, second: Predictions) -> FloatArray | None:

@@ -99,8 +99,8 @@ class Estimate:
     folds: int = 0
 
 
-def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "") -> str:
-    """An estimate as ``value [low, high]`` with two digits; without an interval ``value [not estimable]``."""
+def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "", digits: int = 2) -> str:
+    """An estimate as ``value [low, high]``; without an interval ``value [not estimable]``."""
     value, low, high = (
         (estimate.value, estimate.low, estimate.high)
         if isinstance(estimate, Estimate)
@@ -108,8 +108,8 @@ def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "")
     )
     if value is None:
         return "undefined"
-    ends = "not estimable" if low is None or high is None else f"{low:{sign}.2f}, {high:{sign}.2f}"
-    return f"{value:{sign}.2f} [{ends}]"
+    ends = "not estimable" if low is None or high is None else f"{low:{sign}.{digits}f}, {high:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits}f} [{ends}]"
 
 
 def bootstrap_values(pred: Predictions, weights: WeightArray) -> dict[str, FloatArray]:
@@ -258,6 +258,11 @@ def mean_interval(pred: Predictions, values: FloatArray, weights: WeightArray, l
     """
     if is_silent(pred, "auc"):
         return Estimate(float(np.mean(values)), None, None)
+    return _estimate(float(np.mean(values)), mean_draws(pred, values, weights), level)
+
+
+def mean_draws(pred: Predictions, values: FloatArray, weights: WeightArray) -> FloatArray:
+    """(draws,) mean of a (n,) quantity over scans under each draw of patients."""
     table = np.stack([pred.per_patient(values), pred.per_patient(np.ones(values.size))], axis=1)
     total = np.asarray(weights, dtype=np.float64) @ table
-    return _estimate(float(np.mean(values)), total[:, 0] / total[:, 1], level)
+    return np.asarray(total[:, 0] / total[:, 1])

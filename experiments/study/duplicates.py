@@ -20,7 +20,7 @@ from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.store.duplicates import Duplicate, duplicates_of
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.console import bar
 from experiments.study.study import Study
 

@@ -14,13 +14,14 @@ from experiments.study.study import Study
 from regions.catalog import REGIONS, get_region
 
 
-def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[Run]:
+def planned_runs(settings: Settings, inputs: str = "", seeds: str = "", folds: int = 0) -> list[Run]:
     """All runs of a study.
 
     Args:
         settings: All settings.
         inputs: Names separated by commas; empty means the six inputs and the user's own regions.
         seeds: Numbers separated by commas; empty means the setting ``seed``.
+        folds: Folds of the opened study, which one that is split by site knows alone; 0: the setting ``folds``.
 
     Raises:
         PlanError: if a seed is no number.
@@ -30,7 +31,7 @@ def planned_runs(settings: Settings, inputs: str = "", seeds: str = "") -> list[
     names = [name.strip() for name in inputs.split(",") if name.strip()] or list(regions)
     for name in names:
         get_region(name, regions)
-    return grid(names, seeds_in(seeds) or [settings.values.seed], settings.values.folds, regions)
+    return grid(names, seeds_in(seeds) or [settings.values.seed], folds or settings.values.folds, regions)
 
 
 def seeds_in(text: str) -> list[int]:

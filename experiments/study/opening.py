@@ -9,6 +9,7 @@ from rich.console import Console
 
 from datamodules.files.listing import list_folder
 from experiments.runtime.console import bar
+from experiments.study.covariates import fit_covariates
 from experiments.study.duplicates import refuse_doubles
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
@@ -26,11 +27,16 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
 
     Raises:
         CohortError: where they do, and ``--doubles`` does not keep them.
+        SettingsError: if a covariate of the network cannot be used.
     """
     with bar(console, "preparing scans") as on_scan:
         study = open_study(settings.study_options(), on_scan)
     if study.cohort.exclusions:
         console.print(f"note: {study.cohort.excluded()}", markup=False)
+    if settings.covariates:
+        for fold in range(study.splits.folds):
+            parts = study.splits.partitions(fold, [scan.patient for scan in study.cohort.scans])
+            fit_covariates(settings.covariates, study.cohort.scans, parts, fold)
     if not look_only:
         refuse_doubles(study, settings.values.doubles, settings.values.workers, console)
     return study
@@ -39,7 +45,7 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
 def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     """What the study's results depend on."""
     mask = settings.study_options().mask
-    shown = {name: ShownRegion(name, region.labels, mask) for name, region in settings.regions.items()}
+    shown = {name: ShownRegion.of(region, mask) for name, region in settings.regions.items()}
     return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
 
 

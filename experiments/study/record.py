@@ -16,13 +16,16 @@ from typing import Any
 import yaml
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
+from datamodules.cohort.splits import SplitRule
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, write_text
 from datamodules.files.sealed import sealed, unsealed
 from datamodules.files.tables import CohortError
 from lightning_modules.decision import Decision
 from regions.atlas import MASK_VERSION, template_sha256
-from regions.catalog import REGIONS, Region, load_regions
+from regions.catalog import REGIONS, Atlas, Region
+from regions.own import load_regions
 
 RECORD = "study.yaml"
 OLDEST_DECISION: Decision = "balanced_accuracy"
@@ -54,6 +57,12 @@ class ShownRegion:
     name: str
     labels: tuple[int, ...]
     mask: Mask
+
+    @classmethod
+    def of(cls, region: Region, mask: Mask) -> ShownRegion:
+        """A region under a study's mask; that of an atlas comes from the atlas's label map."""
+        label_map = region.atlas.sha256 if region.atlas else mask.label_map
+        return cls(region.name, region.labels, replace(mask, label_map=label_map))
 
     def plain(self) -> dict[str, Any]:
         """As it stands in run.json."""
@@ -98,6 +107,11 @@ class StudyRecord:
     alike_ids: AlikeIds = "refuse"
     voxel_mm: float = 0.0
     """Side of a voxel that networks see; 0: the scans' own."""
+    atlas: Atlas | None = None
+    """The label map that the user's own regions come from, if it is not the shipped one."""
+    split: SplitRule = SplitRule()
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -120,12 +134,12 @@ class StudyRecord:
     def today(self, name: str) -> ShownRegion:
         """The same region as catalogue, regions file, label map and mask code define it today."""
         known = known_regions(self.regions_file if self.regions_file and self.regions_file.is_file() else None)
-        labels = known[name].labels if name in known else self.regions.get(name, ())
-        return ShownRegion(name, labels, Mask.of(self.mask.mode, self.mask.dilate_mm))
+        mask = Mask.of(self.mask.mode, self.mask.dilate_mm)
+        return ShownRegion.of(known[name], mask) if name in known else ShownRegion(name, self.regions.get(name, ()), mask)
 
 
 def known_regions(path: Path | None) -> Mapping[str, Region]:
-    """The six regions, and those of a user's own file; the only reader of such files.
+    """The six regions, and those of a user's own file or atlas; the only reader of such files.
 
     Raises:
         RegionFileError: if the file cannot be understood.
@@ -176,6 +190,9 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         files={str(name): str(digest) for name, digest in content["files"].items()},
         alike_ids=content["alike_ids"],
         voxel_mm=float(content.get("voxel_mm", 0.0)),
+        atlas=Atlas(Path(atlas["path"]), str(atlas["sha256"])) if (atlas := content.get("atlas")) else None,
+        split=SplitRule(**split.get("rule", {})),
+        images=tuple(map(str, content.get("images", DEFAULT_IMAGES))),
     )
 
 
@@ -198,8 +215,14 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         "files": dict(record.files),
         "alike_ids": record.alike_ids,
     }
+    if record.split != SplitRule():
+        content["split"]["rule"] = asdict(record.split)
     if record.voxel_mm:
         content["voxel_mm"] = record.voxel_mm
+    if record.atlas:
+        content["atlas"] = {"path": str(record.atlas.path), "space": "MNI152", "sha256": record.atlas.sha256}
+    if record.images != DEFAULT_IMAGES:
+        content["images"] = list(record.images)
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -220,7 +243,8 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     """
     if recorded is None or not begun:
         return wanted
-    for before, now, group in ((recorded.label, wanted.label, "label"), (recorded.mask, wanted.mask, "mask")):
+    groups = [(getattr(recorded, group), getattr(wanted, group), group) for group in ("label", "mask", "split")]
+    for before, now, group in groups:
         differing = [
             name
             for name, value in asdict(before).items()
@@ -239,6 +263,7 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
         mask=recorded.mask,
         regions=ordered,
         regions_file=wanted.regions_file or recorded.regions_file,
+        atlas=wanted.atlas or recorded.atlas,
         files=recorded.files,
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from experiments.study.arguments import StudyChoice, split
 from experiments.study.record import StudyRecord, read_record
 from experiments.study.runs import named_like
@@ -42,11 +44,13 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "folds": record.folds,
         "split_seed": record.split_seed,
         "voxel_mm": record.voxel_mm or None,
+        "images": ",".join(record.images) if record.images != DEFAULT_IMAGES else None,
         "regions": record.regions_file,
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,
     }
     values |= {f"label.{name}": _written(value) for name, value in record.label.plain().items()}
+    values |= {f"split.{name}": value for name, value in asdict(record.split).items()}
     return [f"--{name}={value}" for name, value in values.items() if value is not None]
 
 

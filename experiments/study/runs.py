@@ -42,7 +42,7 @@ class Run:
 
 
 def parse_run(
-    roi: str | None, fold: str | None, seed: str | None, regions: Mapping[str, Region] = REGIONS, folds: int = FOLDS
+    roi: str | None, fold: str | None, seed: str | None, regions: Mapping[str, Region] = REGIONS, folds: int | None = FOLDS
 ) -> Run:
     """A run from what a user typed.
 
@@ -51,17 +51,18 @@ def parse_run(
         fold: Number of the test part.
         seed: Seed; None is 0.
         regions: The regions there are.
-        folds: Number of folds.
+        folds: Number of folds; None where it is not known yet.
 
     Raises:
         PlanError: naming what is missing or wrong, what is allowed, and an example.
     """
     if not roi:
         raise PlanError(f"ROI is missing; it is one of {', '.join(regions)}; {EXAMPLE}")
+    last = "" if folds is None else f" to {folds - 1}"
     if not fold:
-        raise PlanError(f"FOLD is missing; it is a number from 0 to {folds - 1}; {EXAMPLE}")
-    if not fold.isdecimal() or int(fold) >= folds:
-        raise PlanError(f"FOLD={fold} does not exist; folds are 0 to {folds - 1}; {EXAMPLE}")
+        raise PlanError(f"FOLD is missing; it is a number from 0{last}; {EXAMPLE}")
+    if not fold.isdecimal() or (folds is not None and int(fold) >= folds):
+        raise PlanError(f"FOLD={fold} does not exist; folds are 0{last or ', 1, ...'}; {EXAMPLE}")
     if seed and not seed.isdecimal():
         raise PlanError(f"SEED={seed} is not a whole number from 0")
     return Run(roi, int(fold), int(seed or 0), get_region(roi, regions))

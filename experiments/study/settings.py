@@ -21,9 +21,13 @@ from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
+from datamodules.cohort.splits import SplitRule
+from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
+from experiments.study.channels import fit_channels
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
@@ -102,9 +106,18 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument(
         "--voxel_mm", type=float, default=0.0, help="side of a voxel in training, a multiple of the scans' own; 0: theirs"
     )
+    parser.add_argument(
+        "--images",
+        type=list[str] | str,
+        default=",".join(DEFAULT_IMAGES),
+        help="what is read of each scan: t1w, flair, t2w, ...",
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
-    parser.add_argument("--regions", type=Path | None, default=None, help="YAML file with your own regions")
+    parser.add_argument(
+        "--regions", type=Path | None, default=None, help="your own regions: a YAML file, or an atlas in MNI152 space (.nii.gz)"
+    )
     parser.add_class_arguments(Target, "label", instantiate=False)
+    parser.add_argument("--split", type=SplitRule, default=SplitRule())
     return parser
 
 
@@ -139,6 +152,7 @@ def build_parser(described: bool = False) -> ArgumentParser:
             "content",
             "least_side",
             "scores",
+            "covariates",
         },
         instantiate=False,
     )
@@ -212,6 +226,15 @@ class Settings:
         """The six regions, and those of the user's own file."""
         return known_regions(self.values.regions)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The images of the study.
+
+        Raises:
+            CohortError: if a name cannot be one.
+        """
+        return parse_images(self.values.images, {*TABLE_COLUMNS} - {*DEFAULT_IMAGES})
+
     def study_options(self) -> StudyOptions:
         """What the study is made of."""
         v = self.values
@@ -219,8 +242,13 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
-            voxel_mm=v.voxel_mm,
+            voxel_mm=v.voxel_mm, split=self.split(), images=self.images,
         )  # fmt: skip
+
+    @property
+    def covariates(self) -> str:
+        """Covariates that the network is given, separated by commas."""
+        return str(((self.plain()["network"] or {}).get("init_args") or {}).get("covariates") or "")
 
     def label(self) -> Target:
         """What is told from the images: how values become labels, and probabilities decisions."""
@@ -232,6 +260,11 @@ class Settings:
         options: dict[str, Any] = self.values.model.as_dict()
         target = self.label()
         return options if target.is_edss and not target.is_number else options | {"objective": "classification"}
+
+    def split(self) -> SplitRule:
+        """What a test part is."""
+        v = self.values.split
+        return SplitRule(**v.as_dict()) if hasattr(v, "as_dict") else v
 
     def tracking(self) -> TrackingOptions:
         """Where curves and tables go."""
@@ -298,9 +331,15 @@ class Settings:
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
         content["label"] = self.label().plain()
+        del content["folds" if self.split().by == "site" else "split"]
+        content["images"] = list(self.images)
+        if self.images == DEFAULT_IMAGES:
+            del content["images"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}
+        if not options.get("covariates"):
+            options.pop("covariates", None)  # the image alone, as in all studies before there was a choice
         options |= {n: file_sha256(Path(v)) for n, v in options.items() if isinstance(v, str) and Path(v).is_file()}
         return content
 
@@ -325,6 +364,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         if name and name[1] in refused_options():
             raise refusal(name[1]) from None
         raise SettingsError(readable(str(error))) from None
+    fit_channels(settings.values.network, settings.images)
     settings.check()
     return settings
 

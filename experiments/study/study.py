@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.site_splits import at_one_site, make_site_splits
 from datamodules.cohort.splits import (
     FOLDS,
     SplitError,
+    SplitRule,
     Splits,
     TooFewPatientsError,
     load_splits,
@@ -33,7 +36,8 @@ from datamodules.files.listing import list_folder
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.store.coarse import on_larger_voxels
-from datamodules.store.store import BrokenScansError, PreparedCohort, open_store
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.store import BrokenScansError, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
 
@@ -72,6 +76,10 @@ class StudyOptions:
     """What happens to patients whose ids differ in writing alone."""
     voxel_mm: float = 0.0
     """Side of a voxel that networks see, a multiple of the scans' own; 0: the scans' own."""
+    split: SplitRule = SplitRule()
+    """What a test part is."""
+    images: tuple[str, ...] = DEFAULT_IMAGES
+    """What is read of each scan, in the order in which networks see it."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,9 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             if recorded.voxel_mm != options.voxel_mm:
                 made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
                 raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
+            if recorded.images != options.images:
+                made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"
+                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
@@ -124,6 +135,11 @@ def split(cohort: Cohort, options: StudyOptions) -> Splits:
         TooFewPatientsError: with what was excluded first, where that is why a class has too few patients.
     """
     try:
+        if options.split.by == "site":
+            if options.label.is_number:
+                kind = f"label.kind {options.label.kind}"
+                raise SplitError(f"--split.by site goes with two classes, not with {kind}; use --split.by patient")
+            return make_site_splits(cohort.scans, options.split_seed, options.split.small)
         return make_splits(cohort.scans, options.split_seed, options.folds, options.label)
     except TooFewPatientsError as error:
         raise TooFewPatientsError("\n".join(filter(None, (cohort.excluded(), str(error))))) from None
@@ -143,9 +159,12 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         mask=options.mask,
         regions={name: region.labels for name, region in options.regions.items()},
         regions_file=options.regions_file.resolve() if options.regions_file else None,
+        atlas=next((region.atlas for region in options.regions.values() if region.atlas), None),
         files={name: file_sha256(options.folder / name) for name in KEPT},
         alike_ids=options.alike_ids,
         voxel_mm=options.voxel_mm,
+        split=options.split,
+        images=options.images,
     )
 
 
@@ -176,7 +195,9 @@ def open_cohort(
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids)
+    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids, images=options.images)
+    if options.split.by == "site":
+        cohort = at_one_site(cohort)
     try:
         prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
     except BrokenScansError as error:
@@ -191,9 +212,11 @@ def open_cohort(
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
-    name = options.folder.name
+    name, by = options.folder.name, "site" if made.get("sites") else "patient"
+    if options.split.by != by:
+        raise SplitError(f"study {name} was split with --split.by {by}, not {options.split.by}; use another STUDY")
     for wanted, key, flag in ((options.folds, "folds", "folds"), (options.split_seed, "seed", "split_seed")):
-        if made[key] != wanted:
+        if made[key] != wanted and not (key == "folds" and by == "site"):
             raise SplitError(f"study {name} was split with --{flag} {made[key]}, not {wanted}; use another STUDY")
     if made["cohort_hash"] != digest:
         raise CohortError(
@@ -210,7 +233,8 @@ def cohort_hash(cohort: Cohort) -> str:
 def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
-    header = ["patient", "session", cohort.rule.column, "days", "label", "t1w", "flair", "mask", "labels", "dialect", *names]
+    header = ["patient", "session", cohort.rule.column, "days", "label"]
+    header += [*cohort.scans[0].images, "mask", "labels", "dialect", *names]
     return tsv_text(header, (_row(scan, names, cohort.rule) for scan in cohort.scans))
 
 

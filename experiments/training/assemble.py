@@ -14,6 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from datamodules.mri import BrainMRIDataModule
+from experiments.study.covariates import Covariate, fit_covariates, table_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings
@@ -42,6 +43,7 @@ class Parts:
     history: History
     progress: RunProgress
     living: LivingNetwork
+    covariates: list[Covariate]
     logger: Any
     close: Callable[[bool, str], None]
 
@@ -54,7 +56,12 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
         torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
     values = settings.instantiated()
     network: nn.Module = values.network
-    data = _data(settings, values, study, run, network)
+    parts = study.splits.partitions(run.fold, [scan.patient for scan in study.cohort.scans])
+    covariates = fit_covariates(settings.covariates, study.cohort.scans, parts, run.fold)
+    for covariate in covariates:
+        if covariate.message and not quiet:
+            console.print(f"{run.name}: {covariate.message}", markup=False)
+    data = _data(settings, values, study, run, network, covariates=table_of(covariates, study.cohort.scans))
     module = make_module(settings, network, data)
     logger = open_run(
         settings.tracking(),
@@ -75,7 +82,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
         progress.close()
         close_run(logger, completed=completed, failure=failure)
 
-    return Parts(module, data, trainer, best, stopwatch, history, progress, living, logger, close)
+    return Parts(module, data, trainer, best, stopwatch, history, progress, living, covariates, logger, close)
 
 
 def seed_of(*numbers: int) -> None:
@@ -90,11 +97,11 @@ def redrawn(settings: Settings, seed: int, fold: int, initialisation: int) -> nn
     return network
 
 
-def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.Module) -> BrainMRIDataModule:
+def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.Module, **more: Any) -> BrainMRIDataModule:
     scans = study.cohort.scans
     patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
     region = run.region or settings.regions[run.input]
-    options = {"seed": run.seed, "scores": study.cohort.rule.scores_of(scans)}
+    options = {"seed": run.seed, "scores": study.cohort.rule.scores_of(scans), **more}
     return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, **options)
 
 

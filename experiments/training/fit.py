@@ -70,11 +70,15 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         "initialisation": parts.living.initialisation,
         **outcome.tuning,
         "store_keys": [
-            study.prepared.keys[row] for name in sorted(parts.data.partitions) for row in parts.data.partitions[name]
+            key
+            for name in sorted(parts.data.partitions)
+            for row in parts.data.partitions[name]
+            for key in study.prepared.scans[row].images
         ],
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
         **_pretrained(parts.module.network),
+        **({"covariates": [covariate.plain() for covariate in parts.covariates]} if parts.covariates else {}),
         "seconds": {
             "training": sum(seconds),
             "waiting": sum(parts.stopwatch.waiting),

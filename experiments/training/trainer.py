@@ -15,7 +15,7 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.cohort.target import EDSS_SCALE
 from datamodules.mri import BrainMRIDataModule
-from datamodules.store.store import PreparedCohort
+from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
@@ -53,7 +53,7 @@ def make_data(
         network: The network.
         options: Arguments of the data module that are not the settings'.
     """
-    least_side = smallest_side(network, batch_size=values.data.batch_size)
+    least_side = smallest_side(network, len(prepared.names), values.data.batch_size)
     chosen = {**values.data.as_dict(), "augmentation": settings.augmentation(), "least_side": least_side, **options}
     return BrainMRIDataModule(prepared, patients, labels, splits, fold, region, multiple_of(network), **chosen)
 

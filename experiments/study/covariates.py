@@ -1,0 +1,149 @@
+"""Covariates that a network is given beside the image: standardised on the training part of a fold, gaps filled there.
+
+A number is one value in SDs of the training part; a text of two values is one such value, one of three to five is one for each.
+What is missing takes the training part's median (numbers) or commonest value (texts), and is counted. What was fitted stands in
+run.json, so that an external cohort meets the numbers of the training part, never its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.cohort.covariates import text_of
+from datamodules.cohort.records import Scan
+from experiments.study.trainer_options import SettingsError
+from lightning_modules.covariates import SLOTS, covariate_names
+
+TARGETS = ("edss", "label")
+OPTION = "--network.covariates"
+Parts = Mapping[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Covariate:
+    """How one covariate becomes numbers; fitted on the training part of a fold.
+
+    Attributes:
+        name: Of its column.
+        levels: Values of a text in alphabetical order; empty for a number.
+        fill: What a scan without it gets: the median, or the place in `levels` of the commonest value.
+        means: Of its numbers in the training part: one, or one for each of three levels or more.
+        sds: Their standard deviations.
+        missing: Part -> scans without it, or with a value that the training part has not.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    fill: float
+    means: tuple[float, ...]
+    sds: tuple[float, ...]
+    missing: Mapping[str, int]
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Covariate:
+        """From run.json."""
+        content: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()}
+        return cls(**content)
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in run.json."""
+        return asdict(self)
+
+    def values(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
+        """(n,) numbers, or places in `levels`; NaN where it is missing or unknown to the training part."""
+        texts = [text_of(scan.covariates, self.name) for scan in scans]
+        if not self.levels:
+            return np.array([_number(text) for text in texts])
+        return np.array([self.levels.index(text) if text in self.levels else np.nan for text in texts])
+
+    def columns(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
+        """(n, SLOTS) standardised; the places that it does not need are 0."""
+        seen = self.spread(scans)
+        out = np.zeros((len(scans), SLOTS))
+        out[:, : seen.shape[1]] = (seen - self.means) / self.sds
+        return out
+
+    def spread(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
+        """(n, k) without gaps: a number or one of two values as it is, one of more as 0 and 1 for each."""
+        values = self.values(scans)
+        values = np.where(np.isnan(values), self.fill, values)[:, None]
+        return values if len(self.levels) < 3 else (values == np.arange(len(self.levels))).astype(np.float64)
+
+    @property
+    def message(self) -> str:
+        """How many scans lack it and what they get; empty where none does."""
+        counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in self.missing.items() if count)
+        given = self.levels[int(self.fill)] if self.levels else f"{self.fill:g}"
+        return f"{self.name} is missing or new in {counts} scans, which get the training part's {given}" if counts else ""
+
+
+def fit_covariates(names: str, scans: Sequence[Scan], parts: Parts, fold: int) -> list[Covariate]:
+    """Fit the covariates of a network on the training part of a fold.
+
+    Args:
+        names: Separated by commas.
+        scans: The cohort.
+        parts: Part -> rows of the cohort.
+        fold: Which fold, for messages.
+
+    Raises:
+        SettingsError: if one is not a column, has one value only, is a text of more than ``SLOTS`` values, or is the label.
+    """
+    return [_fitted(name, scans, parts, fold) for name in covariate_names(names)]
+
+
+def table_of(covariates: Sequence[Covariate], scans: Sequence[Scan]) -> npt.NDArray[np.float32] | None:
+    """(n, covariates * SLOTS) as a network takes them; None without covariates."""
+    if not covariates:
+        return None
+    return np.concatenate([covariate.columns(scans) for covariate in covariates], axis=1, dtype=np.float32)
+
+
+def _fitted(name: str, scans: Sequence[Scan], parts: Parts, fold: int) -> Covariate:
+    known = sorted({text for scan in scans if (text := text_of(scan.covariates, name))})
+    if name.lower() in TARGETS:
+        raise SettingsError(f"{OPTION} {name}: that is the label itself; leave it out")
+    if not known:
+        columns = ", ".join(sorted({column for scan in scans for column in scan.covariates})) or "none"
+        raise SettingsError(f"{OPTION} {name}: the cohort has no such column, or no value in it; its covariates are {columns}")
+    levels: tuple[str, ...] = ()
+    train = [scans[row] for row in parts["train"]]
+    if not all(np.isfinite(_number(text)) for text in known):
+        if len(known) > SLOTS:
+            given = f"{known[0]!r}, {known[1]!r} and {len(known) - 2} more"
+            raise SettingsError(f"{OPTION} {name}: a text of {len(known)} values ({given}); give a number, or {SLOTS} at most")
+        levels = tuple(sorted({text_of(scan.covariates, name) for scan in train} - {""}))
+    bare = Covariate(name, levels, 0.0, (), (), {})
+    values = bare.values(train)
+    values = values[~np.isnan(values)]
+    if np.unique(values).size < 2:
+        raise SettingsError(f"{OPTION} {name}: one value only in the training part of fold {fold}; leave it out")
+    _refuse_label(name, bare.values(scans), scans)
+    bare = replace(bare, fill=float(Counter(values.tolist()).most_common(1)[0][0] if levels else np.median(values)))
+    seen = bare.spread(train)
+    missing = {part: int(np.isnan(bare.values([scans[row] for row in rows])).sum()) for part, rows in parts.items()}
+    return replace(bare, means=tuple(seen.mean(axis=0).tolist()), sds=tuple(seen.std(axis=0).tolist()), missing=missing)
+
+
+def _refuse_label(name: str, values: npt.NDArray[np.float64], scans: Sequence[Scan]) -> None:
+    """Refuse a column that is the score, or whose few values each stand in one class only."""
+    label, score = (np.array([getattr(scan, field) for scan in scans], dtype=np.float64) for field in ("label", "edss"))
+    seen = ~np.isnan(values)
+    few = np.unique(values[seen])
+    divides = few.size <= SLOTS and all(np.ptp(label[values == value]) == 0 for value in few)
+    if divides or np.array_equal(values[seen], score[seen]):
+        raise SettingsError(f"{OPTION} {name}: it says the label of every scan; leave it out")
+
+
+def _number(text: str) -> float:
+    """NaN where a text is no number."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return float("nan")
