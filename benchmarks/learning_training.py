@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.learning_cohort import LearningCohort
 from benchmarks.learning_networks import Conv5FC3
+from datamodules.cohort.target import Target
 from datamodules.store.boxes import region_step
 from experiments.analysis.ensembles import mean_log_odds
 from experiments.controls.cases import Case, with_targets
@@ -32,7 +33,7 @@ def train_network(cohort: LearningCohort, name: str, recipe: Sequence[str], seed
     """
     settings = _settings(cohort, name, recipe)
     case = with_targets(
-        Case(cohort.scans, cohort.prepared, cohort.patients, (), cohort.splits, REGIONS[name]), cohort.scans, True
+        Case(cohort.scans, cohort.prepared, cohort.patients, (), cohort.splits, REGIONS[name]), cohort.scans, Target()
     )
     return train(settings, case, fold=0, seed=seed)
 

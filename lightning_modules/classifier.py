@@ -111,10 +111,14 @@ class StratificationModule(pl.LightningModule):
         """A loss whose mean over all processes is that of the global batch, and the global batch's number of scans."""
         if self.trainer.world_size == 1:
             return loss, len(label)
-        weight = self.class_weights[label].sum()  # type: ignore[index]
+        weight = self._weights_of(label).sum()
         total = torch.stack([weight, weight.new_full((), len(label))])
         torch.distributed.all_reduce(total)
         return loss * weight * self.trainer.world_size / total[0], total[1]
+
+    def _weights_of(self, label: Tensor) -> Tensor:
+        weights: Tensor = self.class_weights[label]  # type: ignore[index]
+        return weights
 
     def on_train_epoch_start(self) -> None:
         """Begin the mean of an epoch's losses."""
@@ -192,10 +196,13 @@ class StratificationModule(pl.LightningModule):
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """The network's weights, and the objective's, which do not decay."""
-        own = list(self.objective.parameters()) if self.objective is not None else []
+        own = self._own_parameters()
         groups = getattr(self.network, "parameter_groups", None)
         trained = groups(self.hparams["learning_rate"]) if groups else [{"params": list(self.network.parameters())}]
         return [*trained, *([{"params": own, "weight_decay": 0.0}] if own else [])]
+
+    def _own_parameters(self) -> list[nn.Parameter]:
+        return list(self.objective.parameters()) if self.objective is not None else []
 
     def _needs_plain_optimizer(self) -> bool:
         trainer = self._trainer

@@ -7,6 +7,7 @@ example the AUROC of a partition with one class, is None, never 0.
 from __future__ import annotations
 
 import torch
+from scipy.stats import rankdata
 from torch import Tensor
 from torchmetrics.classification import BinaryStatScores
 
@@ -37,6 +38,35 @@ def evaluate(probability: Tensor, label: Tensor, threshold: float) -> dict[str, 
         "specificity": specificity,
         "auroc": None if both is None else _auroc(probability, label),
     }
+
+
+def evaluate_number(p: Tensor, y: Tensor, mean: float, steps: int = 0) -> dict[str, float | None]:
+    """Scores of the predicted numbers of one partition.
+
+    Args:
+        p: (n,) float64 predicted value, or expected step.
+        y: (n,) float64 value or step.
+        mean: Mean of y in the training part, which R2 compares with.
+        steps: Highest step of an ordinal target; 0 for a value.
+
+    Returns:
+        ``mae``, ``rmse``, ``r2``, ``spearman``, of steps ``kappa`` too (quadratic weights); None where a score is undefined,
+        all None where a prediction is not a number.
+    """
+    names = ("mae", "rmse", "r2", "spearman", *(("kappa",) if steps else ()))
+    if not torch.isfinite(p).all():
+        return dict.fromkeys(names)
+    error, around = p - y, ((y - mean) ** 2).mean()
+    square = (error**2).mean()
+    ranks = [torch.from_numpy(rankdata(column.numpy())).double() for column in (p, y)]
+    a, b = (rank - rank.mean() for rank in ranks)
+    norm = (a.square().sum() * b.square().sum()).sqrt()
+    scores = [error.abs().mean(), square.sqrt(), 1 - square / around, (a * b).sum() / norm]
+    if steps:
+        step = torch.floor(p + 0.5).clamp(0, steps)
+        chance = y.var(correction=0) + step.var(correction=0) + (y.mean() - step.mean()) ** 2
+        scores.append(1 - ((step - y) ** 2).mean() / chance)
+    return {name: float(score) if torch.isfinite(score) else None for name, score in zip(names, scores, strict=True)}
 
 
 def _auroc(probability: Tensor, label: Tensor) -> float:

@@ -17,9 +17,9 @@ from datamodules.files.sealed import write_sealed
 from experiments.__main__ import main
 from experiments.analysis.baseline_files import BASELINES, baseline_folder
 from experiments.analysis.compare import compared
-from experiments.analysis.comparison import METRICS, StudyComparison, read_comparison, write_comparison
+from experiments.analysis.comparison import StudyComparison, read_comparison, write_comparison
 from experiments.analysis.pooling import pooled_predictions
-from experiments.statistics.scores import point_values
+from experiments.statistics.scores import METRICS, point_values
 from experiments.study.grid import wanted_seeds
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import PlanError

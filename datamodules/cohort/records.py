@@ -143,16 +143,16 @@ class Cohort:
     def flow(self) -> dict[str, object]:
         """Counts by scan, patient and positive scan (those with a valid score): found, excluded for each reason, used."""
         return {
-            "found": _counts([*self.scans, *self.exclusions]),
+            "found": _counts([*self.scans, *self.exclusions], self.rule),
             "excluded": [
                 {
                     "reason": reason,
-                    **_counts(exclusions),
+                    **_counts(exclusions, self.rule),
                     "who": [{"patient": e.patient, "session": e.session, "detail": e.detail} for e in exclusions],
                 }
                 for reason, exclusions in by_reason(self.exclusions).items()
             ],
-            "used": _counts(self.scans),
+            "used": _counts(self.scans, self.rule),
             "remarks": list(self.remarks),
         }
 
@@ -175,12 +175,15 @@ def counted_reasons(exclusions: Sequence[Exclusion], target: Target) -> str:
     return ", ".join([*counted[:SHOWN_REASONS], *more]) + "".join(ways)
 
 
-def _counts(entries: Sequence[Scan | Exclusion]) -> dict[str, int]:
-    """Scans, patients and positive scans; a patient without a scan counts as a patient only."""
-    return {
+def _counts(entries: Sequence[Scan | Exclusion], target: Target) -> dict[str, int]:
+    """Scans, patients and, of two classes, positive scans; a patient without a scan counts as a patient only."""
+    counts = {
         "scans": sum(
             not (isinstance(entry, Exclusion) and entry.reason.endswith(NO_SCAN.partition("T1w")[2])) for entry in entries
         ),
         "patients": len({entry.patient for entry in entries}),
         "positive_scans": sum(entry.label == 1 for entry in entries),
     }
+    if target.is_number:
+        del counts["positive_scans"]
+    return counts

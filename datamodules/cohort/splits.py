@@ -2,6 +2,7 @@
 
 Fold k tests part k, tunes on part (k + 1) mod K and trains on the rest. Parts are balanced by the patient's label and, within
 it, by the number of scans. A patient's label, for this purpose, is that of the last session by name (ses-2 before ses-10).
+Where a number or a step is predicted, patients in the order of their values are dealt out in groups, one to each part.
 Where parts are sites (``datamodules.cohort.site_splits``), fold k tests site k and tunes on a sixth of the others' patients.
 """
 
@@ -18,12 +19,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from datamodules.cohort.records import Scan, scan_name
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import read_rows, require_columns
 from regions.errors import UserError
 
 FOLDS = 7
 LEAST_FOLDS = 3
+LEAST_PATIENTS = 3
+"""Patients that each part needs where a number is predicted: of two, no order says anything."""
 SITE_BLOCKS = 6
 """Blocks of patients of which a fold tunes on one, without those of its test site, where parts are sites."""
 PARTITIONS = ("train", "tuning", "internal_test")
@@ -101,17 +105,19 @@ def test_to_train(folds: int, by_site: bool) -> float:
     return SITE_BLOCKS / ((SITE_BLOCKS - 1) * (folds - 1)) if by_site else 1 / (folds - 2)
 
 
-def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS) -> Splits:
-    """Deal patients out to the parts: shuffled by seed, label by label, those with more scans first.
+def make_splits(scans: Sequence[Scan], seed: int, folds: int = FOLDS, target: Target = Target()) -> Splits:
+    """Deal patients out to the parts: shuffled by seed, label by label, those with more scans first; numbers by their value.
 
     Raises:
-        TooFewPatientsError: if a class has fewer patients than there are folds.
+        TooFewPatientsError: if a class or a step has fewer patients than there are folds, or there are few for a number.
         SplitError: if the number of folds or the seed is not valid.
     """
     if folds < LEAST_FOLDS:
         raise SplitError(f"{folds} folds make no split; {LEAST_FOLDS} or more leave a part each for training, tuning and test")
     if seed < 0:
         raise SplitError(f"split_seed is {seed}; give 0 or more")
+    if target.is_number:
+        return Splits(_dealt_by_value(scans, seed, folds, target), folds, seed)
     label, count = patient_labels(scans)
     _check_classes(Counter("positive" if value else "negative" for value in label.values()), folds)
     rng = np.random.default_rng(seed)
@@ -134,9 +140,43 @@ def _check_classes(patients: Counter[str], folds: int) -> None:
     raise TooFewPatientsError(f"{shortage}; use fewer --folds or more patients: --folds {least} is possible")
 
 
+def _dealt_by_value(scans: Sequence[Scan], seed: int, folds: int, target: Target) -> dict[str, int]:
+    """Part of each patient: of every ``folds`` patients in the order of their values, ties shuffled, one in each part."""
+    value = {scan.patient: target.number_of(scan) for scan in _by_session(scans)}
+    _check_values(value, folds, target)
+    rng = np.random.default_rng(seed)
+    order = [sorted(value)[i] for i in rng.permutation(len(value))]
+    order.sort(key=value.__getitem__)
+    parts: dict[str, int] = {}
+    for start in range(0, len(order), folds):
+        parts |= zip(order[start : start + folds], rng.permutation(folds).tolist(), strict=False)
+    return parts
+
+
+def _check_values(value: Mapping[str, float], folds: int, target: Target) -> None:
+    if len(set(value.values())) == 1:
+        only = next(iter(value.values()))
+        what = target.step_text(int(only)) if target.steps else f"{target.name} {only:g}"
+        raise SplitError(f"all {len(value)} patients have {what}: there is nothing to tell apart; give another label.column")
+    if len(value) < LEAST_PATIENTS * folds:
+        most = len(value) // LEAST_PATIENTS
+        way = f"--folds {most} is possible" if most >= LEAST_FOLDS else f"at least {LEAST_PATIENTS * LEAST_FOLDS} are needed"
+        raise TooFewPatientsError(f"{len(value)} patients cannot fill {folds} folds, each needs {LEAST_PATIENTS}; {way}")
+    patients = Counter(value.values())
+    short = [step for step in range(target.steps + 1) if target.steps and patients[step] < folds]
+    if short:
+        counted = " and ".join(f"{patients[step]} with {target.step_text(step)}" for step in short)
+        way = f"use fewer label.cuts, or fewer --folds (at least {LEAST_FOLDS})"
+        raise TooFewPatientsError(f"patients are too few for {folds} folds, each needs one of each step: {counted}; {way}")
+
+
+def _by_session(scans: Sequence[Any]) -> list[Any]:
+    return sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))
+
+
 def patient_labels(scans: Sequence[Scan | LabelledScan]) -> tuple[dict[str, int], Counter[str]]:
     """The label of each patient, that of the last session, and the number of scans."""
-    latest = {scan.patient: scan.label for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
+    latest = {scan.patient: scan.label for scan in _by_session(scans)}
     return latest, Counter(scan.patient for scan in scans)
 
 
@@ -182,11 +222,11 @@ class LabelledScan(NamedTuple):
     label: int
 
 
-def load_splits(path: Path, scans: Sequence[Scan | LabelledScan]) -> Splits:
+def load_splits(path: Path, scans: Sequence[Scan | LabelledScan], target: Target = Target()) -> Splits:
     """Read a split and check all that must hold.
 
     Each patient stands in one part only, each scan of the cohort stands in the table with its label and no other does, each
-    part holds both classes, and the hash is the one that was written.
+    part holds both classes (or some patients, where a number is predicted), and the hash is the one that was written.
 
     Raises:
         SplitError: naming the patient, scan or part at fault.
@@ -205,7 +245,7 @@ def load_splits(path: Path, scans: Sequence[Scan | LabelledScan]) -> Splits:
     sites = tuple(map(str, facts.get("sites", ())))
     blocks = _blocks(path, rows) if sites else {}
     splits = Splits({patient: min(where) for patient, where in parts.items()}, facts["folds"], facts["seed"], sites, blocks)
-    _check_parts(path, splits, scans)
+    _check_parts(path, splits, scans, target)
     if splits.hash != facts["split_hash"]:
         hashes = f"hash {splits.hash[:12]}, made {facts['split_hash'][:12]}"
         raise SplitError(f"{path} is not the split that was made ({hashes}); restore it, or use another STUDY")
@@ -246,9 +286,13 @@ def _check_scans(path: Path, rows: Sequence[Mapping[str, str]], scans: Sequence[
             raise SplitError(f"{path}: scan {name} has label {row['label']}, in the cohort {label}; use another STUDY")
 
 
-def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan | LabelledScan]) -> None:
+def _check_parts(path: Path, splits: Splits, scans: Sequence[Scan | LabelledScan], target: Target) -> None:
     label, _ = patient_labels(scans)
     for part in range(splits.folds):
+        if target.is_number:
+            if sum(where == part for where in splits.part.values()) < LEAST_PATIENTS:
+                raise SplitError(f"{path}: part {part} holds fewer than {LEAST_PATIENTS} patients; restore the file")
+            continue
         classes = {label[patient] for patient, where in splits.part.items() if where == part}
         if classes != {0, 1}:
             raise SplitError(f"{path}: part {part} holds {len(classes)} of the 2 classes of patients; restore the file")

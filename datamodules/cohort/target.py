@@ -160,6 +160,38 @@ class Target:
         return bool(self.positive or self.negative)
 
     @property
+    def is_number(self) -> bool:
+        """Whether a number is predicted, a value or a step, rather than the probability of a class."""
+        return self.kind != "binary"
+
+    @property
+    def steps(self) -> int:
+        """The highest step of an ordinal target; 0 for any other."""
+        return len(self.cuts) if self.kind == "ordinal" else 0
+
+    def number_of(self, scan: Any) -> float:
+        """What is predicted of a scan, where that is a number: its step, or its value."""
+        return float(scan.label if self.steps else scan.value)
+
+    def scores_of(self, scans: Sequence[Any]) -> list[float] | None:
+        """What a training learns from beside the classes of scans: numbers, or EDSS scores; None where there is nothing."""
+        if self.is_number:
+            return [self.number_of(scan) for scan in scans]
+        return [scan.value for scan in scans] if self.is_edss else None
+
+    def step_text(self, step: int) -> str:
+        """A step of an ordinal target in words: ``EDSS 2 to below 4``."""
+        if step == 0:
+            return f"{self.name} below {self.cuts[0]:g}"
+        low = self.cuts[step - 1]
+        return f"{self.name} {low:g} or above" if step == self.steps else f"{self.name} {low:g} to below {self.cuts[step]:g}"
+
+    @property
+    def score_unit(self) -> str:
+        """In what errors are counted: ``years``, ``steps``; empty where no unit is known."""
+        return "steps" if self.steps else self.units
+
+    @property
     def name(self) -> str:
         """How a sentence calls it."""
         return "EDSS" if self.is_edss else self.column.replace("_", " ")

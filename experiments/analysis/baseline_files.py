@@ -12,20 +12,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from datamodules.cohort.images import DEFAULT_IMAGES, titles
+from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
-from experiments.analysis.pooling import Pooled, pool
+from experiments.analysis.pooling import pool
 from experiments.study.parts import Parts, read_parts
 from experiments.study.record import OLDEST_DECISION, decision_of
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from lightning_modules.decision import Decision
 
+Pool = Callable[[Mapping[int, Path], Parts], Any]
 BASELINES: Mapping[str, str] = MappingProxyType(
     {
         "prevalence": "share of positive scans in the training part",
@@ -41,9 +43,18 @@ COMBAT: Mapping[str, str] = MappingProxyType(
 """The same on measurements that ComBat harmonised, fitted in each training part; only where a cohort has several sites."""
 
 
-def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES) -> str:
-    """What a baseline is, in a study of these images."""
-    return {**BASELINES, **COMBAT}.get(name, "a baseline").replace(titles(DEFAULT_IMAGES), titles(images))
+NUMBER_BASELINES: Mapping[str, str] = MappingProxyType(
+    {"mean": "mean of the training part"}
+    | {name: about.replace("logistic", "ridge") for name, about in BASELINES.items() if name != "prevalence"}
+)
+"""The same, where a number is predicted."""
+
+
+def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES, target: Target = Target()) -> str:
+    """What a baseline is, in a study of these images and this target."""
+    about = {**BASELINES, **COMBAT, **baselines_of(target)}.get(name, "a baseline")
+    about = about.replace("logistic", "ridge") if target.is_number else about
+    return about.replace(titles(DEFAULT_IMAGES), titles(images))
 
 
 VOXELS = "voxels"
@@ -79,16 +90,23 @@ def baseline_folder(study: Path, name: str, fold: int) -> Path:
     return study / "baselines" / name / f"fold-{fold}"
 
 
-def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled], list[str]]:
+def baselines_of(target: Target) -> Mapping[str, str]:
+    """The baselines of a target: name -> what it is."""
+    return NUMBER_BASELINES if target.is_number else BASELINES
+
+
+def read_baselines(study: Path, runs: Sequence[Run], pool: Pool = pool) -> tuple[dict[str, Any], list[str]]:
     """The baselines that were fitted on the same split and cohort as the runs, and what to tell about the others.
 
     Args:
         study: The study's folder.
         runs: The runs of one input that are compared; the baselines are cut to their folds.
+        pool: How the folders of a baseline become one table.
     """
-    decision = decision_of(study)
-    names = [*BASELINES, *(name for name in COMBAT if (study / "baselines" / name).is_dir())]
-    baselines, absent, stale = _read(study, read_parts(study), runs, names, ("split", "cohort"), decision)
+    decision, parts = decision_of(study), read_parts(study)
+    harmonised = (name for name in COMBAT if (study / "baselines" / name).is_dir())
+    names, prints = [*baselines_of(parts.target), *harmonised], ("split", "cohort")
+    baselines, absent, stale = _read(study, parts, runs, names, prints, decision, pool)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []
     if stale:
@@ -96,23 +114,24 @@ def read_baselines(study: Path, runs: Sequence[Run]) -> tuple[dict[str, Pooled],
     return baselines, notes
 
 
-def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[str, Pooled], list[str]]:
+def read_readers(study: Path, runs: Mapping[str, Sequence[Run]], pool: Pool = pool) -> tuple[dict[str, Any], list[str]]:
     """The linear readers of the compared inputs, fitted on the split, cohort, volumes and region of their runs.
 
     Args:
         study: The study's folder.
         runs: Input -> its runs that are compared.
+        pool: How the folders of a reader become one table.
 
     Returns:
         ``<reader>/<input>`` -> predictions, and what to tell about the others.
     """
-    readers: dict[str, Pooled] = {}
+    readers: dict[str, Any] = {}
     lacking: set[str] = set()
     changed: set[str] = set()
     parts, decision, prints = read_parts(study), decision_of(study), ("split", "cohort", "data", "region")
     for roi, of_input in runs.items():
         names = [reader_name(reader, roi) for reader in READERS]
-        complete, missing, other = _read(study, parts, of_input, names, prints, decision)
+        complete, missing, other = _read(study, parts, of_input, names, prints, decision, pool)
         readers |= complete
         lacking |= set(missing)
         changed |= set(other)
@@ -134,11 +153,17 @@ def read_readers(study: Path, runs: Mapping[str, Sequence[Run]]) -> tuple[dict[s
 
 
 def _read(
-    study: Path, parts: Parts, runs: Sequence[Run], names: Iterable[str], prints: Sequence[str], decision: Decision
-) -> tuple[dict[str, Pooled], list[str], list[str]]:
+    study: Path,
+    parts: Parts,
+    runs: Sequence[Run],
+    names: Iterable[str],
+    prints: Sequence[str],
+    decision: Decision,
+    pool: Pool,
+) -> tuple[dict[str, Any], list[str], list[str]]:
     """Baselines that are complete in the folds of some runs and agree with their fingerprint; the absent; the stale."""
     made = RunFolder(runs[0].folder(study)).facts()["fingerprint"] | {"decision": decision}
-    baselines: dict[str, Pooled] = {}
+    baselines: dict[str, Any] = {}
     absent, stale = [], []
     for name in names:
         folders = {fold: baseline_folder(study, name, fold) for fold in sorted({run.fold for run in runs})}

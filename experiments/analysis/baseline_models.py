@@ -18,6 +18,8 @@ from lightning_modules.decision import Decision, choose_threshold
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 """Inverse strengths C of the ridge penalty; the one with the lowest log loss on the tuning part is taken."""
+ALPHAS = (1.0, 10.0, 100.0, 1000.0)
+"""Strengths of the ridge penalty where a number is predicted; the one with the lowest tuning error is taken."""
 CLIP = 1e-6
 Rows = Sequence[int] | npt.NDArray[np.int64]
 
@@ -131,6 +133,91 @@ def best_ridge(
     loss, penalty, model, p = min(fits, key=lambda fit: fit[0])
     threshold = choose_threshold(decision, y[tuning], p[tuning], float(np.mean(y[train])))
     return BaselineFit(p, threshold, penalty, loss, float(model.intercept_[0]), {}), model.coef_[0]
+
+
+@dataclass(frozen=True)
+class NumberFit:
+    """One fold of one baseline that predicts a number.
+
+    Attributes:
+        p: (scans,) predicted value or expected step of every scan, also of those it was fitted on.
+        steps: Highest step of an ordinal target; 0 for a value.
+        mean: Mean of the training part.
+        penalty: Chosen strength, or None without features.
+        tuning_mse: Mean squared error on the tuning part.
+        coefficients: Feature -> change of the number for one SD of the training part; missing-value indicators included.
+        features: Of a linear reader, features that are not constant in the training part.
+        components: Of a linear reader, principal components that the tuning part chose.
+    """
+
+    p: npt.NDArray[np.float64]
+    steps: int
+    mean: float
+    penalty: float | None
+    tuning_mse: float
+    coefficients: Mapping[str, float]
+    features: int = 0
+    components: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        """As it stands in run.json and baselines.json."""
+        facts = {"scale": {"steps": self.steps, "mean": self.mean}, "alpha": self.penalty, "tuning_mse": self.tuning_mse}
+        if self.features:
+            return facts | {"features": self.features, "components": self.components}
+        return facts | {"coefficients": dict(self.coefficients)}
+
+
+def fit_number(design: Design, y: npt.NDArray[np.float64], train: Rows, tuning: Rows, steps: int) -> NumberFit:
+    """Fit one fold of a ridge regression, filled and scaled as ``fit_baseline`` does; without features it is the mean.
+
+    Args:
+        design: What is seen of each scan.
+        y: (scans,) values or steps.
+        train: Rows to fit on.
+        tuning: Rows that choose the penalty.
+        steps: Highest step, which no prediction passes; 0 for a value.
+    """
+    if not design.names:
+        p = np.full(y.size, float(np.mean(y[train])))
+        return NumberFit(p, steps, float(p[0]), None, float(np.mean((y[tuning] - p[tuning]) ** 2)), {})
+    filled = _filled(design).fit(design.values[train])
+    fit, weights = best_number_ridge([filled.transform(design.values)], ALPHAS, y, train, tuning, steps)
+    names = filled.get_feature_names_out(np.array(design.names, dtype=object))
+    return replace(fit, coefficients=dict(zip(names.tolist(), weights.tolist(), strict=True)))
+
+
+def best_number_ridge(
+    views: Sequence[npt.NDArray[np.float64]],
+    alphas: Sequence[float],
+    y: npt.NDArray[np.float64],
+    train: Rows,
+    tuning: Rows,
+    steps: int,
+) -> tuple[NumberFit, npt.NDArray[np.float64]]:
+    """Ridge regressions on the training part; view and penalty with the lowest squared error on the tuning part.
+
+    Args:
+        views: What may be seen of each scan, each (scans, features); scaled already.
+        alphas: Strengths of the penalty.
+        y: (scans,) values or steps.
+        train: Rows to fit on.
+        tuning: Rows that choose view and penalty.
+        steps: Highest step, which no prediction passes; 0 for a value.
+
+    Returns:
+        The fit, without coefficients, and the weights (features of the chosen view,).
+    """
+    from sklearn.linear_model import Ridge
+
+    fits = []
+    for seen in views:
+        for alpha in alphas:
+            model = Ridge(alpha=alpha).fit(seen[train], y[train])
+            p = model.predict(seen)
+            p = np.clip(p, 0, steps) if steps else p
+            fits.append((float(np.mean((y[tuning] - p[tuning]) ** 2)), alpha, model, p))
+    error, alpha, model, p = min(fits, key=lambda fit: fit[0])
+    return NumberFit(p, steps, float(np.mean(y[train])), alpha, error, {}), model.coef_
 
 
 def _filled(design: Design) -> Any:

@@ -17,8 +17,8 @@ from rich.console import Console
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import VOLUMES, features_of, means_of, measured_features
-from experiments.analysis.baseline_files import BASELINES, COMBAT, about_baseline, baseline_folder
-from experiments.analysis.baseline_models import BaselineFit, Design, fit_baseline
+from experiments.analysis.baseline_files import COMBAT, about_baseline, baseline_folder, baselines_of
+from experiments.analysis.baseline_models import BaselineFit, Design, NumberFit, fit_baseline, fit_number
 from experiments.analysis.harmonised import harmonised, several_sites
 from experiments.runtime.console import bar
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
@@ -41,19 +41,19 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     """
     features = _measure(study, workers, console)
     scans = read_scans(study.folder)
-    y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
+    y = truth_of(study)
     made: dict[str, Any] = {}
     notes: list[str] = []
     harmonising = COMBAT if several_sites(scans) else {}
-    for name in (*BASELINES, *harmonising):
+    for name in (*baselines_of(study.cohort.rule), *harmonising):
         design = design_of(name.removesuffix(" (ComBat)"), scans, features, study.prepared.names)
         if isinstance(design, str):
-            notes += [f"no baseline {name}: {design}"] if name in BASELINES else []
+            notes += [f"no baseline {name}: {design}"] if name not in COMBAT else []
             continue
-        notes += lacking(name, design, scans) if name in BASELINES else []
+        notes += lacking(name, design, scans) if name not in COMBAT else []
         fits = _fit_folds(study, name, design, y, scans if name in COMBAT else None)
         made[name] = {
-            "about": about_baseline(name, study.prepared.names),
+            "about": about_baseline(name, study.prepared.names, study.cohort.rule),
             "features": list(design.names),
             "missing": design.missing(),
             "folds": {str(fold): fit.facts() for fold, fit in fits.items()},
@@ -80,7 +80,7 @@ def design_of(
         features: (scans, features) in the order of ``features_of``.
         images: Names of the study's images.
     """
-    if name == "prevalence":
+    if name in ("prevalence", "mean"):
         return Design((), np.empty((scans.patient.size, 0)))
     measured = dict(zip(features_of(images), features.T, strict=True))
     if name == "region_means":
@@ -110,15 +110,27 @@ def lacking(name: str, design: Design, scans: ScanTable) -> list[str]:
     return [f"baseline {name} is without {covariate}, {reason}" for covariate, reason in why.items()]
 
 
+def truth_of(study: Study) -> np.ndarray[Any, Any]:
+    """(scans,) what is predicted of each scan: its class, or its value or step as float64."""
+    target, scans = study.cohort.rule, study.cohort.scans
+    if target.is_number:
+        return np.array([target.number_of(scan) for scan in scans], dtype=np.float64)
+    return np.array([scan.label for scan in scans], dtype=np.int64)
+
+
 def _fit_folds(
     study: Study, name: str, design: Design, y: np.ndarray[Any, Any], sites: ScanTable | None
-) -> dict[int, BaselineFit]:
+) -> dict[int, BaselineFit | NumberFit]:
     patients = [scan.patient for scan in study.cohort.scans]
-    fits = {}
+    target = study.cohort.rule
+    fits: dict[int, BaselineFit | NumberFit] = {}
     for fold in range(study.splits.folds):
         parts = study.splits.partitions(fold, patients)
         seen = harmonised(design, sites, parts["train"]) if sites else design
-        fits[fold] = fit_baseline(seen, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+        if target.is_number:
+            fits[fold] = fit_number(seen, y, parts["train"], parts["tuning"], target.steps)
+        else:
+            fits[fold] = fit_baseline(seen, y, parts["train"], parts["tuning"], target.decision)
         write_fold(study, name, fold, parts, fits[fold], {"config": VERSION})
     return fits
 
@@ -128,7 +140,7 @@ def write_fold(
     name: str,
     fold: int,
     parts: Mapping[str, np.ndarray[Any, Any]],
-    fit: BaselineFit,
+    fit: BaselineFit | NumberFit,
     prints: Mapping[str, Any],
 ) -> None:
     """Write predictions.tsv and run.json of one fold.
@@ -142,14 +154,14 @@ def write_fold(
         prints: Of the fingerprint, beside split, cohort and data.
     """
     path = baseline_folder(study.folder, name, fold)
-    scans = study.cohort.scans
+    scans, target = study.cohort.scans, study.cohort.rule
     rows = [(partition, scans[row], fit.p[row]) for partition in ("tuning", "internal_test") for row in parts[partition]]
     columns = (
         [partition for partition, _, _ in rows],
         [scan.patient for _, scan, _ in rows],
         [scan.session for _, scan, _ in rows],
         [scan.site for _, scan, _ in rows],
-        [scan.label for _, scan, _ in rows],
+        [scan.value if target.kind == "regression" else scan.label for _, scan, _ in rows],
         [p for _, _, p in rows],
     )
     path.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,12 @@ from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.analysis.baseline_files import READERS
 from experiments.analysis.stacking import STACKED_FAMILIES, added_sentence, together_sentence
+from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
 from experiments.statistics.paired import UNJUDGED
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate
 from experiments.study.runs import PlanError
 
-METRICS = ("balanced_accuracy", "sensitivity", "specificity", "auc")
 FAMILIES = ("paired", "paired_auc", "paired_all", "paired_baselines", "paired_baselines_auc", "paired_readers")
 ENSEMBLE_FAMILIES = ("paired_ensembles", "paired_ensembles_auc")
 ALL_FAMILIES = (*FAMILIES, *ENSEMBLE_FAMILIES, *STACKED_FAMILIES)
@@ -59,6 +59,8 @@ class StudyComparison:
         paired_added: ``<input> + age_sex`` minus age_sex alone, AUC; a Holm family of its own, as is the next.
         paired_added_brier: The same on the Brier score, of which less is better.
         details: See ``experiments.analysis.details``; plain values.
+        target: Where a number is predicted its kind, name, unit and highest step; empty for two classes. The primary metric
+            is then the MAE, and what is the AUC above is Spearman's correlation, in the file's names too.
     """
 
     study: str
@@ -91,6 +93,7 @@ class StudyComparison:
     paired_stacked_auc: Sequence[Paired] = ()
     paired_added: Sequence[Paired] = ()
     paired_added_brier: Sequence[Paired] = ()
+    target: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rows_of(comparison: StudyComparison) -> list[dict[str, Any]]:
@@ -120,9 +123,8 @@ def stacked_sentences(comparison: StudyComparison) -> list[str]:
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:
-    row: dict[str, Any] = {"input": name, "folds": metrics["balanced_accuracy"].folds}
-    for metric in METRICS:
-        estimate = metrics[metric]
+    row: dict[str, Any] = {"input": name, "folds": next(iter(metrics.values())).folds}
+    for metric, estimate in metrics.items():
         row |= {metric: estimate.value, f"{metric}_low": estimate.low, f"{metric}_high": estimate.high}
         row |= {f"{metric}_fold_mean": estimate.fold_mean, f"{metric}_fold_sd": estimate.fold_sd}
     pair = next((candidate for candidate in paired if candidate.first == name), None)
@@ -161,13 +163,25 @@ def write_comparison(folder: Path, comparison: StudyComparison) -> None:
     further = {name: pair for name, pair in further.items() if pair[0]}
     families = [*FAMILIES, *(family for _, of_rows in further.values() for family in of_rows)]
     content = {name: value for name, value in vars(comparison).items() if name not in (*ESTIMATES, *ALL_FAMILIES)}
-    content |= {"interval": INTERVAL, "inputs": kinds["network"], "baselines": kinds["baseline"]}
+    del content["positives" if comparison.target else "target"]
+    content["interval"] = NUMERIC_INTERVAL if comparison.target else INTERVAL
+    content |= {"inputs": kinds["network"], "baselines": kinds["baseline"]}
     content |= {"readers": [_row(name, metrics, ()) for name, metrics in comparison.readers.items()]}
     content |= {"reader_sentences": [reader_sentence(pair) for pair in comparison.paired_readers]}
     content |= {"stacked_sentences": stacked_sentences(comparison)} if comparison.stacked else {}
     content |= {name: rows for name, (rows, _) in further.items()}
-    content |= {name: [asdict(row) for row in getattr(comparison, name)] for name in families}
+    content |= {key_of(name, comparison.target): [asdict(row) for row in getattr(comparison, name)] for name in families}
     write_sealed(folder / "comparison.json", content)
+
+
+def key_of(family: str, target: Mapping[str, Any]) -> str:
+    """A family's name in the file."""
+    return family.replace("_auc", "_spearman") if target else family
+
+
+def usual_keys(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of the file with the families' usual names, whatever the target."""
+    return {"positives": 0, "target": {}} | {name.replace("_spearman", "_auc"): value for name, value in content.items()}
 
 
 def read_comparison(folder: Path) -> StudyComparison:
@@ -180,6 +194,7 @@ def read_comparison(folder: Path) -> StudyComparison:
     if not path.is_file():
         raise PlanError(f"{path} is missing; make it with: make compare STUDY={folder.name}")
     facts = read_sealed(path, f"make it again with: make compare STUDY={folder.name}")
+    facts = usual_keys(facts)
     lacking = [name for name in ("inputs", "details", "readers", *FAMILIES) if name not in facts]
     if lacking:
         raise PlanError(f"{path} has no {lacking[0]!r}; make it again with: make compare STUDY={folder.name}")
@@ -199,7 +214,7 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimat
     return {
         row["input"]: {
             m: Estimate(row[m], row[f"{m}_low"], row[f"{m}_high"], row[f"{m}_fold_mean"], row[f"{m}_fold_sd"], row["folds"])
-            for m in METRICS
+            for m in (name.removesuffix("_fold_mean") for name in row if name.endswith("_fold_mean"))
         }
         for row in rows
     }

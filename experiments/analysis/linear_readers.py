@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.analysis.baseline_models import BaselineFit, Design, Rows, best_ridge, fit_baseline
+from experiments.analysis.baseline_models import (
+    BaselineFit,
+    Design,
+    NumberFit,
+    Rows,
+    best_number_ridge,
+    best_ridge,
+    fit_baseline,
+    fit_number,
+)
 from lightning_modules.decision import Decision
 
 STRENGTHS = tuple(10.0**power for power in range(-3, 5))
@@ -111,6 +120,25 @@ def fit_reader(gram: Gram, y: npt.NDArray[np.int64], train: Rows, tuning: Rows, 
     assert fit.penalty is not None
     found = replace(fit, penalty=fit.penalty / gram.features)
     return ReaderFit(**vars(found), features=gram.features, components=weights.size)
+
+
+def fit_number_reader(gram: Gram, y: npt.NDArray[np.float64], train: Rows, tuning: Rows, steps: int) -> NumberFit:
+    """As ``fit_reader``, where a number is predicted: a ridge regression, or the training part's mean.
+
+    Args:
+        gram: The scans, standardised by this training part.
+        y: (scans,) values or steps.
+        train: Rows to fit on.
+        tuning: Rows that choose penalty and components.
+        steps: Highest step; 0 for a value.
+    """
+    scores = component_scores(gram, train)
+    if not scores.size:
+        return fit_number(Design((), np.empty((y.size, 0))), y, train, tuning, steps)
+    views = [scores, *(scores[:, :count] for count in COMPONENTS if count < scores.shape[1])]
+    fit, weights = best_number_ridge(views, [1 / strength for strength in STRENGTHS], y, train, tuning, steps)
+    assert fit.penalty is not None
+    return replace(fit, penalty=fit.penalty * gram.features, features=gram.features, components=weights.size)
 
 
 def component_scores(gram: Gram, train: Rows) -> npt.NDArray[np.float64]:

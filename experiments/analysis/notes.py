@@ -52,15 +52,16 @@ def run_notes(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]) -> li
         )
     constant = [run for run in used if _beats_no_constant(facts[run])]
     if constant:
+        rival = "training mean does (MAE)" if "tuning_mae" in facts[constant[0]] else "prevalence does (log loss)"
         notes.append(
-            f"{len(constant)} of {len(used)} networks predict their tuning part no better than the prevalence does (log "
-            f"loss): {_listed(constant)}"
+            f"{len(constant)} of {len(used)} networks predict their tuning part no better than the {rival}: {_listed(constant)}"
         )
     return notes
 
 
 def _beats_no_constant(facts: Mapping[str, Any]) -> bool:
-    loss, constant = facts.get("tuning_log_loss"), facts.get("tuning_log_loss_of_prevalence")
+    loss = facts.get("tuning_log_loss", facts.get("tuning_mae"))
+    constant = facts.get("tuning_log_loss_of_prevalence", facts.get("tuning_mae_of_mean"))
     return loss is not None and constant is not None and loss >= constant
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.statistics.numeric import Numbers
 from experiments.statistics.predictions import FloatArray, IntArray, Predictions
 from experiments.study.parts import Parts, read_parts
-from experiments.study.run_folder import Rows, RunFolder
+from experiments.study.run_folder import ResultsError, Rows, RunFolder, Scale
 from experiments.study.runs import PlanError, Run
 
 HALF = 0.5
@@ -67,6 +68,42 @@ def pool(folders: Mapping[int, Path], parts: Parts) -> Pooled:
     joined = {name: np.concatenate(of_folds) for name, of_folds in columns.items()}
     order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
     return Pooled(Predictions(**{name: column[order] for name, column in joined.items()}), tuning, thresholds, scans)
+
+
+def pool_numbers(folders: Mapping[int, Path], parts: Parts) -> Numbers:
+    """As ``pool``, where a number is predicted: the internal test rows of all folds.
+
+    Raises:
+        ResultsError: as ``pool``, or if a run has no scale.
+    """
+    columns: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for fold, path in folders.items():
+        folder = RunFolder(path)
+        rows, scale = folder.result()[0], Scale.of(folder.facts())
+        if scale is None or scale.steps != parts.target.steps:
+            raise ResultsError(f"{path} predicts no {parts.target.name}; train the run again with --restart")
+        parts.check(path / "predictions.tsv", rows, fold)
+        test = rows.of("internal_test")
+        names = {"patient": test.patient, "session": test.session, "y": test.y, "p": test.p}
+        filled = {"fold": np.full(len(test.y), fold), "mean": np.full(len(test.y), scale.mean)}
+        for name, values in (names | filled).items():
+            columns.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(of_folds) for name, of_folds in columns.items()}
+    order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
+    sorted_columns: dict[str, Any] = {name: column[order] for name, column in joined.items()}
+    return Numbers(**sorted_columns, steps=parts.target.steps)
+
+
+def number_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Numbers]]:
+    """Input -> one table for each seed, where a number is predicted."""
+    parts = read_parts(folder)
+    return {
+        name: [
+            pool_numbers({run.fold: run.folder(folder) for run in members if run.seed == seed}, parts)
+            for seed in dict.fromkeys(run.seed for run in members)
+        ]
+        for name, members in runs.items()
+    }
 
 
 def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarray[Any, Any]]:

@@ -14,9 +14,9 @@ from torch import nn
 from datamodules.files.atomic import content_sha256
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import TISSUE, VOXELS, features_reader, reader_name
-from experiments.analysis.baseline_models import Design, fit_baseline
-from experiments.analysis.baselines import write_fold
-from experiments.analysis.linear_readers import Gram, fit_reader, gram_matrices
+from experiments.analysis.baseline_models import Design, fit_baseline, fit_number
+from experiments.analysis.baselines import truth_of, write_fold
+from experiments.analysis.linear_readers import Gram, fit_number_reader, fit_reader, gram_matrices
 from experiments.analysis.reader_inputs import Shown, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
 from experiments.analysis.tissue import measured_tissue, tissue_facts, told_columns, write_tissue
 from experiments.runtime.console import bar
@@ -133,15 +133,16 @@ def _fit(
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fit and write one reader of all inputs; input -> fold -> what was fitted."""
-    y = np.array([scan.label for scan in study.cohort.scans], dtype=np.int64)
+    y, target = truth_of(study), study.cohort.rule
     regions = fingerprint_of(settings, study).regions
     made: dict[str, Any] = {}
     for roi, of_folds in sorted(seen.items(), key=lambda item: list(regions).index(item[0])):
         prints = {"config": content_sha256(config), "region": regions[roi].plain()}
         made[roi] = {}
         for fold, (parts, seen_fold) in enumerate(zip(_parts(study), of_folds, strict=True)):
-            fitted: Any = fit_reader if isinstance(seen_fold, Gram) else fit_baseline
-            fit = fitted(seen_fold, y, parts["train"], parts["tuning"], study.cohort.rule.decision)
+            how: Any = (fit_reader, fit_number_reader) if isinstance(seen_fold, Gram) else (fit_baseline, fit_number)
+            rule = target.steps if target.is_number else target.decision
+            fit = how[target.is_number](seen_fold, y, parts["train"], parts["tuning"], rule)
             write_fold(study, reader_name(reader, roi), fold, parts, fit, prints)
             made[roi][str(fold)] = fit.facts()
     return made

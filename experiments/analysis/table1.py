@@ -61,10 +61,10 @@ def groups_of(scans: ScanTable, splits: Splits | None, external: Mapping[str, Sc
         external: Scans of external cohorts by name.
     """
     part = np.array([splits.part[patient] if splits else 0 for patient in scans.patient.tolist()])
+    classes = () if scans.target.is_number else ("negative", "positive")
     groups = [
         _group("all", "all", scans, np.ones(part.size, dtype=bool)),
-        _group("negative", "negative", scans, scans.label == 0),
-        _group("positive", "positive", scans, scans.label == 1),
+        *(_group(name, name, scans, scans.label == label) for label, name in enumerate(classes)),
     ]
     if splits:
         parts = [(f"fold-{fold}", f"test {splits.title(fold)}", fold) for fold in range(splits.folds)]
@@ -202,7 +202,7 @@ def _differences(groups: Sequence[Group], compare: Any) -> dict[str, Any]:
     folds = [abs(compare(group, _rest(every, group))) for group in groups if group.id.startswith("fold-")]
     known = [value for value in folds if not np.isnan(value)]
     return {
-        "classes": compare(by_id["positive"], by_id["negative"]),
+        "classes": compare(by_id["positive"], by_id["negative"]) if "positive" in by_id else None,
         "folds": max(known) if known else None,
         "external": {g.id.removeprefix("external-"): compare(g, every) for g in groups if g.id.startswith("external-")},
     }
@@ -224,16 +224,17 @@ def table1_lines(content: Mapping[str, Any]) -> list[list[str]]:
     """The table as texts, the heading first: numbers as median (quartiles), classes as n (percent), missing ones beside."""
     groups = content["groups"]
     others = [group["id"].removeprefix("external-") for group in groups if group["id"].startswith("external-")]
-    heading = ["variable", *(f"{g['title']} (n={g['patients']})" for g in groups), "SMD classes", "SMD test parts, largest"]
+    with_classes = any(group["id"] == "positive" for group in groups)
+    gap_names = [*(["SMD classes"] if with_classes else []), "SMD test parts, largest"]
+    heading = ["variable", *(f"{g['title']} (n={g['patients']})" for g in groups), *gap_names]
     lines = [[*heading, *(f"SMD {name}" for name in others)]]
     for row in content["rows"]:
         title = row["title"] + (f": {row['level']}" if row["level"] is not None else "")
         cells = [_cell(row["cells"][group["id"]], row["missing"][group["id"]]) for group in groups]
         gaps = row["differences"]
-        gap_texts = (
-            [_smd(gaps["classes"]), _smd(gaps["folds"]), *(_smd(gaps["external"][name]) for name in others)] if gaps else []
-        )
-        lines.append([title, *cells, *(gap_texts or [""] * (2 + len(others)))])
+        first = [gaps["classes"]] if gaps and with_classes else []
+        gap_texts = [_smd(gap) for gap in [*first, gaps["folds"], *(gaps["external"][n] for n in others)]] if gaps else []
+        lines.append([title, *cells, *(gap_texts or [""] * (len(gap_names) + len(others)))])
     return lines
 
 

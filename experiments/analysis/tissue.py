@@ -143,7 +143,7 @@ def _facts_of(values: npt.NDArray[np.float64], scans: Sequence[Scan]) -> dict[st
     values, chosen = values[known], [scans[row] for row in known]
     y = np.array([scan.label for scan in chosen])
     auc = Estimate(None, None, None)
-    if 0 < y.sum() < y.size:
+    if set(y.tolist()) == {0, 1}:
         patients = np.array([scan.patient for scan in chosen])
         pred = Predictions(patients, np.zeros_like(y), y, values / max(values.max(), 1), np.zeros_like(y))
         auc = bootstrap_interval(pred, draw_patient_weights(pred, DRAWS, np.random.default_rng(0)))["auc"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +15,49 @@ from rich.table import Table
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.runtime.words import plural
+from experiments.statistics.numeric import title_of
+from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate, interval_text
 from experiments.study.record import decision_of
 from lightning_modules.decision import DECISIONS
 
-TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
-GAP = "balanced accuracy minus that of"
 
+@dataclass(frozen=True)
+class Words:
+    """How a comparison's scores are called.
+
+    Attributes:
+        titles: Metric -> its column.
+        primary: The primary metric.
+        secondary: The one that ranks scans.
+        size: What is said of the scans.
+    """
+
+    titles: Mapping[str, str]
+    primary: str
+    secondary: str
+    size: str
+
+    @classmethod
+    def of(cls, target: Mapping[str, Any], metrics: Iterable[str], positives: int) -> Words:
+        """Of two classes, or of a number.
+
+        Args:
+            target: As a comparison has it.
+            metrics: Names of its scores.
+            positives: Positive scans.
+        """
+        if not target:
+            return cls(TITLES, "balanced_accuracy", "auc", f"{positives} positive")
+        unit = f", {target['unit']}" if target["unit"] else ""
+        titles = {metric: title_of(metric) + (unit if metric in ("mae", "rmse") else "") for metric in metrics}
+        return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}")
+
+
+TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+
+NUMBER_RULE = "MAE and RMSE: lower is better. R2: against the mean of the training part. Spearman: within the folds."
 Estimates = Mapping[str, Mapping[str, Estimate]]
 
 
@@ -30,32 +66,34 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     seeds = (
         f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
-    size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({comparison.positives} positive)"
+    words = Words.of(comparison.target, next(iter(comparison.estimates.values())), comparison.positives)
+    gap = f"{words.titles[words.primary]} minus that of"
+    size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({words.size})"
     several = len(comparison.seeds) > 1
     title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
-    _print(console, _performance(comparison.estimates, comparison.baselines, title))
-    console.print(
-        f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {comparison.draws} draws. "
-        f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
-    )
-    for line in [*_chance_lines(comparison), *_seed_lines(comparison)]:
+    _print(console, _performance(comparison.estimates, comparison.baselines, title, words))
+    interval = NUMERIC_INTERVAL if comparison.target else INTERVAL
+    rule = NUMBER_RULE if comparison.target else f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
+    console.print(f"In brackets: 95 % intervals, {interval.removeprefix('95 % ')}; {comparison.draws} draws. {rule}")
+    for line in [*_chance_lines(comparison, words), *_seed_lines(comparison, words)]:
         console.print(line)
     if comparison.paired or comparison.paired_baselines:
-        title = f"{'single networks: ' if several else ''}{GAP} global, on the same patients"
+        title = f"{'single networks: ' if several else ''}{gap} global, on the same patients"
         _print(console, _differences(comparison.paired, comparison.paired_baselines, title))
     if comparison.paired_readers:
-        _print(console, _readers(comparison))
+        _print(console, _readers(comparison, words))
     for line in _grouped(map(reader_sentence, comparison.paired_readers)):
         console.print(line)
-    for table in _stacks(comparison):
+    for table in _stacks(comparison, words):
         _print(console, table)
     for line in _grouped(stacked_sentences(comparison)):
         console.print(line)
     if comparison.ensembles:
         title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
-        _print(console, _performance(comparison.ensembles, {}, title))
+        title = f"ensembles: mean of {len(comparison.seeds)} networks a scan" if comparison.target else title
+        _print(console, _performance(comparison.ensembles, {}, title, words))
     if comparison.paired_ensembles:
-        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {GAP} global's ensemble"))
+        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {gap} global's ensemble"))
     for note in comparison.notes:
         console.print(f"[yellow]note[/yellow]: {note}")
     if comparison.missing:
@@ -76,22 +114,23 @@ def _grouped(sentences: Iterable[str]) -> list[str]:
     return [f"{words}: {', '.join(names)}." if names else f"{words}." for words, names in inputs.items()]
 
 
-def _chance_lines(comparison: StudyComparison) -> list[str]:
+def _chance_lines(comparison: StudyComparison, words: Words) -> list[str]:
     """Which inputs are not above chance; nothing where all are."""
     chance = comparison.details.get("chance") or {}
     low = [name for name in comparison.estimates if chance.get(name, {}).get("words", "above chance") != "above chance"]
-    return [f"AUC not shown to be above chance (allowing for overlapping training parts): {', '.join(low)}."] if low else []
+    score = words.titles[words.secondary]
+    return [f"{score} not shown to be above chance (allowing for overlapping training parts): {', '.join(low)}."] if low else []
 
 
-def _seed_lines(comparison: StudyComparison) -> list[str]:
+def _seed_lines(comparison: StudyComparison, words: Words) -> list[str]:
     """What the seeds change: spread of each input, agreement of the rank orders; nothing with one seed."""
-    report: Mapping[str, Any] = (comparison.details.get("seeds") or {}).get("balanced_accuracy") or {}
+    report: Mapping[str, Any] = (comparison.details.get("seeds") or {}).get(words.primary) or {}
     if not report:
         return []
-    shown = [metric for metric in ("balanced_accuracy", "auc") if metric in comparison.details["seeds"]]
+    shown = [metric for metric in (words.primary, words.secondary) if metric in comparison.details["seeds"]]
     agree = "undefined" if report["concordance"] is None else f"{report['concordance']:.2f}"
     return [
-        *(f"SD of {TITLES[metric]} between {report['seeds']} seeds: {_between(comparison, metric)}." for metric in shown),
+        *(f"SD of {words.titles[metric]} between {report['seeds']} seeds: {_between(comparison, metric)}." for metric in shown),
         f"Agreement of the inputs' order between seeds (Kendall's W, 1 is the same order): {agree}.",
     ]
 
@@ -108,19 +147,19 @@ def _print(console: Console, table: Table) -> None:
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
 
 
-def _performance(estimates: Estimates, baselines: Estimates, title: str) -> Table:
+def _performance(estimates: Estimates, baselines: Estimates, title: str, words: Words) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("input", no_wrap=True)
-    for name in TITLES.values():
+    for name in words.titles.values():
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("balanced accuracy over folds", justify="right", no_wrap=True)
+    table.add_column(f"{words.titles[words.primary]} over folds", justify="right", no_wrap=True)
     for name, metrics in estimates.items():
         last = name == list(estimates)[-1]
         table.add_row(
-            name, *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]), end_section=last
+            name, *(_interval(metrics[metric]) for metric in words.titles), _spread(metrics[words.primary]), end_section=last
         )
     for name, metrics in baselines.items():
-        table.add_row(f"{name} *", *(_interval(metrics[metric]) for metric in TITLES), _spread(metrics["balanced_accuracy"]))
+        table.add_row(f"{name} *", *(_interval(metrics[m]) for m in words.titles), _spread(metrics[words.primary]))
     if baselines:
         table.caption, table.caption_justify = "* baseline without a network, on the same folds", "left"
     return table
@@ -146,29 +185,31 @@ def _differences(paired: Sequence[Paired], baselines: Sequence[Paired], title: s
     return table
 
 
-def _readers(comparison: StudyComparison) -> Table:
-    title = "AUC of each network and of linear readers of its input, on the same patients"
+def _readers(comparison: StudyComparison, words: Words) -> Table:
+    score = words.titles[words.secondary]
+    title = f"{score} of each network and of linear readers of its input, on the same patients"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for name in ("input", "linear reader"):
         table.add_column(name, no_wrap=True)
-    for name in ("network AUC", "reader AUC", "difference", "p (Holm)"):
+    for name in (f"network {score}", f"reader {score}", "difference", "p (Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for pair in comparison.paired_readers:
-        aucs = comparison.estimates[pair.first]["auc"], comparison.readers[pair.second]["auc"]
-        cells = *map(_interval, aucs), _interval(pair.difference, sign="+"), _p_value(pair)
+        scores = comparison.estimates[pair.first][words.secondary], comparison.readers[pair.second][words.secondary]
+        cells = *map(_interval, scores), _interval(pair.difference, sign="+"), _p_value(pair)
         table.add_row(pair.first, pair.second.partition("/")[0], *cells, pair.verdict)
     return table
 
 
-def _stacks(comparison: StudyComparison) -> list[Table]:
+def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
     """Scores of the stacks, and the differences that they are made for; nothing without any."""
     if not comparison.stacked:
         return []
     title = "log odds of networks stacked: all regions together, and each input beside age and sex"
-    tables = [_performance(comparison.stacked, {}, title)]
+    tables = [_performance(comparison.stacked, {}, title, words)]
     if comparison.paired_stacked:
-        tables.append(_differences(comparison.paired_stacked, (), f"{GAP} global, on the same patients"))
+        gap = f"{words.titles[words.primary]} minus that of global, on the same patients"
+        tables.append(_differences(comparison.paired_stacked, (), gap))
     if comparison.paired_added:
         table = Table(title="added value: minus age_sex alone", title_justify="left", box=SIMPLE_HEAD)
         table.add_column("input", no_wrap=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.cohort.images import title
 from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.files.volumes import load_header
@@ -24,10 +25,17 @@ FIELDS = (
     "InversionTime", "FlipAngle", "SliceThickness",
 )  # fmt: skip
 HEADING = ("image", *FIELDS, "voxel_mm", "patients", "scans", "negative_scans", "positive_scans")
+CLASSES = 2
+"""Columns of ``HEADING`` that count classes, at its end."""
 
 
-def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
-    """One row a combination of values, image by image, the commonest first, in the order of ``HEADING``.
+def heading_of(target: Target) -> tuple[str, ...]:
+    """``HEADING``, without classes where a number is predicted."""
+    return HEADING[:-CLASSES] if target.is_number else HEADING
+
+
+def acquisition_rows(scans: Sequence[Scan], target: Target = Target()) -> list[tuple[str, ...]]:
+    """One row a combination of values, image by image, the commonest first, in the order of ``heading_of``.
 
     A value that no sidecar tells is empty; ``voxel_mm`` is the size of the prepared voxels.
 
@@ -44,12 +52,12 @@ def acquisition_rows(scans: Sequence[Scan]) -> list[tuple[str, ...]]:
     for key, members in sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]), item[0])):
         labels = Counter(scan.label for scan in members)
         rows.append((*key, *map(str, (len({scan.patient for scan in members}), len(members), labels[0], labels[1]))))
-    return rows
+    return [row[: len(heading_of(target))] for row in rows]
 
 
-def write_acquisition(study: Path, rows: Sequence[Sequence[str]]) -> None:
+def write_acquisition(study: Path, rows: Sequence[Sequence[str]], target: Target = Target()) -> None:
     """Write acquisition.tsv, atomically."""
-    write_text(study / "acquisition.tsv", tsv_text(HEADING, rows))
+    write_text(study / "acquisition.tsv", tsv_text(heading_of(target), rows))
 
 
 def _sidecar(image: Path) -> dict[str, Any]:

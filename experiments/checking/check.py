@@ -55,7 +55,7 @@ def check(settings: Settings, study: Subject, console: Console, verify: bool = F
     gathered = gather(settings, study, judged, tissue, console)
     show(study, gathered, quality, judged, console)
     write_table1(study.folder, gathered.table1)
-    write_acquisition(study.folder, gathered.acquisition)
+    write_acquisition(study.folder, gathered.acquisition, study.cohort.rule)
     write_sealed(study.folder / "check.json", gathered.facts())
     write_tissue(study.folder, tissue)
     page = write_check_page(study, gathered, quality_lines(quality, judged))

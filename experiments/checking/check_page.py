@@ -8,7 +8,7 @@ from pathlib import Path
 from datamodules.files.atomic import write_text
 from experiments.analysis.table1 import table1_lines
 from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
-from experiments.checking.acquisition import HEADING
+from experiments.checking.acquisition import heading_of
 from experiments.checking.days import days_svg
 from experiments.checking.flow import flow_sentence, flow_svg
 from experiments.checking.gather import Findings, Subject
@@ -28,14 +28,16 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
     """
     flow = flow_svg(findings.flow, findings.parts)
     write_text(study.folder / "flow.svg", flow)
-    lines = table1_lines(findings.table1)
+    lines, is_number = table1_lines(findings.table1), study.cohort.rule.is_number
     scanners: list[list[Cell]] = [
-        [name, *(f"{n} / {p}" if n else None for n, p in row)] for name, row in findings.scanners.items()
+        [name, *((f"{n}{'' if is_number else f' / {p}'}") if n else None for n, p in row)]
+        for name, row in findings.scanners.items()
     ]
     parts: list[list[Cell]] = [
-        [str(number), item["patients"], item["scans"], item["positive_scans"]] for number, item in enumerate(findings.parts)
+        [str(number), item["patients"], item["scans"], *([] if is_number else [item["positive_scans"]])]
+        for number, item in enumerate(findings.parts)
     ]
-    heading = ["part", "patients", "scans", "positive scans"]
+    heading = ["part", "patients", "scans", *([] if is_number else ["positive scans"])]
     split = table(heading, parts) if parts else paragraph(f"No split: {study.unsplit}")
     drawn = figure(days_svg(findings.days).encode(), alt="Histogram of days from scan to EDSS", caption="")
     days = drawn if findings.days.known else ""
@@ -49,11 +51,11 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
         Section("quality", "Quality", _lines(quality) + note(Html('<a href="qc/index.html">all scans</a>'))),
         Section("parts", "Parts", split
                 + table(["scanner", *([f"part {n}" for n in range(len(parts))] or ["all"])], scanners,
-                        caption=f"Scans / positive scans by scanner{' and part' if parts else ''}")),
+                        caption=f"Scans{'' if is_number else ' / positive scans'} by scanner{' and part' if parts else ''}")),
         Section("days", "Scan to EDSS", paragraph(days_text(study, findings).split("\n")[0]) + days),
         Section("table1", "Table 1", table(lines[0], lines[1:], caption="Median (quartiles) or n (%)")
                 + note("SMD: standardised difference (Austin 2009; Yang and Dalton 2012); above 0.1 groups count as unlike.")),
-        Section("acquisition", "Acquisition", table(HEADING, findings.acquisition)),
+        Section("acquisition", "Acquisition", table(heading_of(study.cohort.rule), findings.acquisition)),
         Section("tissue", "What the inputs hold", table(TISSUE_HEADING, tissue_lines(findings.tissue),
                 caption=f"From {findings.tissue['source']}, % of the voxels") + note(TISSUE_WORDS)),
         Section("duplicates", "Suspected duplicates", _lines(duplicates_text(study, findings).split("\n")[0]) + twins),

@@ -129,10 +129,10 @@ def gather(
         days=days_of(scans, study.cohort.rule),
         table1=table1(groups_of(table, study.splits, external), variables),
         left_out_columns=odd,
-        acquisition=acquisition_rows(scans),
+        acquisition=acquisition_rows(scans, target),
         duplicates=known_duplicates(study.folder, scans, study.prepared, settings.values.workers, console),
         inputs=inputs,
-        precision=precision_of(scans, len(inputs) - 1),
+        precision=None if target.is_number else precision_of(scans, len(inputs) - 1),
         costs=costs_of(settings, study, inputs),
         transform_seconds=transform_seconds(settings, study.prepared),
         quality={name: sum(scan.verdict == name for scan in judged) for name in ("held", "look", "ok")},
@@ -147,10 +147,13 @@ def part_counts(study: Subject) -> list[dict[str, int]]:
     parts: list[list[Scan]] = [[] for _ in range(study.splits.folds)]
     for scan in study.cohort.scans:
         parts[study.part(scan)].append(scan)
-    return [
+    counts = [
         {"patients": len({s.patient for s in part}), "scans": len(part), "positive_scans": sum(s.label for s in part)}
         for part in parts
     ]
+    for part_counted in counts if study.cohort.rule.is_number else ():
+        del part_counted["positive_scans"]
+    return counts
 
 
 def scanner_counts(study: Subject) -> dict[str, list[tuple[int, int]]]:

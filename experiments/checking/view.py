@@ -40,9 +40,9 @@ def show(
         console.print(f"[yellow]note[/yellow]: {remark}", markup=True)
     console.print(quality_lines(quality, judged))
     if study.splits is not None:
-        console.print(fold_table(study.cohort.scans, study.splits))
+        console.print(fold_table(study.cohort.scans, study.splits, study.cohort.rule.is_number))
     if len(findings.scanners) > 1 or "unknown" not in findings.scanners:
-        console.print(scanner_table(findings.scanners))
+        console.print(scanner_table(findings.scanners, study.cohort.rule.is_number))
     console.print(days_text(study, findings))
     console.print(table1_table(findings.table1))
     if findings.left_out_columns:
@@ -66,6 +66,8 @@ def _table(title: str, first: str, columns: Sequence[str], least: int = 0) -> Ta
 
 def flow_table(flow: Mapping[str, Any]) -> Table:
     """Scans, positive scans and patients: found, excluded for each reason with what is left after it, used."""
+    if "positive_scans" not in flow["used"]:
+        return _number_flow_table(flow)
     table = _table("exclusions", "step", ("scans", "positive", "patients", "scans left", "positive left"))
     counted = flow["found"]
     scans, positive = counted["scans"], counted["positive_scans"]
@@ -76,6 +78,19 @@ def flow_table(flow: Mapping[str, Any]) -> Table:
         table.add_row(f"excluded: {excluded['reason']}", *map(str, numbers))
     used = flow["used"]
     table.add_row("used", str(used["scans"]), str(used["positive_scans"]), str(used["patients"]), str(scans), str(positive))
+    return table
+
+
+def _number_flow_table(flow: Mapping[str, Any]) -> Table:
+    """The same, where a number is predicted."""
+    table = _table("exclusions", "step", ("scans", "patients"))
+    steps = [
+        ("found", flow["found"]),
+        *((f"excluded: {row['reason']}", row) for row in flow["excluded"]),
+        ("used", flow["used"]),
+    ]
+    for name, counted in steps:
+        table.add_row(name, str(counted["scans"]), str(counted["patients"]))
     return table
 
 
@@ -93,28 +108,33 @@ def _more(count: int) -> list[str]:
     return [f"  and {count - SHOWN} more, all on the page"] if count > SHOWN else []
 
 
-def fold_table(scans: Sequence[Scan], splits: Splits) -> Table:
-    """Patients, scans and positive scans of each fold's partitions."""
-    table = _table("patients / scans / positive scans", "fold", ("train", "tuning", "internal test"))
+def fold_table(scans: Sequence[Scan], splits: Splits, is_number: bool = False) -> Table:
+    """Patients, scans and, of two classes, positive scans of each fold's partitions."""
+    table = _table(f"patients / scans{'' if is_number else ' / positive scans'}", "fold", ("train", "tuning", "internal test"))
     for fold in range(splits.folds):
         parts = splits.partitions(fold, [scan.patient for scan in scans])
         cells = []
         for rows in parts.values():
             chosen = [scans[row] for row in rows]
-            cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)} / {sum(s.label for s in chosen)}")
+            positive = "" if is_number else f" / {sum(s.label for s in chosen)}"
+            cells.append(f"{len({s.patient for s in chosen})} / {len(chosen)}{positive}")
         table.add_row(splits.title(fold), *cells)
     return table
 
 
-def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]]) -> Table:
-    """Scans and positive scans by scanner and test part."""
+def scanner_table(scanners: Mapping[str, Sequence[tuple[int, int]]], is_number: bool = False) -> Table:
+    """Scans and, of two classes, positive scans by scanner and test part."""
+
+    def cell(scans: int, positive: int) -> str:
+        return str(scans) if is_number else f"{scans}/{positive}"
+
     parts = len(next(iter(scanners.values())))
     names = [str(part) for part in range(parts)] if parts > 1 else []
-    title = f"scans/positive scans by scanner{' and part' if names else ''}"
+    title = f"scans{'' if is_number else '/positive scans'} by scanner{' and part' if names else ''}"
     table = _table(title, "scanner", [*names, "all"], min(max(map(len, scanners)), NAME_WIDTH))
     for name, row in scanners.items():
-        cells = [f"{scans}/{positive}" if scans else "" for scans, positive in row] if names else []
-        table.add_row(name, *cells, f"{sum(s for s, _ in row)}/{sum(p for _, p in row)}")
+        cells = [cell(scans, positive) if scans else "" for scans, positive in row] if names else []
+        table.add_row(name, *cells, cell(sum(s for s, _ in row), sum(p for _, p in row)))
     return table
 
 
@@ -179,6 +199,8 @@ def tissue_table(findings: Findings) -> Table:
 
 def precision_text(findings: Findings) -> str:
     """What the study can show, before it is trained."""
+    if "positive_scans" not in findings.flow["used"]:
+        return "precision to expect: of a number it depends on the errors; see the intervals of a first comparison"
     if findings.precision is None:
         return "precision: one class is empty, nothing can be shown"
     precision = findings.precision

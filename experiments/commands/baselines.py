@@ -47,9 +47,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     for name, facts in made["baselines"].items():
         lacking = ", ".join(f"{feature} of {count} scans" for feature, count in facts["missing"].items())
         console.print(f"{name}: {facts['about']}{f'; missing {lacking}' if lacking else ''}")
+    how = "ridge" if study.cohort.rule.is_number else "logistic ridge"
     readers = make_readers(study, settings, encoders, console)
     for name, of_inputs in readers["readers"].items():
-        console.print(f"{name}: linear reader (logistic ridge regression) of {READERS[name]}, for {', '.join(of_inputs)}")
+        console.print(f"{name}: linear reader ({how} regression) of {READERS[name]}, for {', '.join(of_inputs)}")
     for note in [*made["notes"], *readers["notes"]]:
         console.print(f"[yellow]note[/yellow]: {note}")
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")

@@ -19,11 +19,13 @@ from rich.console import Console
 
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
+from experiments.analysis.numeric_compare import compared_numbers
 from experiments.analysis.partitions import partition_lines, write_partitions
 from experiments.analysis.sites import site_lines
 from experiments.analysis.view import show
 from experiments.study.arguments import StudyChoice, named, read, study_folder
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
+from experiments.study.parts import read_parts
 from experiments.study.runs import PlanError
 from experiments.tracking.options import TrackingOptions
 from experiments.tracking.wandb_runs import log_comparison, log_inputs
@@ -66,9 +68,18 @@ def run(options: Options) -> int:
     seeds_text = options.seeds or ("" if options.seed is None else str(options.seed))
     others = [study_folder(name.strip(), options.studies) for name in options.partitions.split(",") if name.strip()]
     seeds, notes = wanted_seeds(folder, names, folds, seeds_text)
-    tables, comparison = compared(folder, names, seeds, folds, options.draws, options.partial, notes)
-    write_comparison(folder, comparison)
-    write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
+    is_number = read_parts(folder).target.is_number
+    if is_number and others:
+        raise PlanError(
+            f"--partitions {options.partitions} goes with two classes; {folder.name} predicts a number: leave it out"
+        )
+    if is_number:
+        comparison = compared_numbers(folder, names, seeds, folds, options.draws, options.partial, notes)[1]
+        write_comparison(folder, comparison)
+    else:
+        tables, comparison = compared(folder, names, seeds, folds, options.draws, options.partial, notes)
+        write_comparison(folder, comparison)
+        write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
     track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
     console = Console(highlight=False, soft_wrap=True)
     show(comparison, folder, console)

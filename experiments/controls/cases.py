@@ -13,6 +13,7 @@ from datamodules.batches.control_inputs import Content
 from datamodules.cohort.covariates import number_of, text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import SplitError, Splits, make_splits
+from datamodules.cohort.target import Target
 from datamodules.store.prepared import PreparedCohort
 from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
@@ -64,11 +65,11 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
     """
     scans = study.cohort.scans
     honest = tuple(scan.patient for scan in scans)
-    is_edss = study.cohort.rule.is_edss
-    base = with_targets(Case(scans, study.prepared, honest, (), study.splits, region), scans, is_edss)
+    target = study.cohort.rule
+    base = with_targets(Case(scans, study.prepared, honest, (), study.splits, region), scans, target)
     grid = study.prepared.grid
     if run.control == "permuted":
-        return with_targets(base, permuted(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])), is_edss)
+        return with_targets(base, permuted(scans, study.splits, np.random.default_rng([seed, 1, run.repeat])), target)
     if run.control == "mask_only":
         return replace(base, content="mask")
     if run.control == "shuffled":
@@ -85,15 +86,15 @@ def case_of(study: Study, run: ControlRun, region: Region, mask_mode: str, dilat
             raise NotRunError(f"{run.control.replace('_', ' ')} is what the study itself predicts")
         return _other_label(base, sex_of if run.control == "sex" else high_field_of, run.control)
     if run.control == "leaky":
-        leaky = replace(_leaky(base), remembers=True)
+        leaky = replace(_leaky(base, target), remembers=True)
         return leaky if run.repeat == 0 else replace(base, remembers=True)
     return base
 
 
-def with_targets(base: Case, sources: Sequence[Scan], is_edss: bool) -> Case:
-    """The case with the label, and of the EDSS the score, of another scan for each of its own."""
-    scores = tuple(scan.value for scan in sources) if is_edss else None
-    return replace(base, labels=tuple(scan.label for scan in sources), scores=scores)
+def with_targets(base: Case, sources: Sequence[Scan], target: Target) -> Case:
+    """The case with the label, and what a training learns from beside it, of another scan for each of its own."""
+    scores = target.scores_of(sources)
+    return replace(base, labels=tuple(scan.label for scan in sources), scores=None if scores is None else tuple(scores))
 
 
 def permuted(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[Scan, ...]:
@@ -141,7 +142,7 @@ def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) 
     )
 
 
-def _leaky(base: Case) -> Case:
+def _leaky(base: Case, target: Target) -> Case:
     """Each scan is dealt out by itself, so that scans of one patient meet in training, tuning and test."""
     if not repeated_patients(base.scans):
         raise NotRunError("no patient has several scans, so a split by scan is a split by patient")
@@ -149,7 +150,7 @@ def _leaky(base: Case) -> Case:
         raise NotRunError("the study is split by site; a split by scan would also mix the sites")
     alone = [replace(scan, patient=scan.name) for scan in base.scans]
     try:
-        splits = make_splits(alone, base.splits.seed, base.splits.folds)
+        splits = make_splits(alone, base.splits.seed, base.splits.folds, target)
     except SplitError as error:
         raise NotRunError(str(error)) from None
     return replace(base, groups=tuple(scan.patient for scan in alone), splits=splits)

@@ -10,7 +10,9 @@ import numpy as np
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
+from datamodules.cohort.target import Target
 from experiments.controls.cases import NotRunError
+from experiments.statistics.numeric import Numbers
 from experiments.statistics.predictions import FloatArray, Predictions
 from lightning_modules.decision import Decision, choose_threshold
 
@@ -36,9 +38,7 @@ def header_predictions(scans: Sequence[Scan], splits: Splits, decision: Decision
     """
     from sklearn.linear_model import LogisticRegression
 
-    names = header_columns(scans)
-    if not names:
-        raise NotRunError("no scan has a field strength, vendor, voxel size or site that differs from the others'")
+    names = _differing(scans)
     patients = [scan.patient for scan in scans]
     y = np.array([scan.label for scan in scans])
     columns: dict[str, list[Any]] = {name: [] for name in ("rows", "fold", "p", "decision")}
@@ -62,6 +62,36 @@ def header_predictions(scans: Sequence[Scan], splits: Splits, decision: Decision
         y=y[rows][order],
         **{name: value[order] for name, value in joined.items()},
     )
+
+
+def header_numbers(scans: Sequence[Scan], splits: Splits, target: Target) -> Numbers:
+    """The same, where a number is predicted: a ridge regression of strength 1 on each fold's training part.
+
+    Raises:
+        NotRunError: if nothing that is known of the acquisition differs between the scans.
+    """
+    from sklearn.linear_model import Ridge
+
+    names = _differing(scans)
+    patient, y = np.array([scan.patient for scan in scans]), np.array([target.number_of(scan) for scan in scans])
+    fold, p, mean = np.zeros(len(scans), dtype=np.int64), np.zeros(len(scans)), np.zeros(len(scans))
+    for number in range(splits.folds):
+        parts = splits.partitions(number, patient.tolist())
+        design = np.concatenate([_design(scans, name, parts["train"]) for name in names], axis=1)
+        test = parts["internal_test"]
+        fold[test], mean[test] = number, y[parts["train"]].mean()
+        p[test] = Ridge(alpha=1.0).fit(design[parts["train"]], y[parts["train"]]).predict(design[test])
+    session = np.array([scan.session for scan in scans])
+    order = np.lexsort((session, patient, fold))
+    p = np.clip(p, 0, target.steps) if target.steps else p
+    return Numbers(patient[order], fold[order], y[order], p[order], mean[order], session[order], target.steps)
+
+
+def _differing(scans: Sequence[Scan]) -> list[str]:
+    names = header_columns(scans)
+    if not names:
+        raise NotRunError("no scan has a field strength, vendor, voxel size or site that differs from the others'")
+    return names
 
 
 def _design(scans: Sequence[Scan], name: str, train: Any) -> FloatArray:

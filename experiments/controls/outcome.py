@@ -13,9 +13,10 @@ from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import tsv_text
 from experiments.controls.cases import NotRunError, repeated_patients
 from experiments.controls.control_masks import overlap, random_mask
-from experiments.controls.headers import header_columns, header_predictions
+from experiments.controls.headers import header_columns, header_numbers, header_predictions
+from experiments.controls.measures import Table, measured, metric_of, rules_of
 from experiments.controls.plan import ControlRun
-from experiments.controls.rules import METRIC, RULES
+from experiments.controls.rules import METRIC
 from experiments.controls.scores import (
     Row,
     as_json,
@@ -30,11 +31,13 @@ from experiments.controls.scores import (
 )
 from experiments.controls.setup import Controls
 from experiments.controls.work import failures
-from experiments.statistics.predictions import Predictions, PredictionsError
-from experiments.statistics.significance import INTERVAL, bootstrap_interval, draw_patient_weights
+from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
+from experiments.statistics.predictions import PredictionsError
+from experiments.statistics.significance import INTERVAL, draw_patient_weights
 
 COLUMNS = ("control", "input", "scans", "patients", "positives", "repetitions")
 SCORES = ("auc", "balanced_accuracy", "sensitivity", "specificity")
+NUMBER_SCORES = ("spearman", "mae", "rmse", "r2", "auc")
 
 
 def outcome(
@@ -53,13 +56,14 @@ def outcome(
         The content of controls.json.
     """
     rows = list(_rows(controls, runs, chosen, refused, draws))
+    target = controls.study.cohort.rule
     return {
         "study": controls.folder.name,
         "seed": controls.seed,
         "folds": controls.study.splits.folds,
         "draws": draws,
-        "metric": METRIC,
-        "interval": f"{INTERVAL}; not adjusted for the number of controls",
+        "metric": metric_of(target),
+        "interval": f"{NUMERIC_INTERVAL if target.is_number else INTERVAL}; not adjusted for the number of controls",
         "mask_mode": controls.mask_mode,
         "spacing_mm": controls.study.prepared.grid.spacing,
         "study_spacing_mm": controls.fine_spacing,
@@ -67,7 +71,7 @@ def outcome(
         "split_hash": controls.study.splits.hash,
         "cohort_hash": controls.study.cohort_hash,
         "inputs": list(controls.regions),
-        "rules": {name: RULES[name] for name in chosen},
+        "rules": rules_of(target, chosen),
         "controls": [as_json(row) for row in rows],
     }
 
@@ -105,22 +109,22 @@ def _row(
     control: str,
     name: str,
     repeats: Sequence[Sequence[ControlRun]],
-    image: Predictions,
+    image: Table,
     weights: Any,
     draws: int,
 ) -> Row:
-    rng = np.random.default_rng(1)
+    rng, target = np.random.default_rng(1), controls.study.cohort.rule
     if control == "permuted":
-        return permuted_row(name, [pooled(controls.folder, repeat) for repeat in repeats], draws, rng)
+        return permuted_row(name, [pooled(controls.folder, repeat) for repeat in repeats], draws, rng, target)
     if control == "leaky":
         leaky, honest = ranked(controls.folder, repeats[0]), ranked(controls.folder, repeats[1])
-        return leaky_row(name, leaky, honest, weights, repeated_patients(controls.study.cohort.scans))
+        return leaky_row(name, leaky, honest, weights, repeated_patients(controls.study.cohort.scans), target)
     table = pooled(controls.folder, repeats[0])
     if control in ("image", "sex", "field_strength"):
         if control != "image":
             weights = draw_patient_weights(table, draws, rng)
-        return judged(plain_row(control, name, table, bootstrap_interval(table, weights)), {"the network": [table]})
-    row = compared_row(control, name, table, image, weights)
+        return judged(plain_row(control, name, table, measured(table, weights)), {"the network": [table]}, target=target)
+    row = compared_row(control, name, table, image, weights, target)
     if control != "random_region":
         return row
     region, grid = controls.regions[name], controls.study.prepared.grid
@@ -130,28 +134,32 @@ def _row(
     return row
 
 
-def _header_row(controls: Controls, compared_with: str, image: Predictions, weights: Any) -> Row:
-    scans = controls.study.cohort.scans
+def _header_row(controls: Controls, compared_with: str, image: Table, weights: Any) -> Row:
+    scans, target, splits = controls.study.cohort.scans, controls.study.cohort.rule, controls.study.splits
     try:
-        table = header_predictions(scans, controls.study.splits, controls.study.cohort.rule.decision)
+        table: Table = (
+            header_numbers(scans, splits, target) if target.is_number else header_predictions(scans, splits, target.decision)
+        )
     except NotRunError as error:
         return unscored_row("header_only", None, str(error))
-    row = compared_row("header_only", None, table, image, weights)
+    row = compared_row("header_only", None, table, image, weights, target)
     row.details.update({"columns": header_columns(scans), "compared_with": compared_with})
     return row
 
 
 def write_outcome(folder: Path, outcome: Mapping[str, Any]) -> None:
     """Write controls.json and controls.tsv into the study's folder."""
-    header = [*COLUMNS, *(f"{score}{end}" for score in SCORES for end in ("", "_low", "_high"))]
-    header += ["difference_of", *(f"difference_{METRIC}{end}" for end in ("", "_low", "_high")), "flag", "verdict", "reason"]
+    metric = outcome["metric"]
+    scores = SCORES if metric == METRIC else NUMBER_SCORES
+    header = [*COLUMNS, *(f"{score}{end}" for score in scores for end in ("", "_low", "_high"))]
+    header += ["difference_of", *(f"difference_{metric}{end}" for end in ("", "_low", "_high")), "flag", "verdict", "reason"]
     rows = []
     for row in outcome["controls"]:
         values = [row[name] for name in COLUMNS]
-        for score in SCORES:
+        for score in scores:
             estimate = (row["estimates"] or {}).get(score, {})
             values += [estimate.get(end) for end in ("value", "low", "high")]
-        gain = (row["difference"] or {}).get(METRIC, {})
+        gain = (row["difference"] or {}).get(metric, {})
         values += [row["difference_of"], *(gain.get(end) for end in ("value", "low", "high"))]
         values += [row["flag"], row["verdict"], row["reason"]]
         rows.append(values)

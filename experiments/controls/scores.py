@@ -10,24 +10,26 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from datamodules.cohort.target import Target
+from experiments.controls.measures import (
+    Scores,
+    Table,
+    differences,
+    is_small,
+    measured,
+    metric_of,
+    on_scale,
+    reworded,
+    values_of,
+)
 from experiments.controls.plan import TITLES, ControlRun
 from experiments.controls.rules import ALONE, METRIC, verdict
-from experiments.statistics.constant import has_few_patients, is_silent
-from experiments.statistics.paired import paired_differences
+from experiments.statistics.constant import is_silent
+from experiments.statistics.numeric import Numbers
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
-from experiments.statistics.significance import (
-    METRICS,
-    Estimate,
-    bootstrap_interval,
-    draw_patient_weights,
-    mean_values,
-    percentile_interval,
-    point_values,
-)
-from experiments.study.run_folder import RunFolder
-
-Scores = Mapping[str, Estimate]
+from experiments.statistics.significance import Estimate, draw_patient_weights, percentile_interval
+from experiments.study.run_folder import RunFolder, Scale
 
 
 @dataclass(frozen=True)
@@ -54,30 +56,38 @@ class Row:
         return TITLES[self.control]
 
 
-def pooled(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
+def pooled(folder: Path, runs: Sequence[ControlRun]) -> Table:
     """Internal test rows of all folds of one control, decided at each fold's own threshold.
 
     Raises:
         PredictionsError: if the rows cannot be scored.
     """
-    return Predictions(**_columns(folder, runs))
+    return _table(_columns(folder, runs))
+
+
+def _table(columns: dict[str, Any]) -> Table:
+    scale = columns.pop("steps", None)
+    return Predictions(**columns) if scale is None else Numbers(**columns, steps=scale)
 
 
 def _columns(folder: Path, runs: Sequence[ControlRun]) -> dict[str, Any]:
-    parts: dict[str, list[Any]] = {name: [] for name in ("patient", "session", "fold", "y", "p", "decision")}
+    parts: dict[str, list[Any]] = {}
+    scale: Scale | None = None
     for run in runs:
-        predicted, threshold = RunFolder(run.folder(folder)).result()
-        rows = predicted.of("internal_test")
-        decision = (rows.p >= threshold).astype(np.int64)
-        values = (rows.patient, rows.session, np.full(len(rows.y), run.fold), rows.y, rows.p, decision)
-        for name, value in zip(parts, values, strict=True):
-            parts[name].append(value)
+        run_folder = RunFolder(run.folder(folder))
+        predicted, threshold = run_folder.result()
+        rows, scale = predicted.of("internal_test"), Scale.of(run_folder.facts())
+        columns = {"patient": rows.patient, "session": rows.session, "fold": np.full(len(rows.y), run.fold)}
+        columns |= {"y": rows.y, "p": rows.p}
+        columns |= {"mean": np.full(len(rows.y), scale.mean)} if scale else {"decision": (rows.p >= threshold).astype(np.int64)}
+        for name, value in columns.items():
+            parts.setdefault(name, []).append(value)
     joined = {name: np.concatenate(part) for name, part in parts.items()}
     order = np.lexsort((joined["session"], joined["patient"], joined["fold"]))
-    return {name: column[order] for name, column in joined.items()}
+    return {name: column[order] for name, column in joined.items()} | ({"steps": scale.steps} if scale else {})
 
 
-def ranked(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
+def ranked(folder: Path, runs: Sequence[ControlRun]) -> Table:
     """As `pooled`, with each probability replaced by its rank within its fold, and all folds put together.
 
     A split by scan puts a patient into several folds, so the two splits cannot be compared within folds; ranks of different
@@ -89,80 +99,89 @@ def ranked(folder: Path, runs: Sequence[ControlRun]) -> Predictions:
         rows = columns["fold"] == fold
         p[rows] = (rankdata(columns["p"][rows]) - 0.5) / rows.sum()
     order = np.lexsort((columns["session"], columns["patient"]))
+    steps = {"steps": columns.pop("steps")} if "steps" in columns else {}
     sorted_columns = {name: column[order] for name, column in (columns | {"p": p}).items()}
-    return Predictions(**sorted_columns | {"fold": np.zeros(len(p), dtype=np.int64)})
+    return _table(sorted_columns | {"fold": np.zeros(len(p), dtype=np.int64)} | steps)
 
 
-def plain_row(control: str, name: str | None, table: Predictions, scores: Scores, repetitions: int = 1, **more: Any) -> Row:
+def plain_row(control: str, name: str | None, table: Table, scores: Scores, repetitions: int = 1, **more: Any) -> Row:
     """A row with counts and estimates."""
     return Row(
         control,
         name,
         scans=len(table.y),
         patients=table.patients.size,
-        positives=int(table.y.sum()),
+        positives=int(table.y.sum()) if isinstance(table, Predictions) else None,
         repetitions=repetitions,
         estimates=scores,
         **more,
     )
 
 
-def judged(row: Row, tables: Mapping[str, Sequence[Predictions]], image: Scores | None = None) -> Row:
+def judged(row: Row, tables: Mapping[str, Sequence[Table]], image: Scores | None = None, target: Target = Target()) -> Row:
     """A row with its verdict.
 
     Args:
         row: The row.
         tables: What is judged and what it is compared with -> predictions, one table for each repetition.
         image: Scores of the image that it is compared with.
+        target: What is told; a row of another target, as of sex, is judged by that one's classes.
     """
     assert row.estimates is not None
-    gain = row.difference[METRIC] if row.difference else None
+    metric = METRIC if METRIC in row.estimates else metric_of(target)
+    gain = row.difference[metric] if row.difference else None
     silent = " and ".join(name for name, repeats in tables.items() if is_silent(repeats, METRIC))
-    few = any(map(has_few_patients, tables.values()))
-    said = verdict(row.control, row.estimates[METRIC], image[METRIC] if image else None, gain, silent, few)
+    few = any(map(is_small, tables.values()))
+    scores = [row.estimates[metric], image[metric] if image else None]
+    own, other = scores if metric == METRIC else map(on_scale, scores)
+    assert own is not None
+    said = verdict(row.control, own, other, gain, silent, few)
+    said = said if metric == METRIC else reworded(said, target)
     return replace(row, flag=said.flag, verdict=said.text)
 
 
-def compared_row(control: str, name: str | None, table: Predictions, image: Predictions, weights: WeightArray) -> Row:
+def compared_row(
+    control: str, name: str | None, table: Table, image: Table, weights: WeightArray, target: Target = Target()
+) -> Row:
     """A control beside the image it is compared with, on the same draws of patients."""
     row = plain_row(
         control,
         name,
         table,
-        bootstrap_interval(table, weights),
+        measured(table, weights),
         difference_of=f"image minus {TITLES[control]}",
-        difference=paired_differences(image, table, weights),
+        difference=differences(image, table, weights),
     )
-    return judged(row, {ALONE.get(control, TITLES[control]): [table], "the image": [image]}, bootstrap_interval(image, weights))
+    tables = {ALONE.get(control, TITLES[control]): [table], "the image": [image]}
+    return judged(row, tables, measured(image, weights), target)
 
 
-def permuted_row(name: str, tables: Sequence[Predictions], draws: int, rng: np.random.Generator) -> Row:
+def permuted_row(name: str, tables: Sequence[Table], draws: int, rng: np.random.Generator, target: Target = Target()) -> Row:
     """The mean over permutations; each permutation has labels and draws of its own."""
-    points = [point_values(table) for table in tables]
-    drawn = [mean_values(table, draw_patient_weights(table, draws, rng)) for table in tables]
-    scores = {}
-    for metric in METRICS:
-        values = [point[metric] for point in points]
+    drawn = [values_of(table, draw_patient_weights(table, draws, rng)) for table in tables]
+    scores, main = {}, metric_of(target)
+    for metric in drawn[0]:
+        values = [draw[metric][0] for draw in drawn]
         known = [value for value in values if value is not None]
         low, high = percentile_interval(np.mean([draw[metric][1] for draw in drawn], axis=0))
         scores[metric] = Estimate(float(np.mean(known)), low, high) if len(known) == len(values) else Estimate(None, None, None)
-    each = [point[METRIC] for point in points]
-    row = plain_row("permuted", name, tables[0], scores, len(tables), details={f"{METRIC}_of_each": each})
-    return judged(row, {"a repetition": tables})
+    each = [draw[main][0] for draw in drawn]
+    row = plain_row("permuted", name, tables[0], scores, len(tables), details={f"{main}_of_each": each})
+    return judged(row, {"a repetition": tables}, target=target)
 
 
-def leaky_row(name: str, leaky: Predictions, honest: Predictions, weights: WeightArray, repeated: int) -> Row:
+def leaky_row(name: str, leaky: Table, honest: Table, weights: WeightArray, repeated: int, target: Target = Target()) -> Row:
     """The leaky split beside the honest one, both as ranks within folds."""
     row = plain_row(
         "leaky",
         name,
         leaky,
-        bootstrap_interval(leaky, weights),
+        measured(leaky, weights),
         difference_of="leaky minus honest split",
-        difference=paired_differences(leaky, honest, weights),
-        details={"repeated_patients": repeated, "honest": _plain(bootstrap_interval(honest, weights))},
+        difference=differences(leaky, honest, weights),
+        details={"repeated_patients": repeated, "honest": _plain(measured(honest, weights))},
     )
-    return judged(row, {"the leaky split": [leaky], "the honest split": [honest]})
+    return judged(row, {"the leaky split": [leaky], "the honest split": [honest]}, target=target)
 
 
 def unscored_row(control: str, name: str | None, reason: str) -> Row:

@@ -25,7 +25,15 @@ from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from experiments.study.trainer_options import trainer_options
 from experiments.training.assemble import MONITOR, redrawn, seed_of
-from experiments.training.trainer import make_data, make_module, make_trainer, prediction_rows, probabilities
+from experiments.training.trainer import (
+    make_data,
+    make_module,
+    make_trainer,
+    prediction_rows,
+    probabilities,
+    scale_of,
+    truth_of,
+)
 from lightning_modules.errors import TrainingError
 from lightning_modules.liveness import LivingNetwork
 
@@ -80,13 +88,13 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     module.load_state_dict(best.weights)
     rows, p = probabilities(trainer, module, data)
     facts = {
-        "threshold": float(module.threshold),  # type: ignore[arg-type]
+        **scale_of(module),
         "tuning_loss": best.loss,
         "epochs": trainer.current_epoch,
         "initialisation": living.initialisation,
         "seconds": time.perf_counter() - began,
     }
-    return prediction_rows(data, case.scans, case.labels, rows, p), facts
+    return prediction_rows(data, case.scans, truth_of(module, data), rows, p), facts
 
 
 def _data(settings: Settings, values: Any, case: Case, fold: int, seed: int, network: nn.Module) -> BrainMRIDataModule:

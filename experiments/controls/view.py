@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.statistics.numeric import TITLES
+from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
 from experiments.statistics.significance import INTERVAL, interval_text
 
 MARKS = {"ok": "", "info": "", "warning": "[bold yellow]![/bold yellow] "}
@@ -25,7 +27,9 @@ def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("input", no_wrap=True)
     table.add_column("control", no_wrap=True)
-    table.add_column("AUC", justify="right", no_wrap=True)
+    metric = outcome["metric"]
+    score = TITLES.get(metric, "AUC")
+    table.add_column(f"{score} (AUC of sex, field strength)" if metric in TITLES else score, justify="right", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in sorted(outcome["controls"], key=lambda control: _place(control, outcome["inputs"])):
@@ -33,14 +37,15 @@ def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
         table.add_row(
             row["input"] or "",
             row["title"],
-            _interval((row["estimates"] or {}).get("auc")),
-            _interval((row["difference"] or {}).get("auc"), "+"),
+            _interval((row["estimates"] or {}).get(metric) or (row["estimates"] or {}).get("auc")),
+            _interval((row["difference"] or {}).get(metric), "+"),
             MARKS[row["flag"]] + escape(text),
         )
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
-    console.print(f"In brackets: 95 % intervals, {INTERVAL.removeprefix('95 % ')}; {outcome['draws']} draws.")
-    console.print("Difference: AUC of the image minus that of the control; of the leaky split, leaky minus honest.")
+    interval = NUMERIC_INTERVAL if metric in TITLES else INTERVAL
+    console.print(f"In brackets: 95 % intervals, {interval.removeprefix('95 % ')}; {outcome['draws']} draws.")
+    console.print(f"Difference: {score} of the image minus that of the control; of the leaky split, leaky minus honest.")
     console.print(f"study: {folder}, table: {folder / 'controls.tsv'}")
 
 

@@ -32,6 +32,7 @@ from experiments.study.runs import Run
 from regions.catalog import REGIONS, Atlas
 from regions.grid import Grid
 
+NUMBER_PRIMARY = "mean of the folds' predictions"
 PRIMARY = "mean of the folds' calibrated probabilities, at the mean of their thresholds on the calibrated scale"
 FROZEN = "frozen.json"
 OF_A_MODEL = ("config.yaml", "predictions.tsv")
@@ -56,11 +57,12 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
     record = read_record(study)
     if record is None:
         raise ExternalError(f"{study / RECORD} is missing; open the study first: make check STUDY={study.name}")
+    frozen_input = _frozen_numbers if record.label.is_number else _frozen_input
     return {
         "study": study.name,
         "seed": seed,
         "folds": folds,
-        "primary": PRIMARY,
+        "primary": NUMBER_PRIMARY if record.label.is_number else PRIMARY,
         "label": record.label.plain(),
         "grid": _grid(study),
         **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
@@ -68,7 +70,7 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
-        "inputs": [_frozen_input(study, name, [run for run in runs if run.input == name], record.atlas) for name in inputs],
+        "inputs": [frozen_input(study, name, [run for run in runs if run.input == name], record.atlas) for name in inputs],
     }
 
 
@@ -92,25 +94,46 @@ def _frozen_input(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | No
     pooled = pool({run.fold: run.folder(study) for run in runs}, read_parts(study))
     models = []
     for run in runs:
-        folder = RunFolder(run.folder(study))
         temperature = fit_temperature(*pooled.tuning[run.fold])
         threshold = pooled.thresholds[run.fold]
         models.append(
             {
-                "run": run.name,
-                "fold": run.fold,
-                "checkpoint": str(folder.best.relative_to(study)),
-                "checkpoint_sha256": file_sha256(folder.checked(BEST)),
+                **_checkpoint(study, run),
                 "threshold": threshold,
                 "temperature": temperature,
                 "calibrated_threshold": float(calibrated(np.array([threshold]), temperature)[0]),
-                "files": {each: file_sha256(folder.checked(each)) for each in OF_A_MODEL}
-                | {"run.json": file_sha256(folder.path / "run.json")},
+                **_files(study, run),
             }
         )
     mean = float(np.mean([model["calibrated_threshold"] for model in models]))
     frozen = {"input": name, "region": region, "labels": region["labels"], "threshold": mean, "models": models}
-    return frozen | ({"atlas": str(atlas.path)} if atlas and name not in REGIONS else {})
+    return frozen | _atlas_of(name, atlas)
+
+
+def _frozen_numbers(study: Path, name: str, runs: Sequence[Run], atlas: Atlas | None) -> dict[str, Any]:
+    """The same, where a number is predicted: its scale stands in the checkpoint and in run.json."""
+    facts = {run: RunFolder(run.folder(study)).facts() for run in runs}
+    region = facts[runs[0]]["fingerprint"]["region"]
+    models = [{**_checkpoint(study, run), "scale": facts[run]["scale"], **_files(study, run)} for run in runs]
+    frozen = {"input": name, "region": region, "labels": region["labels"], "models": models}
+    return frozen | _atlas_of(name, atlas)
+
+
+def _atlas_of(name: str, atlas: Atlas | None) -> dict[str, str]:
+    return {"atlas": str(atlas.path)} if atlas and name not in REGIONS else {}
+
+
+def _checkpoint(study: Path, run: Run) -> dict[str, Any]:
+    folder = RunFolder(run.folder(study))
+    digest = file_sha256(folder.checked(BEST))
+    checkpoint = str(folder.best.relative_to(study))
+    return {"run": run.name, "fold": run.fold, "checkpoint": checkpoint, "checkpoint_sha256": digest}
+
+
+def _files(study: Path, run: Run) -> dict[str, Any]:
+    folder = RunFolder(run.folder(study))
+    digests = {each: file_sha256(folder.checked(each)) for each in OF_A_MODEL}
+    return {"files": digests | {"run.json": file_sha256(folder.path / "run.json")}}
 
 
 def calibrated(p: Any, temperature: float) -> Any:

@@ -15,6 +15,7 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import FROZEN, freeze, hash_labels, read_frozen, touched, write_frozen
 from experiments.externals.log import NAME as LOG
 from experiments.externals.log import events, latest, note
+from experiments.externals.numeric_score import ScoredNumbers
 from experiments.externals.scans import ExternalCohort
 from experiments.externals.score import Known, Scored
 from experiments.statistics.predictions import FloatArray
@@ -117,14 +118,22 @@ def labels_read(folder: Path, cohort: Path) -> Mapping[str, Any]:
     return event
 
 
-def write_tables(folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[str, Scored], known: Known) -> None:
-    """Write predictions.tsv: one row an input and scan; ``p`` calibrated and averaged, ``p_k`` raw of fold k's model."""
+def write_tables(
+    folder: Path, raw: Mapping[str, FloatArray], tables: Mapping[str, Scored | ScoredNumbers], known: Known
+) -> None:
+    """Write predictions.tsv: one row an input and scan; ``p`` calibrated and averaged, ``p_k`` raw of fold k's model.
+
+    A predicted number is averaged as it is, and there is no decision.
+    """
     folds = next(iter(raw.values())).shape[1]
-    lines = ["\t".join(["input", "patient", "session", "site", "y", "p", "decision", *(f"p_{fold}" for fold in range(folds))])]
+    decided = isinstance(next(iter(tables.values())), Scored)
+    first = ["input", "patient", "session", "site", "y", "p", *(["decision"] if decided else [])]
+    lines = ["\t".join([*first, *(f"p_{fold}" for fold in range(folds))])]
     for name, table in tables.items():
         for row, p in enumerate(table.ensemble.p):
-            who = (name, known.patient[row], known.session[row], known.site[row], int(known.y[row]))
-            cells = (repr(float(p)), int(table.ensemble.decision[row]), *(repr(float(value)) for value in raw[name][row]))
+            who = (name, known.patient[row], known.session[row], known.site[row], known.y[row].item())
+            decision = [int(table.ensemble.decision[row])] if isinstance(table, Scored) else []
+            cells = (repr(float(p)), *decision, *(repr(float(value)) for value in raw[name][row]))
             lines.append("\t".join(map(str, (*who, *cells))))
     path = folder / "predictions.tsv"
     write_text(path, "\n".join(lines) + "\n")

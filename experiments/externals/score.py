@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.records import Scan
+from datamodules.cohort.target import Target
 from experiments.analysis.pooling import pooled_predictions
 from experiments.externals.freeze import calibrated
 from experiments.statistics.calibration import calibration_line, calibration_scores, reliability_curve
@@ -54,7 +55,7 @@ class Known:
     patient: npt.NDArray[Any]
     session: npt.NDArray[Any]
     site: npt.NDArray[Any]
-    y: npt.NDArray[np.int64]
+    y: npt.NDArray[Any]
 
     @property
     def strata(self) -> npt.NDArray[Any]:
@@ -63,9 +64,10 @@ class Known:
         return np.array([first.setdefault(patient, site) for patient, site in zip(self.patient, self.site, strict=True)])
 
 
-def known_of(scans: Sequence[Scan]) -> Known:
+def known_of(scans: Sequence[Scan], target: Target = Target()) -> Known:
     """The columns of a cohort's scans."""
-    return Known(*(np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "session", "site", "label")))
+    truth = "value" if target.kind == "regression" else "label"
+    return Known(*(np.array([getattr(scan, name) for scan in scans]) for name in ("patient", "session", "site", truth)))
 
 
 def tables_of(entry: Mapping[str, Any], raw: FloatArray, known: Known) -> Scored:
@@ -170,7 +172,7 @@ def change(outside: tuple[float | None, FloatArray], inside: tuple[float | None,
 
 def like_for_like(entry: Mapping[str, Any]) -> str:
     """How many networks stand behind each side of an input's change, in one sentence."""
-    count = len(entry["single"]["balanced_accuracy"]["values"])
+    count = len(next(iter(entry["single"].values()))["values"])
     return (
         "The change compares 1 network a scan on both sides: in the internal test the one that did not train on the scan, here "
         f"the mean of the {count} networks' scores; their ensemble averages {count} networks and has no internal counterpart."

@@ -9,11 +9,13 @@ from typing import Any, Literal
 from rich.console import Console
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import write_sealed
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.externals.log import events, latest, note
+from experiments.externals.numeric_score import number_tables, score_numbers
 from experiments.externals.protocol import facts, frozen_models, labels_read, taken_back, write_tables
 from experiments.externals.scans import open_external
 from experiments.externals.score import known_of, score, tables_of
@@ -91,10 +93,13 @@ def external(study: Path, folder: Path, options: ScoringOptions, console: Consol
 
     quiet_libraries()  # after Lightning was imported, which sets its own level of notices
     raw = predict(frozen, study, folder, cohort, console, options.accelerator)
-    people = known_of(cohort.cohort.scans)
-    tables = {model["input"]: tables_of(model, raw[model["input"]], people) for model in frozen["inputs"]}
+    target = Target(**frozen["label"])
+    people = known_of(cohort.cohort.scans, target)
+    make: Any = number_tables if target.is_number else tables_of
+    judge: Any = score_numbers if target.is_number else score
+    tables = {model["input"]: make(model, raw[model["input"]], people) for model in frozen["inputs"]}
     write_tables(folder, raw, tables, people)
-    results = facts(folder, frozen, cohort, read) | score(frozen, study, tables, people, options.draws)
+    results = facts(folder, frozen, cohort, read) | judge(frozen, study, tables, people, options.draws)
     write_sealed(folder / "external.json", results)
     note(folder, "scored", sha256=file_sha256(folder / "external.json"), draws=options.draws)
     show(results, folder, console)

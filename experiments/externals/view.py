@@ -11,25 +11,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.analysis.view import Words
 from experiments.externals.score import like_for_like
 from experiments.runtime.words import plural
 from experiments.statistics.significance import interval_text
 
-TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
+
+def words_of(results: Mapping[str, Any]) -> Words:
+    """How the scores of external.json are called."""
+    return Words.of(results.get("target", {}), list(results["inputs"][0]["ensemble"]), results.get("positives", 0))
 
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the primary models, their change from the internal test, and how they were frozen."""
-    counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({results['positives']} positive)"
+    words = words_of(results)
+    counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({words.size})"
     counts += f", {len(results['sites'])} sites"
-    _print(console, _performance(results, f"external cohort {results['cohort']}: {counts}"))
+    _print(console, _performance(results, words, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
-    for metric in ("balanced_accuracy", "auc"):
-        _print(console, _changes(results, metric))
+    for metric in (words.primary, words.secondary):
+        _print(console, _changes(results, words, metric))
     console.print(like_for_like(results["inputs"][0]))
-    _print(console, _sites(results))
+    _print(console, _sites(results, words))
     if results["paired"]:
-        _print(console, _differences(results))
+        _print(console, _differences(results, words))
     for remark in (*results["same_decisions"], *results["remarks"]):
         console.print(f"Note: {remark}", markup=False)
     if results["frozen_after_labels"]:
@@ -41,15 +46,15 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     console.print(f"table: {folder / 'external.json'}, predictions: {folder / 'predictions.tsv'}")
 
 
-def _performance(results: Mapping[str, Any], title: str) -> Table:
-    table = _table(title, "input", *TITLES.values())
+def _performance(results: Mapping[str, Any], words: Words, title: str) -> Table:
+    table = _table(title, "input", *words.titles.values())
     for entry in results["inputs"]:
-        table.add_row(entry["input"], *(_interval(entry["ensemble"][metric]) for metric in TITLES))
+        table.add_row(entry["input"], *(_interval(entry["ensemble"][metric]) for metric in words.titles))
     return table
 
 
-def _changes(results: Mapping[str, Any], metric: str) -> Table:
-    title = f"{TITLES[metric]}: internal test, the folds' models here one by one, and external minus internal"
+def _changes(results: Mapping[str, Any], words: Words, metric: str) -> Table:
+    title = f"{words.titles[metric]}: internal test, the folds' models here one by one, and external minus internal"
     table = _table(
         title,
         "input",
@@ -69,20 +74,28 @@ def _changes(results: Mapping[str, Any], metric: str) -> Table:
     return table
 
 
-def _sites(results: Mapping[str, Any]) -> Table:
-    names = [entry["input"] for entry in results["inputs"]]
-    table = _table("balanced accuracy by site", "site", "patients", "positive", *names)
+def _sites(results: Mapping[str, Any], words: Words) -> Table:
+    names, metric = [entry["input"] for entry in results["inputs"]], words.primary
+    counts = ("patients", "positives") if "positives" in results else ("patients",)
+    table = _table(
+        f"{words.titles[metric]} by site", "site", *(name.replace("positives", "positive") for name in counts), *names
+    )
     for position, site in enumerate(results["sites"]):
-        values = (_interval(entry["sites"][position]["balanced_accuracy"]) for entry in results["inputs"])
-        table.add_row(site["site"] or "unknown", str(site["patients"]), str(site["positives"]), *values)
-    ranges = [entry["leave_one_site_out"].get("balanced_accuracy") for entry in results["inputs"]]
+        values = (_interval(entry["sites"][position][metric]) for entry in results["inputs"])
+        table.add_row(site["site"] or "unknown", *(str(site[name]) for name in counts), *values)
+    ranges = [entry["leave_one_site_out"].get(metric) for entry in results["inputs"]]
     if all(ranges):
-        table.add_row("one left out", "", "", *(f"{_two(entry['low'])} to {_two(entry['high'])}" for entry in ranges if entry))
+        table.add_row(
+            "one left out",
+            *("" for _ in counts),
+            *(f"{_two(entry['low'])} to {_two(entry['high'])}" for entry in ranges if entry),
+        )
     return table
 
 
-def _differences(results: Mapping[str, Any]) -> Table:
-    table = _table("balanced accuracy minus that of global, primary models", "input", "difference", "p (Holm)", "verdict")
+def _differences(results: Mapping[str, Any], words: Words) -> Table:
+    title = f"{words.titles[words.primary]} minus that of global, primary models"
+    table = _table(title, "input", "difference", "p (Holm)", "verdict")
     for pair in results["paired"]:
         p = "undefined" if pair["p_holm"] is None else f"{pair['p_holm']:.3f}" if pair["p_holm"] >= 0.001 else "< 0.001"
         table.add_row(pair["first"], _interval(pair["difference"], "+"), p, pair["verdict"])

@@ -26,6 +26,7 @@ from experiments.reporting.external_chapter import external
 from experiments.reporting.failure_chapter import failures
 from experiments.reporting.look import Chart, render
 from experiments.reporting.method_chapters import methods, model_card
+from experiments.reporting.numeric_chapters import agreement, number_differences, number_folds, number_scores
 from experiments.reporting.probability_chapters import calibration, utility
 from experiments.reporting.results_chapters import differences, scores
 from experiments.reporting.run_chapters import learning, run_card
@@ -46,21 +47,17 @@ class Written:
 
 
 def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
-    """All chapters in reading order."""
+    """All chapters in reading order; where a number is predicted, none is of thresholds, probabilities or classes."""
+    if sources.target.is_number:
+        results = [number_scores(sources), number_differences(sources), agreement(sources), number_folds(sources)]
+        doubts = [external(sources), controls(sources)]
+    else:
+        results = [scores(sources), differences(sources), stacked(sources), discrimination(sources), folds(sources)]
+        results += [*([sites(sources)] if sources.sites else []), calibration(sources), utility(sources)]
+        doubts = [external(sources), controls(sources), subgroups(sources), robustness(sources), failures(sources, images)]
     return [
-        scores(sources),
-        differences(sources),
-        stacked(sources),
-        discrimination(sources),
-        folds(sources),
-        *([sites(sources)] if sources.sites else []),
-        calibration(sources),
-        utility(sources),
-        external(sources),
-        controls(sources),
-        subgroups(sources),
-        robustness(sources),
-        failures(sources, images),
+        *results,
+        *doubts,
         data(sources),
         learning(sources),
         run_card(sources),

@@ -63,6 +63,8 @@ def _devices(sources: Sources) -> str:
 
 def _balance(sources: Sources) -> str:
     comparison = sources.comparison
+    if sources.target.is_number:
+        return "No classes: a number is predicted; its distribution is shown."
     share = f"{comparison['positives']} of {comparison['scans']} scans positive"
     return f"{share}; calibration before and after temperature scaling."
 

@@ -42,7 +42,7 @@ def draw_roc(
         if sensitivity is not None and specificity is not None:
             axes.plot([1 - specificity], [sensitivity], marker=marker_of(name, names), color=color, markersize=6)
         axes.text(0.97, 0.05, corners[name], ha="right", fontsize=7.5)
-    _rim(canvas, "1 - specificity", "sensitivity")
+    canvas.rim("1 - specificity", "sensitivity")
 
 
 def _square(axes: Axes, title: str) -> None:
@@ -52,16 +52,6 @@ def _square(axes: Axes, title: str) -> None:
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     quiet_grid(axes, "both")
-
-
-def _rim(canvas: Canvas, x: str, y: str) -> None:
-    """One label for all x axes and one for all y axes."""
-    width, height = canvas.figure.get_size_inches()
-    boxes = [axes.get_position() for axes in canvas.figure.axes]
-    middle_x = (min(box.x0 for box in boxes) + max(box.x1 for box in boxes)) / 2
-    middle_y = (min(box.y0 for box in boxes) + max(box.y1 for box in boxes)) / 2
-    canvas.figure.text(middle_x, 0.1 / height, x, ha="center", fontsize=8)
-    canvas.figure.text(0.1 / width, middle_y, y, va="center", rotation=90, fontsize=8)
 
 
 def draw_reliability(canvas: Canvas, parts: Mapping[str, Content], corners: Corners) -> None:
@@ -92,7 +82,7 @@ def draw_reliability(canvas: Canvas, parts: Mapping[str, Content], corners: Corn
             linewidths=0,
         )
         axes.text(0.97, 0.94, corners[name], ha="right", va="top", fontsize=7)
-    _rim(canvas, "probability given by the model", "observed share")
+    canvas.rim("probability given by the model", "observed share")
 
 
 def draw_decision(canvas: Canvas, utility: Content, names: Sequence[str], others: Sequence[str]) -> None:
@@ -119,7 +109,7 @@ def draw_decision(canvas: Canvas, utility: Content, names: Sequence[str], others
         axes.set_xlim(0, min(1, last + 0.05))
         axes.locator_params(axis="both", nbins=4)
         quiet_grid(axes, "both")
-    _rim(canvas, "threshold probability", "net benefit")
+    canvas.rim("threshold probability", "net benefit")
 
 
 def draw_learning(canvas: Canvas, records: Sequence[RunRecord], names: Sequence[str]) -> None:
@@ -143,7 +133,7 @@ def draw_learning(canvas: Canvas, records: Sequence[RunRecord], names: Sequence[
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axes.locator_params(axis="both", nbins=4)
         quiet_grid(axes, "both")
-    _rim(canvas, "epoch", "loss")
+    canvas.rim("epoch", "loss")
 
 
 def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], study_threshold: float) -> None:
@@ -172,4 +162,4 @@ def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], 
         axes.set_yticks([0.4, 0.6, 0.8, 1.0])
         axes.locator_params(axis="x", nbins=5)
         quiet_grid(axes, "both")
-    _rim(canvas, "EDSS threshold", "AUC")
+    canvas.rim("EDSS threshold", "AUC")

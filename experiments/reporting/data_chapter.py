@@ -34,10 +34,12 @@ def data(sources: Sources) -> Chapter:
         blocks.append(missing("The flow of exclusions is missing.", sources.command("sweep")))
     else:
         blocks.append(_flow_chart(flow, _division(sources)))
-        rows = [[row["reason"], row["patients"], row["scans"], row.get("positive_scans")] for row in flow["excluded"]]
+        counted = ["patients", "scans", *([] if sources.target.is_number else ["positive_scans"])]
+        rows = [[row["reason"], *(row.get(name) for name in counted)] for row in flow["excluded"]]
         if rows:
-            blocks.append(table(["excluded because", "patients", "scans", "positive scans"], rows, caption="Exclusions"))
-        sheets.append(Sheet("exclusions", ["reason", "patients", "scans", "positive_scans"], rows))
+            columns = ["excluded because", *(name.replace("_", " ") for name in counted)]
+            blocks.append(table(columns, rows, caption="Exclusions"))
+        sheets.append(Sheet("exclusions", ["reason", *counted], rows))
     made, more = table_one_blocks(sources)
     blocks += made
     sheets += more
@@ -66,6 +68,8 @@ def _tissue(sources: Sources) -> list[str]:
 def sample_size(sources: Sources) -> str:
     """What a study of this size could be expected to show, by normal approximation."""
     comparison = sources.comparison
+    if sources.target.is_number:
+        return "What a study of this size could show of a number depends on the errors: see the widths of the intervals above."
     negatives = comparison["scans"] - comparison["positives"]
     if min(comparison["positives"], negatives) < 1:
         return "With one class only nothing can be expected."
@@ -166,12 +170,12 @@ def _wrapped(words: str, width: int) -> list[str]:
 
 
 def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float], target: Target) -> Chart:
-    values = Counter(scores)
+    values, classes = Counter(scores), "" if target.is_number else " (dark: positive)"
     counts = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
     return Chart(
         "labels",
         f"Histogram of {target.name} scores. Scans at each score: {counts}.",
-        f"{target.name} of the scans used (dark: positive) and days from scan to assessment.",
+        f"{target.name} of the scans used{classes}{' and days from scan to assessment' if days else ''}.",
         lambda canvas: _draw_labels(canvas, values, days, target.title),
     )
 
@@ -200,6 +204,7 @@ def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days:
 
 def _partitions(sources: Sources) -> list[str]:
     facts = sources.optional.get("splits") or {}
+    by_value = sources.target.is_number
     parts: dict[str, list[Mapping[str, str]]] = {}
     for row in sources.splits:
         parts.setdefault(row["part"], []).append(row)
@@ -209,19 +214,21 @@ def _partitions(sources: Sources) -> list[str]:
         members = parts[part]
         positive = sum(row["label"] == "1" for row in members)
         patients, share = len({row["patient"] for row in members}), f"{100 * positive / len(members):.0f} %"
-        rows.append([named.get(part, part), patients, len(members), positive, share])
+        classes: list[str | int] = [] if by_value else [positive, share]
+        rows.append([named.get(part, part), patients, len(members), *classes])
     several = [row["patient"] for row in sources.splits]
     spread = {(row["patient"], row["part"]) for row in sources.splits}
     twice = len(spread) - len({patient for patient, _ in spread})
     repeats = sum(count > 1 for count in Counter(several).values())
+    tuned = "early stopping" if by_value else "early stopping, temperature, most rules of the threshold"
     tuning = "a sixth of the patients of the other parts, which are sites," if named else "part k + 1"
     return [
         paragraph(
-            f"Patients were divided once, by label, with seed {facts.get('seed', 'unknown')}; {plural(repeats, 'patient')} "
-            f"with several scans. Patients in more than one part: {twice}. Fold k tests part k, tunes (early stopping, "
-            f"temperature, most rules of the threshold) on {tuning} and trains on the others."
+            f"Patients were divided once, by {'value' if by_value else 'label'}, with seed {facts.get('seed', 'unknown')}; "
+            f"{plural(repeats, 'patient')} with several scans. Patients in more than one part: {twice}. "
+            f"Fold k tests part k, tunes ({tuned}) on {tuning} and trains on the others."
         ),
-        table(["part", "patients", "scans", "positive", "share"], rows, caption="Parts"),
+        table(["part", "patients", "scans", *([] if by_value else ["positive", "share"])], rows, caption="Parts"),
         note(
             f"SHA-256 of the split {facts.get('split_hash', 'unknown')}, of the cohort {facts.get('cohort_hash', 'unknown')}."
         ),

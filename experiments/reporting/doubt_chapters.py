@@ -34,14 +34,19 @@ def controls(sources: Sources) -> Chapter:
         return Chapter("controls", title, [missing(message, sources.command("controls"))])
     rows = [row for row in content["controls"] if row["state"] == "complete"]
     absent = [f"{row['title']}: not run, {row['reason']}" for row in content["controls"] if row["state"] != "complete"]
-    drawn = [_control_row(row, sources) for row in rows]
+    score, metric = sources.words.titles[sources.words.secondary], sources.words.secondary
+    known = [row for row in rows if metric in row["estimates"]]
+    drawn = [_control_row(row, sources) for row in known]
+    limits, null = ((0.3, 0.9), 0.5) if metric == "auc" else ((-0.4, 0.8), 0.0)
     chart = Chart(
         "controls",
-        "AUC of each control. " + "; ".join(f"{row['title']}: {interval(row['estimates']['auc'])}" for row in rows) + ".",
-        "AUC of the controls with 95 % intervals; the upright line is chance.",
-        lambda canvas: draw_rows(canvas, drawn, [Panel("AUC", limits_of(drawn, 0, (0.3, 0.9)), null=0.5)]),
+        f"{score} of each control. "
+        + "; ".join(f"{row['title']}: {interval(row['estimates'][metric])}" for row in known)
+        + ".",
+        f"{score} of the controls with 95 % intervals; the upright line is chance.",
+        lambda canvas: draw_rows(canvas, drawn, [Panel(score, limits_of(drawn, 0, limits), null=null)]),
     )
-    columns = ["control", "input", "AUC", "difference of AUC", "verdict"]
+    columns = ["control", "input", score, f"difference of {score}", "verdict"]
     shown = [_control_cells(row, sources) for row in rows]
     spacing = " x ".join(f"{side:g}" for side in content["spacing_mm"])
     blocks: list[str | Chart] = [
@@ -58,30 +63,32 @@ def controls(sources: Sources) -> Chapter:
     ]
     if absent:
         blocks.insert(3, items(absent))
-    return Chapter("controls", title, blocks, [_control_sheet(content["controls"])])
+    return Chapter("controls", title, blocks, [_control_sheet(content["controls"], metric)])
 
 
 def _control_row(control: Mapping[str, Any], sources: Sources) -> Row:
     name = control["input"]
     label = control["title"] if name is None else f"{control['title']}, {label_of(name)}"
     color, marker = (color_of(name, sources.inputs), marker_of(name, sources.inputs)) if name else (INK, "o")
-    return Row(label, [Bar.of(control["estimates"]["auc"])], color, marker, control["control"] != "image")
+    return Row(label, [Bar.of(control["estimates"][sources.words.secondary])], color, marker, control["control"] != "image")
 
 
 def _control_cells(control: Mapping[str, Any], sources: Sources) -> list[Any]:
-    gap = control["difference"]
-    difference = wordy(f"{text(control['difference_of'])}: {interval(gap['auc'], sign=True)}") if gap else None
+    gap, metric, estimates = control["difference"], sources.words.secondary, control["estimates"]
+    difference = wordy(f"{text(control['difference_of'])}: {interval(gap[metric], sign=True)}") if gap else None
+    score = interval(estimates[metric]) if metric in estimates else f"AUC {interval(estimates['auc'])}"
     warned = '<strong class="flag-warning">Warning:</strong> ' if control["flag"] == "warning" else ""
     name = keyed(control["input"], sources.inputs) if control["input"] else "all"
-    return [control["title"], name, interval(control["estimates"]["auc"]), difference, wordy(warned + text(control["verdict"]))]
+    return [control["title"], name, score, difference, wordy(warned + text(control["verdict"]))]
 
 
-def _control_sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    columns = ["control", "input", "state", "auc", "auc_low", "auc_high", "difference_of", "difference", "low", "high"]
+def _control_sheet(rows: Sequence[Mapping[str, Any]], metric: str) -> Sheet:
+    scores = [metric, f"{metric}_low", f"{metric}_high"]
+    columns = ["control", "input", "state", *scores, "difference_of", "difference", "low", "high"]
     out = []
     for row in rows:
-        auc, gap = (row["estimates"] or {}).get("auc", {}), (row["difference"] or {}).get("auc", {})
-        values = [auc.get("value"), auc.get("low"), auc.get("high"), row["difference_of"]]
+        score, gap = ((row[name] or {}).get(metric, {}) for name in ("estimates", "difference"))
+        values = [score.get("value"), score.get("low"), score.get("high"), row["difference_of"]]
         last = [gap.get("value"), gap.get("low"), gap.get("high"), row["flag"], row["verdict"], row["reason"]]
         out.append([row["control"], row["input"], row["state"], *values, *last])
     return Sheet("controls", [*columns, "flag", "verdict", "reason"], out)

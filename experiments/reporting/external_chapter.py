@@ -19,9 +19,9 @@ from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
 from experiments.runtime.words import plural
+from experiments.statistics.numeric_pairs import PRIMARY
 
 MOST_WARNINGS = 4
-METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 
 
 def external(sources: Sources) -> Chapter:
@@ -34,28 +34,31 @@ def external(sources: Sources) -> Chapter:
     sheets: list[Sheet] = []
     for number_, (name, cohort) in enumerate(sources.external.items()):
         blocks += _cohort(cohort, name, sources, f"external_{number_ + 1}" if number_ else "external")
-        sheets.append(_sheet(cohort, f"external_{name}"))
+        sheets.append(_sheet(cohort, f"external_{name}", sources))
     return Chapter("external", title, blocks, sheets)
 
 
 def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) -> list[str | Chart]:
-    head = f"{plural(cohort['patients'], 'patient')}, {plural(cohort['scans'], 'scan')}, {cohort['positives']} positive, "
-    frozen = cohort["frozen"]
+    positive = f"{cohort['positives']} positive, " if "positives" in cohort else ""
+    head = f"{plural(cohort['patients'], 'patient')}, {plural(cohort['scans'], 'scan')}, {positive}"
+    frozen, words = cohort["frozen"], sources.words
+    score = words.titles[words.primary]
+    which = "Models were" if sources.target.is_number else "Models, thresholds and temperatures were"
     blocks: list[str | Chart] = [
         f"<h3>Cohort {label_of(name)}</h3>",
         paragraph(
-            f"{head}{plural(len(cohort['sites']), 'site')}. Models, thresholds and temperatures were frozen on "
+            f"{head}{plural(len(cohort['sites']), 'site')}. {which} frozen on "
             f"{frozen['time'][:10]} (SHA-256 {frozen['hash'][:12]}\N{HORIZONTAL ELLIPSIS}), "
             f"before the labels were read. Primary: {cohort['primary']}."
         ),
         *_warnings(changed(sources.folder, name)),
         table(
-            ["input", *METRICS.values(), "balanced accuracy, sites left out one at a time"],
+            ["input", *words.titles.values(), f"{score}, sites left out one at a time"],
             [_score(result, sources) for result in cohort["inputs"]],
             caption="Ensembles: the folds' networks averaged",
         ),
         _site_chart(cohort, sources, chart),
-        *(_changes(cohort, metric, sources) for metric in ("balanced_accuracy", "auc")),
+        *(_changes(cohort, metric, sources) for metric in (words.primary, words.secondary)),
         note(
             f"{like_for_like(cohort['inputs'][0])} External values are mean \N{PLUS-MINUS SIGN} SD over the networks. "
             f"Intervals: {cohort['interval']}. Sites left out: lowest and highest value of the ensemble."
@@ -71,14 +74,14 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
             ]
             for pair in cohort["paired"]
         ]
-        head_ = ["input", "balanced accuracy minus global", "p (Holm)", "verdict"]
-        blocks += [
-            table(head_, rows, caption="Paired differences of the ensembles"),
-            note(f"DeLong and McNemar: {cohort['independent_tests']}."),
-        ]
-    columns = ["input", "Brier score", "calibration in the large", "slope"]
-    lines = [_line(result, sources) for result in cohort["inputs"]]
-    blocks.append(table(columns, lines, caption="Calibration of the ensemble"))
+        head_ = ["input", f"{score} minus global", "p (Holm)", "verdict"]
+        blocks.append(table(head_, rows, caption="Paired differences of the ensembles"))
+        if "independent_tests" in cohort:
+            blocks.append(note(f"DeLong and McNemar: {cohort['independent_tests']}."))
+    if not sources.target.is_number:
+        columns = ["input", "Brier score", "calibration in the large", "slope"]
+        lines = [_line(result, sources) for result in cohort["inputs"]]
+        blocks.append(table(columns, lines, caption="Calibration of the ensemble"))
     if remarks := [*cohort["same_decisions"], *cohort["remarks"]]:
         blocks.append(items(remarks))
     return blocks
@@ -101,15 +104,16 @@ def changed(study: Path, name: str) -> list[str]:
 
 
 def _score(result: Mapping[str, Any], sources: Sources) -> list[Any]:
-    out = (result.get("leave_one_site_out") or {}).get("balanced_accuracy") or {}
+    words = sources.words
+    out = (result.get("leave_one_site_out") or {}).get(words.primary) or {}
     range_ = f"{number(out['low'])} to {number(out['high'])}" if out.get("low") is not None else "undefined"
-    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(metric)) for metric in METRICS), range_]
+    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(m)) for m in words.titles), range_]
 
 
 def _changes(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
     columns = ["input", "single networks, external", "single networks, internal test", "external minus internal"]
     rows = [_change(result, metric, sources) for result in cohort["inputs"]]
-    caption = f"{METRICS[metric]}, like for like: single networks on both sides"
+    caption = f"{sources.words.titles[metric]}, like for like: single networks on both sides"
     return table(columns, rows, caption=caption[0].upper() + caption[1:])
 
 
@@ -131,16 +135,16 @@ def _line(result: Mapping[str, Any], sources: Sources) -> list[Any]:
 
 
 def _site_chart(cohort: Mapping[str, Any], sources: Sources, name: str) -> Chart:
-    inputs = cohort["inputs"]
-    scores = "; ".join(f"{result['input']} {interval(result['ensemble'].get('balanced_accuracy'))}" for result in inputs)
+    inputs, metric = cohort["inputs"], sources.words.primary
+    title = sources.words.titles[metric]
+    scores = "; ".join(f"{result['input']} {interval(result['ensemble'].get(metric))}" for result in inputs)
+    chance = "" if sources.target.is_number else " The upright line is chance."
     return Chart(
         name,
-        f"Forest of balanced accuracy by site for each input. All sites: {scores}.",
-        "Balanced accuracy of the ensemble in each site and in all of them, and of the internal test (single models), with "
-        "95 % intervals. The upright line is chance. Small sites have wide intervals.",
-        lambda canvas: draw_sites(
-            canvas, inputs, sources.inputs, "balanced_accuracy", {"ensemble": "all sites", "internal": "internal"}
-        ),
+        f"Forest of {title} by site for each input. All sites: {scores}.",
+        f"{title[0].upper()}{title[1:]} of the ensemble in each site and in all of them, and of the internal test (single "
+        f"models), with 95 % intervals.{chance} Small sites have wide intervals.",
+        lambda canvas: draw_sites(canvas, inputs, sources.inputs, metric, {"ensemble": "all sites", "internal": "internal"}),
     )
 
 
@@ -169,27 +173,32 @@ def draw_sites(
         last = len(result["sites"])
         draw_bar(axes, Bar.of(result[summary].get(metric)), last, Row("", (), color, marker))
         draw_bar(axes, Bar.of(result[other].get(metric)), last + 1, Row("", (), SOFT, marker, True))
-        _site_axes(axes, labels, last)
+        _site_axes(axes, labels, last, metric != PRIMARY)
 
 
-def _site_axes(axes: Axes, labels: Sequence[str], last: int) -> None:
-    axes.axvline(0.5, color=SOFT, linewidth=0.8, zorder=1.5)
+def _site_axes(axes: Axes, labels: Sequence[str], last: int, is_share: bool) -> None:
     axes.axhline(last - 0.5, color=RULE, linewidth=0.8)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    if is_share:
+        axes.axvline(0.5, color=SOFT, linewidth=0.8, zorder=1.5)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    else:
+        axes.set_xlim(left=0)
+        axes.locator_params(axis="x", nbins=4)
     quiet_grid(axes)
 
 
-def _sheet(cohort: Mapping[str, Any], name: str) -> Sheet:
-    columns = ["input", "what", "site", "scans", "patients", "positives", "metric", "value", "low", "high"]
+def _sheet(cohort: Mapping[str, Any], name: str, sources: Sources) -> Sheet:
+    counted = ["scans", "patients", *(["positives"] if "positives" in cohort else [])]
+    columns = ["input", "what", "site", *counted, "metric", "value", "low", "high"]
     rows = []
     for result in cohort["inputs"]:
-        counts = [cohort["scans"], cohort["patients"], cohort["positives"]]
-        parts = [("ensemble", "", counts, result["ensemble"]), ("internal", "", [None] * 3, result["internal"])]
-        parts += [("site", s["site"], [s["scans"], s["patients"], s["positives"]], s) for s in result["sites"]]
+        counts, none = [cohort[each] for each in counted], [None for _ in counted]
+        parts = [("ensemble", "", counts, result["ensemble"]), ("internal", "", none, result["internal"])]
+        parts += [("site", s["site"], [s[each] for each in counted], s) for s in result["sites"]]
         for what, site, sizes, values in parts:
-            for metric in METRICS:
+            for metric in sources.words.titles:
                 rows.append([result["input"], what, site, *sizes, metric, *triple(values.get(metric))])
     return Sheet(name, columns, rows)

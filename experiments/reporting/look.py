@@ -114,6 +114,15 @@ class Canvas:
                 axes[-1].tick_params(labelbottom=False)
         return axes
 
+    def rim(self, x: str, y: str) -> None:
+        """One label for all x axes and one for all y axes."""
+        width, height = self.figure.get_size_inches()
+        boxes = [axes.get_position() for axes in self.figure.axes]
+        middle_x = (min(box.x0 for box in boxes) + max(box.x1 for box in boxes)) / 2
+        middle_y = (min(box.y0 for box in boxes) + max(box.y1 for box in boxes)) / 2
+        self.figure.text(middle_x, 0.1 / height, x, ha="center", fontsize=8)
+        self.figure.text(0.1 / width, middle_y, y, va="center", rotation=90, fontsize=8)
+
     def title(self, name: str) -> str:
         """A panel's title: an input's name as words, in two lines where panels are narrow and it is long."""
         return fill(label_of(name), NARROW_TITLE) if self.narrow else label_of(name)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from datamodules.cohort.images import titles, weightings
+from datamodules.cohort.target import Target
 from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number
@@ -46,10 +47,10 @@ def methods(sources: Sources) -> Chapter:
 
 def _participants(sources: Sources) -> str:
     comparison, facts = sources.comparison, sources.optional.get("splits") or {}
-    share = f"{comparison['positives']} of {comparison['scans']} scans positive"
+    share = "" if sources.target.is_number else f", {comparison['positives']} of {comparison['scans']} scans positive"
     return (
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} "
-        f"({weightings(sources.images)}) were included, {share}. "
+        f"({weightings(sources.images)}) were included{share}. "
         f"{reference_standard(sources.target)} {_division(sources, facts.get('seed', 'unknown'))} "
         "All scans of a patient were in one part."
     )
@@ -63,8 +64,9 @@ def _division(sources: Sources, seed: Any) -> str:
             f"k was the internal test set, a sixth of the patients of the other sites, drawn by label and site (seed {seed}), "
             "the tuning set and the rest the training set."
         )
+    by = "value" if sources.target.is_number else "label"
     return (
-        f"Patients were divided into {folds} parts, stratified by label (seed {seed}); in fold k part k was the internal test "
+        f"Patients were divided into {folds} parts, stratified by {by} (seed {seed}); in fold k part k was the internal test "
         "set, part k + 1 the tuning set and the rest the training set."
     )
 
@@ -160,6 +162,13 @@ def training_loss(model: Mapping[str, Any]) -> str:
     return loss + (f", expected over a score that lies one step off with probability {noise:g}," if noise else "")
 
 
+def number_loss(target: Target) -> str:
+    """What a training minimised where a number is predicted."""
+    if target.steps:
+        return f"the cross-entropy of cumulative logits (proportional odds) at the {plural(target.steps, 'cut')}"
+    return "the smooth L1 loss of the value, standardised by mean and SD of the training part"
+
+
 def _pretrained(facts: list[dict[str, Any]], images: str) -> str:
     tuned = {"frozen": "was not trained further", "last": "was trained in its last stage", "all": "was trained as a whole"}
     texts = []
@@ -181,21 +190,23 @@ def _training(sources: Sources) -> str:
     augmented = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in chosen.items()) or "none"
     precision = joined(sorted({str(record.facts.get("precision") or "not recorded") for record in sources.records}))
     betas = ", ".join(f"{value:g}" for value in model.get("betas", ()))
-    seeds = sources.comparison["seeds"]
+    seeds, target = sources.comparison["seeds"], sources.target
+    decided = "" if target.is_number else f" A scan counts as positive from this probability on: {sources.decision}."
     return (
-        f"Training minimised {training_loss(model)} with {model.get('optimizer')} "
+        f"Training minimised {number_loss(target) if target.is_number else training_loss(model)} with {model.get('optimizer')} "
         f"(learning rate {model.get('learning_rate')}, decay "
         f"{model.get('lr_decay')} per epoch, betas {betas}, weight decay {model.get('weight_decay')}), batches of "
         f"{data.get('batch_size')} scans, at most {trainer.get('max_epochs')} epochs, early stopping on the tuning loss with "
         f"patience {(config.get('early_stopping') or {}).get('patience')}, precision {precision}, "
         f"{plural(len(seeds), 'seed')} ({joined([str(seed) for seed in seeds])}). Augmentation of training scans: {augmented}. "
-        f"The weights of the epoch with the lowest tuning loss were kept. A scan counts as positive from this probability on: "
-        f"{sources.decision}."
+        f"The weights of the epoch with the lowest tuning loss were kept.{decided}"
     )
 
 
 def _statistics(sources: Sources) -> str:
     comparison = sources.comparison
+    if sources.target.is_number:
+        return _number_statistics(comparison)
     return (
         "Balanced accuracy, sensitivity and specificity were pooled over the folds at each fold's own threshold; the AUC "
         "compares scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster bootstrap stratified by "
@@ -208,20 +219,34 @@ def _statistics(sources: Sources) -> str:
     )
 
 
+def _number_statistics(comparison: Mapping[str, Any]) -> str:
+    return (
+        "MAE, RMSE, R2 against the mean of each fold's training part, and the calibration line were pooled over the folds; "
+        "Spearman's correlation compares scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster "
+        f"bootstrap stratified by fold ({comparison['draws']:,} draws, the same for all inputs). Each region was compared with "
+        "the whole brain by paired bootstrap intervals and a paired permutation test that exchanges all scans of a patient "
+        f"({comparison['draws']:,} permutations, stretched for overlapping training parts); the MAE was primary, with Holm's "
+        "adjustment over the regions."
+    )
+
+
 def model_card(sources: Sources) -> Chapter:
     """What the models are, and what only their authors can say."""
     comparison = sources.comparison
     main = next((row for row in comparison["inputs"] if row["input"] == "global"), comparison["inputs"][0])
-    score = {"value": main["balanced_accuracy"], "low": main["balanced_accuracy_low"], "high": main["balanced_accuracy_high"]}
+    metric, target = sources.words.primary, sources.target
+    title = sources.words.titles[metric]
+    score = {"value": main[metric], "low": main[f"{metric}_low"], "high": main[f"{metric}_high"]}
+    output = f"{'expected step' if target.steps else 'value'} of {target.title}" if target.is_number else ""
     facts: list[tuple[str, Any]] = [
         ("models", f"{plural(len(sources.records), 'network')}: one per input, fold and seed"),
         ("input", f"{weightings(sources.images)} brain MRI in MNI152 space, brain-extracted, one grid"),
-        ("output", f"probability of {outcome(sources)}, and a decision at each model's threshold"),
+        ("output", output or f"probability of {outcome(sources)}, and a decision at each model's threshold"),
         (
             "trained on",
             f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}; see Patients and data",
         ),
-        ("internal test", f"balanced accuracy of {label_of(main['input'])}: {interval(score)}"),
+        ("internal test", f"{title} of {label_of(main['input'])}: {interval(score)}"),
         ("external test", _external(sources)),
         ("known limits", _limits(sources)),
         ("weights", "<input>/fold-<k>/seed-<s>/checkpoints/best.ckpt, state dictionaries without pickled objects"),
@@ -240,7 +265,9 @@ def _external(sources: Sources) -> str:
     texts = []
     for name, cohort in sources.external.items():
         result: Mapping[str, Any] = cohort["inputs"][0]
-        texts.append(f"{label_of(name)}, {label_of(result['input'])}: {interval(result['ensemble'].get('balanced_accuracy'))}")
+        texts.append(
+            f"{label_of(name)}, {label_of(result['input'])}: {interval(result['ensemble'].get(sources.words.primary))}"
+        )
     return "; ".join(texts)
 
 
@@ -250,7 +277,7 @@ def _limits(sources: Sources) -> str:
     widths = [
         100 * (row["balanced_accuracy_high"] - row["balanced_accuracy_low"]) / 2
         for row in rows
-        if row["balanced_accuracy_high"] is not None
+        if row.get("balanced_accuracy_high") is not None
     ]
     limits = []
     if widths:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.analysis.baseline_files import about_baseline
-from experiments.analysis.comparison import ALL_FAMILIES
+from experiments.analysis.comparison import ALL_FAMILIES, key_of
+from experiments.analysis.view import Words
 from experiments.rendering.page import Html, fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, joined, keyed, number, p_value, verdict
@@ -35,7 +36,7 @@ def scores(sources: Sources) -> Chapter:
     rows = [*comparison["inputs"], *comparison.get("baselines", ())]
     columns = ["input", *METRICS.values(), "AUC is", "over folds"]
     shown = [
-        [_named(row, sources), *(interval(part(row, m)) for m in METRICS), _chance(row["input"], sources), _spread(row)]
+        [named(row, sources), *(interval(part(row, m)) for m in METRICS), chance_words(row["input"], sources), _spread(row)]
         for row in rows
     ]
     head = (
@@ -44,7 +45,7 @@ def scores(sources: Sources) -> Chapter:
     )
     intervals = f"In brackets: 95 % intervals, {comparison['interval'].removeprefix('95 % ')}, {comparison['draws']:,} draws."
     blocks: list[str | Chart] = [
-        table(columns, shown, caption=f"Internal test: {head}{_networks(comparison)}", sortable=True),
+        table(columns, shown, caption=f"Internal test: {head}{networks_words(comparison)}", sortable=True),
         note(
             intervals,
             f" Threshold of each fold: {sources.decision}. The AUC compares scans within a fold only. "
@@ -67,11 +68,13 @@ def scores(sources: Sources) -> Chapter:
     )
 
 
-def _networks(comparison: Mapping[str, Any]) -> str:
+def networks_words(comparison: Mapping[str, Any]) -> str:
+    """That values are means over seeds, where they are."""
     return f"; single networks, mean over {len(comparison['seeds'])} seeds" if len(comparison["seeds"]) > 1 else ""
 
 
-def _named(row: Mapping[str, Any], sources: Sources) -> Html | str:
+def named(row: Mapping[str, Any], sources: Sources) -> Html | str:
+    """The name in a row of comparison.json, an input's behind its colour."""
     return keyed(row["input"], sources.inputs) if row["input"] in sources.inputs else label_of(row["input"])
 
 
@@ -80,7 +83,8 @@ def _spread(row: Mapping[str, Any]) -> str:
     return number(mean) if mean is None or sd is None else f"{number(mean)} \N{PLUS-MINUS SIGN} {number(sd)}"
 
 
-def _chance(name: str, sources: Sources) -> str | None:
+def chance_words(name: str, sources: Sources) -> str | None:
+    """What is said of an input and chance."""
     chance = sources.comparison["details"].get("chance", {}).get(name)
     return chance["words"] if chance else None
 
@@ -127,7 +131,7 @@ def differences(sources: Sources) -> Chapter:
     blocks: list[str | Chart] = [
         f'<p class="lead">{summary(primary)}</p>',
         _forest(sources),
-        table(columns, shown, caption=f"Paired differences, on the same patients{_networks(comparison)}"),
+        table(columns, shown, caption=f"Paired differences, on the same patients{networks_words(comparison)}"),
         note(
             f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
             "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
@@ -137,8 +141,8 @@ def differences(sources: Sources) -> Chapter:
         ),
         items([sentence(pair) for pair in primary]),
     ]
-    blocks += _beyond(sources)
-    return Chapter("differences", title, blocks, _pair_sheets(comparison))
+    blocks += beyond(sources)
+    return Chapter("differences", title, blocks, pair_sheets(comparison))
 
 
 def summary(primary: Sequence[Mapping[str, Any]]) -> str:
@@ -185,18 +189,18 @@ def _forest(sources: Sources) -> Chart:
     )
 
 
-def _beyond(sources: Sources) -> list[str | Chart]:
+def beyond(sources: Sources) -> list[str | Chart]:
     """Baselines, secondary test and exploratory pairs."""
-    comparison = sources.comparison
+    comparison, metric = sources.comparison, sources.words.titles[sources.words.primary]
     blocks: list[str | Chart] = []
     columns = ["", "difference", "p (Holm)", "verdict"]
     if comparison.get("paired_baselines"):
-        rows = [_pair_row(pair, label_of(pair["first"])) for pair in comparison["paired_baselines"]]
+        rows = [pair_row(pair, label_of(pair["first"])) for pair in comparison["paired_baselines"]]
         blocks += [
             "<h3>Baselines</h3>",
-            table(columns, rows, caption="Baseline minus global, balanced accuracy; its own family"),
+            table(columns, rows, caption=f"Baseline minus global, {metric}; its own family"),
         ]
-    blocks += _linear_readers(comparison) if comparison.get("paired_readers") else []
+    blocks += _linear_readers(comparison, sources.words) if comparison.get("paired_readers") else []
     corrected = comparison["details"].get("corrected_t", ())
     if corrected:
         rows = [
@@ -216,24 +220,25 @@ def _beyond(sources: Sources) -> list[str | Chart]:
         ]
     if comparison.get("paired_all"):
         rows = [
-            _pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}") for pair in comparison["paired_all"]
+            pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}") for pair in comparison["paired_all"]
         ]
-        caption = f"Exploratory: all {len(rows)} pairs, balanced accuracy"
+        caption = f"Exploratory: all {len(rows)} pairs, {metric}"
         blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=caption, sortable=True)))
     return blocks
 
 
-def _linear_readers(comparison: Mapping[str, Any]) -> list[str | Chart]:
-    aucs = {row["input"]: interval(part(row, "auc")) for row in [*comparison["inputs"], *comparison["readers"]]}
+def _linear_readers(comparison: Mapping[str, Any], words: Words) -> list[str | Chart]:
+    score = words.titles[words.secondary]
+    values = {row["input"]: interval(part(row, words.secondary)) for row in [*comparison["inputs"], *comparison["readers"]]}
     pairs = [(pair, pair["first"], pair["second"]) for pair in comparison["paired_readers"]]
     rows = [
-        [label_of(network), reader.partition("/")[0], aucs[network], aucs[reader], *_pair_row(pair, "")[1:]]
+        [label_of(network), reader.partition("/")[0], values[network], values[reader], *pair_row(pair, "")[1:]]
         for pair, network, reader in pairs
     ]
-    head = ["input", "linear reader", "network AUC", "reader AUC", "difference", "p (Holm)", "verdict"]
+    head = ["input", "linear reader", f"network {score}", f"reader {score}", "difference", "p (Holm)", "verdict"]
     return [
         "<h3>Linear readers of the same input</h3>",
-        table(head, rows, caption="Network minus linear reader, AUC; a family for each reader"),
+        table(head, rows, caption=f"Network minus linear reader, {score}; a family for each reader"),
         items([f"{words}." for words in comparison["reader_sentences"]]),
     ]
 
@@ -244,16 +249,20 @@ _CORRECTED = (
 )
 
 
-def _pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
+def pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
+    """Cells of a paired difference."""
     return [name, interval(pair["difference"], sign=True), p_value(pair["p_holm"]), verdict(pair["verdict"])]
 
 
-def _pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
+def pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:
+    """All paired differences of a comparison as one sheet."""
     columns = ["family", "first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "verdict"]
     rows = []
     for family in ALL_FAMILIES:
         for pair in comparison.get(family, ()):
             gap = pair["difference"]
             middle = [pair["first"], pair["second"], pair["metric"], gap["value"], gap["low"], gap["high"]]
-            rows.append([family, *middle, pair["p"], pair["p_holm"], pair["p_fdr"], pair["verdict"]])
+            rows.append(
+                [key_of(family, comparison["target"]), *middle, pair["p"], pair["p_holm"], pair["p_fdr"], pair["verdict"]]
+            )
     return [Sheet("differences", columns, rows)]

@@ -42,7 +42,7 @@ def learning(sources: Sources) -> Chapter:
     rows = [
         [record.run.input, record.run.fold, record.run.seed, epoch, quantity, value]
         for record in known
-        for quantity in ("train/loss", "tuning/loss", "tuning/auroc")
+        for quantity in ("train/loss", "tuning/loss", "tuning/auroc", "tuning/mae")
         for epoch, value in record.history.get(quantity, ())
     ]
     return Chapter("learning", "Learning curves", blocks, [Sheet("learning", columns, rows)])
@@ -125,7 +125,7 @@ def _sheet(records: Sequence[RunRecord]) -> Sheet:
 
 
 def _flat(name: str, fold: int, seed: int, facts: Mapping[str, Any]) -> list[Any]:
-    first = [facts[key] for key in ("threshold", "best_epoch", "epochs", "parameters")]
+    first = [facts.get("threshold"), *(facts[key] for key in ("best_epoch", "epochs", "parameters"))]
     middle = [facts["seconds"]["training"], facts["scans_per_second"], facts["peak_memory_mb"]]
     last = [facts.get(key) for key in ("device", "precision", "started", "finished", "git_commit")]
     return [name, fold, seed, *first, *middle, *last, facts["fingerprint"]["config"]]

@@ -22,7 +22,9 @@ from datamodules.cohort.target import Target
 from datamodules.files.listing import list_folder
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import read_rows
-from experiments.analysis.pooling import Pooled, pool_inputs
+from experiments.analysis.comparison import usual_keys
+from experiments.analysis.pooling import number_inputs, pool_inputs
+from experiments.analysis.view import Words
 from experiments.study.record import OLDEST_DECISION, read_record
 from experiments.study.run_folder import ResultsError, RunFolder
 from experiments.study.runs import PlanError, Run
@@ -48,7 +50,7 @@ class Sources:
         folder: The study.
         comparison: comparison.json.
         records: The runs that the comparison was made from.
-        tables: Input -> internal test rows, one table a seed.
+        tables: Input -> internal test rows, one table a seed: ``Pooled``, or ``Numbers`` where a number is predicted.
         config: Training settings, which all these runs share; label rule and mask mode are those of the study's record.
         optional: Name without suffix -> content of flow.json, splits.json, baselines.json ...
         external: Cohort -> external.json.
@@ -61,7 +63,7 @@ class Sources:
     folder: Path
     comparison: Content
     records: Sequence[RunRecord]
-    tables: Mapping[str, Sequence[Pooled]]
+    tables: Mapping[str, Sequence[Any]]
     config: Content
     optional: Mapping[str, Any]
     external: Mapping[str, Content]
@@ -79,6 +81,13 @@ class Sources:
     def inputs(self) -> list[str]:
         """Inputs in the order of the comparison."""
         return list(self.tables)
+
+    @property
+    def words(self) -> Words:
+        """How the scores are called."""
+        names = (name for name in self.comparison["inputs"][0] if name.endswith("_fold_mean"))
+        metrics = [name.removesuffix("_fold_mean") for name in names]
+        return Words.of(self.comparison["target"], metrics, self.comparison["positives"])
 
     @property
     def target(self) -> Target:
@@ -117,7 +126,7 @@ def read_sources(folder: Path) -> Sources:
     """
     if not (folder / "comparison.json").is_file():
         raise PlanError(f"{folder / 'comparison.json'} is missing; make it with: make compare STUDY={folder.name}")
-    comparison = read_content(folder / "comparison.json")
+    comparison = usual_keys(read_content(folder / "comparison.json"))
     _refuse_earlier(folder / "comparison.json", comparison, "predictions", f"make compare STUDY={folder.name}")
     runs = {name: [_run(text) for text in names] for name, names in comparison["runs"].items()}
     records = [_record(folder, run) for input_runs in runs.values() for run in input_runs]
@@ -129,7 +138,7 @@ def read_sources(folder: Path) -> Sources:
         folder=folder,
         comparison=comparison,
         records=records,
-        tables=pool_inputs(folder, runs),
+        tables=(number_inputs if comparison["target"] else pool_inputs)(folder, runs),
         config=_config(folder, records[0].run),
         optional={name: read_content(folder / f"{name}.json") for name in OPTIONAL if (folder / f"{name}.json").is_file()}
         | {"splits": read_facts(folder / "splits.tsv")},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.statistics.predictions import FloatArray, IntArray, Predictions
+from experiments.statistics.predictions import FloatArray, IntArray, PatientTable, Predictions
 
 SAME = 1e-6
 """Probabilities that differ by less are one: such differences come from the order of additions."""
@@ -16,19 +16,19 @@ VARIED = 0.5
 """Share of the scans that must lie in folds that tell their scans apart, before anything is said of an input."""
 
 
-def constant_folds(pred: Predictions, metric: str = "auc") -> list[int]:
+def constant_folds(pred: PatientTable, metric: str = "auc") -> list[int]:
     """Folds of two or more scans that all got one probability, or one decision where the metric rests on these."""
     return [fold for fold, values in _by_fold(pred, metric) if values.size > 1 and np.ptp(values) < SAME]
 
 
-def is_silent(tables: Predictions | Sequence[Predictions], metric: str) -> bool:
+def is_silent(tables: PatientTable | Sequence[PatientTable], metric: str) -> bool:
     """Whether in any table most folds tell no scans apart, by decisions or, for AUC and Brier score, by probabilities.
 
     Such a score is mostly a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
     """
     return any(
         sum(values.size for _, values in _by_fold(table, metric) if np.ptp(values) >= SAME) < VARIED * table.y.size
-        for table in ([tables] if isinstance(tables, Predictions) else tables)
+        for table in ([tables] if isinstance(tables, PatientTable) else tables)
     )
 
 
@@ -38,6 +38,6 @@ def has_few_patients(tables: Predictions | Sequence[Predictions]) -> bool:
     return min(np.unique(pred.patient_index[pred.y == label]).size for label in (0, 1)) < LEAST_PATIENTS
 
 
-def _by_fold(pred: Predictions, metric: str) -> list[tuple[int, FloatArray | IntArray]]:
-    column = pred.p if metric in ("auc", "brier") else pred.decision
+def _by_fold(pred: PatientTable, metric: str) -> list[tuple[int, FloatArray | IntArray]]:
+    column = pred.decision if isinstance(pred, Predictions) and metric not in ("auc", "brier") else pred.p
     return [(int(fold), column[pred.fold == fold]) for fold in np.unique(pred.fold)]

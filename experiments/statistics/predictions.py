@@ -20,44 +20,25 @@ class PredictionsError(UserError):
     """A table of predictions that cannot be scored, or tables that cannot be compared."""
 
 
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Test rows of one input and one seed: one row per scan, all folds below each other.
-
-    Attributes:
-        patient: (n,) codes or names. All scans of a patient share one.
-        fold: (n,) int. The fold whose model scored the scan; zeros for an external cohort and one ensemble.
-        y: (n,) reference label, 0 or 1.
-        p: (n,) float64 probability of label 1, in [0, 1].
-        decision: (n,) 0 or 1, taken at the fold's threshold.
-        session: (n,) names, or None. Only used to check that two tables list the same scans.
-
-    Raises:
-        PredictionsError: If the arrays differ in length, are empty, hold other values than named above, hold one class
-            only, or put a patient in two folds.
-    """
+class PatientTable:
+    """Test rows of one input and one seed, whatever is predicted: who was scanned, which fold's model, truth, prediction."""
 
     patient: npt.NDArray[Any]
     fold: IntArray
-    y: IntArray
+    y: npt.NDArray[Any]
     p: FloatArray
-    decision: IntArray
-    session: npt.NDArray[Any] | None = None
+    session: npt.NDArray[Any] | None
 
-    def __post_init__(self) -> None:
-        y, fold, decision = (_whole(name, getattr(self, name)) for name in ("y", "fold", "decision"))
-        p = np.array(self.p, dtype=np.float64)
-        patient = np.array(self.patient)
-        session = None if self.session is None else np.array(self.session)
-        columns = {"patient": patient, "fold": fold, "y": y, "p": p, "decision": decision, "session": session}
+    def _set_columns(self, columns: Mapping[str, npt.NDArray[Any] | None]) -> None:
+        """Keep columns of one length, and refuse a patient in two folds."""
+        y = np.asarray(columns["y"])
         for name, values in columns.items():
             if values is not None:
                 if values.shape != y.shape or values.ndim != 1 or values.size == 0:
                     raise PredictionsError(f"column {name} has shape {values.shape}, column y has {y.size} scans")
                 values.setflags(write=False)
             object.__setattr__(self, name, values)
-        _check_values(y, p, decision)
-        pairs = np.unique(np.stack([self.patient_index, fold]), axis=1)
+        pairs = np.unique(np.stack([self.patient_index, self.fold]), axis=1)
         twice = np.flatnonzero(np.bincount(pairs[0]) > 1)
         if twice.size:
             name, folds = self.patients[twice[0]], pairs[1][pairs[0] == twice[0]].tolist()
@@ -89,6 +70,50 @@ class Predictions:
         """Sum a (n,) column over the scans of each patient: (patients,) float64."""
         return np.bincount(self.patient_index, weights=values, minlength=self.patients.size).astype(np.float64)
 
+    @property
+    def is_positive(self) -> npt.NDArray[np.bool_]:
+        """(patients,) by which draws are stratified within a fold; False for all where there are no classes."""
+        return np.zeros(self.patients.size, dtype=np.bool_)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(PatientTable):
+    """Test rows of one input and one seed: one row per scan, all folds below each other.
+
+    Attributes:
+        patient: (n,) codes or names. All scans of a patient share one.
+        fold: (n,) int. The fold whose model scored the scan; zeros for an external cohort and one ensemble.
+        y: (n,) reference label, 0 or 1.
+        p: (n,) float64 probability of label 1, in [0, 1].
+        decision: (n,) 0 or 1, taken at the fold's threshold.
+        session: (n,) names, or None. Only used to check that two tables list the same scans.
+
+    Raises:
+        PredictionsError: If the arrays differ in length, are empty, hold other values than named above, hold one class
+            only, or put a patient in two folds.
+    """
+
+    patient: npt.NDArray[Any]
+    fold: IntArray
+    y: IntArray
+    p: FloatArray
+    decision: IntArray
+    session: npt.NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        y, fold, decision = (_whole(name, getattr(self, name)) for name in ("y", "fold", "decision"))
+        p = np.array(self.p, dtype=np.float64)
+        patient = np.array(self.patient)
+        session = None if self.session is None else np.array(self.session)
+        columns = {"patient": patient, "fold": fold, "y": y, "p": p, "decision": decision, "session": session}
+        self._set_columns(columns)
+        _check_values(y, p, decision)
+
+    @property
+    def is_positive(self) -> npt.NDArray[np.bool_]:
+        """(patients,) whether at least half of a patient's scans are positive."""
+        return self.per_patient(2 * self.y - 1) >= 0
+
 
 def _whole(name: str, values: npt.ArrayLike) -> IntArray:
     raw = np.array(values)
@@ -111,7 +136,7 @@ def _check_values(y: IntArray, p: FloatArray, decision: IntArray) -> None:
         raise PredictionsError(f"all {y.size} scans have label {y[0]}; scoring needs both classes")
 
 
-def check_same_scans(inputs: Mapping[str, Predictions]) -> None:
+def check_same_scans(inputs: Mapping[str, PatientTable]) -> None:
     """Refuse inputs that do not list the same scans in the same order, with the same folds and labels.
 
     Raises:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from experiments.statistics.predictions import IntArray, Predictions
+from experiments.statistics.predictions import IntArray, PatientTable
 
 WeightArray = npt.NDArray[np.float64]
 
 
 def draw_patient_weights(
-    pred: Predictions,
+    pred: PatientTable,
     draws: int,
     rng: np.random.Generator,
     strata: npt.NDArray[Any] | None = None,
@@ -23,7 +23,7 @@ def draw_patient_weights(
     """Draw patients with replacement inside each fold and patient label; all scans of a patient go together.
 
     A patient's label is positive when at least half of the scans are. A stratum of one patient could not vary, so it
-    joins the other label of its fold.
+    joins the other label of its fold. Where a number is predicted, the folds alone are strata.
 
     With `rescale`, n - 1 of the n patients of a stratum are drawn and weighted n / (n - 1). Plain draws of n
     understate the variance by the factor (n - 1) / n, a quarter for strata of four patients, as small cohorts in seven
@@ -56,8 +56,8 @@ def draw_patient_weights(
     return weights
 
 
-def _patient_strata(pred: Predictions, strata: npt.NDArray[Any] | None) -> Iterator[IntArray]:
-    label = pred.per_patient(2 * pred.y - 1) >= 0
+def _patient_strata(pred: PatientTable, strata: npt.NDArray[Any] | None) -> Iterator[IntArray]:
+    label = pred.is_positive
     block = pred.patient_fold
     if strata is not None:
         codes = np.unique(np.asarray(strata), return_inverse=True)[1]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from datamodules.cohort.records import scan_name
 from datamodules.cohort.splits import LabelledScan, Splits, load_splits
+from datamodules.cohort.target import Target
 from experiments.study.record import read_record
 from experiments.study.run_folder import ResultsError, Rows
 from experiments.study.scan_table import read_scans
@@ -17,10 +18,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Parts:
-    """The study's split and the label of each scan, by (patient, session)."""
+    """The study's split and what is predicted of each scan, by (patient, session): its class, its step or its value."""
 
     splits: Splits
-    labels: Mapping[Key, int]
+    labels: Mapping[Key, float]
+    target: Target = field(default_factory=Target)
 
     def check(self, path: Path, rows: Rows, fold: int) -> None:
         """Look that predictions are those of the fold's tuning and internal test scans, each once, with the cohort's labels.
@@ -49,7 +51,7 @@ class Parts:
             for key, label in zip(listed, part.y.tolist(), strict=True):
                 if self.labels[key] != label:
                     raise ResultsError(
-                        f"{path}: scan {scan_name(*key)} has label {label}, in the cohort {self.labels[key]}; {again}"
+                        f"{path}: scan {scan_name(*key)} has label {label:g}, in the cohort {self.labels[key]:g}; {again}"
                     )
 
 
@@ -64,6 +66,8 @@ def read_parts(study: Path) -> Parts:
     if record is not None:
         record.check_files(study)
     scans = read_scans(study)
-    labels = dict(zip(zip(scans.patient.tolist(), scans.session.tolist(), strict=True), scans.label.tolist(), strict=True))
-    listed = [LabelledScan(*key, label) for key, label in labels.items()]
-    return Parts(load_splits(study / "splits.tsv", listed), labels)
+    target = scans.target
+    keys = list(zip(scans.patient.tolist(), scans.session.tolist(), strict=True))
+    listed = [LabelledScan(*key, label) for key, label in zip(keys, scans.label.tolist(), strict=True)]
+    truth = scans.value if target.kind == "regression" else scans.label
+    return Parts(load_splits(study / "splits.tsv", listed, target), dict(zip(keys, truth.tolist(), strict=True)), target)

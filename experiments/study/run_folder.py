@@ -72,6 +72,19 @@ class Fingerprint:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What a run predicts where that is a number: the highest step (0: the value itself), and y's mean in its training part."""
+
+    steps: int
+    mean: float
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Scale | None:
+        """As run.json has it; None for a run that tells two classes apart."""
+        return cls(**facts["scale"]) if "scale" in facts else None
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """Paths of one run's files."""
 
@@ -124,7 +137,7 @@ class RunFolder:
         return path
 
     def result(self) -> tuple[Rows, float]:
-        """Predictions and threshold of a complete run, after a look that all its files are what it left.
+        """Predictions and threshold (NaN where a number is predicted) of a complete run, whose files are what it left.
 
         Checkpoints may be gone: a comparison needs none.
 
@@ -137,7 +150,8 @@ class RunFolder:
         for name in ("predictions.tsv", *files):
             if name != BEST or self.best.is_file():
                 self._checked(name, files)
-        return read_predictions(self.path / "predictions.tsv"), float(facts["threshold"])
+        scale = Scale.of(facts)
+        return read_predictions(self.path / "predictions.tsv", scale), float("nan") if scale else float(facts["threshold"])
 
     def state(self, fingerprint: Fingerprint) -> State:
         """What this folder holds, seen from a study as it is now."""
@@ -162,7 +176,7 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of predictions.tsv as columns: texts, y (n,) int64, p (n,) float64."""
+    """Rows of predictions.tsv as columns: texts, y (n,) int64 (float64 for a value), p (n,) float64."""
 
     partition: np.ndarray[Any, Any]
     patient: np.ndarray[Any, Any]
@@ -181,15 +195,23 @@ def write_predictions(path: Path, rows: Rows) -> None:
     """Write predictions.tsv; ``p`` is written so that it reads back equal."""
     lines = ["\t".join(COLUMNS)]
     for values in zip(*(getattr(rows, name) for name in COLUMNS), strict=True):
-        lines.append("\t".join([*map(str, values[:4]), str(int(values[4])), repr(float(values[5]))]))
+        lines.append("\t".join([*map(str, values[:4]), _exact(values[4]), repr(float(values[5]))]))
     write_text(path, "\n".join(lines) + "\n")
 
 
-def read_predictions(path: Path) -> Rows:
+def _exact(y: Any) -> str:
+    return repr(float(y)) if isinstance(y, float | np.floating) else str(int(y))
+
+
+def read_predictions(path: Path, scale: Scale | None = None) -> Rows:
     """Read predictions.tsv.
 
+    Args:
+        path: The file.
+        scale: Of a run that predicts a number.
+
     Raises:
-        ResultsError: if the file is missing, or a label or a probability is none.
+        ResultsError: if the file is missing, or a label or a probability is none, or a number or a step is none.
     """
     if not path.is_file():
         raise ResultsError(f"{path} is missing")
@@ -197,10 +219,15 @@ def read_predictions(path: Path) -> Rows:
     require_columns(path, rows, COLUMNS)
     columns = {name: np.array([row[name] for row in rows]) for name in COLUMNS}
     try:
-        y, p = columns["y"].astype(np.int64), columns["p"].astype(np.float64)
+        kind: Any = np.float64 if scale is not None and not scale.steps else np.int64
+        y, p = columns["y"].astype(kind), columns["p"].astype(np.float64)
     except ValueError as error:
         raise ResultsError(f"{path}: {error}") from None
-    if not np.isin(y, (0, 1)).all() or not ((p >= 0) & (p <= 1)).all():
+    if scale is not None:
+        if not np.isfinite(y).all() or not np.isfinite(p).all() or (scale.steps and (y.min() < 0 or y.max() > scale.steps)):
+            allowed = f"a step from 0 to {scale.steps}" if scale.steps else "a number"
+            raise ResultsError(f"{path}: y must be {allowed} and p a number; run it again")
+    elif not np.isin(y, (0, 1)).all() or not ((p >= 0) & (p <= 1)).all():
         raise ResultsError(f"{path}: y must be 0 or 1 and p lie in [0, 1]; run it again")
     return Rows(columns["partition"], columns["patient"], columns["session"], columns["site"], y, p)
 

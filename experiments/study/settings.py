@@ -258,7 +258,8 @@ class Settings:
     def model_options(self) -> dict[str, Any]:
         """Arguments of the module; a target whose values have no scale of their own is learned from its label alone."""
         options: dict[str, Any] = self.values.model.as_dict()
-        return options if self.label().is_edss else options | {"objective": "classification"}
+        target = self.label()
+        return options if target.is_edss and not target.is_number else options | {"objective": "classification"}
 
     def split(self) -> SplitRule:
         """What a test part is."""
@@ -301,7 +302,11 @@ class Settings:
         from lightning_modules.objectives import check_objective
 
         check_trainer(self.values.trainer.as_dict())
-        model, threshold = self.model_options(), self.label().threshold if self.label().is_edss else None
+        target, model = self.label(), self.model_options()
+        if target.is_number and model["class_weights"] is not None:
+            given = f"model.class_weights {list(model['class_weights'])}"
+            raise SettingsError(f"{given} goes with two classes, not with label.kind {target.kind}; leave it out")
+        threshold = target.threshold if target.is_edss else None
         check_objective(model["objective"], model["cuts"], model["label_noise"], model["class_weights"], threshold)
         self.tracking()
         self.augmentation()

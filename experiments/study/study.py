@@ -110,7 +110,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             write_sealed(options.folder / "flow.json", cohort.flow())
             write_text(options.folder / "cohort.tsv", cohort_table(cohort))
             write_splits(path, splits, cohort.scans, digest)
-        splits = load_splits(path, cohort.scans)
+        splits = load_splits(path, cohort.scans, options.label)
         if not (options.folder / "grid.json").is_file():
             write_json(options.folder / "grid.json", asdict(prepared.grid))
         _check_made_alike(options, read_facts(path), digest)
@@ -136,8 +136,11 @@ def split(cohort: Cohort, options: StudyOptions) -> Splits:
     """
     try:
         if options.split.by == "site":
+            if options.label.is_number:
+                kind = f"label.kind {options.label.kind}"
+                raise SplitError(f"--split.by site goes with two classes, not with {kind}; use --split.by patient")
             return make_site_splits(cohort.scans, options.split_seed, options.split.small)
-        return make_splits(cohort.scans, options.split_seed, options.folds)
+        return make_splits(cohort.scans, options.split_seed, options.folds, options.label)
     except TooFewPatientsError as error:
         raise TooFewPatientsError("\n".join(filter(None, (cohort.excluded(), str(error))))) from None
 

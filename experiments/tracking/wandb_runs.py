@@ -91,17 +91,19 @@ def open_run(
 def log_evaluation(
     logger: "Logger | None",
     *,
-    threshold: float,
+    threshold: float | None,
     metrics: Mapping[str, float | None],
     y: "np.ndarray",
     p: "np.ndarray",
     pseudonyms: Sequence[str],
 ) -> None:
-    """Add the result of a finished fold to its run: numbers, ROC points, confusion matrix, predictions.
+    """Add the result of a finished fold to its run: numbers; of two classes ROC points, confusion matrix, predictions too.
+
+    Where a number is predicted, no table of scans goes out: a true value such as an age says more of a person than a class.
 
     Args:
         logger: what `open_run` returned.
-        threshold: probability from which a scan counts as positive.
+        threshold: probability from which a scan counts as positive; None where a number is predicted.
         metrics: plain numbers named `best/...` and `test/...`; None and NaN (undefined) are left out, never sent as 0.
         y: (scans,) 0 or 1.
         p: (scans,) probability of class 1.
@@ -117,6 +119,9 @@ def log_evaluation(
         raise PrivacyError("the predictions table takes pseudonyms (10 hexadecimal characters), not patient ids")
     run = _run_of(logger)
     if run is None:
+        return
+    if threshold is None:
+        run.summary.update(defined(metrics))
         return
     import wandb
 

@@ -102,8 +102,7 @@ def _data(settings: Settings, values: Any, study: Study, run: Run, network: nn.M
     scans = study.cohort.scans
     patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
     region = run.region or settings.regions[run.input]
-    scores = [scan.value for scan in scans] if study.cohort.rule.is_edss else None
-    options = {"seed": run.seed, "scores": scores, **more}
+    options = {"seed": run.seed, "scores": study.cohort.rule.scores_of(scans), **more}
     return make_data(settings, values, study.prepared, patients, labels, study.splits, run.fold, region, network, **options)
 
 

@@ -6,6 +6,8 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,11 @@ from experiments.study.study import Study
 from experiments.study.trainer_options import SettingsError
 from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
 from experiments.training.assemble import MONITOR, Parts
-from experiments.training.trainer import prediction_rows, probabilities
+from experiments.training.trainer import prediction_rows, probabilities, scale_of, truth_of
 from lightning_modules.checkpointing import AtomicCheckpointIO
 from lightning_modules.errors import TrainingError
-from lightning_modules.metrics import evaluate
+from lightning_modules.metrics import evaluate, evaluate_number
+from lightning_modules.numbers import NumberModule
 
 
 def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> dict[str, Any]:
@@ -46,24 +49,26 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
         )
     checkpoint = AtomicCheckpointIO().load_checkpoint(folder.best)
     parts.module.load_state_dict(checkpoint["state_dict"])
-    threshold = float(checkpoint["state_dict"]["threshold"])
     rows = predict(parts, study)
     if not parts.trainer.is_global_zero:
         return {}
-    metrics = _metrics(rows, threshold)
+    if isinstance(parts.module, NumberModule):
+        outcome = number_outcome(rows, parts.module)
+    else:
+        outcome = class_outcome(rows, parts.data, float(parts.module.threshold))  # type: ignore[arg-type]
     write_text(folder.path / "history.tsv", parts.history.table())
     write_predictions(folder.path / "predictions.tsv", rows)
-    write_json(folder.path / "metrics.json", metrics | {"threshold": threshold})
+    write_json(folder.path / "metrics.json", outcome.metrics)
     best_epoch = int(checkpoint["epoch"])
-    _track(parts, study, rows, metrics, threshold, best_epoch, float(score))
+    _track(parts, study, rows, outcome, best_epoch, float(score))
     seconds, samples = parts.stopwatch.seconds, parts.stopwatch.samples
     return {
-        "threshold": threshold,
+        **outcome.facts,
         "best_checkpoint": str(folder.best.relative_to(folder.path)),
         "best_epoch": best_epoch,
         "epochs": len(seconds),
         "initialisation": parts.living.initialisation,
-        **tuning_losses(rows.of("tuning"), parts.data),
+        **outcome.tuning,
         "store_keys": [
             key
             for name in sorted(parts.data.partitions)
@@ -93,7 +98,51 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
 def predict(parts: Parts, study: Study) -> Rows:
     """Probabilities of tuning and internal test scans, in cohort order within each partition."""
     rows, p = probabilities(parts.trainer, parts.module, parts.data)
-    return prediction_rows(parts.data, study.cohort.scans, parts.data.labels, rows, p)
+    return prediction_rows(parts.data, study.cohort.scans, truth_of(parts.module, parts.data), rows, p)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found.
+
+    Attributes:
+        metrics: Content of metrics.json.
+        facts: What run.json says of how predictions are read: the threshold, or the scale of a number.
+        tuning: What run.json says of the tuning part, beside a constant's.
+        test: Scores of the internal test scans.
+        threshold: Where classes are decided; None for a number.
+    """
+
+    metrics: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    tuning: Mapping[str, float]
+    test: Mapping[str, float | None]
+    threshold: float | None = None
+
+
+def class_outcome(rows: Rows, data: BrainMRIDataModule, threshold: float) -> Outcome:
+    """What a run that tells two classes apart found."""
+    metrics = _metrics(rows, threshold) | {"threshold": threshold}
+    losses = tuning_losses(rows.of("tuning"), data)
+    return Outcome(metrics, {"threshold": threshold}, losses, metrics["internal_test"]["at_threshold"], threshold)
+
+
+def number_outcome(rows: Rows, module: NumberModule) -> Outcome:
+    """What a run that predicts a number found."""
+    mean = float(module.mean)
+    parts = {name: rows.of(name) for name in ("tuning", "internal_test")}
+    scores = {
+        name: evaluate_number(torch.from_numpy(part.p), torch.from_numpy(part.y).double(), mean, module.steps)
+        for name, part in parts.items()
+    }
+    tuning = parts["tuning"]
+    errors = {"tuning_mae": np.abs(tuning.p - tuning.y).mean(), "tuning_mae_of_mean": np.abs(mean - tuning.y).mean()}
+    return Outcome(
+        {name: {"scans": len(part.y), **scores[name]} for name, part in parts.items()},
+        scale_of(module),
+        {name: float(value) for name, value in errors.items()},
+        scores["internal_test"],
+    )
 
 
 def tuning_losses(tuning: Rows, data: BrainMRIDataModule) -> dict[str, float]:
@@ -119,17 +168,15 @@ def _metrics(rows: Rows, threshold: float) -> dict[str, Any]:
     }
 
 
-def _track(
-    parts: Parts, study: Study, rows: Rows, metrics: dict[str, Any], threshold: float, best_epoch: int, best_loss: float
-) -> None:
+def _track(parts: Parts, study: Study, rows: Rows, outcome: Outcome, best_epoch: int, best_loss: float) -> None:
     if parts.logger is None:
         return
     key = load_or_make_key(study.folder / "pseudonyms.key")
     test = rows.of("internal_test")
     scalars = {"best/epoch": float(best_epoch), "best/tuning_loss": best_loss}
-    scalars |= {f"test/{name}": value for name, value in metrics["internal_test"]["at_threshold"].items()}
+    scalars |= {f"test/{name}": value for name, value in outcome.test.items() if value is not None}
     names = [pseudonym(patient, key) for patient in test.patient]
-    log_evaluation(parts.logger, threshold=threshold, metrics=scalars, y=test.y, p=test.p, pseudonyms=names)
+    log_evaluation(parts.logger, threshold=outcome.threshold, metrics=scalars, y=test.y, p=test.p, pseudonyms=names)
 
 
 def _pretrained(network: nn.Module) -> dict[str, Any]:

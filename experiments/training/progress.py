@@ -60,8 +60,9 @@ class RunProgress(pl.Callback):
         value = {name: float(number) for name, number in trainer.callback_metrics.items()}
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 0
         each = (time.monotonic() - self._began) / (epoch - self._first_epoch)
-        loss, accuracy = (value.get(f"tuning/{name}", float("nan")) for name in ("loss", "balanced_accuracy"))
-        text = f"tuning loss {loss:.3f}, balanced accuracy {accuracy:.2f}"
+        score, title = ("mae", "MAE") if "tuning/mae" in value else ("balanced_accuracy", "balanced accuracy")
+        loss, reached = (value.get(f"tuning/{name}", float("nan")) for name in ("loss", score))
+        text = f"tuning loss {loss:.3f}, {title} {reached:.2f}"
         if self._bar is not None:
             self._bar.update(self._task, told=text)
         elif not self.quiet and (time.monotonic() - self._told > 1 or epoch == last):

@@ -21,6 +21,7 @@ from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
+from lightning_modules.numbers import NumberModule
 from lightning_modules.objectives import ScoreScale
 from regions.catalog import Region
 from regions.errors import UserError
@@ -68,15 +69,20 @@ def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule
             None for a module that gets trained weights.
     """
     options, target = settings.model_options(), settings.label()
+    if target.is_number and (data is None or data.scores is not None):
+        module = NumberModule(network, target.steps, **options)
+        if data is not None and data.scores is not None:
+            module.start_from([data.scores[row] for row in data.partitions["train"]])
+        return module
     if data is not None and data.scores is None:
         options |= {"objective": "classification", "label_noise": 0.0}
     if data is not None:
         options |= {"decision": target.decision, "prevalence": data.prevalence}
     scale = ScoreScale(target.threshold, EDSS_SCALE) if target.is_edss and target.threshold else None
-    module = StratificationModule(network=network, scale=scale, **options)
-    if module.objective is not None and data is not None and data.scores is not None:
-        module.objective.start_from([data.scores[row] for row in data.partitions["train"]])
-    return module
+    classifier = StratificationModule(network=network, scale=scale, **options)
+    if classifier.objective is not None and data is not None and data.scores is not None:
+        classifier.objective.start_from([data.scores[row] for row in data.partitions["train"]])
+    return classifier
 
 
 def make_trainer(
@@ -111,17 +117,31 @@ def make_trainer(
 def probabilities(
     trainer: pl.Trainer, module: pl.LightningModule, data: BrainMRIDataModule
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Cohort rows (n,) of the tuning and internal test scans, and their probabilities (n,)."""
+    """Cohort rows (n,) of the tuning and internal test scans, and their probabilities, or predicted numbers, (n,)."""
     outputs: Any = trainer.predict(module, datamodule=data, weights_only=True)
     rows = np.concatenate([batch["index"].cpu().numpy() for batch in outputs])
-    p = np.concatenate([batch["probability"].cpu().numpy() for batch in outputs])
+    name = "number" if isinstance(module, NumberModule) else "probability"
+    p = np.concatenate([batch[name].cpu().numpy() for batch in outputs])
     return rows, p.astype(np.float64)
+
+
+def truth_of(module: pl.LightningModule, data: BrainMRIDataModule) -> Sequence[float]:
+    """What predictions are compared with, for each scan of the cohort: its class, its step or its value."""
+    is_value = isinstance(module, NumberModule) and not module.steps and data.scores is not None
+    return data.scores if is_value else data.labels  # type: ignore[return-value]
+
+
+def scale_of(module: pl.LightningModule) -> dict[str, Any]:
+    """What run.json says of how predictions are read: the threshold, or the scale of a number."""
+    if isinstance(module, NumberModule):
+        return {"scale": {"steps": module.steps, "mean": float(module.mean)}}
+    return {"threshold": float(module.threshold)}  # type: ignore[arg-type]
 
 
 def prediction_rows(
     data: BrainMRIDataModule,
     scans: Sequence[Scan],
-    labels: Sequence[int],
+    labels: Sequence[float],
     rows: npt.NDArray[np.int64],
     p: npt.NDArray[np.float64],
 ) -> Rows:
@@ -130,7 +150,7 @@ def prediction_rows(
     Args:
         data: Says which scans are tuning scans.
         scans: The cohort.
-        labels: The class of each scan of the cohort.
+        labels: The class of each scan of the cohort; the step or value, where that is predicted.
         rows: (n,) the cohort row of each prediction.
         p: (n,) probabilities.
     """

@@ -1,0 +1,184 @@
+"""Score all inputs of a study that predicts a number, and each region and each baseline against global, patient by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
+from experiments.analysis.compare import DRAWS, REFERENCE
+from experiments.analysis.comparison import StudyComparison
+from experiments.analysis.notes import left_out, made_differently, run_notes
+from experiments.analysis.pooling import number_inputs, pool_numbers, shared_folds
+from experiments.statistics.chance import against_chance, widened
+from experiments.statistics.constant import constant_folds, is_silent
+from experiments.statistics.numeric import Numbers, fold_scores, has_few, point_scores
+from experiments.statistics.numeric_pairs import PRIMARY, SECONDARY, compare_numbers, numeric_estimates, numeric_values
+from experiments.statistics.paired import Comparison as Paired
+from experiments.statistics.paired import corrected_t
+from experiments.statistics.resampling import WeightArray, draw_patient_weights
+from experiments.statistics.seeds import seed_report
+from experiments.statistics.significance import Estimate, Values
+from experiments.study.parts import read_parts
+from experiments.study.run_folder import RunFolder, require_complete
+from experiments.study.runs import FOLDS, Run
+
+Tables = dict[str, list[Numbers]]
+
+
+def compared_numbers(
+    folder: Path,
+    inputs: Sequence[str],
+    seeds: Sequence[int],
+    folds: int = FOLDS,
+    draws: int = DRAWS,
+    partial: bool = False,
+    notes: Sequence[str] = (),
+) -> tuple[Tables, StudyComparison]:
+    """As ``experiments.analysis.compare.compared``, where a number is predicted."""
+    wanted = [Run(name, fold, seed) for seed in seeds for name in inputs for fold in range(folds)]
+    used = shared_folds(require_complete(folder, wanted, partial), folder)
+    networks = number_inputs(folder, used)
+    first = next(iter(networks.values()))[0]
+    baselines, remarks = read_baselines(folder, next(iter(used.values())), pool_numbers)
+    readers, reader_remarks = read_readers(folder, used, pool_numbers)
+    beside, linear = ({name: [table] * len(seeds) for name, table in tables.items()} for tables in (baselines, readers))
+    rng = np.random.default_rng(0)
+    weights = draw_patient_weights(first, draws, rng)
+    values = numeric_values(networks | beside | linear, weights)
+    estimates = {name: numeric_estimates(values[name], tables) for name, tables in (networks | beside | linear).items()}
+    families = _families(networks, beside, values, weights, rng)
+    kept = [run for runs in used.values() for run in runs]
+    facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
+    target = read_parts(folder).target
+    content: dict[str, Any] = {**families, **_ensembles(networks, weights, rng)}
+    comparison = StudyComparison(
+        study=folder.name,
+        seed=seeds[0],
+        seeds=list(seeds),
+        folds=folds,
+        draws=draws,
+        scans=first.y.size,
+        patients=first.patients.size,
+        positives=0,
+        target={"kind": target.kind, "name": target.name, "unit": target.score_unit, "steps": target.steps},
+        estimates={name: estimates[name] for name in networks},
+        baselines={name: estimates[name] for name in beside},
+        readers={name: estimates[name] for name in linear},
+        paired_readers=_reader_family(networks | linear, values, weights),
+        runs={name: [run.name for run in runs] for name, runs in used.items()},
+        predictions={run.name: facts[run]["files"]["predictions.tsv"] for run in kept},
+        missing=[run.name for run in wanted if run not in kept],
+        notes=[
+            *notes,
+            *run_notes(facts, kept),
+            *remarks,
+            *reader_remarks,
+            *left_out(folder, used, REFERENCE),
+            *made_differently(facts, kept),
+            *_constant(networks),
+        ],
+        details=_details(networks | beside, estimates, families["paired"], folds),
+        **content,
+    )
+    return networks | beside, comparison
+
+
+def _families(
+    inputs: Tables, beside: Tables, values: Mapping[str, Values], weights: WeightArray, rng: np.random.Generator
+) -> dict[str, list[Paired]]:
+    def family(members: Tables, reference: str | None, metric: str, role: str = "") -> list[Paired]:
+        if len(members) < 2 or (reference is not None and reference not in members):
+            return []
+        options: dict[str, Any] = {"reference": reference, "metric": metric, "permutations": len(weights), "role": role}
+        return compare_numbers(members, weights, rng, values, **options)
+
+    against = {name: tables for name, tables in inputs.items() if name == REFERENCE} | beside
+    return {
+        "paired": family(inputs, REFERENCE, PRIMARY),
+        "paired_auc": family(inputs, REFERENCE, SECONDARY, "secondary"),
+        "paired_all": family(inputs, None, PRIMARY, "exploratory"),
+        "paired_baselines": family(against, REFERENCE, PRIMARY, "baseline"),
+        "paired_baselines_auc": family(against, REFERENCE, SECONDARY, "baseline, secondary"),
+    }
+
+
+def _reader_family(members: Tables, values: Mapping[str, Values], weights: WeightArray) -> list[Paired]:
+    """Each network against the linear readers of its input on Spearman's correlation, a Holm family for each reader."""
+    found: list[Paired] = []
+    for reader in READERS:
+        pairs = [(name, reader_name(reader, name)) for name in members if reader_name(reader, name) in members]
+        options: dict[str, Any] = {"reference": None, "metric": SECONDARY, "permutations": len(weights), "chosen": pairs}
+        if pairs:
+            found += compare_numbers(members, weights, np.random.default_rng(0), values, role="linear reader", **options)
+    return found
+
+
+def _ensembles(networks: Tables, weights: WeightArray, rng: np.random.Generator) -> dict[str, Any]:
+    """The mean of the seeds' numbers, compared with one another; nothing with one seed."""
+    if any(len(seeds) < 2 for seeds in networks.values()):
+        return {}
+    means = {name: [replace(seeds[0], p=np.mean([seed.p for seed in seeds], axis=0))] for name, seeds in networks.items()}
+    values = numeric_values(means, weights)
+    content: dict[str, Any] = {"ensembles": {name: numeric_estimates(values[name], tables) for name, tables in means.items()}}
+    if REFERENCE in means and len(means) > 1:
+        for name, metric, role in (("", PRIMARY, "ensembles"), ("_auc", SECONDARY, "ensembles, secondary")):
+            content[f"paired_ensembles{name}"] = compare_numbers(
+                means, weights, rng, values, metric=metric, permutations=len(weights), role=role
+            )
+    return content
+
+
+def _constant(networks: Tables) -> list[str]:
+    """The folds in which an input gave one number to all scans."""
+    return [
+        f"fold {fold} of {name} gave one number to all its {np.sum(table.fold == fold)} scans"
+        for name, tables in networks.items()
+        for table in tables
+        for fold in constant_folds(table)
+    ]
+
+
+def _details(
+    tables: Tables, estimates: Mapping[str, Mapping[str, Estimate]], paired: Sequence[Paired], folds: int
+) -> dict[str, Any]:
+    by_fold = {name: fold_scores(seeds) for name, seeds in tables.items()}
+    return {
+        "chance": {name: _chance(estimates[name][SECONDARY], seeds) for name, seeds in tables.items()},
+        "fold_values": {name: {m: list(column.values()) for m, column in scores.items()} for name, scores in by_fold.items()},
+        "corrected_t": [row for pair in paired if (row := _corrected(by_fold, pair, folds)) is not None],
+        "seeds": _seeds({name: seeds for name, seeds in tables.items() if seeds[1:] and seeds[0] is not seeds[1]}),
+    }
+
+
+def _chance(spearman: Estimate, seeds: Sequence[Numbers]) -> dict[str, Any]:
+    """Spearman's interval widened for overlapping training parts, and whether it lies above 0."""
+    wide = widened(spearman)
+    words = against_chance(spearman, is_silent(seeds, "auc"), has_few(seeds[0]), chance=0.0)
+    return {"spearman_low": wide.low, "spearman_high": wide.high, "words": words}
+
+
+def _corrected(
+    by_fold: Mapping[str, Mapping[str, Mapping[int, float | None]]], pair: Paired, folds: int
+) -> dict[str, Any] | None:
+    a, b = (by_fold[name][pair.metric].values() for name in (pair.first, pair.second))
+    gaps = [x - y for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    if len(gaps) < 2 or np.ptp(gaps) == 0:
+        return None
+    test = corrected_t(gaps, 1 / (folds - 2))
+    return {"first": pair.first, "second": pair.second, "metric": pair.metric, **asdict(test)}
+
+
+def _seeds(networks: Tables) -> dict[str, Any] | None:
+    """Spread and rank order over seeds; None with one seed. Rank 1 is the highest value, of the MAE the worst."""
+    if not networks:
+        return None
+    out: dict[str, Any] = {}
+    for metric in (PRIMARY, SECONDARY):
+        values = {name: [point_scores(seed)[metric] or 0.0 for seed in seeds] for name, seeds in networks.items()}
+        out[metric] = asdict(seed_report(values)) | {"values": values}
+    return out
