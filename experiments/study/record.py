@@ -249,8 +249,7 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     """
     if recorded is None or not begun:
         return wanted
-    groups = [(getattr(recorded, group), getattr(wanted, group), group) for group in ("label", "mask", "split")]
-    for before, now, group in groups:
+    for before, now, group in ((recorded.label, wanted.label, "label"), (recorded.mask, wanted.mask, "mask")):
         differing = [
             name
             for name, value in asdict(before).items()
