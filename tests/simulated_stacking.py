@@ -22,6 +22,7 @@ from experiments.analysis.baseline_models import fit_baseline
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.stacking import CLINICAL, TOGETHER, added_sentence, compare_stacks, together_sentence
 from experiments.statistics.chance import against_chance
+from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.significance import draw_patient_weights, family_values
 from lightning_modules.decision import choose_threshold
@@ -102,11 +103,13 @@ def judged(plan: Design, truth: Truth, rng: np.random.Generator) -> dict[str, An
     weights = draw_patient_weights(clinical.test, DRAWS, rng)
     known = family_values({"global": networks["global"][0].test, CLINICAL: clinical.test}, weights)
     content = compare_stacks(networks, {CLINICAL: clinical}, weights, known, "global", DECISION)
+    tests = {name: pooled.test for name, (pooled,) in networks.items()}
+    regions = compare_family(tests, weights, np.random.default_rng(0), permutations=DRAWS)
     added = list(zip(content["paired_added"], content["paired_added_brier"], strict=True))
     return {
         "added": [added_sentence(*pairs) for pairs in added],
         "gaps": [pair.difference.value for pair in added[0]],
-        "together": together_sentence(content["paired_stacked"][0]),
+        "together": together_sentence(content["paired_stacked"][0], regions),
         "chance": against_chance(content["stacked"][TOGETHER]["auc"]),
         "auc": content["stacked"][TOGETHER]["auc"].value,
     }
@@ -139,7 +142,7 @@ def main(studies: int) -> None:
                 "adds": [row[0].startswith("adds") for row in texts],
                 "betters": [row[0].startswith("betters") for row in texts],
                 "regions": [one["together"].startswith("the regions together know more") for one in said],
-                "global": [one["together"] == "global knows more than the regions together" for one in said],
+                "global": [one["together"].startswith("global knows more") for one in said],
                 "chance": [one["chance"] == "above chance" for one in said],
             }
             rates = {key: f"{100 * np.mean(values):.1f}" for key, values in shares.items()}
