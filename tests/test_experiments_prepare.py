@@ -62,7 +62,7 @@ def raw(tmp_path: Path) -> Path:
         (["--bids", "{raw}", "--images", "t1w,label-lesion_mask"], "label-lesion_mask is no contrast; give t1w and further"),
         (["--bids", "{raw}", "--images", "t1w,t1w"], "--images names t1w twice; keep one"),
         (["--bids", "{raw}", "--images", "t1w,t2w"], "{raw} holds no session with T1w and T2w"),
-        (["--bids", "{raw}", "--samseg", "{raw}/run", "--images", "t1w"], "--samseg reads T1w and FLAIR; add flair to --images"),
+        (["--bids", "{raw}", "--samseg", "{raw}/run", "--images", "t1w"], "--samseg reads T1w and FLAIR; add flair to"),
         (["--bids", "{raw}", "--brain", "bet"], "prepare: argument --brain: invalid choice"),
     ],
 )  # fmt: skip
