@@ -150,7 +150,7 @@ def test_a_t1w_alone_and_a_further_contrast_come_back(tmp_path: Path) -> None:
         assert not {"pair_nmi", "fluid_flair", "flair_moved_mm"} & set(told["numbers"])
         made = {path.name.split("_desc-preproc_")[1] for path in out.rglob("*_desc-preproc_*.nii.gz")}
         assert made == {f"{suffix}.nii.gz" for suffix in (("T1w", "T2w") if "t2w" in names else ("T1w",))}
-        (scan,) = read_cohort(out, LabelRule(), images=tuple(names.split(","))).scans
+        (scan,) = read_cohort(out, Target(), images=tuple(names.split(","))).scans
         assert prepare_scan(scan, study_grid([scan.reference])).template_dice > 0.9
         if "t2w" in names:
             check_flair({"t1w_to_flair": np.linalg.inv(beside) @ np.array(told["t1w_to_t2w"])}, truth)
