@@ -15,7 +15,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from datamodules.cohort.records import Scan
+from datamodules.cohort.records import Cohort, Scan
+from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from experiments.__main__ import main
 from experiments.commands import external
@@ -43,9 +44,13 @@ def scans(**columns: list[str]) -> list[Scan]:
     path = Path("x.nii.gz")
     rows = [{name: cells[row] for name, cells in columns.items()} for row in range(9)]
     return [
-        Scan(f"p{row}", "", path, path, float(row % 3), 0, row % 2, covariates={n: v for n, v in cells.items() if v})
+        Scan(f"p{row}", "", {"t1w": path}, float(row % 3), 0, row % 2, covariates={n: v for n, v in cells.items() if v})
         for row, cells in enumerate(rows)
     ]
+
+
+def told(scans: list[Scan], target: Target = Target()) -> Cohort:
+    return Cohort(Path("cohort"), target, tuple(scans))
 
 
 def test_names_are_separated_by_commas() -> None:
@@ -55,7 +60,7 @@ def test_names_are_separated_by_commas() -> None:
 
 def test_numbers_are_standardised_and_filled_as_scikit_learn_does() -> None:
     cohort = scans(age=AGES)
-    (age,) = fit_covariates("age", cohort, PARTS, 0)
+    (age,) = fit_covariates("age", told(cohort), PARTS, 0)
     seen = np.array([[float(cell or "nan")] for cell in AGES])
     wanted = make_pipeline(SimpleImputer(strategy="median"), StandardScaler()).fit(seen[:6]).transform(seen)
     np.testing.assert_allclose(table_of([age], cohort), np.hstack([wanted, np.zeros((9, SLOTS - 1))]), rtol=1e-6)
@@ -65,7 +70,7 @@ def test_numbers_are_standardised_and_filled_as_scikit_learn_does() -> None:
 
 def test_two_values_are_one_number_and_more_are_one_each() -> None:
     cohort = scans(sex=SEXES, scanner=SCANNERS)
-    sex, scanner = fit_covariates("sex,scanner", cohort, PARTS, 0)
+    sex, scanner = fit_covariates("sex,scanner", told(cohort), PARTS, 0)
     male = np.array([[float(cell == "M")] for cell in SEXES])
     np.testing.assert_allclose(sex.columns(cohort)[:, :1], StandardScaler().fit(male[:6]).transform(male))
     assert not sex.columns(cohort)[:, 1:].any()
@@ -82,12 +87,12 @@ def test_two_values_are_one_number_and_more_are_one_each() -> None:
 
 def test_test_scans_do_not_move_what_was_fitted() -> None:
     first, second = scans(age=AGES), scans(age=[*AGES[:6], "99", "98", "97"])
-    moved = fit_covariates("age", second, PARTS, 0)[0]
-    assert replace(moved, missing={}) == replace(fit_covariates("age", first, PARTS, 0)[0], missing={})
+    moved = fit_covariates("age", told(second), PARTS, 0)[0]
+    assert replace(moved, missing={}) == replace(fit_covariates("age", told(first), PARTS, 0)[0], missing={})
 
 
 def test_what_was_fitted_reads_back() -> None:
-    for covariate in fit_covariates("age,sex,scanner", scans(age=AGES, sex=SEXES, scanner=SCANNERS), PARTS, 0):
+    for covariate in fit_covariates("age,sex,scanner", told(scans(age=AGES, sex=SEXES, scanner=SCANNERS)), PARTS, 0):
         assert Covariate.of({n: list(v) if isinstance(v, tuple) else v for n, v in covariate.plain().items()}) == covariate
 
 
@@ -107,7 +112,7 @@ def test_what_was_fitted_reads_back() -> None:
 )
 def test_a_covariate_that_cannot_be_used_is_refused_in_one_line(name: str, cells: list[str], words: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        fit_covariates(name, scans(given=cells), PARTS, 2)
+        fit_covariates(name, told(scans(given=cells)), PARTS, 2)
     assert str(caught.value) == f"--network.covariates {words}"
 
 

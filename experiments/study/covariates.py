@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import text_of
-from datamodules.cohort.records import Scan
+from datamodules.cohort.records import Cohort, Scan
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import SLOTS, covariate_names
 
-TARGETS = ("edss", "label")
 OPTION = "--network.covariates"
 Parts = Mapping[str, npt.NDArray[np.int64]]
 
@@ -83,19 +82,19 @@ class Covariate:
         return f"{self.name} is missing or new in {counts} scans, which get the training part's {given}" if counts else ""
 
 
-def fit_covariates(names: str, scans: Sequence[Scan], parts: Parts, fold: int) -> list[Covariate]:
+def fit_covariates(names: str, cohort: Cohort, parts: Parts, fold: int) -> list[Covariate]:
     """Fit the covariates of a network on the training part of a fold.
 
     Args:
         names: Separated by commas.
-        scans: The cohort.
+        cohort: The scans, and what is told from them.
         parts: Part -> rows of the cohort.
         fold: Which fold, for messages.
 
     Raises:
         SettingsError: if one is not a column, has one value only, is a text of more than ``SLOTS`` values, or is the label.
     """
-    return [_fitted(name, scans, parts, fold) for name in covariate_names(names)]
+    return [_fitted(name, cohort, parts, fold) for name in covariate_names(names)]
 
 
 def table_of(covariates: Sequence[Covariate], scans: Sequence[Scan]) -> npt.NDArray[np.float32] | None:
@@ -105,9 +104,10 @@ def table_of(covariates: Sequence[Covariate], scans: Sequence[Scan]) -> npt.NDAr
     return np.concatenate([covariate.columns(scans) for covariate in covariates], axis=1, dtype=np.float32)
 
 
-def _fitted(name: str, scans: Sequence[Scan], parts: Parts, fold: int) -> Covariate:
+def _fitted(name: str, cohort: Cohort, parts: Parts, fold: int) -> Covariate:
+    scans, target = cohort.scans, cohort.rule
     known = sorted({text for scan in scans if (text := text_of(scan.covariates, name))})
-    if name.lower() in TARGETS:
+    if name.lower() == "label" or target.owns(name):
         raise SettingsError(f"{OPTION} {name}: that is the label itself; leave it out")
     if not known:
         columns = ", ".join(sorted({column for scan in scans for column in scan.covariates})) or "none"
@@ -124,16 +124,17 @@ def _fitted(name: str, scans: Sequence[Scan], parts: Parts, fold: int) -> Covari
     values = values[~np.isnan(values)]
     if np.unique(values).size < 2:
         raise SettingsError(f"{OPTION} {name}: one value only in the training part of fold {fold}; leave it out")
-    _refuse_label(name, bare.values(scans), scans)
+    _refuse_label(name, bare.values(scans), cohort)
     bare = replace(bare, fill=float(Counter(values.tolist()).most_common(1)[0][0] if levels else np.median(values)))
     seen = bare.spread(train)
     missing = {part: int(np.isnan(bare.values([scans[row] for row in rows])).sum()) for part, rows in parts.items()}
     return replace(bare, means=tuple(seen.mean(axis=0).tolist()), sds=tuple(seen.std(axis=0).tolist()), missing=missing)
 
 
-def _refuse_label(name: str, values: npt.NDArray[np.float64], scans: Sequence[Scan]) -> None:
+def _refuse_label(name: str, values: npt.NDArray[np.float64], cohort: Cohort) -> None:
     """Refuse a column that is the score, or whose few values each stand in one class only."""
-    label, score = (np.array([getattr(scan, field) for scan in scans], dtype=np.float64) for field in ("label", "edss"))
+    score = np.array([scan.value for scan in cohort.scans], dtype=np.float64)
+    label = score if cohort.rule.kind == "regression" else np.array([scan.label for scan in cohort.scans], dtype=np.float64)
     seen = ~np.isnan(values)
     few = np.unique(values[seen])
     divides = few.size <= SLOTS and all(np.ptp(label[values == value]) == 0 for value in few)

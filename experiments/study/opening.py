@@ -36,7 +36,7 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
     if settings.covariates:
         for fold in range(study.splits.folds):
             parts = study.splits.partitions(fold, [scan.patient for scan in study.cohort.scans])
-            fit_covariates(settings.covariates, study.cohort.scans, parts, fold)
+            fit_covariates(settings.covariates, study.cohort, parts, fold)
     if not look_only:
         refuse_doubles(study, settings.values.doubles, settings.values.workers, console)
     return study
