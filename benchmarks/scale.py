@@ -24,6 +24,7 @@ from benchmarks.scans import SCRATCH
 from benchmarks.table import BenchError, publish
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.study.parts import Parts, read_parts
+from experiments.study.record import read_record
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import Run, grid
 from regions.catalog import REGIONS
@@ -107,7 +108,8 @@ def draw_runs(study: Path, inputs: Sequence[str], seeds: Sequence[int]) -> None:
     """Give every run but the trained one drawn predictions, and the settings and the history of that one."""
     trained, parts, rng = RunFolder(TRAINED.folder(study)), read_parts(study), np.random.default_rng(0)
     facts, files = trained.facts(), {name: (trained.path / name).read_bytes() for name in COPIED}
-    shared = rng.normal(size=len(parts.labels))
+    record, shared = read_record(study), rng.normal(size=len(parts.labels))
+    assert record is not None
     for run in grid(inputs, seeds):
         if run == TRAINED:
             continue
@@ -116,7 +118,8 @@ def draw_runs(study: Path, inputs: Sequence[str], seeds: Sequence[int]) -> None:
         for name, content in files.items():
             (folder.path / name).write_bytes(content)
         write_predictions(folder.path / "predictions.tsv", drawn(parts, run.fold, shared, rng))
-        folder.write_complete(facts)
+        region = {"region": record.today(run.input).plain()}
+        folder.write_complete(facts | {"fingerprint": facts["fingerprint"] | region})
 
 
 def drawn(parts: Parts, fold: int, shared: np.ndarray[Any, Any], rng: np.random.Generator) -> Rows:

@@ -19,14 +19,15 @@ from scipy.special import expit, ndtri
 
 from datamodules.cohort.records import Scan
 from datamodules.cohort.site_splits import make_site_splits
-from datamodules.cohort.splits import Splits, make_splits
+from datamodules.cohort.splits import Splits, make_splits, test_to_train
 from experiments.statistics.chance import DECISION_OVERLAP, against_chance
 from experiments.statistics.combat import fit_combat
 from experiments.statistics.heterogeneity import Heterogeneity, of_areas
+from experiments.statistics.paired import corrected_t
 from experiments.statistics.permutation import permutation_test
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import draw_patient_weights
-from experiments.statistics.scores import point_values
+from experiments.statistics.scores import fold_summary, point_values
 from experiments.statistics.significance import bootstrap_interval
 from lightning_modules.decision import choose_threshold
 
@@ -88,8 +89,15 @@ def predicted(made: Cohort, number: int, splits: Splits, combat: bool) -> Predic
     return Predictions(**joined)
 
 
+def over_folds(first: Predictions, second: Predictions, by: str) -> bool:
+    """Whether the corrected t test on the folds' differences of balanced accuracy rejects too."""
+    a, b = (np.array(list(fold_summary(test)["balanced_accuracy"].values.values())) for test in (first, second))
+    ratio = test_to_train(len(a), by == "site")
+    return bool(np.ptp(a - b)) and corrected_t((a - b).tolist(), ratio).p <= 0.05
+
+
 def split_row(shift: float, signal: float, confounded: bool, studies: int, rng: np.random.Generator) -> dict[str, list[float]]:
-    """Split and ComBat -> mean AUC, mean balanced accuracy, share "above chance", share of false differences, in percent."""
+    """Split and ComBat -> mean AUC and balanced accuracy, "above chance", false differences, those over folds too; percent."""
     rows: dict[str, list[list[float]]] = {}
     for study in range(studies):
         made = cohort(shift, signal, confounded, rng)
@@ -100,15 +108,15 @@ def split_row(shift: float, signal: float, confounded: bool, studies: int, rng: 
                 weights = draw_patient_weights(tests[0], DRAWS, rng)
                 area = bootstrap_interval(tests[0], weights)["auc"]
                 p = permutation_test(tests[0], tests[1], "balanced_accuracy", 499, rng, DECISION_OVERLAP)
-                points = point_values(tests[0])
-                found = [points["auc"], points["balanced_accuracy"], against_chance(area) == "above chance", p <= 0.05]
+                values = [[point_values(test)["auc"], point_values(test)["balanced_accuracy"]] for test in tests]
+                found = [*values[0], against_chance(area) == "above chance", p <= 0.05, p <= 0.05 and over_folds(*tests, by)]
                 rows.setdefault(f"{by}{' ComBat' if combat else ''}", []).append([float(value) for value in found])
     return {name: (100 * np.mean(values, axis=0)).tolist() for name, values in rows.items()}
 
 
 def split_table(studies: int) -> None:
     """Print one row for each setting, split and ComBat."""
-    print("shift  signal  confounded  split  AUC  balanced_accuracy  above_chance  different", flush=True)
+    print("shift  signal  confounded  split  AUC  balanced_accuracy  above_chance  different  over_folds", flush=True)
     for shift, signal, confounded in product((0.0, 1.0), (0.0, 1.0), (False, True)):
         for name, found in split_row(shift, signal, confounded, studies, np.random.default_rng(1)).items():
             print(shift, signal, confounded, name, *(f"{value:.1f}" for value in found), sep="  ", flush=True)

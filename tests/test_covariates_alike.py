@@ -55,7 +55,7 @@ def seen(scans: Sequence[Scan], folder: Path) -> dict[str, Any]:
     design = design_of("age_sex", table, np.ones((len(scans), len(features_of(DEFAULT_IMAGES)))))
     assert not isinstance(design, str)
     rows = {(row["patient"], row["session"]): row for row in read_rows(folder / "cohort.tsv")}
-    sources: Any = SimpleNamespace(acquisition=[], cohort=list(rows.values()))
+    sources: Any = SimpleNamespace(acquisition=[], cohort=list(rows.values()), target=Target())
     error = {"y": 1, "p": 0.9, "threshold": 0.5, "fold": 0}
     return {
         "table 1": table1(groups_of(table, splits), variables),

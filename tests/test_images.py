@@ -33,7 +33,8 @@ from experiments.study.study import Study, StudyOptions, open_study
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.networks import ResidualCNN
 from lightning_modules.pretrained import PretrainedEncoder
-from regions.catalog import REGIONS, RegionFileError
+from regions.catalog import REGIONS
+from regions.own import RegionFileError
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]

@@ -14,7 +14,8 @@ def above(rate: float, studies: int) -> float:
 
 def check_noise(studies: int, shift: float, confounded: bool) -> None:
     rows = split_row(shift, 0.0, confounded, studies, np.random.default_rng(1))
-    for name, (area, _, chance, different) in rows.items():
+    for name, (area, _, chance, between_patients, between_sites) in rows.items():
+        different = between_sites if name.startswith("site") else between_patients
         if confounded and shift and name == "patient":
             assert area > 55
             continue

@@ -18,11 +18,17 @@ from statsmodels.stats.meta_analysis import combine_effects
 from datamodules.cohort.records import Scan
 from datamodules.cohort.site_splits import NO_SITE, OTHER_SITE, at_one_site, make_site_splits
 from datamodules.cohort.splits import SplitError, SplitRule, TooFewPatientsError, load_splits, make_splits, write_splits
+from datamodules.cohort.target import Target
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import CohortError
 from experiments.__main__ import main
+from experiments.analysis.pooling import Pooled
+from experiments.analysis.sites import held_over_sites
 from experiments.controls.cases import NotRunError, _leaky, permuted
 from experiments.statistics.heterogeneity import heterogeneity, of_areas
+from experiments.statistics.paired import Comparison
+from experiments.statistics.predictions import Predictions
+from experiments.statistics.significance import Estimate
 from experiments.study.record import read_record
 from experiments.study.study import StudyOptions, open_study
 
@@ -143,7 +149,7 @@ def test_labels_are_permuted_within_sites_and_a_split_by_scan_is_not_run() -> No
     dealt = permuted(COHORT, splits, np.random.default_rng(0))
     assert [source.site for source in dealt] == [s.site for s in COHORT]
     with pytest.raises(NotRunError, match="split by site"):
-        _leaky(type("Case", (), {"scans": COHORT, "splits": splits})())
+        _leaky(type("Case", (), {"scans": COHORT, "splits": splits})(), Target())
 
 
 def test_random_effects_agree_with_statsmodels_and_metafor() -> None:
@@ -212,6 +218,38 @@ def test_the_report_has_the_forest_and_says_how_it_was_split(reported: Path) -> 
     for words in ("split by site", "Split by site into 3 parts", "Leave-site-out: each of 3 parts", "3 sites tell little"):
         assert words in page
     assert "part k + 1" not in page
+
+
+def pair_of(gaps: tuple[float, ...], verdict: str) -> tuple[dict[str, list[Pooled]], Comparison]:
+    """Tables of five sites of 20 patients whose decisions differ by given shares, and what was said of the pair."""
+    fold, y = np.repeat(np.arange(5), 20), np.tile(np.arange(20) % 2, 5)
+    worse = np.concatenate([np.arange(20) < round(20 * abs(gap)) for gap in gaps])
+    names = np.array([f"p{number:03d}" for number in range(100)])
+    tables = {
+        name: [Pooled(Predictions(names, fold, y, np.linspace(0, 1, 100), np.where(wrong, 1 - y, y)), {}, {})]
+        for name, wrong in (("ventricles", np.zeros(100, dtype=bool)), ("global", worse))
+    }
+    return tables, Comparison("ventricles", "global", "balanced_accuracy", Estimate(0.1, 0.05, 0.15), 0.01, 0.01, 0.01, verdict)
+
+
+@pytest.mark.parametrize("verdict", ["different", "different (baseline)"])
+def test_a_difference_of_decisions_must_hold_between_sites_too(verdict: str) -> None:
+    tables, pair = pair_of((0.5, 0.4, 0.5, 0.6, 0.5), verdict)
+    kept, notes = held_over_sites({"paired": [pair]}, tables, 0.3)
+    assert kept == {"paired": [pair]}
+    assert notes == []
+    tables, pair = pair_of((1.0, 0.0, 0.0, 0.0, 0.1), verdict)
+    taken, notes = held_over_sites({"paired": [pair], "paired_auc": [replace(pair, metric="auc")]}, tables, 0.3)
+    assert taken["paired"][0].verdict == verdict.replace("different", "not distinguishable")
+    assert taken["paired_auc"][0].verdict == verdict
+    assert notes == ["ventricles minus global: different over patients, but not over sites; not called different"]
+
+
+def test_an_equivalence_of_decisions_must_hold_between_sites_too() -> None:
+    tables, pair = pair_of((0.0, 0.05, 0.0, 0.0, 0.0), "equivalent within 5 points")
+    assert held_over_sites({"paired": [pair]}, tables, 0.1)[0] == {"paired": [pair]}
+    tables, pair = pair_of((0.0, 0.1, 0.0, 0.0, 0.0), "equivalent within 5 points")
+    assert held_over_sites({"paired": [pair]}, tables, 0.3)[0]["paired"][0].verdict == "not distinguishable"
 
 
 def test_compare_prints_how_the_sites_differ(reported: Path, capsys: pytest.CaptureFixture[str]) -> None:

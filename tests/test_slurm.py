@@ -301,8 +301,8 @@ def test_the_last_submission_completes_the_grid_and_compares(cluster: Cluster) -
 
 def test_volumes_are_copied_to_the_node_s_disk_once(cluster: Cluster) -> None:
     third = cluster.submission(2)
-    copied = [re.findall(r"(\d+) of 25 were copied now", cluster.log(third, task)) for task in range(len(third.runs))]
-    assert sorted(copied) == [["0"]] * (len(third.runs) - 1) + [["25"]]
+    copied = [re.findall(r"(\d+) of 75 were copied now", cluster.log(third, task)) for task in range(len(third.runs))]
+    assert sorted(copied) == [["0"]] * (len(third.runs) - 1) + [["75"]]
 
 
 def test_logs_are_plain_text(cluster: Cluster) -> None:

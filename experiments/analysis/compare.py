@@ -23,7 +23,7 @@ from experiments.analysis.notes import (
 )
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
-from experiments.analysis.sites import write_sites
+from experiments.analysis.sites import held_over_sites, write_sites
 from experiments.analysis.stacking import compare_stacks, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
@@ -92,13 +92,14 @@ def compared(
     members, beside = _members(networks, baselines)
     linear = _members(networks, readers)[1]
     values = family_values(members | beside | linear, weights)
-    families = _families(members, beside, values, weights, rng)
+    families, by_site = _families(members, beside, values, weights, rng), bool(read_facts(folder / "splits.tsv").get("sites"))
+    ratio = test_to_train(folds, by_site)
+    families, taken_back = held_over_sites(families, tables, ratio) if by_site else (families, [])
     kept = [run for runs in used.values() for run in runs]
     facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in (members | beside | linear).items()}
     paired_readers = _reader_family(members | linear, linear, weights, values)
     decision = decision_of(folder)
-    ratio = test_to_train(folds, by_site=bool(read_facts(folder / "splits.tsv").get("sites")))
     content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
     content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision)
     comparison = StudyComparison(
@@ -127,6 +128,7 @@ def compared(
             *says_nothing(tables, sorted({run.seed for run in kept})),
             *stack_notes(networks, REFERENCE),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
+            *taken_back,
             *objections([*families["paired"], *families["paired_baselines"]]),
         ],
         details=details(tables, weights, families["paired"], ratio, {name: estimates[name] for name in tables}),

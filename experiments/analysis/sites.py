@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from datamodules.cohort.splits import read_facts
 from datamodules.files.sealed import read_sealed, write_sealed
+from experiments.analysis.details import corrected_row
 from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import BoolArray, part, scans_and_draws, subset
 from experiments.statistics.heterogeneity import of_areas
+from experiments.statistics.paired import ALPHA, MARGIN, Comparison
 from experiments.statistics.resampling import WeightArray
 from experiments.statistics.significance import family_values
 
@@ -26,6 +28,39 @@ ABOUT = (
     "in which the true AUC of a further site would lie (Higgins, Thompson and Spiegelhalter 2009). Sites without an interval "
     "do not enter it."
 )
+
+
+def held_over_sites(
+    families: Mapping[str, Sequence[Comparison]], tables: Tables, ratio: float
+) -> tuple[dict[str, list[Comparison]], list[str]]:
+    """The families of a leave-site-out study, in which what is said of decisions must also hold with sites as units.
+
+    A threshold from other sites can decide a whole site alike, for one input and not for the other; then its patients are no
+    independent witnesses, and the permutation of patients rejects too often. So the corrected t test on the sites' differences,
+    or its interval, must agree.
+
+    Args:
+        families: Name -> comparisons; those of the AUC, which is one within sites, stay as they are.
+        tables: Input or baseline -> one table for each seed.
+        ratio: Size of a test part over that of the training parts.
+
+    Returns:
+        The families, and a sentence for each verdict that was taken back.
+    """
+    notes: dict[str, None] = {}
+
+    def judged(pair: Comparison) -> Comparison:
+        said = next((word for word in ("different", "equivalent") if pair.verdict.startswith(word)), "")
+        if pair.metric != "balanced_accuracy" or not said:
+            return pair
+        row = corrected_row(tables, pair, ratio)
+        if row and (row["p"] < ALPHA if said == "different" else max(-row["low"], row["high"]) < MARGIN):
+            return pair
+        notes[f"{pair.first} minus {pair.second}: {said} over patients, but not over sites; not called {said}"] = None
+        _, bracket, role = pair.verdict.partition(" (")
+        return replace(pair, verdict=f"not distinguishable{bracket}{role}")
+
+    return {name: [judged(pair) for pair in family] for name, family in families.items()}, list(notes)
 
 
 def write_sites(study: Path, tables: Tables, draws: int) -> None:
