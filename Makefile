@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 
 # One variable for each common option; ARGS takes the rest, for example ARGS="--trainer.max_epochs 5".
 OPTIONS = $(if $(PRESET),--preset "$(PRESET)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") \
-          $(if $(SEED),--seed "$(SEED)") $(if $(REGIONS),--regions "$(REGIONS)") $(ARGS)
+          $(if $(SEED),--seed "$(SEED)") $(if $(REGIONS),--regions "$(REGIONS)") \
+          $(if $(IMAGES),--images "$(IMAGES)") $(if $(CHANNELS),--channels "$(CHANNELS)") $(ARGS)
 STUDY_ONLY = $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)")
 GRID = $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(SEEDS),--seeds "$(SEEDS)")
 

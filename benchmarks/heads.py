@@ -28,7 +28,7 @@ from datamodules.preparation.bias import correct_bias
 from datamodules.preparation.brain import BrainMask, extract_brain
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.registration import moved_mm
-from datamodules.preparation.scan import Registered, flair_to_t1w, measured_pair, on_grid, to_template
+from datamodules.preparation.scan import Registered, measured_pair, on_grid, rigid_to_t1w, to_template
 from datamodules.quality.limits import judge_scans
 
 MOST_MM, MOST_DEGREES, RIGHT_MM = 60.0, 40.0, 2.0
@@ -80,7 +80,7 @@ def real_pairs(folders: Sequence[Path]) -> Iterator[Pair]:
     """Every session of raw datasets."""
     for folder in folders:
         for session in read_raw(folder).sessions:
-            yield pair_of("real", read_volume(session.t1w), read_volume(session.flair))
+            yield pair_of("real", read_volume(session.t1w), read_volume(session.images["flair"]))
 
 
 def phantom_pairs(folder: Path) -> Iterator[Pair]:
@@ -95,7 +95,7 @@ def pair_of(kind: str, t1w: Volume, flair: Volume) -> Pair:
     brain = extract_brain(t1w)
     t1w = Volume(t1w.path, correct_bias(t1w.array, t1w.affine, brain.mask)[0], t1w.affine)
     with tempfile.TemporaryDirectory() as work:
-        return Pair(kind, t1w, flair, brain, flair_to_t1w(t1w, flair, brain, Path(work)))
+        return Pair(kind, t1w, flair, brain, rigid_to_t1w(t1w, flair, brain, Path(work)))
 
 
 def trial(pair: Pair, number: int, work: Path) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def trial(pair: Pair, number: int, work: Path) -> dict[str, Any]:
     is_cut = number % 4 >= 2 and number % 8 < 4
     flair = moved_flair(pair.flair, offset, rng.choice([-1, 1]) if is_cut else 0)
     began = time.process_time()
-    matrix = flair_to_t1w(pair.t1w, flair, pair.brain, work)
+    matrix = rigid_to_t1w(pair.t1w, flair, pair.brain, work)
     seconds = time.process_time() - began
     error = np.linalg.norm(moved_mm(matrix, pair.points) - moved_mm(offset @ pair.reference, pair.points), axis=1).mean()
     flagged = error > RIGHT_MM and is_flagged(pair, flair, matrix, work)
@@ -137,7 +137,7 @@ def moved_flair(flair: Volume, offset: NDArray[np.float64], end: int) -> Volume:
 def is_flagged(pair: Pair, flair: Volume, matrix: NDArray[np.float64], work: Path) -> bool:
     """Whether the limits hold a pair back that lies so, in a cohort of one."""
     to_t1w = to_template(pair.t1w, pair.brain, PrepareOptions(), work)
-    images = on_grid(Registered(pair.t1w, flair, pair.brain, to_t1w, matrix, {}), work)
+    images = on_grid(Registered(pair.t1w, {"flair": flair}, pair.brain, to_t1w, {"flair": matrix}, {}), work)
     return judge_scans([measured_pair(images, None)])[0].verdict == "held"
 
 

@@ -70,6 +70,8 @@ def _run(words: list[str]) -> int:
         return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])
+    if any(word.split("=")[0] == "--channels" for word in words):
+        words = importlib.import_module("experiments.study.channels").with_channels(words)
     own = own_options(words[0])
     if own is not None:
         from experiments.study.early import check_early

@@ -64,6 +64,7 @@ class Region:
         description: one line for people.
         source: where the definition comes from.
         atlas: the label map that the ids are those of; None for the shipped one.
+        images: which of the study's images are shown; empty means all.
 
     Raises:
         UserError: the name cannot name a folder, or a label cannot be an id.
@@ -74,6 +75,7 @@ class Region:
     description: str
     source: str
     atlas: Atlas | None = None
+    images: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):

@@ -99,7 +99,8 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     """Read user-defined regions, from YAML or from an atlas.
 
     Each entry is a name with either `labels` or `of` (regions to put together, the six or earlier ones in the file),
-    and optionally `without` (regions or ids to take away), `description` and `source`:
+    and optionally `without` (regions or ids to take away), `images` (those of the study's that are shown), `description` and
+    `source`:
 
         cortical:
           labels: [3, 42]
@@ -107,6 +108,13 @@ def load_regions(path: Path | str) -> dict[str, Region]:
         cortical_and_cerebellar:
           of: [gray_matter]
           without: [subcortical_gray_matter]
+        global_t1w:
+          of: [global]
+          images: [t1w]
+
+    Beside the regions the file may have `atlas`, a label map in MNI152 space (relative to the file): all ids are then those of
+    the atlas. A label map in the place of the YAML file is an atlas of which every label is a region, with its name from the
+    table beside it (`schaefer.nii.gz`, `schaefer.tsv` with columns index and name).
 
     Returns:
         The regions in the order of the file.
@@ -134,7 +142,7 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     return regions
 
 
-_KEYS = ("labels", "of", "without", "description", "source")
+_KEYS = ("labels", "of", "without", "images", "description", "source")
 
 
 def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Path, atlas: Atlas | None) -> Region:
@@ -148,14 +156,20 @@ def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Pat
         raise UserError(f"unknown key {unknown[0]!r}; keys are {', '.join(_KEYS)}.")
     if ("labels" in entry) == ("of" in entry):
         raise UserError("give either 'labels' or 'of', and not both.")
-    known = regions if atlas else {**REGIONS, **regions}
-    taken = _ids(entry.get("labels", entry.get("of")), known) - _ids(entry.get("without", []), known)
-    if not taken:
-        raise UserError("no label is left.")
+    images = entry.get("images", [])
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise UserError(f"images are a list such as [t1w, flair], found {images!r}.")
+    taken: set[int] = set()
+    if not images or entry.get("of") != ["global"]:
+        known = regions if atlas else {**REGIONS, **regions}
+        taken = _ids(entry.get("labels", entry.get("of")), known) - _ids(entry.get("without", []), known)
+        if not taken:
+            raise UserError("no label is left.")
     if atlas is not None:
         _require_labels(atlas, taken)
     text = {key: str(entry.get(key, usual)) for key, usual in (("description", name), ("source", path.name))}
-    return Region(name, tuple(sorted(taken)), **text, atlas=atlas)
+    shown = tuple(image.lower() for image in images)
+    return Region(name, tuple(sorted(taken)), **text, atlas=atlas, images=shown)
 
 
 def _ids(items: Any, regions: Mapping[str, Region]) -> set[int]:

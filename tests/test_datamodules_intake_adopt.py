@@ -140,8 +140,8 @@ def test_muslim_becomes_a_raw_dataset_of_links(muslim: Path, tmp_path: Path) -> 
     raw = read_raw(out)
     assert [one.name for one in raw.sessions] == ["sub-P01", "sub-P02"]
     assert raw.excluded == (("sub-P03", "", "no folder in the dataset"),)
-    assert raw.sessions[1].flair.is_symlink()
-    assert raw.sessions[1].flair.resolve() == muslim / "Patient-2/2-Flair.nii"
+    assert raw.sessions[1].images["flair"].is_symlink()
+    assert raw.sessions[1].images["flair"].resolve() == muslim / "Patient-2/2-Flair.nii"
     lines = (out / "participants.tsv").read_text().splitlines()
     assert lines[:2] == ["participant_id\tage\tage_at_onset\tedss_within_two_months\tsex", "sub-P01\t33\t29\tYes\tF"]
     assert (out / "phenotype/edss.tsv").read_text().splitlines()[1:] == ["sub-P01\tn/a\t2.5", "sub-P02\tn/a\t6"]

@@ -21,6 +21,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from datamodules.cohort.read import read_cohort
+from datamodules.cohort.target import Target
 from datamodules.store import store
 slow, made, make = float(sys.argv[3]), [], store.prepare_scan
 def counted(scan, grid):

@@ -58,6 +58,11 @@ def raw(tmp_path: Path) -> Path:
         (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "samseg"], "{raw} holds no samseg label map"),
         (["--bids", "{raw}", "--lesion"], "--lesion is an option of SAMSEG"),
         (["--bids", "{raw}", "--samseg", "{raw}/run"], "--samseg {raw}/run is not a program"),
+        (["--bids", "{raw}", "--images", "flair"], "--images flair: the others are laid onto the T1w; give t1w and further"),
+        (["--bids", "{raw}", "--images", "t1w,label-lesion_mask"], "label-lesion_mask is no contrast; give t1w and further"),
+        (["--bids", "{raw}", "--images", "t1w,t1w"], "--images names t1w twice; keep one"),
+        (["--bids", "{raw}", "--images", "t1w,t2w"], "{raw} holds no session with T1w and T2w"),
+        (["--bids", "{raw}", "--samseg", "{raw}/run", "--images", "t1w"], "--samseg reads T1w and FLAIR; add flair to"),
         (["--bids", "{raw}", "--brain", "bet"], "prepare: argument --brain: invalid choice"),
     ],
 )  # fmt: skip

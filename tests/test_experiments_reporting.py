@@ -308,7 +308,7 @@ def test_checklists_name_items_that_exist_and_count_the_rest() -> None:
 @pytest.mark.parametrize("own", [False, True])
 def test_slices_of_a_scan_become_a_picture(made_scan: Any, own: bool) -> None:
     row = {name: str(getattr(made_scan, name)) for name in ("t1w", "flair", "mask", "labels")} | {"dialect": "freesurfer"}
-    with Image.open(io.BytesIO(_picture(row, own))) as image:
+    with Image.open(io.BytesIO(_picture(row, ("t1w", "flair"), own))) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape[1] > pixels.shape[0] > 300

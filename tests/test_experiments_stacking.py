@@ -231,21 +231,24 @@ def pair_of(metric: str, value: float, verdict: str) -> Paired:
 
 
 @pytest.mark.parametrize(
-    ("value", "verdict", "words"),
+    ("value", "verdict", "best", "words"),
     [
-        (-0.1, "different (stacked)", "global knows more than the regions together"),
-        (0.1, "different (stacked)", "the regions together know more than the network of global reads"),
-        (0.01, "equivalent within 5 points (stacked)", "global knows no more than the regions together (equivalent within 5"),
-        (0.1, "not distinguishable (stacked)", "not shown that global knows more than the regions together, nor that it knows"),
-        (
-            0.1,
-            "no decision to compare (stacked)",
-            "global and the regions together cannot be compared (no decision",
-        ),
+        (-0.1, "different (stacked)", "different", "global knows more than the regions, together or alone"),
+        (-0.1, "different (stacked)", "not distinguishable",
+         "global is better than the regions stacked, and not shown to know more than brainstem alone"),
+        (0.1, "different (stacked)", "different", "the regions together know more than the network of global reads"),
+        (0.01, "equivalent within 5 points (stacked)", "different",
+         "global knows no more than the regions together (equivalent within 5 points)"),
+        (0.1, "not distinguishable (stacked)", "different",
+         "not shown that global knows more than the regions together, nor that it knows less"),
+        (0.1, "no decision to compare (stacked)", "different",
+         "global and the regions together cannot be compared (no decision to compare)"),
     ],
-)
-def test_the_rule_about_the_parts(value: float, verdict: str, words: str) -> None:
-    assert together_sentence(pair_of("balanced_accuracy", value, verdict)).startswith(words)
+)  # fmt: skip
+def test_the_rule_about_the_parts(value: float, verdict: str, best: str, words: str) -> None:
+    regions = [replace(pair_of("balanced_accuracy", -0.2, said), first=name)
+               for name, said in (("ventricles", "different"), ("brainstem", best))]  # fmt: skip
+    assert together_sentence(pair_of("balanced_accuracy", value, verdict), regions) == words
 
 
 @pytest.mark.parametrize(
@@ -316,3 +319,10 @@ def test_regions_without_information_are_at_chance_and_like_global(patients: int
     _, _, together, chance = rates(Truth(clinical=0.0), 200, patients)
     assert np.mean([words == "above chance" for words in chance]) <= 0.05
     assert np.mean(["nor that it knows less" not in words for words in together]) <= 0.08
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("patients", [140, 320])
+def test_global_seldom_knows_more_where_one_region_knows_as_much(patients: int) -> None:
+    together = rates(Truth(images=(1.5, 0, 0, 0, 0, 1.5)), 200, patients)[2]
+    assert np.mean([words.startswith("global knows more") for words in together]) <= 0.05

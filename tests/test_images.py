@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -25,10 +26,14 @@ from datamodules.store.prepare import TINY
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.store import BrokenScansError, open_store
 from experiments.__main__ import main
+from experiments.study.channels import with_channels
+from experiments.study.record import known_regions
 from experiments.study.run_folder import RunFolder
 from experiments.study.study import Study, StudyOptions, open_study
+from experiments.study.trainer_options import SettingsError
 from lightning_modules.networks import ResidualCNN
 from lightning_modules.pretrained import PretrainedEncoder
+from regions.catalog import REGIONS, RegionFileError
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]
@@ -291,6 +296,69 @@ def test_a_study_keeps_its_images(more: Path, tmp_path: Path, capsys: pytest.Cap
     assert main(["fold", *words(more, tmp_path, tmp_path / "store", "t1w"), "--roi", "brainstem", "--fold", "2"]) == 2
     told = capsys.readouterr().err
     assert told == "regionwise: study mine was begun with --images t1w,t2w,label-lesion_mask, not t1w; use another STUDY\n"
+
+
+def test_sets_of_images_become_inputs_beside_the_study(tmp_path: Path) -> None:
+    words = with_channels(["--studies", str(tmp_path), "--study", "s", "--channels", "t1w flair t1w,flair", "--seed", "1"])
+    path = tmp_path / "s" / "channels.yaml"
+    assert words == ["--studies", str(tmp_path), "--study", "s", "--seed", "1", "--images", "t1w,flair", "--regions", str(path)]
+    regions = known_regions(path)
+    assert len(regions) == 3 * len(REGIONS)
+    assert (regions["global_t1w"].labels, regions["global_t1w"].images) == ((), ("t1w",))
+    assert (regions["brainstem_flair"].labels, regions["brainstem_flair"].images) == (REGIONS["brainstem"].labels, ("flair",))
+    with_channels([*words, f"--channels=t2w;{LESIONS}"])
+    further = known_regions(path)
+    assert set(further) == {*regions, *(f"{name}_{image}" for name in REGIONS for image in ("t2w", "label_lesion_mask"))}
+    with pytest.raises(SettingsError, match=r"^--channels is empty"):
+        with_channels(["--channels", " "])
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ("{of: [global]}", "'global' is the whole brain"),
+        ("{of: [global], images: t1w}", "images are a list such as"),
+        ("{images: [t1w]}", "give either 'labels' or 'of'"),
+    ],
+)
+def test_a_region_of_some_images_that_cannot_be_is_told(tmp_path: Path, entry: str, told: str) -> None:
+    (tmp_path / "own.yaml").write_text(f"own: {entry}\n")
+    with pytest.raises(RegionFileError, match=told):
+        known_regions(tmp_path / "own.yaml")
+
+
+def test_an_input_of_an_image_that_is_not_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text("own: {of: [global], images: [t2w]}\n")
+    assert main(["fold", "--roi", "own", "--fold", "1", "--regions", str(tmp_path / "own.yaml")]) == 2
+    told = "region 'own' shows the image 't2w', and the study reads T1w and FLAIR; add it to --images"
+    assert capsys.readouterr().err == f"regionwise: {told}\n"
+
+
+def test_channels_are_inputs_of_one_study_and_one_store(
+    phantom_cohort: Path, study: Study, store_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*words(phantom_cohort, tmp_path, store_folder, "t1w,flair"), "--folds", "3", "--channels", "t1w flair t1w,flair"]
+    before = stored(store_folder / "volumes")
+    inputs = ["global", "global_t1w", "global_flair"]
+    for roi in inputs:
+        for fold in range(3):
+            assert main(["fold", *options, "--roi", roi, "--fold", str(fold), "--quiet"]) == 0
+    assert stored(store_folder / "volumes") == before
+    facts = [RunFolder(tmp_path / "mine" / roi / "fold-1" / "seed-0").facts() for roi in inputs]
+    assert [fact["fingerprint"]["region"].get("images") for fact in facts] == [None, ["t1w"], ["flair"]]
+    assert facts[0]["parameters"] > facts[1]["parameters"] == facts[2]["parameters"]
+    assert len({fact["fingerprint"]["config"] for fact in facts}) == 1
+    home = ["--study", "mine", "--studies", str(tmp_path)]
+    assert main(["compare", *home, "--inputs", ",".join(inputs)]) == 0
+    rows = {row["input"]: row for row in json.loads((tmp_path / "mine" / "comparison.json").read_text())["inputs"]}
+    assert set(rows) == set(inputs)
+    table = (tmp_path / "mine" / "comparison.tsv").read_text()
+    assert all(name in table for name in inputs)
+    capsys.readouterr()
+    path = tmp_path / "mine" / "channels.yaml"
+    path.write_text(path.read_text().replace("- t1w", "- flair"))
+    assert main(["compare", *home, "--inputs", ",".join(inputs)]) == 2
+    assert "region 'global_t1w' (images t1w, now flair)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

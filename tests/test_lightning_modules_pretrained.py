@@ -365,7 +365,7 @@ def test_a_run_records_its_weights_and_leaves_frozen_ones_as_they_were(
     best = torch.load(folder.best, weights_only=True)["state_dict"]
     same = {name for name, value in source.items() if torch.equal(best[f"network.encoder.{name}"], value)}
     assert same == {name for name in source if tune == "frozen" or not name.startswith("down3.")}
-    text = _pretrained([facts])
+    text = _pretrained([facts], "T1w and FLAIR")
     assert f"had the weights mine.safetensors (SHA-256 {sha256}, licence: not known)" in text
     assert str(tmp_path) not in text
 
@@ -418,7 +418,7 @@ def test_the_methods_paragraph_names_wheel_licence_and_random_weights() -> None:
         "trained": 7,
     }
     drawn = wheel | {"weights": "random-hd-bet", "licence": None, "sha256": None, "tune": "frozen"}
-    text = _pretrained([wheel, wheel, drawn])
+    text = _pretrained([wheel, wheel, drawn], "T1w and FLAIR")
     assert text.count("T1w and FLAIR each passed the hd-bet encoder") == 2
     assert "had the weights hd-bet (SHA-256 ab, licence: Apache-2.0) and was trained as a whole" in text
     assert "which was initialised at random and was not trained further" in text

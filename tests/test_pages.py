@@ -123,6 +123,7 @@ class Study:
 
     target: Target = Target()
     cohort: list[dict[str, str]] = field(default_factory=list)
+    images: tuple[str, ...] = ("t1w", "flair")
 
 
 def test_the_outcome_is_that_of_the_label_rule() -> None:
@@ -149,6 +150,9 @@ def test_the_methods_name_what_the_scans_were_prepared_with(tmp_path: Path) -> N
         "Scans were prepared by regionwise prepare 1.2: brain extraction by deepbet, N4, rigid registration of FLAIR to T1w, "
         "affine and nonlinear (SyN) registration to MNI152NLin2009aSym (antspyx 0.6 and deepbet 1.0)."
     )
+    made["Parameters"] = {"space": "MNI152NLin2009aSym", "images": ["t1w"]}
+    (tmp_path / "derivatives/regionwise/dataset_description.json").write_text(json.dumps({"GeneratedBy": [made]}))
+    assert "N4, affine registration to" in _preparation(study)
 
 
 def test_table_1_says_why_its_classes_do_not_add_up() -> None:

@@ -41,7 +41,7 @@ def session_in(folder: Path, patient: str = "sub-1", session: str = "ses-1", acq
     anat = folder / patient / session / "anat"
     stem = f"{patient}_{session}" if session else patient
     images = [touch(anat / f"{stem}_{kind}.nii.gz", f"{stem}{kind}") for kind in ("T1w", "FLAIR")]
-    return RawSession(patient, session, images[0], images[1], acquired, {"t1w": {}, "flair": {}})
+    return RawSession(patient, session, dict(zip(("t1w", "flair"), images, strict=True)), acquired, {"t1w": {}, "flair": {}})
 
 
 def test_a_scan_is_finished_only_with_its_key_and_all_its_files(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_key_follows_content_settings_and_nothing_else(tmp_path: Path) -> No
     key = key_of(inputs_of(one), told)
     assert key == key_of(inputs_of(moved), told)
     assert key != key_of(inputs_of(one), PrepareOptions(nonlinear=True).parameters())
-    one.flair.write_text("other")
+    one.images["flair"].write_text("other")
     assert key != key_of(inputs_of(one), told)
 
 
@@ -177,7 +177,7 @@ def test_a_label_map_with_ids_of_its_own_is_converted_by_its_table(tmp_path: Pat
 
 def test_the_key_follows_the_content_of_an_own_table(tmp_path: Path) -> None:
     files = [touch(tmp_path / name) for name in ("t1w.nii", "flair.nii", "map.nii", "own.tsv")]
-    session = RawSession("sub-1", "", files[0], files[1], None, {}, files[2], str(files[3]))
+    session = RawSession("sub-1", "", {"t1w": files[0], "flair": files[1]}, None, {}, files[2], str(files[3]))
     before = inputs_of(session)
     assert set(before) == {"t1w", "flair", "labels", "label_table"}
     files[3].write_text("index\tname\n")

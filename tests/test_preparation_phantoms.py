@@ -132,6 +132,31 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
+def test_a_t1w_alone_and_a_further_contrast_come_back(tmp_path: Path) -> None:
+    truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
+    (path,) = truth.folder.rglob("*_FLAIR.nii*")
+    image: Any = nib.load(path)
+    array = np.asarray(image.dataobj).astype(np.float32)
+    beside = np.eye(4)
+    beside[:3, 3] = (2.0, -1.0, 1.5)
+    t2w = np.where(array > 0, 1.2 * array.max() - array, 0).astype(np.float32)
+    nib.save(nib.Nifti1Image(t2w, beside @ image.affine), str(path).replace("_FLAIR", "_T2w"))
+    path.unlink()
+    for names in ("t1w,t2w", "t1w"):
+        words = ["prepare", "--bids", str(truth.folder), "--out", str(out), "--spacing", "3", "--images", names]
+        assert main(words) == 0
+        told = told_of(out)
+        assert {name for name in told if name.startswith("t1w_to_")} == ({"t1w_to_t2w"} if "t2w" in names else set())
+        assert not {"pair_nmi", "fluid_flair", "flair_moved_mm"} & set(told["numbers"])
+        made = {path.name.split("_desc-preproc_")[1] for path in out.rglob("*_desc-preproc_*.nii.gz")}
+        assert made == {f"{suffix}.nii.gz" for suffix in (("T1w", "T2w") if "t2w" in names else ("T1w",))}
+        (scan,) = read_cohort(out, Target(), images=tuple(names.split(","))).scans
+        assert prepare_scan(scan, study_grid([scan.reference])).template_dice > 0.9
+        if "t2w" in names:
+            check_flair({"t1w_to_flair": np.linalg.inv(beside) @ np.array(told["t1w_to_t2w"])}, truth)
+
+
+@pytest.mark.slow
 def test_larger_voxels_hold_the_same_brain(tmp_path: Path) -> None:
     truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
     assert main(["prepare", "--bids", str(truth.folder), "--out", str(out), "--spacing", "3"]) == 0

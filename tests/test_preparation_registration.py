@@ -152,15 +152,17 @@ def test_a_flair_cuts_nothing_of_the_t1w_wherever_it_lies(tmp_path: Path) -> Non
     found = []
     for shift in ((0, 0, 0), (10, -10, 60)):
         flair = Volume(Path("flair.nii"), t1w.array.max() - t1w.array, grid.matrix)
-        away = Registered(t1w, flair, brain, Transform(np.eye(4)), rigid((0, 0, 0), shift), {})
+        away = Registered(t1w, {"flair": flair}, brain, Transform(np.eye(4)), {"flair": rigid((0, 0, 0), shift)}, {})
         found.append(on_grid(away, tmp_path))
     whole, cut = found
     assert cut.field.sum() < 0.75 * whole.field.sum()
     assert np.array_equal(whole.brain, cut.brain)
-    assert np.array_equal(whole.t1w, cut.t1w)
+    assert np.array_equal(whole.images["t1w"], cut.images["t1w"])
     unseen = cut.brain & ~cut.field
     assert unseen.sum() > 100_000
-    assert np.unique(cut.flair[unseen]) == pytest.approx([cut.flair[cut.brain & cut.field].mean()], rel=1e-4)
+    assert np.unique(cut.images["flair"][unseen]) == pytest.approx(
+        [cut.images["flair"][cut.brain & cut.field].mean()], rel=1e-4
+    )
 
 
 def test_a_t1w_that_comes_as_flair_is_refused_before_any_registration() -> None:
@@ -203,7 +205,7 @@ def test_placement_counts_within_the_field_of_view() -> None:
     outline, image = template_on(grid) > 0, template_image(grid)
     field = np.ones(grid.shape, bool)
     field[:, :, 25:] = False
-    told = placement(image, image, image, outline & field, field, grid)
+    told = placement({"t1w": image, "flair": image}, image, outline & field, field, grid)
     assert told["dice_in_field"] == 1
     assert told["template_unseen"] == pytest.approx(outline[:, :, 25:].sum() / outline.sum())
     assert told["template_mi"] > 2

@@ -49,7 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedCohort:
 def test_the_raw_session_is_read() -> None:
     (session,) = read_raw(PAIR / "raw").sessions
     assert (session.patient, session.session) == ("sub-01", "ses-1")
-    t1w, flair = (read_volume(session.t1w), read_volume(session.flair))
+    t1w, flair = (read_volume(session.t1w), read_volume(session.images["flair"]))
     assert (t1w.array.shape, flair.array.shape) == ((80, 80, 39), (80, 80, 36))
     spacings = [np.linalg.norm(volume.affine[:3, :3], axis=0) for volume in (t1w, flair)]
     assert np.allclose(spacings, [(2.875, 2.875, 3.0), (2.875, 2.875, 4.0)], atol=0.001)

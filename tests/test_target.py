@@ -211,7 +211,7 @@ def test_its_assessment_belongs_to_a_scan_by_date(phantom_copy: Path) -> None:
 def as_table(cohort: Cohort, path: Path, column: str, values: list[str]) -> Path:
     lines = ["\t".join(["patient", "session", "t1w", "flair", "mask", column, "gender", "age"])]
     for number, (scan, value) in enumerate(zip(cohort.scans, values, strict=True)):
-        cells = (scan.patient, scan.session, scan.t1w, scan.flair, scan.mask, value, "MF"[number % 2], 30 + number)
+        cells = (scan.patient, scan.session, *scan.images.values(), scan.mask, value, "MF"[number % 2], 30 + number)
         lines.append("\t".join(map(str, cells)))
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -35,10 +35,12 @@ def test_a_study_trains_on_larger_voxels_than_its_scans_have(
     study = open_study(settings.study_options())
     assert study.prepared.grid.spacing == (12.0, 12.0, 12.0)
     assert yaml.safe_load((study.folder / "study.yaml").read_text())["voxel_mm"] == 12.0
-    assert fingerprint_of(settings, study).config != fingerprint_of(settings_of(tmp_path, phantom_cohort), study).config
-    assert settings_of(tmp_path, phantom_cohort, "--voxel_mm", "0").hash() == settings_of(tmp_path, phantom_cohort).hash()
+    own = settings_of(tmp_path, phantom_cohort, "--voxel_mm", "0")
+    assert fingerprint_of(settings, study).config != fingerprint_of(own, study).config
+    assert own.hash() == settings_of(tmp_path / "elsewhere", phantom_cohort).hash()
+    assert settings_of(tmp_path, phantom_cohort).hash() == settings.hash()
     with pytest.raises(CohortError, match=r"study mine was begun with --voxel_mm 12, not 0; use another STUDY"):
-        open_study(settings_of(tmp_path, phantom_cohort).study_options())
+        open_study(own.study_options())
 
     assert work(settings, study, grid(("global",), [0], 3)) == 0
     assert set(make_baselines(study, 1, None)["baselines"]) >= {"age_sex_volumes"}

@@ -163,7 +163,9 @@ class BoxDataset:
         self.rows = [int(row) for row in rows]
         self._maps: dict[tuple[Kind, int], Sequence[npt.NDArray[Any]]] = {}
         self._place = {row: number for number, row in enumerate(self.rows)}
-        self._packed = {kind: open_packed(prepared, pack, kind) for kind in self.kinds} if place == "packed" else None
+        self._packed: dict[Kind, list[npt.NDArray[Any]]] = {
+            kind: list(map(np.asarray, open_packed(prepared, pack, kind))) for kind in self.kinds if place == "packed"
+        }  # plain arrays: a box is cut out of a memmap more slowly
         self._within = within(box, pack) if place == "packed" else box
         self._kept = self._keep(device) if place == "device" else None
 
@@ -172,7 +174,7 @@ class BoxDataset:
         if self._packed:
             return [packed[row] for packed in self._packed[kind]]
         if (kind, row) not in self._maps:
-            self._maps[kind, row] = self.prepared.maps(row, kind)
+            self._maps[kind, row] = list(map(np.asarray, self.prepared.maps(row, kind)))
         return self._maps[kind, row]
 
     def _read(self, kind: Kind, rows: Sequence[int], pin: bool = False) -> Tensor:

@@ -219,7 +219,7 @@ class Target:
 
     def owns(self, column: str) -> bool:
         """Whether a column of a cohort's tables belongs to the target, under any of its names, and so is no covariate."""
-        own = (self.column, self.date_column, self.source_column)
+        own = (self.column, self.date_column)
         return column in own or column.lower() in COLUMNS.get(self.covariate, (self.covariate,))
 
     def plain(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Raw scans with their skulls from a BIDS dataset: one T1w and one FLAIR of each session, with date and sidecars.
+"""Raw scans with their skulls from a BIDS dataset: T1w, FLAIR or other images of each session, with date and sidecars.
 
 Read are::
 
@@ -24,26 +24,30 @@ from typing import Any
 from datamodules.cohort.bids import bids_ids
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, refuse_alike
+from datamodules.cohort.images import DEFAULT_IMAGES, is_named, title, titles
 from datamodules.cohort.records import SessionRecord, scan_name
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows
 from datamodules.intake.segmentations import find_label_map
 
-KINDS = {"t1w": "T1w", "flair": "FLAIR"}
 NOT_RAW = {"part": "phase", "space": "", "desc": ""}
 """Entities of files that are not raw scans; an empty value stands for any value."""
 
 
 @dataclass(frozen=True)
 class RawSession(SessionRecord):
-    """One session's scans as they came from the scanner; ``sidecars`` are keyed ``t1w`` and ``flair``."""
+    """One session's scans as they came from the scanner; ``images`` and ``sidecars`` by name, the T1w first."""
 
-    t1w: Path
-    flair: Path
+    images: Mapping[str, Path]
     acquired: date | None
     sidecars: Mapping[str, Mapping[str, Any]]
     labels: Path | None = None
     dialect: str = ""
+
+    @property
+    def t1w(self) -> Path:
+        """The image onto which the others are laid."""
+        return self.images["t1w"]
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,19 @@ class RawDataset:
     remarks: tuple[str, ...] = field(default=())
 
 
-def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse") -> RawDataset:
+def read_raw(
+    folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse", images: Sequence[str] = DEFAULT_IMAGES
+) -> RawDataset:
     """Find the sessions of a raw BIDS dataset.
 
     Args:
         folder: The dataset's root.
         segmentation: Name of the program whose label maps are taken, needed if several programs left some; or a table of ids.
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
+        images: What each session must have, the T1w among it.
 
     Raises:
-        CohortError: if the folder holds no session with T1w and FLAIR, or a name, a table or a sidecar is at fault.
+        CohortError: if the folder holds no session with these images, or a name, a table or a sidecar is at fault.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder} is not a folder; give the root of a BIDS dataset, which holds sub-*/anat/*_T1w.nii.gz")
@@ -78,7 +85,7 @@ def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse
     unused: dict[str, list[str]] = {}
     dates = ScanDates(folder)
     for patient, session, anat in _anat_folders(folder):
-        chosen, reason, notes = _choose(anat, patient, session)
+        chosen, reason, notes = _choose(anat, (patient, session), images)
         remarks += notes
         if reason:
             excluded.append((patient, session, reason))
@@ -88,11 +95,10 @@ def read_raw(folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse
             unused.setdefault(why, []).append(path.name)
         sidecars = {kind: read_sidecar(path, folder) for kind, path in chosen.items()}
         acquired = dates.of(patient, session, chosen["t1w"])
-        images = (chosen["t1w"], chosen["flair"], acquired, sidecars)
-        sessions.append(RawSession(patient, session, *images, label_map.path, label_map.dialect))
+        sessions.append(RawSession(patient, session, chosen, acquired, sidecars, label_map.path, label_map.dialect))
     remarks += [f"label maps that are not used: {len(names)}, as {names[0]}: {why}" for why, names in unused.items()]
     if not sessions:
-        missing = f"{folder} holds no session with T1w and FLAIR{_first_excluded(excluded)}"
+        missing = f"{folder} holds no session with {titles(images)}{_first_excluded(excluded)}"
         raise CohortError(f"{missing}; expected is sub-X/[ses-Y/]anat/sub-X[_ses-Y]_T1w.nii.gz")
     return RawDataset(folder, tuple(sessions), tuple(excluded), tuple(remarks))
 
@@ -122,28 +128,28 @@ def _anat_folders(folder: Path) -> list[tuple[str, str, Path]]:
     return folders
 
 
-def _choose(anat: Path, patient: str, session: str) -> tuple[dict[str, Path], str, list[str]]:
-    """The T1w and FLAIR of a session, the reason why it cannot be used, and what was not taken."""
+def _choose(anat: Path, name: tuple[str, str], wanted: Sequence[str]) -> tuple[dict[str, Path], str, list[str]]:
+    """The images of a session, the reason why it cannot be used, and what was not taken."""
     chosen: dict[str, Path] = {}
     remarks: list[str] = []
-    for kind, suffix in KINDS.items():
-        images = sorted(_images(anat, suffix, patient, session), key=_rank)
+    for kind in wanted:
+        images = sorted(_images(anat, kind, *name), key=_rank)
         if not images:
-            return {}, f"no {suffix}", remarks
+            return {}, f"no {title(kind)}", remarks
         chosen[kind], *others = images
         if others:
             names = ", ".join(path.name for path in others)
-            remarks.append(f"{scan_name(patient, session)}: {chosen[kind].name} is taken, not {names}")
+            remarks.append(f"{scan_name(*name)}: {chosen[kind].name} is taken, not {names}")
         if not chosen[kind].is_file():
             where = " (a link to a file that was not fetched)" if chosen[kind].is_symlink() else ""
-            return {}, f"{suffix} file missing: {chosen[kind].name}{where}", remarks
+            return {}, f"{title(kind)} file missing: {chosen[kind].name}{where}", remarks
     return chosen, "", remarks
 
 
-def _images(anat: Path, suffix: str, patient: str, session: str) -> list[Path]:
+def _images(anat: Path, kind: str, patient: str, session: str) -> list[Path]:
     images = []
-    for path in list_folder(anat, f"*_{suffix}.nii*"):
-        if not path.name.endswith((".nii", ".nii.gz")):
+    for path in list_folder(anat, "*_*.nii*"):
+        if not path.name.endswith((".nii", ".nii.gz")) or not is_named(path, kind):
             continue
         entities = parse_name(path)
         if entities.get("sub") != patient[4:] or entities.get("ses", "") != session[4:]:

@@ -1,12 +1,14 @@
-"""Numbers that only registration knows: how the head was scaled and turned, how far FLAIR lay beside T1w."""
+"""Numbers that only registration knows: how the head was scaled and turned, how far another image lay beside the T1w."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.cohort.images import title
 from datamodules.files.volumes import ScanError, Volume
 from datamodules.preparation.registration import Image, coarse, moved_mm
 from datamodules.quality.limits import limit_of
@@ -15,6 +17,7 @@ from regions.atlas import template_on
 from regions.grid import Grid
 
 BINS = 32
+SAME_WEIGHTING = 0.999
 
 
 def scaling(matrix: NDArray[np.float64]) -> dict[str, float]:
@@ -34,25 +37,29 @@ def rotation_degrees(rotation: NDArray[np.float64]) -> float:
     return float(np.degrees(np.arccos(np.clip((np.trace(rotation[:3, :3]) - 1) / 2, -1, 1))))
 
 
-def rigid_gap(matrix: NDArray[np.float64], centre: NDArray[np.float64]) -> dict[str, float]:
+def rigid_gap(matrix: NDArray[np.float64], centre: NDArray[np.float64], image: str = "flair") -> dict[str, float]:
     """How far apart two images of one session lay: at a point in mm, and turned against each other."""
     moved = matrix[:3, :3] @ centre + matrix[:3, 3]
-    return {"flair_moved_mm": float(np.linalg.norm(moved - centre)), "flair_turned_degrees": rotation_degrees(matrix)}
+    return {f"{image}_moved_mm": float(np.linalg.norm(moved - centre)), f"{image}_turned_degrees": rotation_degrees(matrix)}
 
 
-def refuse_copy(t1w: Volume, flair: Volume) -> None:
-    """Refuse a FLAIR that shows the T1w again: voxel by voxel in the files, or at the places that the headers give.
+def refuse_copy(t1w: Volume, other: Volume, image: str = "flair") -> None:
+    """Refuse an image that shows the T1w again: voxel by voxel in the files, or at the places that the headers give.
+
+    A further T1w, with contrast agent for example, may be as alike as ``SAME_WEIGHTING``.
 
     Raises:
-        ScanError: naming the FLAIR.
+        ScanError: naming the image.
     """
-    alike = correlation(t1w.array.ravel(), flair.array.ravel()) if t1w.array.shape == flair.array.shape else 0.0
-    there = _correlation_by_header(coarse(t1w.array, t1w.affine), coarse(flair.array, flair.affine))
+    alike = correlation(t1w.array.ravel(), other.array.ravel()) if t1w.array.shape == other.array.shape else 0.0
+    there = _correlation_by_header(coarse(t1w.array, t1w.affine), coarse(other.array, other.affine))
     limit = limit_of("pair_correlation")
     assert limit is not None
-    if max(alike, there) > limit.high:
-        value = f"correlation {max(alike, there):.2f}, {limit.high:g} at most between T1w and FLAIR"
-        raise ScanError(f"{flair.path} shows {t1w.path.name} again ({value}); give the FLAIR of this session, or take it out")
+    high = SAME_WEIGHTING if image.endswith("t1w") else limit.high
+    if max(alike, there) > high:
+        value = f"correlation {max(alike, there):.2f}, {high:g} at most between T1w and {title(image)}"
+        way_out = f"give the {title(image)} of this session, or take it out"
+        raise ScanError(f"{other.path} shows {t1w.path.name} again ({value}); {way_out}")
 
 
 def _correlation_by_header(fixed: Image, moving: Image) -> float:
@@ -92,8 +99,7 @@ def mutual_information(first: NDArray[Any], second: NDArray[Any]) -> float:
 
 
 def placement(
-    t1w: NDArray[Any],
-    flair: NDArray[Any],
+    images: Mapping[str, NDArray[Any]],
     template: NDArray[Any],
     brain: NDArray[np.bool_],
     field: NDArray[np.bool_],
@@ -102,16 +108,17 @@ def placement(
     """Likeness and overlap within the field of view, all arrays (I, J, K) on one grid.
 
     Returns:
-        ``template_mi`` and ``pair_mi`` in nats, ``dice_in_field`` of the brain with the template's brain, and
-        ``template_unseen``, the share of the template's brain outside the field of view.
+        ``template_mi`` of the T1w and, with FLAIR, ``pair_mi`` in nats, ``dice_in_field`` of the brain with the template's
+        brain, and ``template_unseen``, the share of the template's brain outside the field of view.
     """
     outline = template_on(grid) > 0
     seen = outline & field
     both = int((brain & field).sum()) + int(seen.sum())
     inside = brain & field
+    pair = {"pair_mi": mutual_information(images["t1w"][inside], images["flair"][inside])} if "flair" in images else {}
     return {
-        "template_mi": mutual_information(t1w[seen], template[seen]),
-        "pair_mi": mutual_information(t1w[inside], flair[inside]),
+        "template_mi": mutual_information(images["t1w"][seen], template[seen]),
+        **pair,
         "dice_in_field": 2 * int((inside & seen).sum()) / both if both else 0.0,
         "template_unseen": 1 - int(seen.sum()) / int(outline.sum()),
     }

@@ -112,7 +112,7 @@ def inputs_of(session: RawSession) -> dict[str, str]:
     Raises:
         OSError: if a file cannot be read.
     """
-    files = {"t1w": session.t1w, "flair": session.flair} | ({"labels": session.labels} if session.labels else {})
+    files = {**session.images} | ({"labels": session.labels} if session.labels else {})
     files |= {"label_table": Path(session.dialect)} if session.dialect.endswith(".tsv") else {}
     return {kind: f"{path.name} {file_sha256(path)}" for kind, path in files.items()}
 

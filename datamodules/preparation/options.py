@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.preparation import bias, brain, images, registration
 from regions.grid import Grid
 
@@ -27,6 +28,7 @@ class PrepareOptions:
         samseg: The program ``run_samseg`` of SAMSEG's own environment, or None.
         lesion: Let SAMSEG find lesions as well.
         spacing_mm: Side of the prepared voxels; beyond 1 mm images are smoothed before they are read.
+        images: What is prepared of each session, the T1w first.
     """
 
     brain: str = "deepbet"
@@ -34,6 +36,7 @@ class PrepareOptions:
     samseg: Path | None = None
     lesion: bool = False
     spacing_mm: float = 1.0
+    images: tuple[str, ...] = DEFAULT_IMAGES
 
     @property
     def grid(self) -> Grid:
@@ -42,7 +45,9 @@ class PrepareOptions:
 
     def parameters(self) -> dict[str, Any]:
         """All numbers that decide what is written, for sidecars and for the key of a scan."""
-        chosen = asdict(self) | {"samseg": self.samseg is not None}
+        chosen = asdict(self) | {"samseg": self.samseg is not None, "images": list(self.images)}
+        if self.images == DEFAULT_IMAGES:
+            del chosen["images"]  # as it was before there was a choice: what is prepared already stays finished
         return {
             **chosen,
             "space": images.SPACE,

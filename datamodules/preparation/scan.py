@@ -1,8 +1,8 @@
 """One session from raw to prepared: the order of the steps, and what is recorded of each.
 
-T1w: brain, bias, affine (and SyN) to the template. FLAIR: rigid to T1w, bias. Then every image, the mask and the label map are
-read once, at the points that the composed transforms give for the voxels of the prepared grid, and set to 0 outside the brain.
-The brain is what the T1w has seen: a FLAIR whose field of view ends inside it, or that lies elsewhere, cuts nothing of the T1w.
+T1w: brain, bias, affine (and SyN) to the template. FLAIR, or any other image: rigid to T1w, bias. Then every image, the mask
+and the label map are read once, at the points that the composed transforms give for the voxels of the prepared grid, and set to
+0 outside the brain. The brain is what the T1w has seen: an image that ends inside it, or lies elsewhere, cuts nothing of it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.cohort.images import TITLES, title
 from datamodules.files.atomic import write_text
 from datamodules.files.listing import list_folder
 from datamodules.files.volumes import ScanError, Volume, load_header, read_volume
@@ -44,19 +45,20 @@ LEAST_OVERLAP = 0.6
 
 @dataclass(frozen=True)
 class Registered:
-    """T1w and FLAIR without bias, the brain, and where the grid's voxels lie in each."""
+    """The T1w and the other images without bias, the brain, and where the grid's voxels lie in each."""
 
     t1w: Volume
-    flair: Volume
+    others: Mapping[str, Volume]
     brain: BrainMask
     to_t1w: Transform
-    t1w_to_flair: NDArray[np.float64]
+    from_t1w: Mapping[str, NDArray[np.float64]]
     numbers: Mapping[str, float]
 
     @property
-    def to_flair(self) -> Transform:
-        """From the grid to the FLAIR, in one step."""
-        return self.to_t1w.then(self.t1w_to_flair)
+    def placed(self) -> dict[str, tuple[Volume, Transform]]:
+        """All images, the T1w first, each with the way to it from the grid in one step."""
+        rigid = {name: (volume, self.to_t1w.then(self.from_t1w[name])) for name, volume in self.others.items()}
+        return {"t1w": (self.t1w, self.to_t1w), **rigid}
 
 
 def prepare_session(
@@ -94,7 +96,8 @@ def prepare_session(
         record = {
             "patient": session.patient, "session": session.session, "key": key, "inputs": dict(inputs),
             "brain_method": registered.brain.method, "remarks": [registered.brain.remark] if registered.brain.remark else [],
-            "numbers": numbers, "template_to_t1w": registered.to_t1w.matrix, "t1w_to_flair": registered.t1w_to_flair,
+            "numbers": numbers, "template_to_t1w": registered.to_t1w.matrix,
+            **{f"t1w_to_{name}": matrix for name, matrix in registered.from_t1w.items()},
             "parameters": options.parameters(), "versions": versions(), "outputs": outputs,
         }  # fmt: skip
         derivative.write_json(paths.qc, record)
@@ -106,10 +109,12 @@ def register(session: RawSession, options: PrepareOptions, work: Path, on_stage:
     Raises:
         ScanError: if a file cannot be used, or no sensible transform is found.
     """
-    t1w, flair = read_volume(session.t1w), read_volume(session.flair)
-    for volume in (t1w, flair):
+    volumes = {name: read_volume(path) for name, path in session.images.items()}
+    for volume in volumes.values():
         check_axes(volume)
-    refuse_copy(t1w, flair)
+    t1w = volumes.pop("t1w")
+    for name, volume in volumes.items():
+        refuse_copy(t1w, volume, name)
     on_stage("finding the brain")
     brain = extract_brain(t1w, "registration" if options.brain == "registration" else "deepbet")
     on_stage("bias of the T1w")
@@ -117,27 +122,18 @@ def register(session: RawSession, options: PrepareOptions, work: Path, on_stage:
     t1w = Volume(t1w.path, even, t1w.affine)
     on_stage("T1w to the template")
     to_t1w = to_template(t1w, brain, options, work)
-    on_stage("FLAIR to the T1w, its bias")
-    t1w_to_flair = flair_to_t1w(t1w, flair, brain, work)
-    there = resample(
-        brain.mask,
-        t1w.affine,
-        Transform(np.asarray(np.linalg.inv(t1w_to_flair), dtype=np.float64)),
-        flair.array.shape,
-        flair.affine,
-        work,
-        "linear",
-    )
-    even, flair_bias = correct_bias(flair.array, flair.affine, there > 0.5)
+    from_t1w, ranges = {}, {"bias_range_t1w": t1w_bias["bias_range"]}
+    for name, volume in volumes.items():
+        on_stage(f"{title(name)} to the T1w, its bias")
+        matrix = from_t1w[name] = rigid_to_t1w(t1w, volume, brain, work)
+        back = Transform(np.asarray(np.linalg.inv(matrix), dtype=np.float64))
+        there = resample(brain.mask, t1w.affine, back, volume.array.shape, volume.affine, work, "linear")
+        even, bias = correct_bias(volume.array, volume.affine, there > 0.5)
+        volumes[name], ranges[f"bias_range_{name}"] = Volume(volume.path, even, volume.affine), bias["bias_range"]
     middle = registration.moved_mm(t1w.affine, np.argwhere(brain.mask).mean(axis=0, keepdims=True))[0]
-    numbers = {
-        **scaling(to_t1w.matrix),
-        **rigid_gap(t1w_to_flair, middle),
-        "brain_native_ml": brain.ml(t1w.affine),
-        "bias_range_t1w": t1w_bias["bias_range"],
-        "bias_range_flair": flair_bias["bias_range"],
-    }
-    return Registered(t1w, Volume(flair.path, even, flair.affine), brain, to_t1w, t1w_to_flair, numbers)
+    gaps = {number: value for name, matrix in from_t1w.items() for number, value in rigid_gap(matrix, middle, name).items()}
+    numbers = {**scaling(to_t1w.matrix), **gaps, "brain_native_ml": brain.ml(t1w.affine), **ranges}
+    return Registered(t1w, volumes, brain, to_t1w, from_t1w, numbers)
 
 
 def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Path) -> Transform:
@@ -155,29 +151,28 @@ def to_template(t1w: Volume, brain: BrainMask, options: PrepareOptions, work: Pa
     return registration.deformable(template, moving, work, matrix, seen > 0.5, fluid)
 
 
-def flair_to_t1w(t1w: Volume, flair: Volume, brain: BrainMask, work: Path) -> NDArray[np.float64]:
-    """From the T1w image's points to those of the FLAIR, rigid, (4, 4) in RAS+ mm."""
+def rigid_to_t1w(t1w: Volume, other: Volume, brain: BrainMask, work: Path) -> NDArray[np.float64]:
+    """From the T1w image's points to those of another image, rigid, (4, 4) in RAS+ mm."""
     fixed = registration.coarse(t1w.array, t1w.affine)
-    moving = registration.coarse(flair.array, flair.affine)
+    moving = registration.coarse(other.array, other.affine)
     rim = with_rim(registration.coarse(brain.mask, t1w.affine)[0] > 0.5)
     return registration.linear("Rigid", fixed, moving, work, search_start(fixed, moving, rim), rim)
 
 
 @dataclass(frozen=True)
 class Images:
-    """What is written, each (I, J, K) on the grid; ``field`` is what both sequences have seen."""
+    """What is written, each (I, J, K) on the grid; ``field`` is what all sequences have seen."""
 
     grid: Grid
-    t1w: NDArray[np.float32]
-    flair: NDArray[np.float32]
+    images: Mapping[str, NDArray[np.float32]]
     brain: NDArray[np.bool_]
     field: NDArray[np.bool_]
 
 
 def on_grid(registered: Registered, work: Path, grid: Grid = PREPARED_GRID) -> Images:
-    """Read both images and the mask once each at the grid's voxels.
+    """Read all images and the mask once each at the grid's voxels.
 
-    The brain is what the T1w has seen of it; where the FLAIR ends inside it, the FLAIR holds its own mean.
+    The brain is what the T1w has seen of it; where another image ends inside it, that image holds its own mean.
 
     Raises:
         ScanError: if the brain then lies elsewhere than the template's.
@@ -186,7 +181,7 @@ def on_grid(registered: Registered, work: Path, grid: Grid = PREPARED_GRID) -> I
     whole = resample(mask, t1w.affine, registered.to_t1w, grid.shape, grid.matrix, work, "linear") > 0.5
     seen = [
         resample(np.ones_like(volume.array), volume.affine, transform, grid.shape, grid.matrix, work, "nearestNeighbor") > 0.5
-        for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair))
+        for volume, transform in registered.placed.values()
     ]
     brain = whole & seen[0]
     outline = template_on(grid) > 0
@@ -199,16 +194,15 @@ def on_grid(registered: Registered, work: Path, grid: Grid = PREPARED_GRID) -> I
     box = tight_slices(brain)
     corner = grid.matrix
     corner[:3, 3] += [side.start * step for side, step in zip(box, grid.spacing, strict=True)]
-    pictures = []
-    for volume, transform in ((t1w, registered.to_t1w), (registered.flair, registered.to_flair)):
+    pictures: dict[str, NDArray[np.float32]] = {}
+    for (name, (volume, transform)), own in zip(registered.placed.items(), seen, strict=True):
         picture = np.zeros(grid.shape, np.float32)
         array = smoothed(volume.array, volume.affine, grid.spacing[0]) if grid != PREPARED_GRID else volume.array
         picture[box] = resample(array, volume.affine, transform, brain[box].shape, corner, work)
-        pictures.append(np.where(brain, picture, np.float32(0)))
-    field = seen[0] & seen[1]
-    if (brain & field).any():
-        pictures[1][brain & ~field] = pictures[1][brain & field].mean(dtype=np.float64)
-    return Images(grid, pictures[0], pictures[1], brain, field)
+        pictures[name] = np.where(brain, picture, np.float32(0))
+        if (brain & own).any():
+            pictures[name][brain & ~own] = pictures[name][brain & own].mean(dtype=np.float64)
+    return Images(grid, pictures, brain, np.logical_and.reduce(seen))
 
 
 def session_labels(
@@ -219,7 +213,7 @@ def session_labels(
     if options.samseg is not None:
         files = [work / "t1w.nii", work / "flair.nii"]
         t1w = registered.t1w
-        to_flair, flair = Transform(registered.t1w_to_flair), registered.flair
+        to_flair, flair = Transform(registered.from_t1w["flair"]), registered.others["flair"]
         on_t1w = resample(flair.array, flair.affine, to_flair, t1w.array.shape, t1w.affine, work)
         for file, array in zip(files, (t1w.array, on_t1w), strict=True):
             nib.save(nib.Nifti1Image(array, t1w.affine), file)
@@ -234,7 +228,7 @@ def quality_numbers(
     session: RawSession, registered: Registered, images: Images, labels: NDArray[np.uint8] | None
 ) -> dict[str, float]:
     """All quality numbers of the scan."""
-    heads = [header_numbers(load_header(path)) for path in (session.t1w, session.flair)]
+    heads = [header_numbers(load_header(path)) for path in session.images.values()]
     known = {
         "left_right_known": min(header["left_right_known"] for header in heads),
         "left_right_contradiction": max(header["left_right_contradiction"] for header in heads),
@@ -245,8 +239,8 @@ def quality_numbers(
 def measured_pair(images: Images, labels: NDArray[np.uint8] | None) -> dict[str, float]:
     """The quality numbers that come from the prepared images."""
     grid = images.grid
-    placed = placement(images.t1w, images.flair, template_image(grid), images.brain, images.field, grid)
-    return measure({"t1w": images.t1w, "flair": images.flair}, images.brain, grid, labels, images.field) | placed
+    placed = placement(images.images, template_image(grid), images.brain, images.field, grid)
+    return measure(images.images, images.brain, grid, labels, images.field) | placed
 
 
 def write_outputs(
@@ -264,7 +258,7 @@ def write_outputs(
         "Preparation": options.parameters(),
         "Versions": versions(),
     }
-    sources = {"t1w": _uri(session, session.t1w), "flair": _uri(session, session.flair)}
+    sources = {name: _uri(session, path) for name, path in session.images.items()}
     path = paths.image("desc-brain_mask")
     derivative.write_image(path, images.brain.astype(np.uint8), images.grid)
     derivative.write_json(derivative.json_beside(path), {"Type": "Brain", "Sources": list(sources.values())} | made)
@@ -275,9 +269,11 @@ def write_outputs(
             derivative.json_beside(path), {"SourceDialect": dialect_name(dialect), "Sources": [sources["t1w"]]} | made
         )
         write_text(path.with_name(path.name.removesuffix(".nii.gz") + ".tsv"), label_table(labels))
-    for kind, suffix, array in (("flair", "FLAIR", images.flair), ("t1w", "T1w", images.t1w)):
-        path = paths.image(f"desc-preproc_{suffix}")
-        fields = {"SkullStripped": True, "Sources": [sources["t1w"], *([sources["flair"]] if kind == "flair" else [])]}
+    for kind, array in reversed(list(images.images.items())):
+        *entities, suffix = kind.split("_")
+        suffix = TITLES.get(suffix, session.images[kind].name.split(".nii")[0].rpartition("_")[2])
+        path = paths.image("_".join([*entities, "desc-preproc", suffix]))
+        fields = {"SkullStripped": True, "Sources": [sources[name] for name in dict.fromkeys(("t1w", kind))]}
         derivative.write_json(derivative.json_beside(path), clean_sidecar(session.sidecars.get(kind, {})) | fields | made)
         derivative.write_image(path, array, images.grid)
 

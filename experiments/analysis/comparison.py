@@ -119,7 +119,8 @@ def stacked_rows(comparison: StudyComparison) -> list[dict[str, Any]]:
 def stacked_sentences(comparison: StudyComparison) -> list[str]:
     """What the regions together, and each input beside age and sex, say by rule."""
     added = zip(comparison.paired_added, comparison.paired_added_brier, strict=True)
-    return [*map(together_sentence, comparison.paired_stacked), *(added_sentence(*pairs) for pairs in added)]
+    together = [together_sentence(pair, comparison.paired) for pair in comparison.paired_stacked]
+    return [*together, *(added_sentence(*pairs) for pairs in added)]
 
 
 def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -> dict[str, Any]:

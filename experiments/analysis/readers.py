@@ -70,6 +70,9 @@ def _shown(study: Study, settings: Settings, network: nn.Module, notes: list[str
     """What each input shows a network; inputs that show nothing are noted."""
     inputs: dict[str, Shown] = {}
     for name, region in settings.regions.items():
+        if region.images:
+            notes.append(f"no linear readers of {name}: they read all images of the study")
+            continue
         try:
             inputs[name] = shown_by(region, study.prepared.grid, settings, network)
         except EmptyRegionError as error:

@@ -148,18 +148,33 @@ def stack_notes(networks: Tables, reference: str) -> list[str]:
     return notes
 
 
-def together_sentence(pair: Paired) -> str:
-    """Does the whole brain know more than its parts? From the verdict and the sign of the difference alone."""
+def together_sentence(pair: Paired, regions: Sequence[Paired]) -> str:
+    """Does the whole brain know more than its parts? From verdicts and the signs of differences alone.
+
+    A stack in which one region carries everything is worse than that region, since the others have some weight too. So the
+    whole brain knows more than its parts only if it is also better than each of them.
+
+    Args:
+        pair: The regions together against the whole brain.
+        regions: Each region against the whole brain, same metric.
+    """
     gap, words = pair.difference.value, pair.verdict
+    equals = [region.first for region in regions if not _is_lower(region)]
+    if _is_lower(pair) and equals:
+        return f"{pair.second} is better than the regions stacked, and not shown to know more than {', '.join(equals)} alone"
+    if _is_lower(pair):
+        return f"{pair.second} knows more than the regions, together or alone"
     if words.startswith("different") and gap is not None:
-        if gap < 0:
-            return f"{pair.second} knows more than the regions together"
         return f"the regions together know more than the network of {pair.second} reads"
     if words.startswith("equivalent"):
         return f"{pair.second} knows no more than the regions together ({words.partition(' (')[0]})"
     if words.startswith("not distinguishable"):
         return f"not shown that {pair.second} knows more than the regions together, nor that it knows less"
     return f"{pair.second} and the regions together cannot be compared ({words.partition(' (')[0]})"
+
+
+def _is_lower(pair: Paired) -> bool:
+    return pair.verdict.startswith("different") and (pair.difference.value or 0) < 0
 
 
 def added_sentence(auc: Paired, brier: Paired) -> str:

@@ -99,12 +99,13 @@ def _draw(record: Path, picture: Path) -> None:
             raise CohortError(f"{record.parent} has no {stem}_space-*{pattern}; run prepare again")
         return paths[0]
 
-    t1w, flair, brain = (read_volume(only(name)) for name in ("_T1w.nii.gz", "_FLAIR.nii.gz", "_desc-brain_mask.nii.gz"))
+    t1w, brain = (read_volume(only(name)) for name in ("_desc-preproc_T1w.nii.gz", "_desc-brain_mask.nii.gz"))
+    found = list_folder(record.parent, f"{stem}_space-*_desc-preproc_*.nii.gz")
+    named = {path.name.removesuffix(".nii.gz").rpartition("_")[2].lower(): path for path in found if "_ce-" not in path.name}
+    rest = {name: read_volume(path).array for name, path in sorted(named.items()) if name != "t1w"}
     maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    write_pictures(
-        picture, {"t1w": t1w.array, "flair": flair.array}, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels
-    )
+    write_pictures(picture, {"t1w": t1w.array, **rest}, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
 
 
 def _dialect(labels: Path) -> str | Path:

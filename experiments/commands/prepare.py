@@ -14,6 +14,7 @@ from typing import Literal
 from rich.console import Console
 
 from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, parse_images
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.derivative import usual_out
 from datamodules.preparation.images import SIDES_MM
@@ -53,6 +54,8 @@ class Options(CommandOptions):
     """Program run_samseg, to make label maps."""
     lesion: bool = False
     """Let SAMSEG segment lesions too."""
+    images: str = ",".join(DEFAULT_IMAGES)
+    """What is prepared of each session, the T1w among it: t1w; t1w,flair,t2w."""
     alike_ids: AlikeIds = "refuse"
     """Patients whose ids differ in writing alone (0009 and 9): refuse them, or keep them apart as different people."""
 
@@ -72,6 +75,14 @@ def run(options: Options) -> int:
     if options.lesion and options.samseg is None:
         raise PlanError("--lesion is an option of SAMSEG; give --samseg PATH_TO_run_samseg as well")
 
+    names = parse_images(options.images)
+    names = ("t1w", *(name for name in names if name != "t1w")) if "t1w" in names else names
+    odd = [name for name in names if kind_of(name) != "contrast"]
+    if names[0] != "t1w" or odd:
+        wrong = f"{odd[0]} is no contrast" if odd else "the others are laid onto the T1w"
+        raise PlanError(f"--images {options.images}: {wrong}; give t1w and further contrasts, for example t1w,flair,t2w")
+    if options.samseg is not None and "flair" not in names:
+        raise PlanError("--samseg reads T1w and FLAIR; add flair to --images")
     missing = [name for name in ("ants", "deepbet", "nilearn") if find_spec(name) is None]
     if missing:
         raise PlanError(
@@ -80,8 +91,8 @@ def run(options: Options) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if options.samseg is not None:
         check_samseg(options.samseg)
-    steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing)
-    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids)
+    steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing, names)
+    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids, names)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
     return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
 

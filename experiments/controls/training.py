@@ -72,14 +72,14 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
     began = time.perf_counter()
     seed_of(seed, fold)
     torch.set_num_threads(settings.values.threads)
-    values = settings.instantiated()
+    values = settings.instantiated(case.region.images)
     network: nn.Module = values.network
     data = _data(settings, values, case, fold, seed, network)
     if case.remembers:
-        network = VoxelMemory(len(case.prepared.names), data.box.shape)
+        network = VoxelMemory(len(data.prepared.names), data.box.shape)
     module = make_module(settings, network, data)
     best = BestWeights()
-    draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number)
+    draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number, case.region.images)
     living = LivingNetwork(data.training_images, draw)
     trainer = _trainer(values, [best, living], LEAKY_EPOCHS if case.remembers else None)
     trainer.fit(module, datamodule=data)

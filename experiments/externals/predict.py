@@ -67,7 +67,7 @@ def predict(
             stamp = {"checkpoint": model["checkpoint_sha256"], "data": external.prepared.hash}
             p = _kept(path, stamp)
             if p is None:
-                values = settings.instantiated()
+                values = settings.instantiated(entry["region"].get("images", ()))
                 network: nn.Module = values.network
                 if entry["input"] not in data:
                     data = {entry["input"]: _data(settings, values, entry, external, network)}
@@ -95,7 +95,8 @@ def _data(
     patients = [scan.patient for scan in external.cohort.scans]
     everyone = Splits(dict.fromkeys(patients, 0), 3, 0)
     atlas = Atlas(Path(entry["atlas"]), entry["region"]["mask"]["label_map"]) if entry.get("atlas") else None
-    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json", atlas)
+    images = tuple(entry["region"].get("images", ()))
+    region = Region(entry["input"], tuple(entry["labels"]), "frozen input", "frozen.json", atlas, images)
     change = ShownRegion.of(region, settings.study_options().mask).changed_since(entry["region"])
     if change:
         raise ExternalError(f"frozen models were trained with another {change}; use the version they were trained with")

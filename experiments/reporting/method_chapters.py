@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from datamodules.cohort.images import titles, weightings
+from datamodules.cohort.images import DEFAULT_IMAGES, titles, weightings
 from datamodules.cohort.target import Target
 from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
@@ -78,7 +78,10 @@ def outcome(sources: Sources) -> str:
 
 def _preparation(sources: Sources) -> str:
     """With which programs the scans were prepared, from the description of the derivative that they lie in."""
-    made = next((found for row in sources.cohort[:1] for found in map(_generated_by, Path(row["t1w"]).parents) if found), None)
+    made = next(
+        (found for row in sources.cohort[:1] for found in map(_generated_by, Path(row[sources.images[0]]).parents) if found),
+        None,
+    )
     if not made:
         return "How the scans were brought to MNI152 space is not recorded beside them: for the authors."
     texts = []
@@ -87,11 +90,9 @@ def _preparation(sources: Sources) -> str:
         steps = program.get("Parameters") or {}
         brain = f"brain extraction by {steps['brain']}, " if "brain" in steps else ""
         moved = "affine and nonlinear (SyN)" if steps.get("nonlinear") else "affine"
-        how = (
-            f": {brain}N4, rigid registration of FLAIR to T1w, {moved} registration to {steps['space']}"
-            if "space" in steps
-            else ""
-        )
+        others = [name for name in steps.get("images", DEFAULT_IMAGES) if name != "t1w"]
+        rigid = f"rigid registration of {titles(others)} to T1w, " if others else ""
+        how = f": {brain}N4, {rigid}{moved} registration to {steps['space']}" if "space" in steps else ""
         name = f"{program.get('Name', 'an unnamed program')} {program.get('Version', '')}".strip()
         texts.append(f"{name}{how}{f' ({versions})' if versions else ''}")
     return f"Scans were prepared by {joined(texts)}."

@@ -1,17 +1,26 @@
-"""A network takes as many channels as a study has images."""
+"""Which images a network sees, and how many channels it therefore has; ``--channels`` as inputs of a study."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from datamodules.cohort.images import titles
+import yaml
+
+from datamodules.cohort.images import parse_images, titles
+from datamodules.files.atomic import write_text
+from experiments.study.runs import named_like
 from experiments.study.trainer_options import SettingsError
+from regions.catalog import REGIONS, Region
 
 ARGUMENTS = ("in_channels", "in_chans", "n_input_channels", "input_channels", "img_channels")
 """What classes call the number of channels of their input."""
+OPTION = "--channels"
+FILE = "channels.yaml"
 
 
 def fit_channels(network: Any, images: Sequence[str]) -> None:
@@ -24,15 +33,80 @@ def fit_channels(network: Any, images: Sequence[str]) -> None:
     Raises:
         SettingsError: if another number was given.
     """
-    if not network:
-        return
-    module, _, name = network["class_path"].rpartition(".")
-    options = network.get("init_args") or {}
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    for argument in (name for name in ARGUMENTS if name in parameters and name in options):
-        given = options[argument]
-        if given == parameters[argument].default:
-            options[argument] = len(images)
+    for argument, given, default in _arguments(network):
+        if given == default:
+            network["init_args"][argument] = len(images)
         elif given != len(images):
             reads = f"the study reads {len(images)} image{'s' if len(images) > 1 else ''} ({titles(images)})"
             raise SettingsError(f"network.{argument} is {given}, and {reads}; give --network.{argument} {len(images)}")
+
+
+def set_channels(network: Any, count: int) -> None:
+    """Set the channels of a network, whatever they were."""
+    for argument, _, _ in _arguments(network):
+        network["init_args"][argument] = count
+
+
+def _arguments(network: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The argument that holds the number of channels, what it is, and its default."""
+    options = (network or {}).get("init_args") or {}
+    if options:
+        module, _, name = network["class_path"].rpartition(".")
+        parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+        for argument in ARGUMENTS:
+            if argument in parameters and argument in options:
+                yield argument, options[argument], parameters[argument].default
+
+
+def refuse_unread(regions: Mapping[str, Region], images: Sequence[str]) -> None:
+    """Refuse an input of images that the study does not read.
+
+    Raises:
+        SettingsError: naming the input and the image.
+    """
+    for region in regions.values():
+        for image in region.images:
+            if image not in images:
+                reads = f"the study reads {titles(images)}; add it to --images"
+                raise SettingsError(f"region {region.name!r} shows the image {image!r}, and {reads}")
+
+
+def with_channels(words: Sequence[str]) -> list[str]:
+    """Replace ``--channels "t1w flair t1w,flair"`` by inputs of these images, in a file of regions beside the study.
+
+    Every region is shown with each set of images, as ``global_t1w`` and the like; a set of all images is the region itself.
+
+    Raises:
+        CohortError: if a name cannot be that of an image.
+        SettingsError: if no set of images is given.
+    """
+    rest, given = _without(words, OPTION)
+    sets = [parse_images(text) for text in given.replace(";", " ").split()]
+    if not sets:
+        raise SettingsError(f'{OPTION} is empty; give sets of images, for example {OPTION} "t1w flair t1w,flair"')
+    _, images = _without(rest, "--images")
+    every = parse_images(images) if images else tuple(dict.fromkeys(name for names in sets for name in names))
+    rest, own = _without(rest, "--regions")
+    entries: dict[str, Any] = yaml.safe_load(Path(own).read_text(encoding="utf-8")) if own else {}
+    for names in sets:
+        for region in REGIONS.values() if set(names) != set(every) else ():
+            name = re.sub(r"[^a-z0-9]+", "_", f"{region.name}_{'_'.join(names)}")
+            entries[name] = {"of": [region.name], "images": list(names)}
+    (_, study), (_, cohort), (_, studies) = (_without(rest, option) for option in ("--study", "--cohort", "--studies"))
+    path = Path(studies or "studies") / named_like(study, Path(cohort or "demo")) / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, yaml.safe_dump(entries, sort_keys=False))
+    return [*rest, *([] if images else ["--images", ",".join(every)]), "--regions", str(path)]
+
+
+def _without(words: Sequence[str], option: str) -> tuple[list[str], str]:
+    """A command line without an option, and what that was; empty where it was not given."""
+    rest: list[str] = []
+    value = ""
+    left = iter(words)
+    for word in left:
+        if word == option or word.startswith(f"{option}="):
+            value = word.partition("=")[2] or next(left, "")
+        else:
+            rest.append(word)
+    return rest, value

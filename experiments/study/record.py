@@ -52,21 +52,24 @@ class Mask:
 
 @dataclass(frozen=True)
 class ShownRegion:
-    """What an input shows: labels, and how they become a mask. Part of a run's fingerprint."""
+    """What an input shows: labels, how they become a mask, and which images. Part of a run's fingerprint."""
 
     name: str
     labels: tuple[int, ...]
     mask: Mask
+    images: tuple[str, ...] = ()
+    """Some of the study's; empty: all."""
 
     @classmethod
     def of(cls, region: Region, mask: Mask) -> ShownRegion:
         """A region under a study's mask; that of an atlas comes from the atlas's label map."""
         label_map = region.atlas.sha256 if region.atlas else mask.label_map
-        return cls(region.name, region.labels, replace(mask, label_map=label_map))
+        return cls(region.name, region.labels, replace(mask, label_map=label_map), region.images)
 
     def plain(self) -> dict[str, Any]:
         """As it stands in run.json."""
-        return {"name": self.name, "labels": list(self.labels), "mask": asdict(self.mask)}
+        content = {"name": self.name, "labels": list(self.labels), "mask": asdict(self.mask)}
+        return content | ({"images": list(self.images)} if self.images else {})
 
     def changed_since(self, recorded: Mapping[str, Any] | None) -> str:
         """How the region differs from what a run.json holds; empty where it does not."""
@@ -77,6 +80,9 @@ class ShownRegion:
         before, now = list(recorded.get("labels", ())), list(self.labels)
         if before != now:
             return f"region {self.name!r} (labels {_listed(before)}, now {_listed(now)})"
+        shown = list(recorded.get("images", ()))
+        if shown != list(self.images):
+            return f"region {self.name!r} (images {', '.join(shown) or 'all'}, now {', '.join(self.images) or 'all'})"
         mask = asdict(self.mask)
         parts = [name for name, value in mask.items() if recorded.get("mask", {}).get(name) != value]
         names = {"label_map": "the template's label map", "version": "the mask code", "mode": "the mask mode"}
@@ -243,8 +249,7 @@ def joined(recorded: StudyRecord | None, wanted: StudyRecord, begun: set[str], s
     """
     if recorded is None or not begun:
         return wanted
-    groups = [(getattr(recorded, group), getattr(wanted, group), group) for group in ("label", "mask", "split")]
-    for before, now, group in groups:
+    for before, now, group in ((recorded.label, wanted.label, "label"), (recorded.mask, wanted.mask, "mask")):
         differing = [
             name
             for name, value in asdict(before).items()

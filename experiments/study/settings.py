@@ -27,7 +27,7 @@ from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
-from experiments.study.channels import fit_channels
+from experiments.study.channels import fit_channels, refuse_unread, set_channels
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
@@ -276,14 +276,20 @@ class Settings:
         v = self.values.data.augmentation
         return Augmentation(**v.as_dict()) if hasattr(v, "as_dict") else v
 
-    def instantiated(self) -> Namespace:
+    def instantiated(self, images: Sequence[str] = ()) -> Namespace:
         """The settings with the classes that they name made: the network, a profiler and the like.
+
+        Args:
+            images: What the network sees, where that is not all that the study reads.
 
         Raises:
             SettingsError: if a class refuses its arguments.
         """
         try:
-            return self.parser.instantiate(self.values)
+            values = self.values.clone()
+            if images:
+                set_channels(values.network, len(images))
+            return self.parser.instantiate(values)
         except ValueError as error:
             raise SettingsError(readable(str(error))) from error
 
@@ -304,6 +310,7 @@ class Settings:
         check_objective(model["objective"], model["cuts"], model["label_noise"], model["class_weights"], threshold)
         self.tracking()
         self.augmentation()
+        refuse_unread(self.regions, self.images)
         if self.values.data.batch_size < 1:
             raise SettingsError(f"data.batch_size is {self.values.data.batch_size}; give 1 or more")
         if self.values.data.transforms:

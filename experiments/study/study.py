@@ -117,8 +117,12 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         recorded = read_record(options.folder)
         if recorded is not None:
             recorded.check_files(options.folder)
+            made = ""
             if recorded.voxel_mm != options.voxel_mm:
                 made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
+            if recorded.split.small != options.split.small:
+                made = f"was split with --split.small {recorded.split.small}, not {options.split.small}"
+            if made:
                 raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
             if recorded.images != options.images:
                 made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"

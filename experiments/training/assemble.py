@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,8 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     torch.set_num_threads(settings.values.threads)
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()  # a worker trains run after run
-    values = settings.instantiated()
+    images = (run.region or settings.regions[run.input]).images
+    values = settings.instantiated(images)
     network: nn.Module = values.network
     parts = study.splits.partitions(run.fold, [scan.patient for scan in study.cohort.scans])
     covariates = fit_covariates(settings.covariates, study.cohort.scans, parts, run.fold)
@@ -74,7 +75,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     stopwatch, history = Stopwatch(), History()
     progress = RunProgress(run.name, folder.path / "progress.json", console, quiet)
     patience = EarlyStopping(MONITOR, patience=settings.values.early_stopping.patience, check_finite=True, strict=False)
-    living = LivingNetwork(data.training_images, lambda number: redrawn(settings, run.seed, run.fold, number))
+    living = LivingNetwork(data.training_images, lambda number: redrawn(settings, run.seed, run.fold, number, images))
     callbacks = [ResumeRandomness(), living, stopwatch, history, best, patience, LastCheckpoint(folder.last), progress]
     trainer = _trainer(settings, values, folder, callbacks, logger)
 
@@ -90,10 +91,10 @@ def seed_of(*numbers: int) -> None:
     pl.seed_everything(np.random.SeedSequence(numbers).generate_state(1)[0].item(), verbose=False)
 
 
-def redrawn(settings: Settings, seed: int, fold: int, initialisation: int) -> nn.Module:
+def redrawn(settings: Settings, seed: int, fold: int, initialisation: int, images: Sequence[str] = ()) -> nn.Module:
     """The network with the weights of a further initialisation; the training goes on in that one's random state."""
     seed_of(seed, fold, initialisation)
-    network: nn.Module = settings.instantiated().network
+    network: nn.Module = settings.instantiated(images).network
     return network
 
 

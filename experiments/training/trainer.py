@@ -53,6 +53,7 @@ def make_data(
         network: The network.
         options: Arguments of the data module that are not the settings'.
     """
+    prepared = prepared.showing(region.images) if region.images else prepared
     least_side = smallest_side(network, len(prepared.names), values.data.batch_size)
     chosen = {**values.data.as_dict(), "augmentation": settings.augmentation(), "least_side": least_side, **options}
     return BrainMRIDataModule(prepared, patients, labels, splits, fold, region, multiple_of(network), **chosen)
