@@ -31,9 +31,11 @@ from experiments.controls.cases import case_of
 from experiments.controls.measures import on_scale, worded
 from experiments.controls.plan import ControlRun
 from experiments.controls.rules import RULES, verdict
+from experiments.controls.scores import as_json, compared_row, permuted_row
 from experiments.externals.numeric_score import number_tables
 from experiments.externals.score import Known
-from experiments.statistics.numeric import point_scores
+from experiments.statistics.numeric import Numbers, point_scores
+from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.significance import Estimate
 from experiments.study.run_folder import ResultsError, Rows, RunFolder, Scale, read_predictions, write_predictions
 from experiments.study.runs import Run
@@ -234,6 +236,28 @@ def test_the_rules_of_the_controls_hold_on_the_scale_of_a_correlation() -> None:
     assert worded(RULES["image"], Target()) == RULES["image"]
 
 
+def test_a_control_of_a_number_is_compared_by_spearman_and_judged_about_the_value() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.normal(40, 8, 140)
+    fold = np.arange(140) % 7
+    image = Numbers(np.arange(140), fold, y, y + rng.normal(0, 8, 140), np.full(140, 40.0))
+    noise = replace(image, p=rng.normal(40, 8, 140))
+    weights = draw_patient_weights(image, 300, rng)
+    row = compared_row("mask_only", "global", noise, image, weights, AGE)
+    assert (row.flag, row.verdict) == ("ok", "the mask alone does not show the age, does not explain what the image says")
+    assert row.difference is not None
+    gap = row.difference["spearman"].value
+    assert gap == pytest.approx((point_scores(image)["spearman"] or 0) - (point_scores(noise)["spearman"] or 0))
+    assert row.positives is None
+    assert as_json(row)["estimates"]["mae"]["value"] == pytest.approx(mean_absolute_error(y, noise.p))
+    permuted = permuted_row("global", [noise, noise], 200, rng, AGE)
+    assert permuted.verdict == "at chance, as it must be"
+    assert permuted.details["spearman_of_each"] == [pytest.approx(point_scores(noise)["spearman"])] * 2
+    small = image.part(np.flatnonzero(fold == 0)[:8])
+    few = compared_row("mask_only", "global", small, small, draw_patient_weights(small, 100, rng), AGE)
+    assert few.verdict == "nothing is judged with fewer than 5 patients"
+
+
 def test_frozen_numbers_are_averaged_and_compared_with_their_own_training_means() -> None:
     rng = np.random.default_rng(0)
     y = rng.normal(40, 8, 30)
@@ -376,6 +400,10 @@ def test_predictions_of_another_value_than_the_cohort_s_are_refused(whole_study:
         (["--label.column", "sdmt", "--label.kind", "regression"], "has a column 'sdmt'"),
         (["--label.kind", "ordinal", "--label.cuts", "[2,9.5]"], "0 with EDSS 9.5 or above"),
         (["--label.kind", "number"], "'regression'"),
+        (
+            ["--label.column", "age", "--label.kind", "regression", "--split.by", "site"],
+            "--split.by site goes with two",
+        ),
     ],
 )
 def test_a_mistake_about_a_number_is_one_line(

@@ -142,7 +142,7 @@ def _other_label(base: Case, label_of: Callable[[Scan], int | None], what: str) 
     )
 
 
-def _leaky(base: Case, target: Target) -> Case:
+def _leaky(base: Case, target: Target = Target()) -> Case:
     """Each scan is dealt out by itself, so that scans of one patient meet in training, tuning and test."""
     if not repeated_patients(base.scans):
         raise NotRunError("no patient has several scans, so a split by scan is a split by patient")
