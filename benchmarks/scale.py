@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     sizes = [60, 120] if options.quick else [int(text) for text in options.sizes.split(",")]
     rows = [row for scans in sizes for row in measure(scans, options.inputs, options.seeds)]
     notes = (
-        "seconds: wall time; processor: seconds of all its cores; memory_gb: the largest resident size of the process",
+        "seconds: wall time; processor: seconds of all its cores; memory_gb: largest resident size, at least this process's",
         "disk_mb: store and study after the command; at 1 mm a volume takes about 33 MB",
     )
     usual = (options.inputs, options.seeds) == (len(REGIONS), 1)
