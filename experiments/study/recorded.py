@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from datamodules.cohort.images import DEFAULT_IMAGES
@@ -13,6 +14,8 @@ from experiments.study.runs import named_like
 
 DEMO_COHORT = StudyChoice.cohort
 """The cohort where none is named."""
+STORE = Path("store")
+"""The store where none is named."""
 
 
 def with_recorded(words: Sequence[str]) -> list[str]:
@@ -35,10 +38,10 @@ def with_recorded(words: Sequence[str]) -> list[str]:
 
 
 def recorded_words(record: StudyRecord) -> list[str]:
-    """A study's record as settings on a command line; the demo's cohort is that which no word names."""
+    """A study's record as settings on a command line, but for the cohort and the store that no word needs to name."""
     values: dict[str, Any] = {
         "cohort": None if record.cohort == DEMO_COHORT.resolve() else record.cohort,
-        "store": record.store,
+        "store": None if record.store == STORE.resolve() else record.store,
         "broken": record.broken,
         "alike_ids": record.alike_ids,
         "folds": record.folds,

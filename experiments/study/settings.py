@@ -30,7 +30,7 @@ from datamodules.files.listing import list_folder
 from experiments.study.channels import fit_channels, refuse_unread, set_channels
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
-from experiments.study.recorded import DEMO_COHORT, with_recorded
+from experiments.study.recorded import DEMO_COHORT, STORE, with_recorded
 from experiments.study.runs import FOLDS, PlanError, Run, named_like
 from experiments.study.study import StudyOptions
 from experiments.study.trainer_options import SettingsError, batch_limit, check_trainer, refusal, refused_options
@@ -87,7 +87,7 @@ def plain_parser(described: bool = False) -> ArgumentParser:
     parser.add_argument("--cohort", type=Path, default=DEMO_COHORT, help="BIDS-like folder or table of the cohort")
     parser.add_argument("--study", type=str, default="", help="name of the study; default: the cohort's name")
     parser.add_argument("--studies", type=Path, default=Path("studies"), help="folder of all studies")
-    parser.add_argument("--store", type=Path, default=Path("store"), help="folder of prepared volumes")
+    parser.add_argument("--store", type=Path, default=STORE, help="folder of prepared volumes")
     parser.add_argument("--roi", type=str, default="", help="input of a single run")
     parser.add_argument("--fold", type=int, default=0, help="test part of a single run")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation")
