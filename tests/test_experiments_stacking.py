@@ -32,6 +32,7 @@ from experiments.analysis.stacking import (
     TOGETHER,
     added_sentence,
     beside_clinical,
+    parts_of,
     stack,
     stack_notes,
     together_sentence,
@@ -326,3 +327,10 @@ def test_regions_without_information_are_at_chance_and_like_global(patients: int
 def test_global_seldom_knows_more_where_one_region_knows_as_much(patients: int) -> None:
     together = rates(Truth(images=(1.5, 0, 0, 0, 0, 1.5)), 200, patients)[2]
     assert np.mean([words.startswith("global knows more") for words in together]) <= 0.05
+
+
+def test_the_parts_of_a_brain_are_its_regions_and_no_brain_of_other_images() -> None:
+    labels = {"global": (), "global_t1w": (), "brainstem": (16,), "ventricles": (4,), "brainstem_t1w": (16,), "left": (7,)}
+    assert parts_of(labels, labels) == ["brainstem", "ventricles"]
+    assert parts_of(["global", "global_t1w", "brainstem", "brainstem_t1w"], labels) == ["brainstem", "brainstem_t1w"]
+    assert parts_of(["global", "global_t1w", "left"], labels) == ["left"]

@@ -24,7 +24,7 @@ from experiments.analysis.notes import (
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs, shared_folds
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.sites import held_over_sites, write_sites
-from experiments.analysis.stacking import compare_stacks, stack_notes
+from experiments.analysis.stacking import compare_stacks, parts_of, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import Comparison as Paired
@@ -32,7 +32,7 @@ from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions, check_same_scans
 from experiments.statistics.resampling import WeightArray
 from experiments.statistics.significance import Values, draw_patient_weights, family_values, summarise
-from experiments.study.record import decision_of
+from experiments.study.record import decision_of, read_record
 from experiments.study.run_folder import RunFolder, require_complete
 from experiments.study.runs import FOLDS, Run
 
@@ -101,7 +101,9 @@ def compared(
     paired_readers = _reader_family(members | linear, linear, weights, values)
     decision = decision_of(folder)
     content: dict[str, Any] = {**families, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
-    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision)
+    record = read_record(folder)
+    parts = parts_of(networks, record.regions if record else {name: (1,) for name in networks})
+    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, parts)
     comparison = StudyComparison(
         study=folder.name,
         seed=seeds[0],
@@ -126,7 +128,7 @@ def compared(
             *left_out(folder, used, REFERENCE),
             *made_differently(facts, kept),
             *says_nothing(tables, sorted({run.seed for run in kept})),
-            *stack_notes(networks, REFERENCE),
+            *stack_notes(networks, REFERENCE, parts),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *taken_back,
             *objections([*families["paired"], *families["paired_baselines"]]),

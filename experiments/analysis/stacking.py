@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +75,7 @@ def compare_stacks(
     values: Mapping[str, Values],
     reference: str,
     decision: Decision,
+    parts: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The regions together against the whole brain, and what each input adds to the clinical model.
 
@@ -85,11 +86,12 @@ def compare_stacks(
         values: Values under these weights of the reference and of the clinical model.
         reference: The whole brain.
         decision: The rule of the thresholds.
+        parts: The inputs that are stacked, see ``parts_of``; all but the reference by default.
 
     Returns:
         `stacked` and the families of it, as ``StudyComparison`` holds them.
     """
-    regions = [seeds for name, seeds in networks.items() if name != reference]
+    regions = list(_stacked(networks, reference, parts).values())
     clinical = baselines.get(CLINICAL)
     stacks: dict[str, list[Predictions]] = {}
     if len(regions) > 1:
@@ -131,9 +133,24 @@ def _brier(tests: Sequence[Predictions], weights: WeightArray) -> tuple[float, A
     )
 
 
-def stack_notes(networks: Tables, reference: str) -> list[str]:
+def parts_of(names: Collection[str], labels: Mapping[str, Sequence[int]]) -> list[str]:
+    """The inputs that are the parts of a whole brain: the five regions; where fewer than two of them are there, all others.
+
+    Args:
+        names: Inputs of a study.
+        labels: Input -> its labels, as the study's record has them; an input without labels is a whole brain.
+    """
+    usual = [name for name in names if name in REGIONS and REGIONS[name].labels]
+    return usual if len(usual) > 1 else [name for name in names if labels.get(name)]
+
+
+def _stacked(networks: Tables, reference: str, parts: Collection[str] | None) -> Tables:
+    return {name: seeds for name, seeds in networks.items() if name != reference and (parts is None or name in parts)}
+
+
+def stack_notes(networks: Tables, reference: str, parts: Collection[str] | None = None) -> list[str]:
     """The regions that are missing from the row of all regions, and the folds in which a network told no scans apart."""
-    regions = {name: seeds for name, seeds in networks.items() if name != reference}
+    regions = _stacked(networks, reference, parts)
     if len(regions) < 2:
         return []
     notes = []
