@@ -65,6 +65,7 @@ def measure(scans: int, inputs: int, seeds: int) -> Iterator[dict[str, Any]]:
     shutil.rmtree(home / "studies", ignore_errors=True)
     named = ["--study", "study", "--studies", str(study.parent)]
     whole = ["--cohort", str(cohort), "--store", str(home / "store"), *named, "--preset", "demo", "--doubles", "keep"]
+    whole += ["--broken", "exclude"]
     fold = ["--roi", TRAINED.input, "--fold", str(TRAINED.fold), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
     steps = {
         "check, with the store": ["check", *whole],

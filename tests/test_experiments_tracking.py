@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tracking_fixtures import end_session
 
 from experiments.tracking import wandb_runs as tracking
 from experiments.tracking.privacy import PrivacyError
@@ -25,6 +26,7 @@ OFFLINE = TrackingOptions(mode="offline", project="test")
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory, monkeypatch):
     """No key, no settings and no caches of the developer; a fresh W&B for each test that uses it."""
+    end_session()
     home = tmp_path_factory.mktemp("home")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -32,8 +34,7 @@ def own_home(tmp_path_factory, monkeypatch):
         monkeypatch.setenv(name, str(home))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     yield
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].teardown()
+    end_session()
 
 
 def records(folder: Path, kind: str) -> list[dict]:

@@ -26,9 +26,14 @@ def own_home(tmp_path_factory, monkeypatch):
 
 
 def end_session():
-    """End the W&B session of this process, if there is one: it would go on with the settings it was started with."""
+    """End the W&B session of this process, if there is one: it would go on with the settings it was started with.
+
+    Nothing may set its variable again later, as ``monkeypatch`` does with what it has removed: others would look for a service
+    that is gone.
+    """
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture
