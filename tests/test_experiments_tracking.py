@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tracking_fixtures import end_session
+from wandb_session import end_session
 
 from experiments.tracking import wandb_runs as tracking
 from experiments.tracking.privacy import PrivacyError

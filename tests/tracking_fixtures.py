@@ -1,10 +1,10 @@
 """Fixtures of the tests that track against the stub server; a test module asks for them with `pytest_plugins`."""
 
 import os
-import sys
 
 import pytest
 from tracking_server import ROOT
+from wandb_session import end_session
 from wandb_stub import WandbStub
 
 
@@ -23,17 +23,6 @@ def own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
     end_session()
-
-
-def end_session():
-    """End the W&B session of this process, if there is one: it would go on with the settings it was started with.
-
-    Nothing may set its variable again later, as ``monkeypatch`` does with what it has removed: others would look for a service
-    that is gone.
-    """
-    if "wandb" in sys.modules:
-        sys.modules["wandb"].teardown()
-    os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture
