@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def end_session():
+def end_session() -> None:
     """End the W&B session of this process, if there is one: it would go on with the settings it was started with.
 
     Nothing may set its variable again later, as ``monkeypatch`` does with what it has removed: others would look for a service
