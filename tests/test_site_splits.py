@@ -298,15 +298,7 @@ def test_a_study_by_patient_is_not_taken_for_one_by_site(two_sites: StudyOptions
 
 
 def test_plan_check_and_fold_follow_the_sites(two_sites: StudyOptions, capfd: pytest.CaptureFixture[str]) -> None:
-    paths = [
-        "--cohort",
-        str(two_sites.cohort),
-        "--store",
-        str(two_sites.store),
-        "--studies",
-        str(two_sites.folder.parent),
-    ]
-    words = ["--preset", "demo", *paths, "--study", "study", "--split.by", "site", "--trainer.max_epochs", "1"]
+    words = words_of(two_sites)
     assert main(["plan", *words, "--inputs", "global,brainstem", "--format", "tsv"]) == 0
     rows = [line.split("\t")[:2] for line in capfd.readouterr().out.splitlines()[1:]]
     assert rows == [["global", "0"], ["brainstem", "0"], ["global", "1"], ["brainstem", "1"]]
@@ -321,15 +313,7 @@ def test_plan_check_and_fold_follow_the_sites(two_sites: StudyOptions, capfd: py
 
 @pytest.mark.slow
 def test_a_run_is_trained_and_compared(two_sites: StudyOptions) -> None:
-    paths = [
-        "--cohort",
-        str(two_sites.cohort),
-        "--store",
-        str(two_sites.store),
-        "--studies",
-        str(two_sites.folder.parent),
-    ]
-    words = ["--preset", "demo", *paths, "--study", "study", "--split.by", "site", "--trainer.max_epochs", "1"]
+    words = words_of(two_sites)
     for number in ("0", "1"):
         command = [sys.executable, "-m", "experiments", "fold", "--roi", "brainstem", "--fold", number, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
