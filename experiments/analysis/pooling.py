@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from experiments.study.run_folder import ResultsError, Rows, RunFolder, Scale
 from experiments.study.runs import PlanError, Run
 
 HALF = 0.5
+Table = TypeVar("Table")
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,6 @@ def pool_numbers(folders: Mapping[int, Path], parts: Parts) -> Numbers:
     return Numbers(**sorted_columns, steps=parts.target.steps)
 
 
-def number_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Numbers]]:
-    """Input -> one table for each seed, where a number is predicted."""
-    parts = read_parts(folder)
-    return {
-        name: [
-            pool_numbers({run.fold: run.folder(folder) for run in members if run.seed == seed}, parts)
-            for seed in dict.fromkeys(run.seed for run in members)
-        ]
-        for name, members in runs.items()
-    }
-
-
 def _test_columns(rows: Rows, fold: int, threshold: float) -> dict[str, np.ndarray[Any, Any]]:
     test = rows.of("internal_test")
     decision = (test.p >= threshold).astype(np.int64)
@@ -138,10 +127,21 @@ def shared_folds(complete: Sequence[Run], folder: Path) -> dict[str, list[Run]]:
 
 def pool_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Pooled]]:
     """Input -> one table for each seed, in the order of the seeds."""
+    return _by_seed(folder, runs, pool)
+
+
+def number_inputs(folder: Path, runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Numbers]]:
+    """Input -> one table for each seed, where a number is predicted."""
+    return _by_seed(folder, runs, pool_numbers)
+
+
+def _by_seed(
+    folder: Path, runs: Mapping[str, Sequence[Run]], pool_folds: Callable[[Mapping[int, Path], Parts], Table]
+) -> dict[str, list[Table]]:
     parts = read_parts(folder)
     return {
         name: [
-            pool({run.fold: run.folder(folder) for run in members if run.seed == seed}, parts)
+            pool_folds({run.fold: run.folder(folder) for run in members if run.seed == seed}, parts)
             for seed in dict.fromkeys(run.seed for run in members)
         ]
         for name, members in runs.items()
