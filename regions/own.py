@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Set
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,24 @@ def read_atlas(path: Path) -> Atlas:
         raise RegionFileError(f"atlas {path} does not exist; give a NIfTI label map in MNI152 space")
     atlas = Atlas(path.resolve(), hashlib.sha256(path.read_bytes()).hexdigest())
     try:
-        share = inside_template(*atlas_labels(atlas))
+        share = _share_inside(atlas)
     except SpaceError as error:
         raise RegionFileError(f"atlas {path}: {error}") from None
     if share < LEAST_INSIDE:
         where = f"{share:.0%} of its labelled voxels lie in the template's brain, at least {LEAST_INSIDE:.0%} should"
         raise RegionFileError(f"atlas {path} is not in MNI152 space: {where}; register it to MNI152")
     return atlas
+
+
+@lru_cache(maxsize=4)
+def _share_inside(atlas: Atlas) -> float:
+    return inside_template(*atlas_labels(atlas))
+
+
+@lru_cache(maxsize=4)
+def _labels_in(atlas: Atlas) -> frozenset[int]:
+    """The labels that an atlas has, without 0."""
+    return frozenset(np.unique(atlas_labels(atlas)[0]).tolist()) - {0}
 
 
 def regions_of_table(atlas: Atlas) -> dict[str, Region]:
@@ -58,7 +70,7 @@ def regions_of_table(atlas: Atlas) -> dict[str, Region]:
     lacking = [column for column in ("index", "name") if not rows or column not in rows[0]]
     if lacking:
         raise RegionFileError(f"{table} has no column {lacking[0]!r}; it needs index and name, with a tab between them")
-    present = set(np.unique(atlas_labels(atlas)[0]).tolist()) - {0}
+    present = _labels_in(atlas)
     names: dict[int, str] = {}
     for number, row in enumerate(rows, start=2):
         if not re.fullmatch(r"[0-9]+", (row["index"] or "").strip()):
@@ -88,7 +100,7 @@ def _slug(name: str) -> str:
 
 def _require_labels(atlas: Atlas, labels: Set[int]) -> None:
     """Refuse labels that an atlas has not."""
-    present = set(np.unique(atlas_labels(atlas)[0]).tolist()) - {0}
+    present = _labels_in(atlas)
     unknown = sorted(set(labels) - present)
     if unknown:
         span = f"{len(present)} labels from {min(present)} to {max(present)}" if present else "no label"
