@@ -119,6 +119,27 @@ def test_it_comes_back_from_a_file_and_from_a_command_line(target: Target, study
         assert parse_settings(["--preset", "demo", *words]).label() == target
 
 
+@pytest.mark.parametrize(
+    ("target", "described", "sentence"),
+    [
+        (Target("walk_time", "regression"), "walk time, the number itself", "the walk time: the number itself."),
+        (
+            Target("age", "regression", units="years"),
+            "age in years, the number itself",
+            "the age: in years, the number itself.",
+        ),
+        (
+            Target(kind="ordinal", cuts=(2, 4)),
+            "EDSS in 3 steps, cut at 2, 4",
+            "the EDSS assessed 0 to 183 days after the scan: in 3 steps, cut at 2, 4.",
+        ),
+    ],
+)
+def test_a_number_is_told_on_its_scale(target: Target, described: str, sentence: str) -> None:
+    assert target.describe() == described
+    assert target.sentence() == f"The networks estimate, from the scan, {sentence}"
+
+
 def test_of_the_edss_files_say_what_they_said() -> None:
     assert Target().plain() == {
         "threshold": 3.0, "min_days": 0, "max_days": 183, "undated": "exclude", "source": "", "relapse_days": 0,

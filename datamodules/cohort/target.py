@@ -235,9 +235,14 @@ class Target:
             return f"{self.name} {_listed(self.positive)} is positive, {_listed(self.negative)} negative"
         if self.kind == "binary":
             return f"{self.name} {'<' if self.direction == 'below' else '>='} {self.threshold:g}{unit} is positive"
+        return f"{self.name}{' ' if self.kind == 'ordinal' or unit else ', '}{self._scale()}"
+
+    def _scale(self) -> str:
+        """On what scale a number is told, in words."""
+        unit = f" {self.units}" if self.units else ""
         if self.kind == "ordinal":
-            return f"{self.name} in {len(self.cuts) + 1} steps, cut at {', '.join(f'{cut:g}' for cut in self.cuts)}{unit}"
-        return f"{self.name}{f' in{unit}' if unit else ''}, the number itself"
+            return f"in {len(self.cuts) + 1} steps, cut at {', '.join(f'{cut:g}' for cut in self.cuts)}{unit}"
+        return f"in{unit}, the number itself" if unit else "the number itself"
 
     def sentence(self) -> str:
         """How a value became a label, as a report says it."""
@@ -247,7 +252,7 @@ class Target:
             return f"A scan is positive when the {self.name}{window} is {names}; scans with other values were left out."
         if self.kind == "binary":
             return f"A scan is positive when the {self.name}{window} is {self._limit()}."
-        return f"The networks estimate, from the scan, the {self.name}{window}: {self.describe().partition(' ')[2]}."
+        return f"The networks estimate, from the scan, the {self.name}{window}: {self._scale()}."
 
     def outcome(self) -> str:
         """What is predicted, as part of a sentence."""
