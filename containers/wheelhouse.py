@@ -10,6 +10,7 @@ Run it where Python, system and processor are those of that machine, for wheels 
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def main(options: list[str]) -> int:
     if out.exists():
         print(f"{out} is there already; remove it to gather the wheels again", file=sys.stderr)
         return 2
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # an earlier build's files would get into the wheel
     try:
         gather(f"{ROOT}[{EXTRAS}]", ROOT / "constraints.txt", out, *options)
     except subprocess.CalledProcessError as error:
