@@ -69,7 +69,9 @@ def measure(scans: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]
     shutil.rmtree(home / "studies", ignore_errors=True)
     named = ["--study", "study", "--studies", str(study.parent)]
     whole = ["--cohort", str(cohort), "--store", str(home / "store"), *named, "--preset", "demo", "--doubles", "keep"]
-    whole += ["--broken", "exclude", "--voxel_mm", f"{options.voxel_mm:g}"]
+    whole += ["--broken", "exclude"]
+    if options.voxel_mm:
+        whole += ["--voxel_mm", f"{options.voxel_mm:g}", "--data.augmentation.flip", "0"]
     fold = ["--roi", TRAINED.input, "--fold", str(TRAINED.fold), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
     steps = {
         "check, with the store": ["check", *whole],
