@@ -1,8 +1,9 @@
 """What a training cohort's scans were like, in a few numbers that no scan can be told from, and a new scan against it.
 
-Of every quality number (``datamodules.quality.measure``, and how even the resolution is) median and robust spread are kept;
-limits and verdicts are those of ``datamodules.quality.limits``, so that a new scan is judged as if it were one more of the
-cohort. Beside them stands how the cohort differs from its mirror image (``datamodules.quality.laterality``).
+Of every quality number (``datamodules.quality.measure``, and beside it how even the resolution is and where the brain ends)
+median and robust spread are kept; limits and verdicts are those of ``datamodules.quality.limits``, so that a new scan is
+judged as if it were one more of the cohort. How the cohort differs from its mirror image is kept too
+(``datamodules.quality.laterality``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.quality.extent import brain_ends
 from datamodules.quality.laterality import SideReference, side_differences, side_reference
 from datamodules.quality.limits import LEAST_SCANS, LIMITS, Finding, Judged, Limit, judge_numbers, limit_of
 from datamodules.quality.measure import measure
@@ -27,6 +29,8 @@ REFERENCE_LIMITS = (
           spread=0.08, reason="another sequence shows tissues otherwise; scanner, age and lesions shift the contrast a little"),
     Limit("even_*", "evenness ", "{} is smoother along one axis, as thick slices are", tails="low", spread=0.02,
           reason="thick slices that were interpolated to thin ones hardly change from one to the next"),
+    Limit("end_*", "ends ", "the brain ends early: {}", tails="low", spread=1.5,
+          reason="brains that were registered with scaling end within a few mm; 1.5 mm is the rounding of coarse voxels"),
 )  # fmt: skip
 """The limits of any cohort, and those that only make sense beside the cohort that networks were trained on."""
 
@@ -101,6 +105,7 @@ def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray
     brain = next(iter(images.values())) != 0
     numbers = measure(images, brain, grid, labels)
     numbers |= {f"even_{name}": evenness(image, brain) for name, image in images.items()}
+    numbers |= {f"end_{side}": reach for side, reach in brain_ends(brain, grid).items()}
     return MeasuredScan(numbers, side_differences(list(images.values()), brain, grid))
 
 
