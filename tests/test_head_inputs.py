@@ -44,5 +44,5 @@ def test_covariates_are_no_features() -> None:
 
 
 def test_a_network_without_a_linear_layer_is_refused() -> None:
-    with pytest.raises(ModelError, match="no nn.Linear"), head_inputs(nn.Conv3d(2, 2, 1)):
+    with pytest.raises(ModelError, match=r"no nn\.Linear"), head_inputs(nn.Conv3d(2, 2, 1)):
         pass
