@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -12,15 +11,21 @@ import numpy as np
 import pytest
 import torch
 from bundled import rewritten, train
+from rich.console import Console
 
 from datamodules.cohort.read import read_cohort
+from datamodules.quality.reference import QualityReference
+from datamodules.store.reference import measure_stored, reference_of_stored
 from experiments.bundles.bundle import FACTS, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.make import make_bundle, read_origin
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
-from experiments.bundles.running import open_scans, primary, run_models
+from experiments.bundles.running import open_scans, primary, run_models, scans_data
+from experiments.bundles.summaries import features_of
 from experiments.bundles.sums import SUMS, write_sums
 from experiments.commands import bundle, external
+from experiments.statistics.conformal import ConformalScores, nonconformity
+from experiments.statistics.conformal_numbers import NumberScores
 from experiments.study.run_folder import RunFolder, Scale, read_predictions
 from lightning_modules.numbers import NumberModule
 from lightning_modules.safetensors import read_tensors, write_tensors
@@ -236,7 +241,7 @@ def test_a_network_of_the_user_own_cannot_be_bundled(home: Path, tmp_path: Path)
     origin = read_origin(home / "studies" / "mine", "global", 0)
     origin.settings.values.network.class_path = "held_network.HeldNetwork"
     with pytest.raises(BundleError, match=r"network 'held_network.HeldNetwork' cannot be in a bundle; networks of lightning"):
-        make_bundle(origin, tmp_path / "out")
+        make_bundle(origin, tmp_path / "out", Console(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
@@ -260,8 +265,8 @@ def test_numbers_and_steps_become_bundles(phantom_cohort: Path, tmp_path: Path, 
     place = {(scan.patient, scan.session): row for row, scan in enumerate(scans)}
     ours = [raw[place[key], 0] for key in zip(rows.patient.tolist(), rows.session.tolist(), strict=True)]
     np.testing.assert_array_equal(ours, rows.p)
-    residuals = np.sort(rows.of("tuning").y - rows.of("tuning").p)
-    np.testing.assert_array_equal(made.conformal["folds"][0]["residuals"], residuals)
+    residuals = np.sort(np.abs(rows.of("tuning").y - rows.of("tuning").p))
+    np.testing.assert_array_equal(NumberScores.of(made.conformal).folds[0].residuals, residuals)
 
 
 def made_scale(made: Any) -> Any:
@@ -296,12 +301,35 @@ def test_own_regions_images_covariates_and_larger_voxels_become_bundles(phantom_
     np.testing.assert_array_equal(ours, rows.p)
 
 
-def test_conformal_scores_are_those_of_the_tuning_parts(home: Path) -> None:
-    content = json.loads((home / "brainstem" / FACTS).read_text())
-    for entry, model in zip(content["conformal"]["folds"], content["models"], strict=True):
-        rows = read_predictions(home / "studies/mine/brainstem" / f"fold-{entry['fold']}" / "seed-0/predictions.tsv").of(
-            "tuning"
-        )
-        odds = np.log(rows.p / (1 - rows.p)) / model["temperature"]
-        np.testing.assert_allclose(entry["1"], np.sort(odds[rows.y == 1]), rtol=1e-9)
-        np.testing.assert_allclose(entry["0"], np.sort(-odds[rows.y == 0]), rtol=1e-9)
+def test_conformal_scores_come_from_the_tuning_parts(home: Path) -> None:
+    kept = ConformalScores.of(read_bundle(home / "brainstem").conformal)
+    for part in kept.scores:
+        run = home / "studies" / "mine" / "brainstem" / f"fold-{part.fold}" / "seed-0"
+        rows = read_predictions(run / "predictions.tsv").of("tuning")
+        own = rows.p[rows.y == part.label]
+        np.testing.assert_allclose(part.scores, np.sort(nonconformity(own, part.label)), rtol=1e-12)
+    assert {part.fold for part in kept.scores} == {0, 1, 2}
+
+
+def test_features_are_those_of_the_training_parts(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:
+    made = read_bundle(home / "global")
+    scans = read_cohort(phantom_cohort, made.target, images=made.images).scans
+    data = scans_data(made, open_scans(made, scans, tmp_path / "store"), [scan.patient for scan in scans])
+    kept = {entry["fold"]: entry for entry in made.features["folds"]}
+    splits = read_origin(home / "studies" / "mine", "global", 0).parts.splits
+    for fold, entry in kept.items():
+        train = splits.partitions(fold, [scan.patient for scan in scans])["train"]
+        features = features_of(made.module(fold).network, data)
+        np.testing.assert_allclose(entry["mean"], features[train].mean(axis=0), rtol=1e-6)
+        assert entry["scans"] == len(scans) - len(train)
+    assert kept.keys() == {0, 1, 2}
+
+
+def test_a_new_scan_is_judged_by_what_the_training_cohort_was_like(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:
+    made = read_bundle(home / "global")
+    scans = read_cohort(phantom_cohort, made.target, images=made.images).scans
+    prepared = open_scans(made, scans, tmp_path / "store")
+    kept = QualityReference.of(made.quality)
+    assert kept == reference_of_stored(prepared)
+    z = kept.robust_z(measure_stored(prepared, 0).numbers)
+    assert max(map(abs, z.values())) < 6

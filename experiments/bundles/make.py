@@ -10,24 +10,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import read_facts
 from datamodules.files.atomic import filled_folder, is_taken, write_json
 from datamodules.store.boxes import region_step
+from datamodules.store.reference import reference_of_stored
+from datamodules.store.signatures import known_scans
+from datamodules.store.store import open_store
 from experiments.bundles.bundle import FACTS, FORMAT, LABEL_MAP, Bundle, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
-from experiments.bundles.summaries import conformal_scores
+from experiments.bundles.running import scans_data
+from experiments.bundles.summaries import conformal_summary, feature_summary
 from experiments.bundles.sums import write_sums
 from experiments.externals.freeze import freeze
+from experiments.runtime.console import bar
 from experiments.study.channels import set_channels
 from experiments.study.grid import inputs_of
+from experiments.study.opening import open_with_progress
 from experiments.study.parts import Parts, read_parts
 from experiments.study.record import StudyRecord, read_record
 from experiments.study.run_folder import RunFolder
 from experiments.study.settings import Settings, parse_settings
+from experiments.study.study import Study
 from experiments.training.trainer import make_module
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
@@ -98,31 +106,56 @@ def read_origin(study: Path, name: str, seed: int) -> Origin:
     return Origin(study, record, frozen, parse_settings(["--config", str(config)]), read_parts(study))
 
 
-def make_bundle(origin: Origin, out: Path) -> Bundle:
+def make_bundle(origin: Origin, out: Path, console: Console) -> Bundle:
     """Write the bundle of an input in one step.
 
     Args:
         origin: The input.
         out: The bundle's folder.
+        console: Where progress goes.
 
     Raises:
         BundleError: if the folder is taken, or the network cannot be in a bundle.
+        CohortError: if the study's cohort is not where it was, or not what it was.
+        Interrupted: if a signal came.
     """
     if is_taken(out):
         raise BundleError(f"{out} exists already; remove it, or give another --out")
     spec = network_of(origin)
+    study = open_with_progress(origin.settings, console, look_only=True)
     with filled_folder(out) as folder:
-        content, tensors = _content(origin, spec)
-        for model, weights in zip(content["models"], tensors, strict=True):
-            path = folder / model["weights"]
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(write_tensors(weights))
+        content = _content(origin, spec)
+        (folder / "models").mkdir()
+        for model, entry in zip(content["models"], origin.entry["models"], strict=True):
+            (folder / model["weights"]).write_bytes(write_tensors(_weights(origin.module(entry))))
         shutil.copyfile(_label_map(origin), folder / content["label_map"])
-        write_json(folder / FACTS, content)
-        write_sums(folder)
+        _write_facts(folder, content)
         bundle = read_bundle(folder)
         _refuse_other_outputs(origin, bundle)
+        _write_facts(folder, content | _summaries(bundle, study, origin, console))
     return read_bundle(out)
+
+
+def _write_facts(folder: Path, content: Mapping[str, Any]) -> None:
+    write_json(folder / FACTS, content)
+    write_sums(folder)
+
+
+def _summaries(bundle: Bundle, study: Study, origin: Origin, console: Console) -> dict[str, Any]:
+    """What is measured on the study's scans."""
+    patients = [scan.patient for scan in study.cohort.scans]
+    parts = {model.fold: study.splits.partitions(model.fold, patients) for model in bundle.models}
+    networks = {model.fold: bundle.module(model.fold).network for model in bundle.models}
+    own, workers = study.prepared, origin.settings.values.workers
+    if bundle.voxel_mm:
+        own = open_store(study.cohort.scans, origin.settings.values.store, workers)
+    with bar(console, "measuring scans") as on_scan:
+        quality = reference_of_stored(own, workers, on_scan)
+    with bar(console, "marking scans") as on_scan:
+        known = known_scans(own, on_scan)
+    with bar(console, "features of folds") as on_model:
+        features = feature_summary(networks, scans_data(bundle, study.prepared, patients), parts, on_model)
+    return {"quality": asdict(quality), "features": features, "training_scans": known.plain()}
 
 
 def network_of(origin: Origin) -> NetworkSpec:
@@ -151,7 +184,7 @@ def _label_map(origin: Origin) -> Path:
     return Path(origin.entry["atlas"]) if origin.entry.get("atlas") else TEMPLATE_PATH
 
 
-def _content(origin: Origin, spec: NetworkSpec) -> tuple[dict[str, Any], list[dict[str, Tensor]]]:
+def _content(origin: Origin, spec: NetworkSpec) -> dict[str, Any]:
     frozen, entry, values = origin.frozen, origin.entry, origin.settings.values
     network = origin.settings.instantiated(entry["region"].get("images", ())).network
     grid, scan_grid = _grid(frozen["grid"]), _grid(frozen.get("scan_grid", frozen["grid"]))
@@ -181,7 +214,7 @@ def _content(origin: Origin, spec: NetworkSpec) -> tuple[dict[str, Any], list[di
         },
         "models": [_model(origin, model) for model in entry["models"]],
         "threshold": entry.get("threshold"),
-        "conformal": conformal_scores(origin.study, entry["models"], origin.record.label.is_number),
+        "conformal": conformal_summary(origin.study, entry["models"], origin.record.label.is_number),
         "quality": {},
         "features": {},
         "training_scans": {},
@@ -191,8 +224,7 @@ def _content(origin: Origin, spec: NetworkSpec) -> tuple[dict[str, Any], list[di
     }
     shares = [model["prevalence"] for model in content["models"]]
     content["prevalence"] = None if origin.record.label.is_number else float(np.mean(shares))
-    tensors = [_weights(origin.module(model)) for model in entry["models"]]
-    return content, tensors
+    return content
 
 
 def _grid(content: Mapping[str, Any]) -> Grid:

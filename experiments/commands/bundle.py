@@ -14,6 +14,7 @@ from rich.console import Console
 
 from datamodules.files.atomic import file_sha256
 from experiments.bundles.sums import SUMS, faults_of
+from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
 from experiments.study.runs import PlanError
 
@@ -48,7 +49,12 @@ def run(options: Options) -> int:
 
     study = study_folder(options.study, options.studies)
     out = options.out or study / "bundles" / options.input
-    bundle = make_bundle(read_origin(study, options.input, options.seed), out)
+    install_handlers()
+    try:
+        bundle = make_bundle(read_origin(study, options.input, options.seed), out, console)
+    except Interrupted:
+        console.print("interrupted; nothing was written, the same command begins again")
+        return RESUME
     size = sum(path.stat().st_size for path in out.rglob("*")) / 1e6
     console.print(f"bundle of {bundle.input}, {len(bundle.models)} models, {size:.1f} MB: {out}", markup=False)
     console.print(f"SHA-256 of its {SUMS}: {file_sha256(out / SUMS)}")
