@@ -4,7 +4,7 @@
 
     <out>/
       predictions.tsv  predictions.json     a row, or an entry, for each scan and input
-      predictions.html                      the same for people, one page, no network
+      predictions.html                      the same for people, one page
       dataset_description.json  predictions_columns.json
       log.jsonl                             when, with which bundles, how many scans; no ids
       sub-X/[ses-Y/]anat/
@@ -66,6 +66,7 @@ MEANINGS: Mapping[str, str] = {
     "interval_low": "Lower end of the conformal interval at the level of the run; empty where there are too few patients.",
     "interval_high": "Upper end of it.",
     "feature_distance": "Robust SDs by which what the networks see lies further out than unseen scans of the training cohort.",
+    "notice": NOTICE,
 }
 CLASS_COLUMNS = ("probability", "probability_log_odds", "sd_folds", "low_fold", "high_fold", "threshold", "decision",
                  "label_set", "p_negative", "p_positive", "probability_at_prevalence")  # fmt: skip
@@ -176,6 +177,7 @@ def _row(outcome: ScanOutcome, each: InputOutcome, is_number: bool) -> dict[str,
         "reasons": "; ".join(reason.text for reason in reasons) or None,
         **values,
         "feature_distance": each.feature_distance,
+        "notice": NOTICE.partition(".")[0],
     }
 
 

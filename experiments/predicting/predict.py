@@ -18,7 +18,7 @@ from rich.console import Console
 
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.records import Exclusion, Scan
-from datamodules.files.atomic import content_sha256, file_sha256, locked
+from datamodules.files.atomic import content_sha256, file_sha256, locked, write_text
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import hash_sources, sources_of
 from experiments.bundles.bundle import Bundle
@@ -26,12 +26,13 @@ from experiments.bundles.sums import SUMS
 from experiments.predicting.answers import Wanted
 from experiments.predicting.asking import Asking, Few, ask
 from experiments.predicting.errors import PredictError
-from experiments.predicting.files import Run, kept_outcome, write_outcome, write_results
+from experiments.predicting.files import PAGE, Run, kept_outcome, write_outcome, write_results
 from experiments.predicting.intake import Intake, find_scans, usable_volumes
 from experiments.predicting.judging import Judge, refuse_missing_covariates
 from experiments.predicting.networks import chosen_bundles
 from experiments.predicting.options import PredictOptions
 from experiments.predicting.records import Reason, ScanOutcome
+from experiments.predicting.result_page import result_page
 from experiments.predicting.view import show
 from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
@@ -94,6 +95,7 @@ def predict(options: PredictOptions, console: Console) -> list[ScanOutcome]:
             raise PredictError(f"{options.scans} holds no scan; nothing was predicted")
         outcomes.sort(key=lambda outcome: (outcome.patient, outcome.session))
         run = Run(bundles, session.digests, session.asking, time.monotonic() - began)
+        write_text(out / PAGE, result_page(out, outcomes, run))
         write_results(out, outcomes, run)
         shutil.rmtree(session.work, ignore_errors=True)
     show(outcomes, run, out, console)

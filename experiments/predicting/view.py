@@ -42,7 +42,10 @@ def show(outcomes: Sequence[ScanOutcome], run: Run, out: Path, console: Console)
 
 def _table(outcomes: Sequence[ScanOutcome], run: Run) -> Table:
     bundle = run.bundles[0]
-    table = Table(title=f"study {bundle.study}: {escape(bundle.target.describe())}", title_justify="left", box=SIMPLE_HEAD)
+    what = "number and interval" if run.is_number else f"probability and set of labels at {run.asking.wanted.level:.0%}"
+    table = Table(
+        title=f"study {bundle.study}: {escape(bundle.target.describe())}; {what}", title_justify="left", box=SIMPLE_HEAD
+    )
     table.add_column("scan", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for each in run.bundles:
