@@ -18,7 +18,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan baselines compare controls external report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
+.PHONY: help install demo test check fold sweep plan baselines compare controls external bundle predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -63,6 +63,12 @@ controls: $(STAMP) ## what else could explain the result: permuted labels, mask 
 
 external: $(STAMP) ## score an external cohort with frozen models: make external COHORT=dir STUDY=name
 	@$(RUN) external $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") $(ARGS)
+
+bundle: $(STAMP) ## one input's models as a folder of its own: make bundle STUDY=name INPUT=global
+	@$(RUN) bundle $(if $(STUDY),--study "$(STUDY)") $(if $(INPUT),--input "$(INPUT)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+predict: $(STAMP) ## new scans without labels: make predict STUDY=name SCANS=dir OUT=dir
+	@$(RUN) predict $(if $(STUDY),--study "$(STUDY)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(SCANS),--scans "$(SCANS)") $(if $(OUT),--out "$(OUT)") $(if $(INPUTS),--inputs "$(INPUTS)") $(ARGS)
 
 report: $(STAMP) ## report.html, figures/ and tables/ of the study: make report STUDY=demo, with slices of failures: ARGS=--images
 	@$(RUN) report $(STUDY_ONLY) $(ARGS)

@@ -30,6 +30,8 @@ WORDS = {
     "compare": "the comparison of the inputs, from the runs' files",
     "controls": "what else could explain the result: permuted labels, mask only, header only, ...",
     "external": "score an external cohort with the study's frozen models",
+    "bundle": "one input's models as a folder that needs neither study, cohort nor network",
+    "predict": "what the study's networks say of new scans, without labels",
     "report": "the study's comparison again, and its report.html, figures/ and tables/",
     "work": "take missing runs one after another (started by sweep)",
     "sync": "upload the study's offline W&B runs, and look whether they arrived",

@@ -40,6 +40,7 @@ NONSENSE_VALUES = {
     "compare": ["--draws", "many"],
     "controls": ["--draws", "many"],
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
+    "bundle": ["--study", "a/b", "--input", "global"],
     "report": ["--study", "a/b"],
     "work": ["--follow", "me"],
     "sync": ["--study", "a/b"],
