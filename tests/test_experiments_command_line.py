@@ -41,6 +41,7 @@ NONSENSE_VALUES = {
     "controls": ["--draws", "many"],
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
     "bundle": ["--study", "a/b", "--input", "global"],
+    "site": ["--bundle", "x", "--cohort", "y", "--out", "z", "--least", "few"],
     "report": ["--study", "a/b"],
     "work": ["--follow", "me"],
     "sync": ["--study", "a/b"],
