@@ -21,6 +21,8 @@ from datamodules.quality.reference import MeasuredScan, QualityReference, measur
 from datamodules.quality.resolution import evenness
 from datamodules.store.reference import measure_stored, reference_of_stored
 from datamodules.store.store import open_store
+from regions.atlas import template_on
+from regions.catalog import REGIONS
 from regions.grid import Grid
 
 TRAINED = 32
@@ -123,6 +125,14 @@ def test_each_fault_holds_every_scan_back_by_name(known: Known, fault: Callable[
         judged = known.reference.judge(measure_scan(fault(volumes), known.grid))
         assert judged.verdict == "held"
         assert message in [finding.message for finding in judged.findings]
+
+
+def test_a_label_map_adds_volumes_and_changes_no_other_number(known: Known) -> None:
+    plain = measure_scan(known.unseen[0], known.grid)
+    mapped = measure_scan(known.unseen[0], known.grid, template_on(known.grid))
+    added = set(mapped.numbers) - set(plain.numbers)
+    assert added == {f"ml_{name}" for name in REGIONS if name != "global"}
+    assert {name: mapped.numbers[name] for name in plain.numbers} == dict(plain.numbers)
 
 
 def test_a_reference_holds_no_scan_and_goes_through_json(known: Known) -> None:

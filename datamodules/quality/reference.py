@@ -20,7 +20,9 @@ from datamodules.quality.laterality import SideReference, side_differences, side
 from datamodules.quality.limits import LEAST_SCANS, LIMITS, Finding, Judged, Limit, judge_numbers, limit_of
 from datamodules.quality.measure import measure
 from datamodules.quality.resolution import evenness
+from regions.catalog import REGIONS
 from regions.grid import Grid
+from regions.measure import region_volumes
 
 MAD = 1.4826
 REFERENCE_LIMITS = (
@@ -94,6 +96,9 @@ class MeasuredScan:
 def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray[np.uint8] | None = None) -> MeasuredScan:
     """Measure one prepared scan, for a reference or against one.
 
+    Tissues are the template's also where the scan has a label map, so that scans with and without one can be compared; from
+    the map come the volumes of regions alone.
+
     Args:
         images: (I, J, K) each, the contrasts of a scan by name, exactly 0 outside the brain.
         grid: Where the voxels lie, MNI152 space.
@@ -103,7 +108,10 @@ def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray
         UserError: if the brain is empty.
     """
     brain = next(iter(images.values())) != 0
-    numbers = measure(images, brain, grid, labels)
+    numbers = measure(images, brain, grid)
+    if labels is not None:
+        volumes = region_volumes(labels, grid.voxel_mm3, list(REGIONS.values())[1:])
+        numbers |= {f"ml_{name}": volume.ml for name, volume in volumes.items()}
     numbers |= {f"even_{name}": evenness(image, brain) for name, image in images.items()}
     numbers |= {f"end_{side}": reach for side, reach in brain_ends(brain, grid).items()}
     return MeasuredScan(numbers, side_differences(list(images.values()), brain, grid))

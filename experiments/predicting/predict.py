@@ -136,6 +136,7 @@ def _new_outcomes(
     """Measure, ask, draw and write, a few scans at a time."""
     judge, outcomes, done = Judge(session.bundles[0]), list[ScanOutcome](), 0
     total = len(scans) * sum(len(bundle.models) for bundle in session.bundles)
+    began = time.monotonic()
     with bar(session.console, "scans x networks") as advance:
 
         def on_done(count: int) -> None:
@@ -154,4 +155,12 @@ def _new_outcomes(
             for row, outcome in enumerate(answered):
                 write_outcome(session.options.out, outcome, part, row, stamps[outcome.name])
             outcomes += answered
+            _tell(session.console, len(outcomes), len(scans), time.monotonic() - began)
     return outcomes
+
+
+def _tell(console: Console, done: int, total: int, seconds: float) -> None:
+    """Where there is no terminal to show a bar, a line after each few scans, with the time left."""
+    if not console.is_terminal and done < total:
+        left = seconds / done * (total - done)
+        console.print(f"{done} of {total} scans, about {left:.0f} s left", markup=False)
