@@ -42,6 +42,7 @@ NONSENSE_VALUES = {
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
     "bundle": ["--study", "a/b", "--input", "global"],
     "site": ["--bundle", "x", "--cohort", "y", "--out", "z", "--least", "few"],
+    "predict": ["--bundle", "x", "--scans", "y", "--out", "z", "--level", "most"],
     "report": ["--study", "a/b"],
     "work": ["--follow", "me"],
     "sync": ["--study", "a/b"],
