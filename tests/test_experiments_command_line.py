@@ -41,6 +41,7 @@ NONSENSE_VALUES = {
     "controls": ["--draws", "many"],
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
     "bundle": ["--study", "a/b", "--input", "global"],
+    "predict": ["--study", "x", "--scans", "y", "--out", "z", "--level", "0.99"],
     "report": ["--study", "a/b"],
     "work": ["--follow", "me"],
     "sync": ["--study", "a/b"],
