@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
 from datamodules.store.reference import measure_stored, reference_of_stored
-from experiments.bundles.bundle import FACTS, read_bundle
+from experiments.bundles.bundle import CARD, FACTS, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.make import make_bundle, read_origin
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
@@ -299,6 +300,46 @@ def test_own_regions_images_covariates_and_larger_voxels_become_bundles(phantom_
     place = {(scan.patient, scan.session): row for row, scan in enumerate(scans)}
     ours = [raw[place[key], 2] for key in zip(rows.patient.tolist(), rows.session.tolist(), strict=True)]
     np.testing.assert_array_equal(ours, rows.p)
+
+
+def forms(values: np.ndarray) -> Iterator[bytes]:
+    for kind in (np.float16, np.float32, np.float64):
+        yield np.ascontiguousarray(values, dtype=kind).tobytes()
+
+
+def test_no_file_tells_of_a_patient(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:
+    made = read_bundle(home / "global")
+    scans = read_cohort(phantom_cohort, made.target, images=made.images).scans
+    prepared = open_scans(made, scans, tmp_path / "store")
+    runs = [channel[:, :, 10][channel[:, :, 10] != 0][:8] for row in range(len(scans)) for channel in prepared.image(row)]
+    voxels = [form for run in runs for form in forms(run)]
+    dates = re.compile(rb"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]")
+    names = [text.encode() for scan in scans for text in (scan.patient, f'"{scan.session}"', str(phantom_cohort.parent))]
+    files = [path for path in (home / "global").rglob("*") if path.is_file()]
+    assert len(files) >= 6
+    for path in files:
+        content = path.read_bytes()
+        assert not [name for name in {*names, b"sub-", b"ses-", str(home).encode(), b"/tmp", b"/root"} if name in content], path
+        assert not dates.search(content), path
+        assert not [run for run in voxels if run in content], path
+
+
+def test_the_search_finds_voxels_where_there_are_some(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:
+    made = read_bundle(home / "global")
+    scans = read_cohort(phantom_cohort, made.target, images=made.images).scans
+    channel = open_scans(made, scans, tmp_path / "store").image(3)[1]
+    run = channel[:, :, 10][channel[:, :, 10] != 0][:8]
+    assert any(form in channel[:, :, 10][channel[:, :, 10] != 0].astype(np.float32).tobytes() for form in forms(run))
+
+
+def test_the_card_says_what_bundle_json_says(home: Path) -> None:
+    text = (home / "brainstem" / CARD).read_text()
+    assert "**For research only.**" in text
+    assert "21 patients, 25 scans, " in text
+    assert "Internal test: not in this bundle" in text
+    assert "External test: none." in text
+    assert text.count("*to be filled in by the authors*") == 4
+    assert "- Scans were prepared by regionwise phantoms 0.1.0." in text
 
 
 def test_conformal_scores_come_from_the_tuning_parts(home: Path) -> None:

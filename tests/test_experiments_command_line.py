@@ -42,6 +42,7 @@ NONSENSE_VALUES = {
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
     "bundle": ["--study", "a/b", "--input", "global"],
     "predict": ["--study", "x", "--scans", "y", "--out", "z", "--level", "0.99"],
+    "site": ["--bundle", "x", "--cohort", "y", "--out", "z", "--least", "few"],
     "report": ["--study", "a/b"],
     "work": ["--follow", "me"],
     "sync": ["--study", "a/b"],

@@ -15,15 +15,18 @@ from torch import Tensor
 
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import read_facts
-from datamodules.files.atomic import filled_folder, is_taken, write_json
+from datamodules.files.atomic import filled_folder, is_taken, write_json, write_text
+from datamodules.files.tables import read_rows
 from datamodules.store.boxes import region_step
 from datamodules.store.reference import reference_of_stored
 from datamodules.store.signatures import known_scans
 from datamodules.store.store import open_store
-from experiments.bundles.bundle import FACTS, FORMAT, LABEL_MAP, Bundle, read_bundle
+from experiments.bundles.bundle import CARD, FACTS, FORMAT, LABEL_MAP, Bundle, read_bundle
+from experiments.bundles.card import card_text
 from experiments.bundles.errors import BundleError
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
 from experiments.bundles.running import scans_data
+from experiments.bundles.scores import scores_of
 from experiments.bundles.summaries import conformal_summary, feature_summary
 from experiments.bundles.sums import write_sums
 from experiments.externals.freeze import freeze
@@ -32,6 +35,7 @@ from experiments.study.channels import set_channels
 from experiments.study.grid import inputs_of
 from experiments.study.opening import open_with_progress
 from experiments.study.parts import Parts, read_parts
+from experiments.study.preparation import plain_programs
 from experiments.study.record import StudyRecord, read_record
 from experiments.study.run_folder import RunFolder
 from experiments.study.settings import Settings, parse_settings
@@ -47,7 +51,7 @@ from regions.grid import Grid
 
 OF_TRAINING = "objective."
 """Weights that serve the training alone."""
-RAW_SHIFT = "z-score within the brain mask, mean 0 and standard deviation 1 of each image (masks and maps keep their values)"
+INTENSITIES = "z-score within the brain mask, mean 0 and standard deviation 1 of each image (masks and maps keep their values)"
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ def make_bundle(origin: Origin, out: Path, console: Console) -> Bundle:
         bundle = read_bundle(folder)
         _refuse_other_outputs(origin, bundle)
         _write_facts(folder, content | _summaries(bundle, study, origin, console))
+        write_text(folder / CARD, card_text(read_bundle(folder)))
+        write_sums(folder)
     return read_bundle(out)
 
 
@@ -218,8 +224,13 @@ def _content(origin: Origin, spec: NetworkSpec) -> dict[str, Any]:
         "quality": {},
         "features": {},
         "training_scans": {},
-        "preparation": {"volumes_version": frozen["volumes_version"], "intensities": RAW_SHIFT},
-        "scores": {},
+        "preparation": {
+            "volumes_version": frozen["volumes_version"],
+            "intensities": INTENSITIES,
+            "programs": plain_programs(Path(read_rows(origin.study / "cohort.tsv")[0][origin.images[0]])),
+            "cohort": _cohort(origin.parts),
+        },
+        "scores": scores_of(origin.study, entry),
         "provenance": _provenance(origin),
     }
     shares = [model["prevalence"] for model in content["models"]]
@@ -259,6 +270,13 @@ def _prevalence(parts: Parts, fold: int) -> float:
     labels = np.array(list(parts.labels.values()))
     train: Any = parts.splits.partitions(fold, [patient for patient, _ in parts.labels])["train"]
     return float(labels[train].mean())
+
+
+def _cohort(parts: Parts) -> dict[str, Any]:
+    """How many patients and scans the folds share."""
+    labels = np.array(list(parts.labels.values()))
+    positives = None if parts.target.is_number else int(labels.sum())
+    return {"patients": len({patient for patient, _ in parts.labels}), "scans": int(labels.size), "positives": positives}
 
 
 def _weights(module: StratificationModule) -> dict[str, Tensor]:
