@@ -31,6 +31,7 @@ WORDS = {
     "controls": "what else could explain the result: permuted labels, mask only, header only, ...",
     "external": "score an external cohort with the study's frozen models",
     "bundle": "one input's models as a folder that needs neither study, cohort nor network",
+    "predict": "what the study's networks say of new scans, without labels",
     "site": "score a hospital's own cohort with a bundle, give back counts alone, and put sites together",
     "report": "the study's comparison again, and its report.html, figures/ and tables/",
     "work": "take missing runs one after another (started by sweep)",

@@ -1,8 +1,9 @@
 """What a training cohort's scans were like, in a few numbers that no scan can be told from, and a new scan against it.
 
-Of every quality number (``datamodules.quality.measure``, and how even the resolution is) median and robust spread are kept;
-limits and verdicts are those of ``datamodules.quality.limits``, so that a new scan is judged as if it were one more of the
-cohort. Beside them stands how the cohort differs from its mirror image (``datamodules.quality.laterality``).
+Of every quality number (``datamodules.quality.measure``, and beside it how even the resolution is and where the brain ends)
+median and robust spread are kept; limits and verdicts are those of ``datamodules.quality.limits``, so that a new scan is
+judged as if it were one more of the cohort. How the cohort differs from its mirror image is kept too
+(``datamodules.quality.laterality``).
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.quality.extent import brain_ends
 from datamodules.quality.laterality import SideReference, side_differences, side_reference
 from datamodules.quality.limits import LEAST_SCANS, LIMITS, Finding, Judged, Limit, judge_numbers, limit_of
 from datamodules.quality.measure import measure
 from datamodules.quality.resolution import evenness
+from regions.catalog import REGIONS
 from regions.grid import Grid
+from regions.measure import region_volumes
 
 MAD = 1.4826
 REFERENCE_LIMITS = (
@@ -27,6 +31,8 @@ REFERENCE_LIMITS = (
           spread=0.08, reason="another sequence shows tissues otherwise; scanner, age and lesions shift the contrast a little"),
     Limit("even_*", "evenness ", "{} is smoother along one axis, as thick slices are", tails="low", spread=0.02,
           reason="thick slices that were interpolated to thin ones hardly change from one to the next"),
+    Limit("end_*", "ends ", "the brain ends early: {}", tails="low", spread=1.5,
+          reason="brains that were registered with scaling end within a few mm; 1.5 mm is the rounding of coarse voxels"),
 )  # fmt: skip
 """The limits of any cohort, and those that only make sense beside the cohort that networks were trained on."""
 
@@ -90,6 +96,9 @@ class MeasuredScan:
 def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray[np.uint8] | None = None) -> MeasuredScan:
     """Measure one prepared scan, for a reference or against one.
 
+    Tissues are the template's also where the scan has a label map, so that scans with and without one can be compared; from
+    the map come the volumes of regions alone.
+
     Args:
         images: (I, J, K) each, the contrasts of a scan by name, exactly 0 outside the brain.
         grid: Where the voxels lie, MNI152 space.
@@ -99,8 +108,12 @@ def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray
         UserError: if the brain is empty.
     """
     brain = next(iter(images.values())) != 0
-    numbers = measure(images, brain, grid, labels)
+    numbers = measure(images, brain, grid)
+    if labels is not None:
+        volumes = region_volumes(labels, grid.voxel_mm3, list(REGIONS.values())[1:])
+        numbers |= {f"ml_{name}": volume.ml for name, volume in volumes.items()}
     numbers |= {f"even_{name}": evenness(image, brain) for name, image in images.items()}
+    numbers |= {f"end_{side}": reach for side, reach in brain_ends(brain, grid).items()}
     return MeasuredScan(numbers, side_differences(list(images.values()), brain, grid))
 
 
