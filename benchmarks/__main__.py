@@ -22,6 +22,7 @@ WORDS = {
     "ventricles": "how well a patient's ventricles come to lie on the template's",
     "scale": "how each command grows with the cohort, up to 5,000 scans",
     "learning": "what our presets, the networks of others and linear readers learn of planted truths",
+    "explain": "whether planted regions are the ones that networks are said to look at",
     "gpu": "a whole study's speed on a GPU against bound and roofline",
     "figure": "docs/benchmarks.png and the README's table, from the kept results",
 }

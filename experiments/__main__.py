@@ -29,6 +29,7 @@ WORDS = {
     "baselines": "what age, sex, volumes and mean intensities alone can do, on the same folds",
     "compare": "the comparison of the inputs, from the runs' files",
     "controls": "what else could explain the result: permuted labels, mask only, header only, ...",
+    "explain": "where the networks looked, held against networks with permuted labels",
     "external": "score an external cohort with the study's frozen models",
     "report": "the study's comparison again, and its report.html, figures/ and tables/",
     "work": "take missing runs one after another (started by sweep)",

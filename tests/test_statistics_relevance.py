@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr, ttest_ind
 
-from experiments.statistics.relevance import Band, agreements, band, rank_correlations, weighted_mean
+from experiments.statistics.relevance import Band, agreements, band, rank_correlations, separation, weighted_mean
 
 
 def test_the_prediction_interval_is_that_of_a_published_table() -> None:
@@ -32,13 +32,25 @@ def test_one_network_in_twenty_lies_beyond_the_band_by_chance() -> None:
     assert np.mean(p < 0.01) == pytest.approx(0.01, abs=0.006)
 
 
-def test_the_mean_of_networks_that_err_together_is_beyond_it_no_more_often() -> None:
+@pytest.mark.parametrize("correlation", [0.0, 1 / 6])
+def test_the_mean_over_folds_that_err_together_lies_beyond_it_no_more_often(correlation: float) -> None:
+    """Seven networks of one study share their labels; Nadeau and Bengio put the correlation of two folds at 1 / 6."""
     rng = np.random.default_rng(2)
     hits = 0
-    for _ in range(2000):
+    for _ in range(4000):
         shared, own = rng.normal(), rng.normal(size=7)
-        hits += (band(rng.normal(size=7), float(np.mean(np.sqrt(0.5) * shared + np.sqrt(0.5) * own))).p or 0) < 0.05
-    assert hits / 2000 < 0.05
+        value = float(np.mean(np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own))
+        hits += (band(rng.normal(size=7), value, folds=7).p or 0) < 0.05
+    assert hits / 4000 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_of_few_folds_the_mean_is_as_uncertain_as_one_network() -> None:
+    values = np.random.default_rng(5).normal(size=9)
+    assert band(values, 1.0, folds=2) == band(values, 1.0)
+    seven, one = band(values, 1.0, folds=7), band(values, 1.0)
+    assert seven.high is not None
+    assert one.high is not None
+    assert (seven.high - seven.mean) / (one.high - one.mean) == pytest.approx(np.sqrt((2 / 7 + 1 / 9) / (1 + 1 / 9)))
 
 
 @pytest.mark.parametrize("values", [[1.0] * 4, [2.0] * 8, [np.nan] * 9, []])
@@ -63,8 +75,20 @@ def test_mean_agreement_is_kendalls_concordance() -> None:
     rows = np.stack([rng.permutation(9) for _ in range(5)]).astype(float)
     sums = (rows + 1).sum(axis=0)
     w = 12 * ((sums - sums.mean()) ** 2).sum() / (25 * (9**3 - 9))
-    assert agreements(rows).mean() == pytest.approx((5 * w - 1) / 4)
-    assert np.isnan(agreements(rows[:1])).all()
+    assert agreements(rows, range(5)).mean() == pytest.approx((5 * w - 1) / 4)
+    assert np.isnan(agreements(rows[:1], [0])).all()
+
+
+def test_networks_of_one_fold_are_not_compared_with_each_other() -> None:
+    rows = np.array([[1.0, 2, 3, 4], [1, 2, 3, 4], [4, 3, 2, 1]])
+    assert agreements(rows, [0, 0, 1]).tolist() == pytest.approx([-1, -1, -1])
+    assert agreements(rows, [0, 1, 2]).tolist() == pytest.approx([0, 0, -1])
+
+
+def test_separation_is_the_gap_of_the_classes_under_each_draw() -> None:
+    change, y, patient = np.array([1.0, 3.0, 5.0, 10.0]), np.array([0, 1, 1, 0]), np.array([0, 1, 2, 3])
+    found = separation(change, y, patient, np.array([[1.0, 1, 1, 1], [2.0, 1, 3, 0]]))
+    assert found.tolist() == pytest.approx([(3 + 5) / 2 - (1 + 10) / 2, (3 + 15) / 4 - 1.0])
 
 
 def test_a_weighted_mean_is_that_of_the_repeated_scans() -> None:
