@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import read_facts
-from datamodules.files.atomic import filled_folder, is_taken, write_json, write_text
+from datamodules.files.atomic import filled_folder, is_taken, locked, write_json, write_text
 from datamodules.files.tables import read_rows
 from datamodules.store.boxes import region_step
 from datamodules.store.reference import reference_of_stored
@@ -125,12 +125,12 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
         CohortError: if the study's cohort is not where it was, or not what it was.
         Interrupted: if a signal came.
     """
-    if is_taken(out):
-        raise BundleError(f"{out} exists already; remove it, or give another --out")
     check_exports(exports)
+    _refuse_taken(out)
     spec = network_of(origin)
     study = open_with_progress(origin.settings, console, look_only=True)
-    with filled_folder(out) as folder:
+    with locked(origin.study / "bundles" / ".lock"), filled_folder(out) as folder:
+        _refuse_taken(out)
         content = _content(origin, spec)
         (folder / "models").mkdir()
         for model, entry in zip(content["models"], origin.entry["models"], strict=True):
@@ -145,6 +145,11 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
             write_exports(bundle, folder, exports)
         write_sums(folder)
     return read_bundle(out)
+
+
+def _refuse_taken(out: Path) -> None:
+    if is_taken(out):
+        raise BundleError(f"{out} exists already; remove it, or give another --out")
 
 
 def _write_facts(folder: Path, content: Mapping[str, Any]) -> None:
