@@ -18,7 +18,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan baselines compare controls external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
+.PHONY: help install demo test check fold sweep plan baselines compare controls explain external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -60,6 +60,9 @@ compare: $(STAMP) ## the comparison of the inputs, from the runs' files
 
 controls: $(STAMP) ## what else could explain the result: permuted labels, mask only, header only, ...
 	@$(RUN) controls $(if $(INPUTS),--inputs "$(INPUTS)") $(OPTIONS)
+
+explain: $(STAMP) ## where the networks looked, held against networks with permuted labels: make explain STUDY=demo
+	@$(RUN) explain $(GRID) $(STUDY_ONLY) $(ARGS)
 
 external: $(STAMP) ## score an external cohort with frozen models: make external COHORT=dir STUDY=name
 	@$(RUN) external $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") $(ARGS)

@@ -23,6 +23,7 @@ WORDS = {
     "predict": "what the prediction of one scan costs, six inputs and seven folds on one core",
     "scale": "how each command grows with the cohort, up to 5,000 scans",
     "learning": "what our presets, the networks of others and linear readers learn of planted truths",
+    "explain": "whether planted regions are the ones that networks are said to look at",
     "gpu": "a whole study's speed on a GPU against bound and roofline",
     "figure": "docs/benchmarks.png and the README's table, from the kept results",
 }

@@ -29,6 +29,7 @@ WORDS = {
     "baselines": "what age, sex, volumes and mean intensities alone can do, on the same folds",
     "compare": "the comparison of the inputs, from the runs' files",
     "controls": "what else could explain the result: permuted labels, mask only, header only, ...",
+    "explain": "where the networks looked, held against networks with permuted labels",
     "external": "score an external cohort with the study's frozen models",
     "bundle": "one input's models as a folder that needs neither study, cohort nor network",
     "predict": "what the study's networks say of new scans, without labels",

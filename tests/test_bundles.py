@@ -17,7 +17,7 @@ from rich.console import Console
 from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
 from datamodules.store.reference import measure_stored, reference_of_stored
-from experiments.bundles.bundle import CARD, FACTS, read_bundle
+from experiments.bundles.bundle import CARD, FACTS, Bundle, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.make import make_bundle, read_origin
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
@@ -30,6 +30,8 @@ from experiments.statistics.conformal_numbers import NumberScores
 from experiments.study.run_folder import RunFolder, Scale, read_predictions
 from lightning_modules.numbers import NumberModule
 from lightning_modules.safetensors import read_tensors, write_tensors
+from regions.atlas import load_template
+from regions.catalog import Atlas
 
 
 def call(home: Path) -> list[str]:
@@ -300,6 +302,59 @@ def test_own_regions_images_covariates_and_larger_voxels_become_bundles(phantom_
     place = {(scan.patient, scan.session): row for row, scan in enumerate(scans)}
     ours = [raw[place[key], 2] for key in zip(rows.patient.tolist(), rows.session.tolist(), strict=True)]
     np.testing.assert_array_equal(ours, rows.p)
+
+
+def predicts_again(made: Bundle, cohort: Path, run: Path, store: Path) -> None:
+    """What a fold's run predicted comes out of the bundle."""
+    scans = read_cohort(cohort, made.target, images=made.images).scans
+    raw = run_models(made, open_scans(made, scans, store), scans, "cpu")
+    rows = read_predictions(run / "predictions.tsv")
+    place = {(scan.patient, scan.session): row for row, scan in enumerate(scans)}
+    ours = [raw[place[key], 0] for key in zip(rows.patient.tolist(), rows.session.tolist(), strict=True)]
+    np.testing.assert_array_equal(ours, rows.p)
+
+
+def test_regions_of_an_atlas_need_the_atlas_no_more(phantom_cohort: Path, write_nifti: Any, tmp_path: Path) -> None:
+    labels, grid = load_template()
+    parts = np.zeros(labels.shape, np.int16)
+    parts[labels > 0] = 1001
+    parts[: labels.shape[0] // 2][parts[: labels.shape[0] // 2] > 0] = 1002
+    atlas = write_nifti(tmp_path / "halves.nii.gz", parts, grid.matrix)
+    (tmp_path / "own.yaml").write_text("atlas: halves.nii.gz\nright:\n  labels: [1001]\n")
+    train(tmp_path, phantom_cohort, "--regions", str(tmp_path / "own.yaml"), inputs=("right",))
+    assert bundle.main([*call(tmp_path), "--input", "right", "--out", str(tmp_path / "b")]) == 0
+    atlas.unlink()
+    made = read_bundle(tmp_path / "b")
+    assert made.shown_region.atlas == Atlas(tmp_path / "b" / "label_map.nii.gz", made.region.mask.label_map)
+    predicts_again(made, phantom_cohort, tmp_path / "studies/mine/right/fold-0/seed-0", tmp_path / "again")
+
+
+def test_regions_of_each_scan_s_own_label_map(phantom_cohort: Path, tmp_path: Path) -> None:
+    train(tmp_path, phantom_cohort, "--data.mask_mode", "subject", inputs=("gray_matter",))
+    assert bundle.main([*call(tmp_path), "--input", "gray_matter", "--out", str(tmp_path / "b")]) == 0
+    made = read_bundle(tmp_path / "b")
+    assert made.region.mask.mode == "subject"
+    predicts_again(made, phantom_cohort, tmp_path / "studies/mine/gray_matter/fold-0/seed-0", tmp_path / "again")
+
+
+def test_a_foreign_network_becomes_a_bundle(phantom_cohort: Path, tmp_path: Path) -> None:
+    words = ["--network", "monai.networks.nets.DenseNet", "--network.spatial_dims", "3", "--network.in_channels", "2"]
+    words += ["--network.out_channels", "2", "--network.init_features", "8", "--network.growth_rate", "4"]
+    words += ["--network.block_config", "[2,2]", "--network.bn_size", "2"]
+    train(tmp_path, phantom_cohort, *words, inputs=("global",))
+    assert bundle.main([*call(tmp_path), "--input", "global", "--out", str(tmp_path / "b"), "--exports", "torch"]) == 0
+    made = read_bundle(tmp_path / "b")
+    assert made.network.class_path == "monai.networks.nets.DenseNet"
+    predicts_again(made, phantom_cohort, tmp_path / "studies/mine/global/fold-0/seed-0", tmp_path / "again")
+
+
+def test_a_pretrained_encoder_needs_its_wheel_no_more(phantom_cohort: Path, tmp_path: Path) -> None:
+    words = ["--network", "PretrainedEncoder", "--network.weights", "deepbet", "--trainer.max_epochs", "1"]
+    train(tmp_path, phantom_cohort, *words, inputs=("brainstem",))
+    assert bundle.main([*call(tmp_path), "--input", "brainstem", "--out", str(tmp_path / "b")]) == 0
+    made = read_bundle(tmp_path / "b")
+    assert made.network.init_args["weights"] == "random-deepbet"
+    predicts_again(made, phantom_cohort, tmp_path / "studies/mine/brainstem/fold-0/seed-0", tmp_path / "again")
 
 
 def forms(values: np.ndarray) -> Iterator[bytes]:

@@ -39,6 +39,7 @@ NONSENSE_VALUES = {
     "baselines": ["--workers", "many"],
     "compare": ["--draws", "many"],
     "controls": ["--draws", "many"],
+    "explain": ["--study", "x", "--copies", "many"],
     "external": ["--study", "x", "--cohort", "y", "--broken", "keep"],
     "bundle": ["--study", "a/b", "--input", "global"],
     "predict": ["--study", "x", "--scans", "y", "--out", "z", "--level", "0.99"],

@@ -40,7 +40,7 @@ CHARTS = {
 }
 SECTIONS = (
     *("scores", "differences", "stacked", "discrimination", "folds", "calibration", "utility", "external", "controls"),
-    *("subgroups", "robustness", "failures", "data", "learning", "run-card", "methods", "model-card", "checklists"),
+    *("explain", "subgroups", "robustness", "failures", "data", "learning", "run-card", "methods", "model-card", "checklists"),
 )
 
 

@@ -23,8 +23,13 @@ MASKS = {
 }
 
 
-def card_text(bundle: Bundle) -> str:
-    """The card as Markdown."""
+def card_text(bundle: Bundle, exports: Sequence[str] = ()) -> str:
+    """The card as Markdown.
+
+    Args:
+        bundle: The bundle.
+        exports: Which further forms lie in ``exports/``.
+    """
     parts = [
         ("", [f"# {bundle.input} of study {bundle.study}", RESEARCH]),
         ("What it does", _purpose(bundle)),
@@ -32,6 +37,7 @@ def card_text(bundle: Bundle) -> str:
         ("How good it is", _scores(bundle)),
         ("Limits", _limits(bundle)),
         ("What this folder tells of its training cohort", _disclosed(bundle)),
+        *([("For other programs", _exports(bundle, exports))] if exports else []),
         ("For the authors", [f"- {term}: {BLANK}" for term in ("intended use", "ethics approval", "contact", "licence")]),
     ]
     blocks = []
@@ -124,6 +130,18 @@ def _limits(bundle: Bundle) -> list[str]:
     if not bundle.scores["external"]:
         limits.append("- No external test.")
     return limits
+
+
+def _exports(bundle: Bundle, exports: Sequence[str]) -> list[str]:
+    box, own = bundle.box, bundle.region.mask.mode == "subject" and bool(bundle.region.labels)
+    channels = ", ".join(bundle.shown_images)
+    masked = "zero outside the region of the scan's own label map" if own else "the region is cut out by the graph"
+    return [
+        f"- `exports/` holds the models as one graph: {', '.join(exports)}.",
+        f"- Input `image` (batch, {len(bundle.shown_images)}, {', '.join(map(str, box.shape))}) float32: {channels}, prepared "
+        f"as above, voxels {list(box.start)} to {list(box.stop)} of the grid, zero outside the brain and the grid; {masked}.",
+        "- Outputs `primary` (batch,), what the primary model says, and `folds`, what each model says by itself.",
+    ]
 
 
 def _disclosed(bundle: Bundle) -> list[str]:

@@ -24,6 +24,7 @@ from datamodules.store.store import open_store
 from experiments.bundles.bundle import CARD, FACTS, FORMAT, LABEL_MAP, Bundle, read_bundle
 from experiments.bundles.card import card_text
 from experiments.bundles.errors import BundleError
+from experiments.bundles.exports import check_exports, write_exports
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
 from experiments.bundles.running import scans_data
 from experiments.bundles.scores import scores_of
@@ -110,21 +111,23 @@ def read_origin(study: Path, name: str, seed: int) -> Origin:
     return Origin(study, record, frozen, parse_settings(["--config", str(config)]), read_parts(study))
 
 
-def make_bundle(origin: Origin, out: Path, console: Console) -> Bundle:
+def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[str] = ()) -> Bundle:
     """Write the bundle of an input in one step.
 
     Args:
         origin: The input.
         out: The bundle's folder.
         console: Where progress goes.
+        exports: Further forms, of ``experiments.bundles.exports.EXPORTS``.
 
     Raises:
-        BundleError: if the folder is taken, or the network cannot be in a bundle.
+        BundleError: if the folder is taken, or the network cannot be in a bundle or exported.
         CohortError: if the study's cohort is not where it was, or not what it was.
         Interrupted: if a signal came.
     """
     if is_taken(out):
         raise BundleError(f"{out} exists already; remove it, or give another --out")
+    check_exports(exports)
     spec = network_of(origin)
     study = open_with_progress(origin.settings, console, look_only=True)
     with filled_folder(out) as folder:
@@ -137,7 +140,9 @@ def make_bundle(origin: Origin, out: Path, console: Console) -> Bundle:
         bundle = read_bundle(folder)
         _refuse_other_outputs(origin, bundle)
         _write_facts(folder, content | _summaries(bundle, study, origin, console))
-        write_text(folder / CARD, card_text(read_bundle(folder)))
+        write_text(folder / CARD, card_text(read_bundle(folder), exports))
+        if exports:
+            write_exports(bundle, folder, exports)
         write_sums(folder)
     return read_bundle(out)
 

@@ -36,6 +36,7 @@ from experiments.externals.freeze import hash_labels
 from experiments.externals.log import NAME as LOG
 from experiments.externals.log import broken_line, events, latest, note
 from experiments.runtime.console import bar
+from experiments.runtime.quiet import quiet_libraries
 from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of
 from experiments.statistics.predictions import FloatArray, Predictions
 from experiments.statistics.resampling import draw_patient_weights
@@ -88,6 +89,7 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
     """
     if (out / SITE).exists():
         raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
+    quiet_libraries()
     bundle = read_bundle(folder)
     if bundle.target.is_number:
         raise BundleError(f"bundle {folder} predicts {bundle.target.describe()}; counts are told of two classes only")

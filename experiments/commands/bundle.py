@@ -33,6 +33,8 @@ class Options(CommandOptions):
     """Seed of the runs whose models are taken."""
     out: Path | None = None
     """Folder of the bundle; by default studies/<study>/bundles/<input>."""
+    exports: str = ""
+    """Further forms for other programs, separated by commas: onnx, torch, monai."""
     verify: Path | None = None
     """Only look whether the files of this bundle are as they were written."""
 
@@ -51,7 +53,8 @@ def run(options: Options) -> int:
     out = options.out or study / "bundles" / options.input
     install_handlers()
     try:
-        bundle = make_bundle(read_origin(study, options.input, options.seed), out, console)
+        forms = [name.strip() for name in options.exports.split(",") if name.strip()]
+        bundle = make_bundle(read_origin(study, options.input, options.seed), out, console, forms)
     except Interrupted:
         console.print("interrupted; nothing was written, the same command begins again")
         return RESUME

@@ -17,6 +17,7 @@ from datamodules.cohort.target import Target
 from datamodules.store.prepared import PreparedCohort
 from experiments.controls.control_masks import complement_mask, random_mask
 from experiments.controls.plan import ControlRun
+from experiments.study.permuted import permuted
 from experiments.study.study import Study
 from regions.catalog import Region
 from regions.errors import UserError
@@ -95,20 +96,6 @@ def with_targets(base: Case, sources: Sequence[Scan], target: Target) -> Case:
     """The case with the label, and what a training learns from beside it, of another scan for each of its own."""
     scores = target.scores_of(sources)
     return replace(base, labels=tuple(scan.label for scan in sources), scores=None if scores is None else tuple(scores))
-
-
-def permuted(scans: Sequence[Scan], splits: Splits, rng: np.random.Generator) -> tuple[Scan, ...]:
-    """For each scan the one whose label and score it gets: dealt out again between the patients of a part.
-
-    A patient passes on the last scan, to all scans of another, so each part keeps its number of positive patients.
-    """
-    last = {scan.patient: scan for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session))}
-    dealt: dict[str, Scan] = {}
-    for part in range(splits.folds):
-        members = [patient for patient in sorted(last) if splits.part[patient] == part]
-        order = rng.permutation(len(members))
-        dealt |= {patient: last[members[position]] for patient, position in zip(members, order, strict=True)}
-    return tuple(dealt[scan.patient] for scan in scans)
 
 
 def sex_of(scan: Scan) -> int | None:

@@ -22,6 +22,7 @@ from experiments.reporting.chapter import Chapter, Sheet
 from experiments.reporting.checklist_chapter import checklists
 from experiments.reporting.data_chapter import data
 from experiments.reporting.doubt_chapters import controls, robustness, subgroups
+from experiments.reporting.explain_chapter import explain
 from experiments.reporting.external_chapter import external
 from experiments.reporting.failure_chapter import failures
 from experiments.reporting.look import Chart, render
@@ -54,7 +55,8 @@ def chapters(sources: Sources, images: bool = False) -> list[Chapter]:
     else:
         results = [scores(sources), differences(sources), stacked(sources), discrimination(sources), folds(sources)]
         results += [*([sites(sources)] if sources.sites else []), calibration(sources), utility(sources)]
-        doubts = [external(sources), controls(sources), subgroups(sources), robustness(sources), failures(sources, images)]
+        doubts = [external(sources), controls(sources), explain(sources), subgroups(sources), robustness(sources)]
+        doubts.append(failures(sources, images))
     return [
         *results,
         *doubts,

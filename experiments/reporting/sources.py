@@ -3,8 +3,8 @@
 ::
 
     comparison.json  flow.json  splits.json  cohort.tsv  <input>/fold-<k>/seed-<s>/{run.json,history.tsv,predictions.tsv}
-    subgroups.json  robustness.json  sites.json  partitions.json  controls.json
-    table1.json  acquisition.tsv  external/<cohort>/external.json
+    subgroups.json  robustness.json  sites.json  partitions.json  controls.json  explain.json
+    explain/maps/*.nii.gz  table1.json  acquisition.tsv  external/<cohort>/external.json
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Sources:
         return f"make {word} STUDY={self.folder.name}"
 
 
-OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites", "partitions")
+OPTIONAL = ("flow", "baselines", "subgroups", "robustness", "controls", "table1", "tissue", "sites", "partitions", "explain")
 
 
 def read_sources(folder: Path) -> Sources:
@@ -152,7 +152,8 @@ def read_sources(folder: Path) -> Sources:
     )
 
 
-MADE_BY = dict.fromkeys(("flow", "table1", "tissue"), "check") | {name: name for name in ("controls", "baselines", "external")}
+MADE_BY = dict.fromkeys(("flow", "table1", "tissue"), "check")
+MADE_BY |= {name: name for name in ("controls", "baselines", "explain", "external")}
 """File -> the command that writes it; any other is written by compare."""
 
 

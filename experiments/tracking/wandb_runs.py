@@ -37,6 +37,7 @@ __all__ = [
     "load_or_make_key",
     "log_comparison",
     "log_evaluation",
+    "log_explanation",
     "log_inputs",
     "offline_run_folders",
     "online_run_folders",
@@ -200,6 +201,33 @@ def log_inputs(options: TrackingOptions, study: str, folder: Path, table: Sequen
         name = str(row["input"])
         with _summary_run(options, study, folder, "input", f"{name}/pooled", name) as run:
             run.summary.update({f"pooled/{key}": value for key, value in _numbers(row).items()})
+
+
+def log_explanation(
+    options: TrackingOptions, study: str, folder: Path, table: Sequence[Mapping[str, object]], pictures: Mapping[str, Path]
+) -> None:
+    """Write the study's `explain` run: pictures of the inputs' group maps, and numbers `explain/<input>/<region>/<key>`.
+
+    Args:
+        options: mode, project and privacy.
+        study: name of the study.
+        folder: the study folder; `wandb/` is made in it.
+        table: one mapping per input with the key `input`; undefined numbers are left out.
+        pictures: input -> PNG of a mean over scans; never that of a single scan.
+
+    Raises:
+        TrackingError: if the folder cannot be written.
+    """
+    if options.mode == "disabled":
+        return
+    pages = {name: as_html(name, path) for name, path in pictures.items()}
+    with _summary_run(options, study, folder, "explain", "explain", "explain") as run:
+        import wandb
+
+        if pages:
+            run.log({f"explain/{name}": wandb.Html(page, inject=False) for name, page in pages.items()})
+        for row in table:
+            run.summary.update({f"explain/{row['input']}/{key}": value for key, value in _numbers(row).items()})
 
 
 @contextmanager

@@ -1,0 +1,205 @@
+"""Is the region that networks look at the one in which a truth was planted, and is none found where nothing was?
+
+Whole-brain networks on phantom cohorts of which one region differs, and on cohorts of which none does; seven folds, a
+small network, 8 mm voxels. Cells are kept as they come, so that the command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.table import RESULTS, BenchError, publish
+from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from experiments.explaining.jobs import jobs_of
+from experiments.explaining.rules import may_look
+from experiments.explaining.setup import Explained, Method, open_explained
+from experiments.explaining.summary import gate, summary_of
+from experiments.explaining.work import explain_missing
+from experiments.runtime.quiet import quiet_libraries
+from experiments.study.grid import planned_runs
+from experiments.study.opening import open_with_progress
+from experiments.study.settings import parse_settings
+from experiments.training.run import fold
+
+PLANTED = ("ventricles", "brainstem", "gray_matter", "subcortical_gray_matter")
+NULL = "null"
+CELLS = RESULTS / "explain_cells.tsv"
+LEAST_AUC = 0.8
+"""AUC from which the planted region must be found."""
+DRAWS = 2000
+RECIPE = ("--network.init_args.stages=3", "--trainer.max_epochs=16", "--early_stopping.patience=8")
+"""What is cheaper, and longer trained, than the demo preset."""
+
+
+def explained_cohort(folder: Path, preset: str, seed: int, options: argparse.Namespace) -> Explained:
+    """A cohort that was drawn and whose whole-brain networks were trained."""
+    place, console = folder / f"{preset.replace(':', '-')}-{seed}", Console(quiet=True)
+    cohort = place / "cohort"
+    phantom = PhantomOptions(preset, patients=options.patients, scans=options.patients, spacing_mm=options.spacing, seed=seed)
+    if not cohort.is_dir():
+        write_phantom_cohort(cohort, phantom)
+    where = {"cohort": cohort, "study": "planted", "studies": place, "store": place / "store", "tracking.mode": "disabled"}
+    words = ["--preset", "demo", *RECIPE, *(f"--{name}={value}" for name, value in where.items())]
+    settings = parse_settings(words)
+    study = open_with_progress(settings, console)
+    runs = planned_runs(settings, "global")
+    for run in runs:
+        fold(settings, study, run, console, quiet=True)
+    return open_explained(study.folder, {"global": runs}, Method(options.draws, options.sigma, options.networks, seed), console)
+
+
+def measure(explained: Explained) -> Iterator[dict[str, Any]]:
+    """A row for each region, whatever the AUC: what the rules would hide is counted, too."""
+    chance = gate(explained, DRAWS)["global"]
+    jobs = jobs_of(explained, "global")
+    explain_missing(explained, jobs, Console(quiet=True))
+    found = summary_of(explained, "global", jobs, DRAWS)
+    for region in found["regions"]:
+        change = region["occlusion"]
+        yield {
+            "AUC": chance["auc"]["value"],
+            "explained": int(may_look(chance["chance"])),
+            "shown": int(found["state"] == "shown"),
+            "agreement": found["agreement"]["folds"],
+            "agreement_permuted": found["agreement"]["permuted"],
+            "agreement_p": found["agreement"]["p"],
+            "region": region["name"],
+            "density": region["density"],
+            "gradient": region["gradient"],
+            "permuted": region["permuted"],
+            "untrained": region["untrained"],
+            "ratio": region["ratio"],
+            "p": region["p"],
+            "p_holm": region["p_holm"],
+            "above": region["above"],
+            "relevant": int(region["relevant"]),
+            "auc_loss": change["difference"]["value"],
+            "log_odds_loss": change["log_odds"]["value"],
+            "occlusion_p": change["p_holm"],
+            "verdict": region["verdict"],
+        }
+
+
+def keep(preset: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append the rows of a cohort to the file."""
+    fresh = not CELLS.is_file()
+    with CELLS.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["preset", "cohort", *rows[0]], delimiter="\t", lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for row in rows:
+            values = {name: f"{v:.5g}" if isinstance(v, float) else "" if v is None else v for name, v in row.items()}
+            writer.writerow({"preset": preset, "cohort": seed} | values)
+
+
+def read_cells() -> list[dict[str, str]]:
+    """The rows that are kept."""
+    if not CELLS.is_file():
+        return []
+    with CELLS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def summary(cells: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """One row for each planted region, and one for the cohorts where nothing was planted."""
+    return [*(_planted_row(name, cells) for name in PLANTED), _null_row(cells)]
+
+
+def _cohorts(preset: str, cells: Sequence[Mapping[str, str]]) -> list[list[Mapping[str, str]]]:
+    seeds = dict.fromkeys(row["cohort"] for row in cells if row["preset"] == preset)
+    return [[row for row in cells if row["preset"] == preset and row["cohort"] == seed] for seed in seeds]
+
+
+def _planted_row(name: str, cells: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    cohorts = _cohorts(f"single_region:{name}", cells)
+    good = [rows for rows in cohorts if float(rows[0]["AUC"]) > LEAST_AUC]
+    firsts = {key: sum(max(rows, key=lambda row: float(row[key]))["region"] == name for rows in good) for key in FIRST}
+    other = [row for rows in good for row in rows if row["region"] != name]
+    return {
+        "planted": name,
+        "cohorts": len(cohorts),
+        "mean_AUC": _mean([float(rows[0]["AUC"]) for rows in cohorts]),
+        "with_AUC_above_0.8": len(good),
+        **{f"first_by_{word}": firsts[key] for key, word in FIRST.items()},
+        "planted_called": sum(int(row["relevant"]) for rows in good for row in rows if row["region"] == name),
+        "others_called": sum(int(row["relevant"]) for row in other),
+        "others": len(other),
+        "maps": sum(int(rows[0]["explained"]) and int(rows[0]["shown"]) for rows in cohorts),
+    }
+
+
+FIRST = {"density": "SmoothGrad", "gradient": "gradient", "ratio": "ratio", "auc_loss": "occlusion"}
+"""Column -> how it is called."""
+
+
+def _null_row(cells: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    cohorts = _cohorts(NULL, cells)
+    rows = [row for cohort in cohorts for row in cohort]
+    return {
+        "planted": "nothing",
+        "cohorts": len(cohorts),
+        "mean_AUC": _mean([float(cohort[0]["AUC"]) for cohort in cohorts]),
+        "with_AUC_above_0.8": sum(float(cohort[0]["AUC"]) > LEAST_AUC for cohort in cohorts),
+        **{f"first_by_{word}": None for word in FIRST.values()},
+        "planted_called": None,
+        "others_called": sum(int(row["relevant"]) for row in rows),
+        "others": len(rows),
+        "maps": sum(int(cohort[0]["explained"]) and int(cohort[0]["shown"]) for cohort in cohorts),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
+    """What to measure."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks explain", description=__doc__)
+    parser.add_argument("--folder", default=Path("cohorts/benchmarks/explain"), type=Path, help="where cohorts are drawn")
+    parser.add_argument("--cohorts", default=3, type=int, help="cohorts of each planted region")
+    parser.add_argument("--null", default=6, type=int, help="cohorts of which nothing differs")
+    parser.add_argument("--patients", default=120, type=int, help="patients of a cohort")
+    parser.add_argument("--spacing", default=8.0, type=float, help="side of a voxel in mm")
+    parser.add_argument("--draws", default=10, type=int, help="noisy copies of a scan")
+    parser.add_argument("--sigma", default=Method.sigma, type=float, help="noise as a share of the range")
+    parser.add_argument("--networks", default=7, type=int, help="networks with permuted labels")
+    parser.add_argument("--only", default="", help="one preset")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure what is missing, then print and keep the table."""
+    options = options_of(arguments)
+    quiet_libraries()
+    rounds = range(max(options.cohorts, options.null))
+    wanted = [(f"single_region:{name}", seed) for seed in rounds for name in PLANTED if seed < options.cohorts]
+    wanted = sorted([*wanted, *((NULL, seed) for seed in rounds if seed < options.null)], key=lambda key: key[1])
+    kept, began = {(row["preset"], int(row["cohort"])) for row in read_cells()}, time.perf_counter()
+    todo = [key for key in wanted if key not in kept and options.only in ("", key[0])]
+    for done, (preset, seed) in enumerate(todo, 1):
+        rows = list(measure(explained_cohort(options.folder, preset, seed, options)))
+        keep(preset, seed, rows)
+        shutil.rmtree(options.folder / f"{preset.replace(':', '-')}-{seed}")
+        called = ", ".join(row["region"] for row in rows if row["relevant"]) or "none"
+        spent = (time.perf_counter() - began) / 60
+        left = spent / done * (len(todo) - done)
+        print(f"{done}/{len(todo)} {preset} {seed}: AUC {rows[0]['AUC']:.3f}, called {called}; {left:.0f} min left", flush=True)
+    cells = read_cells()
+    if not cells:
+        raise BenchError(f"{CELLS} has no cell; leave --only out")
+    notes = [
+        f"Whole-brain networks of seven folds, small network, {options.spacing:g} mm, {options.patients} patients. first by: "
+        f"cohorts with an AUC above {LEAST_AUC} in which the planted region is first; ratio: to networks with permuted labels.",
+        "called: regions beyond the permuted band (Holm, 5 %), counted whatever the AUC; maps: inputs whose map is shown.",
+    ]
+    publish("explain", "Where planted truths are found", summary(cells), notes, draws=options.draws, sigma=options.sigma)
+    return 0
