@@ -160,8 +160,11 @@ def test_a_mirrored_scan_is_told_where_the_cohort_is_asymmetric() -> None:
     assert sides.can_tell
     assert not any(map(sides.is_mirrored, unseen))
     assert all(sides.is_mirrored(-differences) for differences in unseen)
-    judged = QualityReference({}, sides).judge(MeasuredScan({}, -unseen[0]))
-    assert (judged.verdict, judged.reason) == ("held", "left and right look exchanged")
+    assert not any(map(sides.is_doubtful, unseen))
+    said = {sign: QualityReference({}, sides).judge(MeasuredScan({}, sign * unseen[0])) for sign in (1.0, 0.0, -1.0)}
+    assert (said[1.0].verdict, said[1.0].reason) == ("ok", "")
+    assert (said[0.0].verdict, said[0.0].reason) == ("look", "left and right cannot be told")
+    assert (said[-1.0].verdict, said[-1.0].reason) == ("held", "left and right look exchanged")
 
 
 def test_a_symmetric_cohort_says_that_it_cannot_tell() -> None:

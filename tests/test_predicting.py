@@ -14,7 +14,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from browser import Browser, find_browser
 from bundled import train
+from raw_fixtures import write_moved_phantom
 from rich.console import Console
 
 from datamodules.cohort.unlabelled import is_raw, read_unlabelled
@@ -26,6 +28,7 @@ from experiments.commands.predict import from_bids_app
 from experiments.predicting import predict as predicting
 from experiments.predicting.errors import PredictError
 from experiments.predicting.files import bids_stem
+from experiments.predicting.intake import thick_slices
 from experiments.predicting.options import PredictOptions
 from experiments.predicting.records import NOTICE
 from experiments.runtime.interruption import Interrupted
@@ -414,3 +417,55 @@ def test_two_patients_never_share_a_file() -> None:
     names = [bids_stem(*key) for key in (("P-01", ""), ("P01", ""), ("sub-P01", "1"), ("P 01", ""), ("P01", "1-2"))]
     assert len({stem for _, stem in names}) == len(names)
     assert all(set(stem) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") for _, stem in names)
+
+
+def test_an_input_that_is_cut_from_label_maps_asks_for_one(phantom_cohort: Path, unseen: Path, tmp_path: Path) -> None:
+    train(tmp_path, phantom_cohort, "--data.mask_mode", "subject", inputs=("brainstem",))
+    cohort = Path(shutil.copytree(unseen, tmp_path / "cohort"))
+    next(cohort.glob("derivatives/*/sub-0001/**/*_dseg.nii.gz")).unlink()
+    assert predict(tmp_path, cohort, tmp_path / "out", "--inputs", "brainstem") == 0
+    rows = {(row["participant_id"], row["session_id"]): row for row in rows_of(tmp_path / "out")}
+    lacking = rows.pop(("sub-0001", "ses-01"))
+    assert (lacking["verdict"], lacking["probability"]) == ("refused", "n/a")
+    assert "no label map, from which this input is cut" in lacking["reasons"]
+    assert all(0 < float(row["probability"]) < 1 for row in rows.values())
+
+
+def test_thick_raw_slices_are_worth_a_look(tmp_path: Path) -> None:
+    images = {}
+    for name, sides in (("t1w", (1.0, 1.0, 1.0)), ("flair", (0.9, 0.9, 5.0))):
+        images[name] = tmp_path / f"sub-1_{name}.nii.gz"
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.diag([*sides, 1.0])), images[name])
+    (reason,) = thick_slices(images)
+    assert (reason.verdict, reason.message) == ("look", "sub-1_flair.nii.gz was scanned in thick slices")
+    assert reason.detail == "5 mm, pixels 0.9 mm"
+
+
+@pytest.mark.skipif(find_browser() is None, reason="needs Chromium")
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_a_desk_and_a_phone(predicted: Path, tmp_path: Path, width: int, dark: bool) -> None:
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(predicted / "predictions.html", width, dark=dark)
+        assert browser.ask("document.documentElement.scrollWidth") == width
+        assert browser.complaints() == []
+        shown = "[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width > 0).length"
+        assert browser.ask(shown) == 11
+
+
+@pytest.mark.slow
+def test_a_raw_scan_is_prepared_and_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = write_phantom_cohort(tmp_path / "cohort", PhantomOptions(patients=21, scans=21, spacing_mm=4.0, seed=2))
+    train(tmp_path, cohort, inputs=("brainstem",))
+    raw = write_moved_phantom(tmp_path / "raw").folder
+    words = ["predict", str(raw), str(tmp_path / "out"), "participant", "--participant_label", "P01", "--study", "mine"]
+    words += ["--studies", str(tmp_path / "studies"), "--inputs", "brainstem", "--insist", "--accelerator", "cpu"]
+    assert main(words) == 0
+    (row,) = rows_of(tmp_path / "out")
+    assert (row["participant_id"], row["session_id"]) == ("sub-P01", "ses-1")
+    assert 0 < float(row["probability"]) < 1
+    before = (tmp_path / "out" / "predictions.tsv").read_bytes()
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "1 of 1 scans were predicted before" in capsys.readouterr().out
+    assert (tmp_path / "out" / "predictions.tsv").read_bytes() == before

@@ -28,6 +28,8 @@ LEAST_SCANS = 20
 SEPARATION = 4.0
 """A cohort can tell where the median score lies this many robust standard deviations above 0: a sound scan is called mirrored
 once in 30,000, were scores normal."""
+USUAL = 2.5
+"""Robust standard deviations within which 99 of 100 scans score."""
 PARTS = 10
 MAD = 1.4826
 
@@ -61,8 +63,12 @@ class SideReference:
         return float(differences @ np.array(self.direction)) if self.direction else float("nan")
 
     def is_mirrored(self, differences: NDArray[np.float64]) -> bool:
-        """Whether the mirror image would be the more usual scan; never where the cohort cannot tell."""
-        return self.can_tell and self.score(differences) < 0
+        """Whether the mirror image would be one of the cohort's usual scans; never where the cohort cannot tell."""
+        return self.can_tell and -self.score(differences) >= self.median - USUAL * self.spread
+
+    def is_doubtful(self, differences: NDArray[np.float64]) -> bool:
+        """Whether neither a scan nor its mirror image is usual; never where the cohort cannot tell."""
+        return self.can_tell and abs(self.score(differences)) < self.median - USUAL * self.spread
 
 
 def side_differences(images: Sequence[NDArray[Any]], brain: NDArray[np.bool_], grid: Grid) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from datamodules.quality.extent import brain_ends
 from datamodules.quality.laterality import SideReference, side_differences, side_reference
-from datamodules.quality.limits import LEAST_SCANS, LIMITS, Finding, Judged, Limit, judge_numbers, limit_of
+from datamodules.quality.limits import LEAST_SCANS, LIMITS, Finding, Judged, Limit, Verdict, judge_numbers, limit_of
 from datamodules.quality.measure import measure
 from datamodules.quality.resolution import evenness
 from regions.catalog import REGIONS
@@ -75,14 +75,19 @@ class QualityReference:
     def judge(self, scan: MeasuredScan) -> Judged:
         """The verdict of a new scan, as if it were one more of the cohort."""
         judged = judge_numbers(scan.numbers, self.robust_z(scan.numbers), REFERENCE_LIMITS)
-        if not self.sides.is_mirrored(scan.differences):
+        mirrored = self.sides.is_mirrored(scan.differences)
+        if not mirrored and not self.sides.is_doubtful(scan.differences):
             return judged
         score = self.sides.score(scan.differences)
         detail = (
             f"score {score:.2f}; the training cohort has {self.sides.median:.2f}, its mirror image {-self.sides.median:.2f}"
         )
-        mirrored = Finding("sides", score, float("nan"), "held", "left and right look exchanged", detail)
-        return replace(judged, verdict="held", findings=(mirrored, *judged.findings))
+        if mirrored:
+            found = Finding("sides", score, float("nan"), "held", "left and right look exchanged", detail)
+            return replace(judged, verdict="held", findings=(found, *judged.findings))
+        doubtful = Finding("sides", score, 0.0, "look", "left and right cannot be told", detail)
+        verdict: Verdict = "look" if judged.verdict == "ok" else judged.verdict
+        return replace(judged, verdict=verdict, findings=(*judged.findings, doubtful))
 
 
 @dataclass(frozen=True)

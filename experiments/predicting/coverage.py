@@ -39,7 +39,7 @@ def coverage_words(bundle: Bundle, level: float) -> str:
     for label, name in enumerate(NAMES):
         measured = scores.coverage_at(level, label)
         if measured is not None:
-            few = "" if measured.decidable >= 0.5 else ", of which most could not be excluded"
+            few = "" if measured.decidable >= 0.5 else " (most in folds too small to exclude it)"
             parts.append(f"{measured.covered:.0%} of {measured.patients} {name}{few}")
         if scores.patients(label) < least_patients(level):
             parts.append(f"{name} is never excluded: {scores.patients(label)} patients, {least_patients(level)} are needed")

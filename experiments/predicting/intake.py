@@ -67,7 +67,7 @@ def find_scans(source: Path, out: Path, bundle: Bundle, participants: Sequence[s
     gone = {(item.patient, item.session) for item in excluded}
     found = read_unlabelled(prepared, bundle.images) if names - gone else Unlabelled(prepared, (), ())
     scans = tuple(scan for scan in found.scans if (scan.patient, scan.session) in names)
-    return Intake(scans, excluded, {(one.patient, one.session): _thick(one.images) for one in dataset.sessions})
+    return Intake(scans, excluded, {(one.patient, one.session): thick_slices(one.images) for one in dataset.sessions})
 
 
 def _session(text: str) -> str:
@@ -90,8 +90,8 @@ def _steps(bundle: Bundle) -> PrepareOptions:
     return PrepareOptions(spacing_mm=float(spacing[0]), images=bundle.images)
 
 
-def _thick(images: Mapping[str, Path]) -> tuple[Reason, ...]:
-    """Slices of raw images that are thick for their pixels."""
+def thick_slices(images: Mapping[str, Path]) -> tuple[Reason, ...]:
+    """What is said of raw images whose slices are thick, and twice as thick as a pixel is wide."""
     reasons = []
     for path in images.values():
         try:
