@@ -13,6 +13,7 @@ import pytest
 import torch
 from bundled import rewritten, train
 from rich.console import Console
+from safetensors.torch import load, save
 
 from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
@@ -29,7 +30,6 @@ from experiments.statistics.conformal import ConformalScores, nonconformity
 from experiments.statistics.conformal_numbers import NumberScores
 from experiments.study.run_folder import RunFolder, Scale, read_predictions
 from lightning_modules.numbers import NumberModule
-from lightning_modules.safetensors import read_tensors, write_tensors
 from regions.atlas import load_template
 from regions.catalog import Atlas
 
@@ -247,8 +247,8 @@ def test_weights_that_were_changed_after_the_bundle_was_read_are_refused(copied:
 
 
 def test_weights_of_another_network_are_refused(copied: Path) -> None:
-    tensors = read_tensors((copied / "models/fold-0.safetensors").read_bytes())
-    (copied / "models/fold-0.safetensors").write_bytes(write_tensors(tensors | {"network.more": torch.zeros(2)}))
+    tensors = load((copied / "models/fold-0.safetensors").read_bytes())
+    (copied / "models/fold-0.safetensors").write_bytes(save(tensors | {"network.more": torch.zeros(2)}))
     write_sums(copied)
     with pytest.raises(BundleError, match=r"more is \(2,\), the network has no such weight"):
         read_bundle(copied).module(0)

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from datamodules.cohort.images import parse_images
@@ -43,7 +45,6 @@ from experiments.study.record import Mask, ShownRegion
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.covariates import SLOTS
 from lightning_modules.numbers import NumberModule
-from lightning_modules.safetensors import read_tensors
 from regions.atlas import MASK_VERSION, template_sha256
 from regions.catalog import Atlas, Region
 from regions.errors import UserError
@@ -97,8 +98,8 @@ class FoldModel:
             content = self.weights.read_bytes()
             if hashlib.sha256(content).hexdigest() != self.sha256:
                 raise ValueError("SHA-256 differs")
-            return read_tensors(content)
-        except (OSError, ValueError) as error:
+            return load(content)
+        except (OSError, ValueError, SafetensorError) as error:
             raise BundleError(f"{self.weights} is damaged ({error}); {WAY_OUT}") from None
 
 

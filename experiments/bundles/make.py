@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from safetensors.torch import save
 from torch import Tensor
 
 from datamodules.cohort.images import DEFAULT_IMAGES
@@ -44,7 +45,6 @@ from experiments.study.study import Study
 from experiments.training.trainer import make_module
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
-from lightning_modules.safetensors import write_tensors
 from lightning_modules.weights import RANDOM
 from regions.atlas import TEMPLATE_PATH
 from regions.catalog import Atlas, Region
@@ -134,7 +134,7 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
         content = _content(origin, spec)
         (folder / "models").mkdir()
         for model, entry in zip(content["models"], origin.entry["models"], strict=True):
-            (folder / model["weights"]).write_bytes(write_tensors(_weights(origin.module(entry))))
+            (folder / model["weights"]).write_bytes(save(_weights(origin.module(entry))))
         shutil.copyfile(_label_map(origin), folder / content["label_map"])
         _write_facts(folder, content)
         bundle = read_bundle(folder)
@@ -290,7 +290,8 @@ def _cohort(parts: Parts) -> dict[str, Any]:
 
 
 def _weights(module: StratificationModule) -> dict[str, Tensor]:
-    return {name: value for name, value in module.state_dict().items() if not name.startswith(OF_TRAINING)}
+    weights = module.state_dict().items()
+    return {name: value.contiguous() for name, value in weights if not name.startswith(OF_TRAINING)}
 
 
 def _provenance(origin: Origin) -> dict[str, Any]:
