@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from safetensors.torch import save
 
 from benchmarks.table import BenchError, publish, spread
 from datamodules.cohort.target import Target
@@ -48,7 +49,6 @@ from experiments.study.record import Mask, ShownRegion
 from experiments.study.settings import parse_settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import head_input
-from lightning_modules.safetensors import write_tensors
 from regions.atlas import TEMPLATE_PATH
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -133,7 +133,7 @@ def made_bundle(folder: Path, name: str, grid: Grid) -> Bundle:
     network = settings.instantiated(()).network
     folder.mkdir(parents=True)
     weights = folder / "weights.safetensors"
-    weights.write_bytes(write_tensors(dict(StratificationModule(network).state_dict())))
+    weights.write_bytes(save({name: value.contiguous() for name, value in StratificationModule(network).state_dict().items()}))
     digest = file_sha256(weights)
     _, box = region_step(REGIONS[name], grid, "template", 0.0, int(network.multiple_of))
     models = tuple(FoldModel(fold, weights, digest, 1.0, 0.5, 0.5, 0.3, float("nan"), ()) for fold in range(FOLDS))

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
 from lightning_modules.encoders import ENCODERS, Encoder
 from lightning_modules.errors import ModelError
-from lightning_modules.safetensors import read_tensors
 
 Tensors = dict[str, Tensor]
 
@@ -119,7 +119,9 @@ def _tensors(weights: str, content: bytes) -> Tensors:
     """The tensors of a state dict, from bytes that may hold anything."""
     try:
         safe = Path(weights).suffix == ".safetensors"
-        found = read_tensors(content) if safe else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = (
+            safetensors.torch.load(content) if safe else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # whatever a foreign file makes a reader raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ModelError(
@@ -141,7 +143,7 @@ def _fill(encoder: Encoder, tensors: Tensors, wrong: str) -> None:
         ModelError: if one is missing, unknown or of another shape.
     """
     own = encoder.state_dict()
-    rest = [name for name in tensors if name not in own and name.rpartition(".")[2] not in STATISTICS]
+    rest = [name for name in sorted(tensors) if name not in own and name.rpartition(".")[2] not in STATISTICS]
     faults = {
         "missing": [name for name in own if name not in tensors],
         "unexpected": [name for name in rest if not name.startswith(encoder.unused)],

@@ -13,6 +13,7 @@ import pytest
 import torch
 from bundled import rewritten, train
 from rich.console import Console
+from safetensors.torch import load, save
 
 from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
@@ -29,7 +30,6 @@ from experiments.statistics.conformal import ConformalScores, nonconformity
 from experiments.statistics.conformal_numbers import NumberScores
 from experiments.study.run_folder import RunFolder, Scale, read_predictions
 from lightning_modules.numbers import NumberModule
-from lightning_modules.safetensors import read_tensors, write_tensors
 from regions.atlas import load_template
 from regions.catalog import Atlas
 
@@ -94,11 +94,23 @@ def test_an_external_cohort_gets_the_numbers_of_the_study(home: Path, external_c
 
 
 def test_a_bundle_is_made_once_and_the_same_bytes_each_time(home: Path, tmp_path: Path) -> None:
-    words = ["--study", "mine", "--studies", str(home / "studies"), "--input", "brainstem", "--out", str(tmp_path / "again")]
-    assert bundle.main(words) == 0
-    assert (tmp_path / "again" / SUMS).read_bytes() == (home / "brainstem" / SUMS).read_bytes()
+    words = [*call(home), "--input", "brainstem", "--out"]
+    for name in ("first", "again"):
+        assert bundle.main([*words, str(tmp_path / name)]) == 0
+    assert (tmp_path / "again" / SUMS).read_bytes() == (tmp_path / "first" / SUMS).read_bytes()
     with pytest.raises(BundleError, match=r"again exists already; remove it, or give another --out"):
-        bundle.main(words)
+        bundle.main([*words, str(tmp_path / "again")])
+
+
+def test_an_external_test_with_these_models_is_in_the_card(home: Path, external_cohort: Path, tmp_path: Path) -> None:
+    words = [*call(home), "--store", str(home / "store"), "--draws", "100"]
+    assert external.main([*words, "--inputs", "brainstem", "--cohort", str(external_cohort), "--name", "other"]) == 0
+    assert bundle.main([*call(home), "--input", "brainstem", "--out", str(tmp_path / "b")]) == 0
+    card = (tmp_path / "b" / CARD).read_text()
+    assert "| other (10 patients) |" in card
+    assert "No external test" not in card
+    assert bundle.main([*call(home), "--input", "global", "--out", str(tmp_path / "g")]) == 0
+    assert "External test: none." in (tmp_path / "g" / CARD).read_text()
 
 
 def test_an_input_that_is_not_there_is_named(home: Path, tmp_path: Path) -> None:
@@ -194,6 +206,16 @@ DAMAGED = {
     "missing": (lambda c: c.pop("box"), "KeyError: 'box'"),
     "newer": (lambda c: c.update(format=2), "format has version 2, this regionwise 1"),
     "other volumes": (lambda c: c["preparation"].update(volumes_version=3), "prepared volumes has version 3"),
+    "odd conformal": (lambda c: c["conformal"].pop("scores"), "damaged"),
+    "odd quality": (lambda c: c["quality"]["numbers"].update(noise_t1w=3), "damaged"),
+    "odd features": (lambda c: c["features"]["folds"][0].pop("mean"), "damaged"),
+    "odd signatures": (lambda c: c["training_scans"].update(voxels=[]), "damaged"),
+    "odd covariate": (
+        lambda c: c["models"][0]["covariates"].append(
+            {"name": "age", "levels": [], "fill": 40, "means": ["x"], "sds": [1], "missing": {}}
+        ),
+        "'x' is no number",
+    ),
     "name up": (lambda c: c["region"].update(name="../x"), "A region's name has only"),
 }
 
@@ -225,8 +247,8 @@ def test_weights_that_were_changed_after_the_bundle_was_read_are_refused(copied:
 
 
 def test_weights_of_another_network_are_refused(copied: Path) -> None:
-    tensors = read_tensors((copied / "models/fold-0.safetensors").read_bytes())
-    (copied / "models/fold-0.safetensors").write_bytes(write_tensors(tensors | {"network.more": torch.zeros(2)}))
+    tensors = load((copied / "models/fold-0.safetensors").read_bytes())
+    (copied / "models/fold-0.safetensors").write_bytes(save(tensors | {"network.more": torch.zeros(2)}))
     write_sums(copied)
     with pytest.raises(BundleError, match=r"more is \(2,\), the network has no such weight"):
         read_bundle(copied).module(0)

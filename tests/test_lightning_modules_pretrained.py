@@ -240,7 +240,7 @@ def test_a_file_that_fits_in_part_is_refused_key_by_key(tmp_path: Path, ending: 
         make_encoder(saved(tensors, tmp_path / f"mine{ending}"))
     message = str(caught.value)
     assert "of 20 tensors 4 missing (init.0.weight, down0.block1.double_conv.0.weight, down0.block1.double_conv.3" in message
-    assert "2 unexpected (head.weight, down4.block1.weight)" in message
+    assert "2 unexpected (down4.block1.weight, head.weight)" in message
     assert "1 of another shape (down1.block1.downsample.0.weight (32, 16, 3, 1, 1) for (32, 16, 1, 1, 1))" in message
     assert "\n" not in message
 

@@ -15,14 +15,15 @@ from bundled import train
 
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.target import Target
-from datamodules.files.sealed import read_sealed
+from datamodules.files.atomic import file_sha256
+from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import read_rows
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.bundles.bundle import read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.site import touched_site
 from experiments.commands import bundle, external, site
-from experiments.externals.log import events
+from experiments.externals.log import events, note
 from experiments.statistics.aggregates import CELLS, cells_of
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.scores import point_values
@@ -150,6 +151,37 @@ def test_a_site_cohort_or_bundle_is_not_counted_twice(home: Path, scored: dict[i
         site.main(["--merge", f"{north},{tmp_path / 'north'}"])
     with pytest.raises(BundleError, match="holds no counts of a site"):
         site.main(["--merge", f"{south},{home / 'bundle'}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(site="=cmd()"), "is no name of a site"),
+        (lambda c: c.update(site="[/red]"), "is no name of a site"),
+        (lambda c: c["metrics"].update(auc={"value": "x"}), "auc holds no numbers"),
+        (lambda c: c["metrics"].update(auc={"value": 1}), "auc has value"),
+        (lambda c: c["counts"]["positive"].update(right_high=10**6), "cannot be right"),
+        (lambda c: c["bundle"].update(sha256="0" * 64), "tells of another bundle"),
+        (lambda c: c.pop("labels"), "'labels'"),
+    ],
+)
+def test_a_site_that_writes_what_cannot_be_is_refused(
+    scored: dict[int, Path], tmp_path: Path, change: Any, message: str
+) -> None:
+    content = read_sealed(scored[5] / "north" / "site.json", "")
+    change(content)
+    folder = tmp_path / "north"
+    for event in events(scored[5] / "north")[:3]:
+        note(folder, event["event"], **{name: event[name] for name in event if name not in ("event", "time", "previous")})
+    write_sealed(folder / "site.json", content)
+    note(folder, "scored", sha256=file_sha256(folder / "site.json"))
+    with pytest.raises(BundleError, match=message):
+        site.main(["--merge", f"{folder},{scored[5] / 'south'}"])
+
+
+def test_a_name_that_no_table_can_hold_is_refused(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"a site cannot be called '=x\(\)'; give a --name of letters"):
+        site.main(call(home, "north", tmp_path, "--name", "=x()"))
 
 
 def test_a_scan_of_the_training_cohort_is_named(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:

@@ -18,25 +18,33 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from datamodules.cohort.images import parse_images
 from datamodules.cohort.target import Target
+from datamodules.files.volumes import load_header
+from datamodules.quality.reference import QualityReference
 from datamodules.store.prepare import CODE_VERSION
+from datamodules.store.signatures import KnownScans
 from experiments.bundles.errors import BundleError
 from experiments.bundles.networks import NetworkSpec, make_network
 from experiments.bundles.sums import WAY_OUT, is_inside, verified
+from experiments.statistics.conformal import ConformalScores
+from experiments.statistics.conformal_numbers import NumberScores
+from experiments.statistics.feature_distance import FeatureReference
 from experiments.study.covariates import Covariate
 from experiments.study.record import Mask, ShownRegion
 from lightning_modules.classifier import StratificationModule
+from lightning_modules.covariates import SLOTS
 from lightning_modules.numbers import NumberModule
-from lightning_modules.safetensors import read_tensors
 from regions.atlas import MASK_VERSION, template_sha256
 from regions.catalog import Atlas, Region
 from regions.errors import UserError
@@ -49,6 +57,7 @@ LABEL_MAP = "label_map.nii.gz"
 CARD = "MODEL_CARD.md"
 LARGEST_SIDE = 2048
 """Voxels of a grid's side, at most; a damaged file could ask for far more memory than there is."""
+MOST_THREADS = 1024
 MOST_BYTES = 2**26
 """Of bundle.json."""
 
@@ -89,8 +98,8 @@ class FoldModel:
             content = self.weights.read_bytes()
             if hashlib.sha256(content).hexdigest() != self.sha256:
                 raise ValueError("SHA-256 differs")
-            return read_tensors(content)
-        except (OSError, ValueError) as error:
+            return load(content)
+        except (OSError, ValueError, SafetensorError) as error:
             raise BundleError(f"{self.weights} is damaged ({error}); {WAY_OUT}") from None
 
 
@@ -263,6 +272,9 @@ def _bundle(folder: Path, content: Mapping[str, Any], sums: Mapping[str, str]) -
     if set(region.images) - set(images):
         raise ValueError(f"the region shows {', '.join(region.images)}, images are {', '.join(images)}")
     models = tuple(_model(folder, entry, sums, target) for entry in content["models"])
+    _check_summaries(content, target)
+    if region.mask.label_map != template_sha256():
+        load_header(label_map)
     folds = [model.fold for model in models]
     if not folds or folds != sorted(set(folds)) or len({tuple(c.name for c in m.covariates) for m in models}) != 1:
         raise ValueError(f"models of folds {folds} do not belong together")
@@ -287,13 +299,30 @@ def _bundle(folder: Path, content: Mapping[str, Any], sums: Mapping[str, str]) -
             _whole(running["batch_size"], 1, 2**16),
             bool(running["channels_last"]),
             None if running["precision"] is None else str(running["precision"]),
-            _whole(running["threads"], 1, 2**12),
+            _whole(running["threads"], 1, MOST_THREADS),
         ),
         models=models,
         threshold=_number(content["threshold"], missing=target.is_number),
         prevalence=_number(content["prevalence"], missing=target.is_number),
         **{name: MappingProxyType(dict(content[name])) for name in plain},
     )
+
+
+def _check_summaries(content: Mapping[str, Any], target: Target) -> None:
+    """Read what is kept of the training cohort once, so that a damaged one is named here; what is empty is passed over."""
+    readers: dict[str, Callable[[Any], object]] = {
+        "conformal": NumberScores.of if target.is_number else ConformalScores.of,
+        "quality": QualityReference.of,
+        "training_scans": KnownScans.of,
+        "features": lambda kept: [FeatureReference.of(_without_fold(entry)) for entry in kept["folds"]],
+    }
+    for name, read in readers.items():
+        if content[name]:
+            read(content[name])
+
+
+def _without_fold(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name != "fold"}
 
 
 def _region(content: Mapping[str, Any]) -> ShownRegion:
@@ -319,8 +348,19 @@ def _model(folder: Path, entry: Mapping[str, Any], sums: Mapping[str, str], targ
         calibrated_threshold=_number(entry["calibrated_threshold"], missing=number),
         prevalence=_number(entry["prevalence"], missing=number),
         mean=_number(entry["mean"], missing=not number),
-        covariates=tuple(Covariate.of(recorded) for recorded in entry["covariates"]),
+        covariates=tuple(map(_covariate, entry["covariates"])),
     )
+
+
+def _covariate(recorded: Mapping[str, Any]) -> Covariate:
+    covariate = Covariate.of(recorded)
+    numbers = [_number(value) for value in (covariate.fill, *covariate.means)]
+    numbers += [_number(value, above=0) for value in covariate.sds]
+    texts = all(isinstance(text, str) for text in (covariate.name, *covariate.levels))
+    slots = len(covariate.levels) if len(covariate.levels) > 2 else 1
+    if not texts or len(numbers) != 1 + 2 * slots or slots > SLOTS:
+        raise ValueError(f"covariate {str(covariate.name)[:40]!r} cannot be read")
+    return covariate
 
 
 def _grid(content: Mapping[str, Any]) -> Grid:

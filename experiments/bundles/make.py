@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from safetensors.torch import save
 from torch import Tensor
 
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import read_facts
-from datamodules.files.atomic import filled_folder, is_taken, write_json, write_text
+from datamodules.files.atomic import filled_folder, is_taken, locked, write_json, write_text
 from datamodules.files.tables import read_rows
 from datamodules.store.boxes import region_step
 from datamodules.store.reference import reference_of_stored
@@ -44,7 +45,6 @@ from experiments.study.study import Study
 from experiments.training.trainer import make_module
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
-from lightning_modules.safetensors import write_tensors
 from lightning_modules.weights import RANDOM
 from regions.atlas import TEMPLATE_PATH
 from regions.catalog import Atlas, Region
@@ -125,16 +125,16 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
         CohortError: if the study's cohort is not where it was, or not what it was.
         Interrupted: if a signal came.
     """
-    if is_taken(out):
-        raise BundleError(f"{out} exists already; remove it, or give another --out")
     check_exports(exports)
+    _refuse_taken(out)
     spec = network_of(origin)
     study = open_with_progress(origin.settings, console, look_only=True)
-    with filled_folder(out) as folder:
+    with locked(origin.study / "bundles" / ".lock"), filled_folder(out) as folder:
+        _refuse_taken(out)
         content = _content(origin, spec)
         (folder / "models").mkdir()
         for model, entry in zip(content["models"], origin.entry["models"], strict=True):
-            (folder / model["weights"]).write_bytes(write_tensors(_weights(origin.module(entry))))
+            (folder / model["weights"]).write_bytes(save(_weights(origin.module(entry))))
         shutil.copyfile(_label_map(origin), folder / content["label_map"])
         _write_facts(folder, content)
         bundle = read_bundle(folder)
@@ -145,6 +145,11 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
             write_exports(bundle, folder, exports)
         write_sums(folder)
     return read_bundle(out)
+
+
+def _refuse_taken(out: Path) -> None:
+    if is_taken(out):
+        raise BundleError(f"{out} exists already; remove it, or give another --out")
 
 
 def _write_facts(folder: Path, content: Mapping[str, Any]) -> None:
@@ -285,7 +290,8 @@ def _cohort(parts: Parts) -> dict[str, Any]:
 
 
 def _weights(module: StratificationModule) -> dict[str, Tensor]:
-    return {name: value for name, value in module.state_dict().items() if not name.startswith(OF_TRAINING)}
+    weights = module.state_dict().items()
+    return {name: value.contiguous() for name, value in weights if not name.startswith(OF_TRAINING)}
 
 
 def _provenance(origin: Origin) -> dict[str, Any]:

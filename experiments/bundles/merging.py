@@ -96,14 +96,14 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     """Print the sites, all scans together, and how much the sites differ."""
     of, sites = content["bundle"], plural(len(content["sites"]), "site")
     title = f"bundle {of['input']} of study {of['study']} at {sites}"
-    table = Table(title=f"{title} ({content['target']})", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=escape(f"{title} ({content['target']})"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("site", no_wrap=True)
     for name in ("negative", "positive", *TITLES.values()):
         table.add_column(name, justify="right", no_wrap=True)
     for site in content["sites"]:
         sizes = (_size(site[name], site["least"]) for name in ("negative", "positive"))
         values = (_interval(site["metrics"][name]) for name in TITLES)
-        table.add_row(site["site"], *sizes, *values)
+        table.add_row(escape(site["site"]), *sizes, *values)
     if len(content["sites"]) > 1:
         table.add_section()
         together = [content["pooled"][name] for name in TITLES]

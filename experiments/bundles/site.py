@@ -12,7 +12,8 @@ memory. See ``experiments.statistics.aggregates`` for what is withheld of few pa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +45,8 @@ from experiments.statistics.significance import METRICS, mean_draws, mean_values
 
 SITE = "site.json"
 FORMAT = 1
+NAME = r"[A-Za-z0-9][\w.-]{0,63}"
+"""What a site can be called."""
 OF_RATES = {"sensitivity": ("positive",), "specificity": ("negative",), "balanced_accuracy": ("positive", "negative")}
 
 
@@ -87,6 +90,8 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
         BrokenScansError: if scans cannot be used and are not to be excluded.
         Interrupted: if a signal came.
     """
+    if not re.fullmatch(NAME, options.name):
+        raise BundleError(f"a site cannot be called {options.name!r}; give a --name of letters, digits, _ . and -")
     if (out / SITE).exists():
         raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
     quiet_libraries()
@@ -221,6 +226,7 @@ def read_site(folder: Path) -> dict[str, Any]:
         if (content["format"], content["cells"]) != (FORMAT, CELLS):
             raise ValueError(f"format {content['format']} with {content['cells']} cells, {FORMAT} with {CELLS} is read")
         Aggregate.of(content["counts"])
+        _check_told(content)
         log = events(folder)
         said = [(latest(log, name) or {}).get("sha256") for name in ("bundle", "labels read")]
         if said != [content["bundle"]["sha256"], content["labels"]]:
@@ -228,6 +234,23 @@ def read_site(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder / SITE} cannot be used ({error}); ask the site for it again") from None
     return content
+
+
+def _check_told(content: Mapping[str, Any]) -> None:
+    """Refuse names and numbers that no site writes.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    texts = (content["site"], content["target"], *content["bundle"].values())
+    if not all(isinstance(text, str) and text.isprintable() for text in texts) or not re.fullmatch(NAME, content["site"]):
+        raise ValueError(f"{str(content['site'])[:40]!r} is no name of a site")
+    for name in (*METRICS, "brier"):
+        estimate = content["metrics"][name] or {}
+        if not all(value is None or isinstance(value, float | int) for value in estimate.values()):
+            raise ValueError(f"{name} holds no numbers")
+        if estimate and set(estimate) != {"value", "low", "high", "error"}:
+            raise ValueError(f"{name} has {', '.join(map(str, estimate))}")
 
 
 def read_sites(folders: Sequence[Path]) -> list[dict[str, Any]]:

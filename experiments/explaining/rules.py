@@ -46,8 +46,8 @@ def may_look(chance: str) -> bool:
 
 def no_map(chance: str) -> Verdict:
     """Why an input has no map."""
-    reason = "below chance" if chance == WORDS[1] else "not shown to be above chance" if chance == WORDS[2] else chance
-    return Verdict("no map", f"no map: its AUC is {reason}" if reason != chance else f"no map: {chance}")
+    auc = {WORDS[1]: "its AUC is below chance", WORDS[2]: "its AUC is not shown to be above chance"}
+    return Verdict("no map", f"no map: {auc.get(chance, chance)}")
 
 
 def is_relevant(p_holm: float | None, above: float) -> bool:

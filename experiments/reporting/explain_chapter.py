@@ -15,7 +15,7 @@ from experiments.explaining.rules import ABOUT
 from experiments.rendering.heat import Cut, ramp
 from experiments.rendering.page import Html, items, missing, note, paragraph, table
 from experiments.rendering.palette import INK, RULE, SOFT, color_of, marker_of
-from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, triple, wordy
+from experiments.reporting.chapter import Chapter, Sheet, keyed, number, p_value, stacked, triple, wordy
 from experiments.reporting.intervals import ROW_INCHES, Bar, Row, draw_bar, label_inches
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
@@ -38,7 +38,7 @@ def explain(sources: Sources) -> Chapter:
     method = content["method"]
     blocks: list[str | Chart] = [
         *_outdated(content, sources),
-        items([wordy(f"{label_of(row['input'])}: {escape(row['verdict'])}.") for row in content["inputs"]]),
+        items([f"{label_of(row['input'])}: {row['verdict']}." for row in content["inputs"]]),
     ]
     for row in content["inputs"]:
         blocks += _input(row, sources)
@@ -64,7 +64,7 @@ def _outdated(content: Mapping[str, Any], sources: Sources) -> list[str]:
 def _input(row: Mapping[str, Any], sources: Sources) -> list[str | Chart]:
     """What is shown of one input."""
     name = row["input"]
-    if row["state"] == "no map":
+    if row["state"] != "shown" and len(row["regions"]) < 2:
         return []
     blocks: list[str | Chart] = [f"<h3>{escape(label_of(name))}</h3>"]
     if SHOWN in row["maps"] and (sources.folder / row["maps"][SHOWN]).is_file():
@@ -72,8 +72,8 @@ def _input(row: Mapping[str, Any], sources: Sources) -> list[str | Chart]:
     regions = row["regions"]
     if len(regions) > 1:
         blocks.append(_region_chart(row, sources))
-        head = ["region", "relevance per voxel", "permuted networks", "ratio", "p (Holm)"]
-        head += ["AUC lost without it", "p (Holm)", "verdict"]
+        head = ["region", "relevance", "permuted", "ratio", "p (Holm)"]
+        head += ["AUC lost", "p (Holm)", "verdict"]
         blocks.append(table(head, [_cells(region, sources) for region in regions], caption=f"Regions of {label_of(name)}"))
     return [*blocks, note(_agreement(row))]
 
@@ -98,9 +98,9 @@ def _cells(region: Mapping[str, Any], sources: Sources) -> list[Any]:
     pair = region["occlusion"] or {}
     band = {"value": region["permuted"], "low": region["band_low"], "high": region["band_high"]}
     shown = Html(f"{keyed(region['name'], sources.inputs)}{' (rest)' if region['without'] else ''}")
-    change = interval(pair.get("difference"), sign=True) if pair else None
-    numbers = [number(region["density"]), interval(band), number(region["ratio"]), p_value(region["p_holm"])]
-    return [shown, *numbers, change, p_value(pair.get("p_holm")) if pair else None, wordy(escape(region["verdict"]))]
+    numbers = [number(region["density"]), stacked(band), number(region["ratio"]), p_value(region["p_holm"])]
+    change = [stacked(pair.get("difference")), p_value(pair.get("p_holm"))] if pair else [None, None]
+    return [shown, *numbers, *change, wordy(escape(region["verdict"]))]
 
 
 def _map_chart(row: Mapping[str, Any], sources: Sources) -> Chart:
