@@ -21,10 +21,13 @@ from rich.console import Console
 
 from datamodules.cohort.unlabelled import is_raw, read_unlabelled
 from datamodules.files.atomic import locked
+from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.__main__ import main
+from experiments.bundles.bundle import read_bundle
 from experiments.commands.predict import from_bids_app
+from experiments.explaining.group_maps import map_path, write_nifti
 from experiments.predicting import predict as predicting
 from experiments.predicting.errors import PredictError
 from experiments.predicting.files import bids_stem
@@ -53,7 +56,15 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(home: Path, scans: Path, out: Path, *words: str) -> int:
-    options = ["--study", "mine", "--studies", str(home / "studies"), "--scans", str(scans), "--out", str(out)]
+    options = [
+        "--study",
+        "mine",
+        *([] if "--studies" in words else ["--studies", str(home / "studies")]),
+        "--scans",
+        str(scans),
+        "--out",
+        str(out),
+    ]
     inputs = [] if "--inputs" in words else ["--inputs", "global,brainstem"]
     return main(["predict", *options, *inputs, "--accelerator", "cpu", *words])
 
@@ -469,3 +480,30 @@ def test_a_raw_scan_is_prepared_and_predicted(tmp_path: Path, capsys: pytest.Cap
     assert main(words) == 0
     assert "1 of 1 scans were predicted before" in capsys.readouterr().out
     assert (tmp_path / "out" / "predictions.tsv").read_bytes() == before
+
+
+def test_maps_are_drawn_of_inputs_that_may_be_explained_alone(
+    home: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studies = Path(shutil.copytree(home / "studies", tmp_path / "studies"))
+    study, words = studies / "mine", ["--studies", str(studies), "--participant_label", "0001", "--maps"]
+    assert predict(home, unseen, tmp_path / "none", *words) == 2
+    assert "make explain STUDY=mine" in capsys.readouterr().err
+    grid = read_bundle(study / "bundles" / "brainstem").grid
+    write_nifti(map_path(study, "brainstem", "permuted"), np.ones(grid.shape, np.float32), grid)
+    maps = {"permuted": str(map_path(study, "brainstem", "permuted").relative_to(study))}
+    rows = [
+        {"input": "global", "state": "no map", "verdict": "no map: its AUC is not shown to be above chance", "maps": {}},
+        {"input": "brainstem", "state": "shown", "verdict": "the folds agree", "maps": maps},
+    ]
+    write_sealed(study / "explain.json", {"inputs": rows, "method": {"draws": 2}})
+    assert predict(home, unseen, tmp_path / "out", *words) == 0
+    written = sorted(path.name for path in (tmp_path / "out").rglob("*_relevance.*"))
+    assert [name.partition("_desc-")[2] for name in written] == ["brainstem_relevance.nii.gz", "brainstem_relevance.png"]
+    values = np.asarray(nib.load(next((tmp_path / "out").rglob("*_relevance.nii.gz"))).dataobj)
+    assert values.shape == grid.shape
+    assert values[values > 0].mean() == pytest.approx(1, abs=0.3)
+    assert "Where the networks look: brainstem" in (tmp_path / "out" / "predictions.html").read_text(encoding="utf-8")
+    write_sealed(study / "explain.json", {"inputs": rows[:1], "method": {"draws": 2}})
+    assert predict(home, unseen, tmp_path / "out", *words) == 2
+    assert "no input of mine may be shown (global: no map" in capsys.readouterr().err

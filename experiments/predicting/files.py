@@ -10,6 +10,7 @@
       sub-X/[ses-Y/]anat/
         sub-X[_ses-Y]_desc-regionwise_prediction.json     all that is said of the scan
         sub-X[_ses-Y]_desc-regionwise_slices.png          its images, with the regions' outlines
+        sub-X[_ses-Y]_space-*_desc-<input>_relevance.*    where the networks look, with ``--maps``
       prepared/                             raw scans, prepared; see ``datamodules.preparation.derivative``
 
 Each is written in one step, and carries ``NOTICE``.
@@ -81,6 +82,7 @@ class Run:
     digests: Sequence[str]
     asking: Asking
     seconds: float
+    maps: bool = False
 
     @property
     def is_number(self) -> bool:

@@ -52,8 +52,9 @@ def _of_study(options: PredictOptions, console: Console) -> list[Bundle]:
 def _of_input(study: Path, name: str, seed: int, console: Console) -> Bundle:
     folder = study / "bundles" / (name if not seed else f"{name}_seed-{seed}")
     if not folder.exists():
+        origin = read_origin(study, name, seed)
         console.print(f"making the bundle of {name}, once", markup=False)
-        return make_bundle(read_origin(study, name, seed), folder, console)
+        return make_bundle(origin, folder, console)
     bundle = read_bundle(folder)
     for fold, digest in bundle.provenance["checkpoints"].items():
         path = RunFolder(Run(name, int(fold), seed).folder(study)).path / BEST

@@ -33,6 +33,8 @@ class PredictOptions:
     """Prevalence where the scans come from: probabilities are given for it too."""
     insist: bool = False
     """Predict scans outside the training cohort's limits too, marked."""
+    maps: bool = False
+    """Also draw where the networks look in each scan, for inputs whose map explain shows; takes many times as long."""
     accelerator: str = "auto"
     """Where the networks run, as Lightning calls it."""
     workers: int = 2

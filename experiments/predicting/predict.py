@@ -32,6 +32,7 @@ from experiments.predicting.judging import Judge, refuse_missing_covariates
 from experiments.predicting.networks import chosen_bundles
 from experiments.predicting.options import PredictOptions
 from experiments.predicting.records import Reason, ScanOutcome
+from experiments.predicting.relevance import Relevance, allowed_maps, write_maps
 from experiments.predicting.result_page import result_page
 from experiments.predicting.view import show
 from experiments.runtime.console import bar
@@ -53,6 +54,8 @@ class Session:
     console: Console
     digests: Sequence[str] = field(default_factory=list)
     """SHA-256 of the bundles' own sums."""
+    relevance: Relevance | None = None
+    """Whose maps are drawn."""
 
     @property
     def asking(self) -> Asking:
@@ -69,7 +72,7 @@ class Session:
         """From what an outcome comes: the scan's files and covariates, the bundles, the options, the version."""
         names = sorted({name for bundle in self.bundles for name in bundle.covariates})
         covariates = {name: text_of(scan.covariates, name) for name in names}
-        chosen = [self.options.level, self.options.prevalence, self.options.insist]
+        chosen = [self.options.level, self.options.prevalence, self.options.insist, self.options.maps]
         return content_sha256([VERSION, dict(files), covariates, list(self.digests), chosen])
 
 
@@ -84,7 +87,10 @@ def predict(options: PredictOptions, console: Console) -> list[ScanOutcome]:
     quiet_libraries()
     began = time.monotonic()
     bundles = chosen_bundles(options, console)
-    session = Session(bundles, options, console, [file_sha256(bundle.folder / SUMS) for bundle in bundles])
+    if options.maps and not options.study:
+        raise PredictError("--maps needs STUDY=name: whether an input may be explained stands in the study, not in a bundle")
+    relevance = allowed_maps(options.studies / options.study, bundles) if options.maps else None
+    session = Session(bundles, options, console, [file_sha256(bundle.folder / SUMS) for bundle in bundles], relevance)
     out = options.out
     with locked(out / ".lock", lambda: _refuse_second(out)):
         labels = [word for word in options.participant_label.replace(",", " ").split() if word]
@@ -94,7 +100,7 @@ def predict(options: PredictOptions, console: Console) -> list[ScanOutcome]:
         if not outcomes:
             raise PredictError(f"{options.scans} holds no scan; nothing was predicted")
         outcomes.sort(key=lambda outcome: (outcome.patient, outcome.session))
-        run = Run(bundles, session.digests, session.asking, time.monotonic() - began)
+        run = Run(bundles, session.digests, session.asking, time.monotonic() - began, options.maps)
         write_text(out / PAGE, result_page(out, outcomes, run))
         write_results(out, outcomes, run)
         shutil.rmtree(session.work, ignore_errors=True)
@@ -153,6 +159,9 @@ def _new_outcomes(
                 judged.append(judge.outcome(scan, part, row, intake.remarks.get((scan.patient, scan.session), ())))
             answered = ask(session.bundles, Few(few, part, judged), session.asking, on_done)
             for row, outcome in enumerate(answered):
+                if session.relevance is not None:
+                    alone, accelerator = part.of_rows([row]), session.options.accelerator
+                    write_maps(session.options.out, outcome, session.bundles, alone, few[row], session.relevance, accelerator)
                 write_outcome(session.options.out, outcome, part, row, stamps[outcome.name])
             outcomes += answered
             _tell(session.console, len(outcomes), len(scans), time.monotonic() - began)

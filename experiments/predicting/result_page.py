@@ -11,6 +11,7 @@ from experiments.predicting.coverage import HOW
 from experiments.predicting.files import Run, picture_path
 from experiments.predicting.judging import counts
 from experiments.predicting.records import NOTICE, ClassPrediction, InputOutcome, ScanOutcome
+from experiments.predicting.relevance import map_stem
 from experiments.predicting.view import prediction_text
 from experiments.rendering.page import Cell, Html, Section, definitions, figure, fold_away, items, note, page, paragraph, table
 from experiments.runtime.words import plural
@@ -98,9 +99,25 @@ def _scan(out: Path, place: int, outcome: ScanOutcome, run: Run, run_of_few: boo
         alt = f"Slices of {outcome.name} with the outlines of the template's regions"
         slices = figure(picture.read_bytes(), alt=alt, caption="Left in the picture is the patient's left.")
         parts.append(slices if run_of_few else fold_away("Slices", slices))
+    parts += _maps(out, outcome) if run.maps else []
     if outcome.numbers is not None:
         parts.append(fold_away("Quality against the training cohort", _quality(outcome)))
     return "".join(parts)
+
+
+def _maps(out: Path, outcome: ScanOutcome) -> list[str]:
+    """Where the networks look, for the inputs whose maps were drawn."""
+    shown = []
+    for each in outcome.inputs:
+        stem = map_stem(out, outcome.patient, outcome.session, each.input)
+        path = stem.with_name(f"{stem.name}.png")
+        if each.prediction is not None and path.is_file():
+            caption = "SmoothGrad, mean of the folds, over that of networks with permuted labels; coloured where it is larger."
+            picture = figure(
+                path.read_bytes(), alt=f"Where the networks of {each.input} look in {outcome.name}", caption=caption
+            )
+            shown.append(fold_away(f"Where the networks look: {each.input.replace('_', ' ')}", picture))
+    return shown
 
 
 def _numbers(inputs: Sequence[InputOutcome], run: Run) -> str:
