@@ -16,7 +16,7 @@ REGIONS = ("white_matter", "gray_matter", "subcortical_gray_matter", "ventricles
 def cohort(preset: str, seed: int, auc: float, high: str, called: str = "", explained: int = 1) -> list[dict[str, str]]:
     """The five rows of a cohort; one region is first by all measures, one is called."""
     values = {name: "3.5" if name == high else "0.9" for name in REGIONS}
-    columns = ("density", "gradient", "ratio", "auc_loss")
+    columns = ("density", "gradient", "auc_loss")
     head = {
         "preset": preset,
         "cohort": str(seed),
@@ -27,7 +27,7 @@ def cohort(preset: str, seed: int, auc: float, high: str, called: str = "", expl
     return [
         head
         | {"region": name, **dict.fromkeys(("beyond", "needed", "relevant"), str(int(name == called)))}
-        | dict.fromkeys(columns, values[name])
+        | {"p": str(1 / (1 + float(values[name]))), **dict.fromkeys(columns, values[name])}
         for name in REGIONS
     ]
 
@@ -43,7 +43,7 @@ def test_a_planted_region_counts_where_the_network_learned_enough() -> None:
     rows = {row["planted"]: row for row in summary(cells)}
     found = rows["ventricles"]
     assert (found["cohorts"], found["with_AUC_above_0.8"]) == (3, 2)
-    assert [found[f"first_by_{word}"] for word in ("SmoothGrad", "gradient", "ratio", "occlusion")] == [1, 1, 1, 1]
+    assert [found[f"first_by_{word}"] for word in ("SmoothGrad", "gradient", "band", "occlusion")] == [1, 1, 1, 1]
     assert (found["planted_beyond"], found["planted_relevant"], found["others_relevant"], found["others"]) == (1, 1, 1, 8)
     assert rows["brainstem"]["cohorts"] == 0
     assert rows["brainstem"]["mean_AUC"] is None
