@@ -18,10 +18,10 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan baselines compare controls explain external report submit status cancel sync dashboard leet phantoms prepare adopt bench bench-learning bench-gpu lint types clean
+.PHONY: help install demo test check fold sweep plan baselines compare controls explain external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
 
 help: ## list all targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-9s %s\n' "$$name" "$$meaning"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
 
 install: $(STAMP) ## create .venv and install the project; does nothing when that is done
 
@@ -67,6 +67,15 @@ explain: $(STAMP) ## where the networks looked, held against networks with permu
 external: $(STAMP) ## score an external cohort with frozen models: make external COHORT=dir STUDY=name
 	@$(RUN) external $(if $(INPUTS),--inputs "$(INPUTS)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(STUDY),--study "$(STUDY)") $(ARGS)
 
+bundle: $(STAMP) ## one input's models as a folder of its own: make bundle STUDY=name INPUT=global
+	@$(RUN) bundle $(if $(STUDY),--study "$(STUDY)") $(if $(INPUT),--input "$(INPUT)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+predict: $(STAMP) ## new scans without labels: make predict STUDY=name SCANS=dir OUT=dir
+	@$(RUN) predict $(if $(STUDY),--study "$(STUDY)") $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(SCANS),--scans "$(SCANS)") $(if $(OUT),--out "$(OUT)") $(if $(INPUTS),--inputs "$(INPUTS)") $(ARGS)
+
+site: $(STAMP) ## a hospital's cohort scored with a bundle, counts alone: make site BUNDLE=dir COHORT=dir OUT=dir
+	@$(RUN) site $(if $(BUNDLE),--bundle "$(BUNDLE)") $(if $(COHORT),--cohort "$(COHORT)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
 report: $(STAMP) ## report.html, figures/ and tables/ of the study: make report STUDY=demo, with slices of failures: ARGS=--images
 	@$(RUN) report $(STUDY_ONLY) $(ARGS)
 
@@ -96,6 +105,9 @@ prepare: $(STAMP) ## raw BIDS scans to a cohort in MNI152 space: make prepare BI
 
 adopt: $(STAMP) ## a public MS dataset as a cohort: make adopt DATASET=msleseg FROM=/data/MSLesSeg OUT=cohorts/msleseg
 	@$(RUN) adopt $(if $(DATASET),--dataset "$(DATASET)") $(if $(FROM),--from "$(FROM)") $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+wheelhouse: $(STAMP) ## every wheel that is needed, with hashes, for a machine or a container without a network
+	@$(VENV)/bin/python containers/wheelhouse.py $(ARGS)
 
 bench: $(STAMP) ## speed and memory against TorchIO and MONAI, on the processor: make bench ARGS=--quick
 	@$(VENV)/bin/python -m benchmarks all $(ARGS)

@@ -1,8 +1,8 @@
 """How time, memory and disk of each command grow with the cohort: check, plan, a fold, compare, report, status; a process each.
 
-Synthetic scans at 8 mm, half as many patients. One run is trained for an epoch; the other 41 get drawn predictions, since
-``compare`` and ``report`` read files alone. With ``--inputs`` and ``--seeds`` a study of that many inputs and seeds is
-compared.
+Synthetic scans, at 8 mm if not said otherwise, half as many patients. One run is trained for an epoch; the other 41 get drawn
+predictions, since ``compare`` and ``report`` read files alone. With ``--inputs`` and ``--seeds`` a study of that many inputs
+and seeds is compared.
 """
 
 from __future__ import annotations
@@ -41,31 +41,37 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--sizes", default=SIZES, help="scans of each cohort, separated by commas")
     parser.add_argument("--inputs", type=int, default=len(REGIONS), help="inputs that are compared")
     parser.add_argument("--seeds", type=int, default=1, help="seeds that are compared")
+    parser.add_argument("--spacing", type=float, default=SPACING_MM, help="side of a voxel of the scans, in mm")
+    parser.add_argument(
+        "--voxel_mm", type=float, default=0.0, help="side of a voxel that is trained with; 0: that of the scans"
+    )
     parser.add_argument("--quick", action="store_true", help="60 and 120 scans; nothing is kept")
     options = parser.parse_args(arguments)
     sizes = [60, 120] if options.quick else [int(text) for text in options.sizes.split(",")]
-    rows = [row for scans in sizes for row in measure(scans, options.inputs, options.seeds)]
+    rows = [row for scans in sizes for row in measure(scans, options)]
     notes = (
         "seconds: wall time; processor: seconds of all its cores; memory_gb: largest resident size, at least this process's",
         "disk_mb: store and study after the command; at 1 mm a volume takes about 33 MB",
     )
-    usual = (options.inputs, options.seeds) == (len(REGIONS), 1)
+    usual = all(getattr(options, name) == parser.get_default(name) for name in ("inputs", "seeds", "spacing", "voxel_mm"))
     publish("scale", "Growing cohorts", rows, notes, save=usual and not options.quick, options=vars(options))
     return 0
 
 
-def measure(scans: int, inputs: int, seeds: int) -> Iterator[dict[str, Any]]:
+def measure(scans: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for each command on a cohort that is drawn where it is missing."""
-    home = SCRATCH / "scale" / str(scans)
+    home = SCRATCH / "scale" / f"{scans}-{options.spacing:g}mm"
     cohort, study = home / "cohort", home / "studies" / "study"
     if not cohort.is_dir():
-        options = PhantomOptions(patients=(scans + 1) // 2, scans=scans, spacing_mm=SPACING_MM, seed=0)
-        write_phantom_cohort(cohort, options, processes=2)
+        drawn = PhantomOptions(patients=(scans + 1) // 2, scans=scans, spacing_mm=options.spacing, seed=0)
+        write_phantom_cohort(cohort, drawn, processes=2)
     shutil.rmtree(home / "store", ignore_errors=True)
     shutil.rmtree(home / "studies", ignore_errors=True)
     named = ["--study", "study", "--studies", str(study.parent)]
     whole = ["--cohort", str(cohort), "--store", str(home / "store"), *named, "--preset", "demo", "--doubles", "keep"]
     whole += ["--broken", "exclude"]
+    if options.voxel_mm:
+        whole += ["--voxel_mm", f"{options.voxel_mm:g}", "--data.augmentation.flip", "0"]
     fold = ["--roi", TRAINED.input, "--fold", str(TRAINED.fold), "--trainer.max_epochs", "1", "--tracking.mode", "disabled"]
     steps = {
         "check, with the store": ["check", *whole],
@@ -75,8 +81,8 @@ def measure(scans: int, inputs: int, seeds: int) -> Iterator[dict[str, Any]]:
     }
     for name, words in steps.items():
         yield timed(scans, name, words, home)
-    names = [*REGIONS, *(f"region_{number:02d}" for number in range(inputs - len(REGIONS)))][:inputs]
-    draw_runs(study, names, range(seeds))
+    names = [*REGIONS, *(f"region_{number:02d}" for number in range(options.inputs - len(REGIONS)))][: options.inputs]
+    draw_runs(study, names, range(options.seeds))
     compared = ["compare", *named, "--inputs", ",".join(names), "--tracking.mode", "disabled"]
     for name, words in {"status": ["status", *named], "compare": compared, "report": ["report", *named]}.items():
         yield timed(scans, name, words, home)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lightning_modules.encoders import ENCODERS, Encoder
 from lightning_modules.errors import ModelError
+from lightning_modules.safetensors import read_tensors
 
 Tensors = dict[str, Tensor]
 
@@ -24,7 +24,6 @@ SHOWN = 3
 """Names that a message lists of each kind."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Last parts of names in a file that no norm here uses."""
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _tensors(weights: str, content: bytes) -> Tensors:
     """The tensors of a state dict, from bytes that may hold anything."""
     try:
         safe = Path(weights).suffix == ".safetensors"
-        found = _safetensors(content) if safe else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = read_tensors(content) if safe else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a foreign file makes a reader raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ModelError(
@@ -133,19 +132,6 @@ def _tensors(weights: str, content: bytes) -> Tensors:
             "torch.save(model.state_dict(), path)"
         )
     return dict(found)
-
-
-def _safetensors(content: bytes) -> Tensors:
-    """Read the safetensors format: length of a JSON header in 8 bytes, the header, the tensors' bytes."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header.pop("__metadata__", None)
-    tensors = {}
-    for name, entry in header.items():
-        first, end = entry["data_offsets"]
-        values = torch.frombuffer(bytearray(content[start + first : start + end]), dtype=DTYPES[entry["dtype"]])
-        tensors[name] = values.reshape(entry["shape"])
-    return tensors
 
 
 def _fill(encoder: Encoder, tensors: Tensors, wrong: str) -> None:

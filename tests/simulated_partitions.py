@@ -4,7 +4,8 @@
 
 Two equally good inputs, models trained in every fold of every partition of every study (see ``simulated_levels``); the truth of
 their difference is 0, that of a score its mean over all studies. ``compare --partitions`` takes the corrected resampled t test
-on all folds of all partitions, with n_test / n_train = 1/5 (Nadeau and Bengio 2003; Bouckaert and Frank, PAKDD 2004). Beside it
+on all folds of all partitions, with n_test / n_train = 1/5 (Nadeau and Bengio 2003; Bouckaert and Frank, PAKDD 2004), for the
+AUC with the degrees of freedom of one partition. Beside it
 stands the test that a single partition has: the permutation of the patients' contributions, here of their means, stretched.
 """
 
@@ -18,6 +19,7 @@ import numpy as np
 from scipy.stats import t as student
 from simulated_levels import BATCH, FOLDS, Design, contributions, design, features, shift_for, trained
 
+from experiments.analysis.partitions import OF_ONE_PARTITION
 from experiments.statistics.chance import DECISION_OVERLAP
 from experiments.statistics.permutation import permutation_p
 
@@ -102,10 +104,11 @@ def simulate(plan: Design, shift: float, size: int, correlation: float, studies:
     return Simulated(plans, np.concatenate(gains, axis=1), scores)
 
 
-def resampled(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def resampled(values: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """(studies,) mean and half width of the corrected 95 % interval of (studies, partitions * folds) values."""
     count, spread = values.shape[1], values.var(axis=1, ddof=1)
-    return values.mean(axis=1), student.ppf(0.975, count - 1) * np.sqrt((1 / count + TEST_TO_TRAIN) * spread)
+    df = FOLDS - 1 if metric in OF_ONE_PARTITION else count - 1
+    return values.mean(axis=1), student.ppf(0.975, df) * np.sqrt((1 / count + TEST_TO_TRAIN) * spread)
 
 
 def rates_of(made: Simulated, partitions: int, rng: np.random.Generator) -> Rates:
@@ -115,9 +118,9 @@ def rates_of(made: Simulated, partitions: int, rng: np.random.Generator) -> Rate
     rejected, covered = {}, {}
     for metric, scores in made.scores.items():
         both = np.concatenate(list(np.moveaxis(scores[:, :partitions], 1, 0)), axis=-1)
-        gap, reach = resampled(both[0] - both[1])
+        gap, reach = resampled(both[0] - both[1], metric)
         rejected[metric] = float(np.mean(np.abs(gap) > reach))
-        value, reach = resampled(both[0])
+        value, reach = resampled(both[0], metric)
         covered[metric] = float(np.mean(np.abs(value - scores[:, :partitions].mean()) <= reach))
     return Rates(
         ratio=float(shares.sum(axis=1).var() / np.mean(np.sum(shares**2, axis=1))),

@@ -330,3 +330,37 @@ def test_another_target_is_another_study(phantom_cohort: Path, tmp_path: Path, c
     capsys.readouterr()
     assert main([*run, "--label.positive", "F", "--label.negative", "M"]) == 2
     assert "use another STUDY" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_study_of_two_of_three_diagnoses_from_table_to_report(
+    phantom_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = read_cohort(phantom_cohort, Target())
+    diagnosis = {patient: ("RRMS", "PPMS", "HC")[number % 3] for number, patient in enumerate(known.patients)}
+    table = as_table(known, tmp_path / "c.tsv", "diagnosis", [diagnosis[scan.patient] for scan in known.scans])
+    kept = {patient for patient, value in diagnosis.items() if value != "PPMS"}
+    of_study = ["--study", "ms", "--studies", str(tmp_path / "studies")]
+    words = ["--cohort", str(table), "--store", str(tmp_path / "store"), *of_study, *TINY, "--folds", "3"]
+    label = ["--label.column", "diagnosis", "--label.positive", "RRMS", "--label.negative", "HC"]
+    assert main(["check", *words, *label]) == 0
+    printed = capsys.readouterr().out
+    assert "diagnosis RRMS is positive, HC negative" in printed
+    assert "diagnosis of neither class" in printed
+    assert main(["sweep", *words, "--inputs", "global,brainstem"]) == 0
+    assert main(["baselines", *words]) == 0
+    assert main(["compare", *of_study, "--inputs", "global,brainstem", "--folds", "3", "--draws", "200"]) == 0
+    assert main(["report", *of_study]) == 0
+
+    folder = tmp_path / "studies" / "ms"
+    scans = read_scans(folder)
+    assert set(scans.patient.tolist()) == kept
+    assert scans.label.tolist() == [int(diagnosis[patient] == "RRMS") for patient in scans.patient]
+    tested = [row for fold in range(3) for row in read_rows(folder / "global" / f"fold-{fold}" / "seed-0" / "predictions.tsv")]
+    tested = [row for row in tested if row["partition"] == "internal_test"]
+    assert {row["patient"] for row in tested} == kept
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert comparison["positives"] == sum(diagnosis[row["patient"]] == "RRMS" for row in tested)
+    page = re.sub(r"<style.*?</style>", "", (folder / "report.html").read_text(), flags=re.DOTALL)
+    assert "A scan is positive when the diagnosis is RRMS, and negative when it is HC" in page
+    assert "EDSS" not in page

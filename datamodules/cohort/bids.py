@@ -55,45 +55,54 @@ def read_bids(
     Raises:
         CohortError: if images are missing or in several derivatives, a table contradicts itself, or an id has two spellings.
     """
-    firsts = _derivative(folder, images[0])
+    firsts = first_images(folder, images[0])
     root = folder if (folder / "participants.tsv").is_file() else _bids_root(folder)
-    participants, scores, dates = _participants(root, rule), read_assessments(root, rule), ScanDates(root)
+    people, scores, dates = participants(root, rule), read_assessments(root, rule), ScanDates(root)
     names = [_entities(t1w) for t1w in firsts]
     scans_of = Counter(patient for patient, _ in names)
     refuse_alike(bids_ids(root, *(_above_patient(t1w) for t1w in firsts)), alike_ids)
     candidates: list[Candidate] = []
     used = set()
     for t1w, (patient, session) in zip(firsts, names, strict=True):
-        if patient not in participants:
+        if patient not in people:
             raise CohortError(f"{t1w.name}: {patient} has no row in {root / 'participants.tsv'}; add it or remove the scan")
         scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
-        candidate = _candidate(t1w, (patient, session), (score, where), images, rule)
-        candidates.append(replace(candidate, covariates={**participants[patient], **candidate.covariates}))
-    scanless = sorted({*participants, *scores.by_patient} - set(scans_of))
+        candidate = _scored(_candidate(t1w, (patient, session), images), score, where, rule)
+        candidates.append(replace(candidate, covariates={**people[patient], **candidate.covariates}))
+    scanless = sorted({*people, *scores.by_patient} - set(scans_of))
     candidates += [Candidate(patient, "", {}, None, _without_scan(patient, scores, rule)) for patient in scanless]
     return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores, rule))
 
 
-def _candidate(
-    t1w: Path, name: tuple[str, str], assessed: tuple[Score | None, str], images: Sequence[str], target: Target
-) -> Candidate:
-    score, where = assessed
+def scans_of(firsts: Sequence[Path], images: Sequence[str]) -> list[Candidate]:
+    """The scans that the first images of a derivative belong to, without scores; covariates are those of their sidecars."""
+    return [_candidate(first, _entities(first), images) for first in firsts]
+
+
+def _candidate(t1w: Path, name: tuple[str, str], images: Sequence[str]) -> Candidate:
     beside = _nifti(list_folder(t1w.parent))
     labels, dialect = _label_map(t1w, beside)
-    provenance = {target.source_column: score.source, "days_since_relapse": score.since_relapse} if score else {}
     return Candidate(
         patient=name[0],
         session=name[1],
         images={images[0]: t1w} | images_of(**{other: _beside(t1w, beside, other) for other in images[1:]}),
-        score=score,
-        where=f"{t1w.name}, {where}" if where else t1w.name,
+        score=None,
+        where=t1w.name,
         mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),
         labels=labels,
         dialect=dialect,
-        covariates=_sidecar(t1w) | {key: str(value) for key, value in provenance.items() if value not in (None, "")},
+        covariates=_sidecar(t1w),
     )
+
+
+def _scored(candidate: Candidate, score: Score | None, where: str, target: Target) -> Candidate:
+    """The same scan with the score that was assigned to it, and where that came from."""
+    provenance = {target.source_column: score.source, "days_since_relapse": score.since_relapse} if score else {}
+    known = {key: str(value) for key, value in provenance.items() if value not in (None, "")}
+    stands = f"{candidate.where}, {where}" if where else candidate.where
+    return replace(candidate, score=score, where=stands, covariates={**candidate.covariates, **known})
 
 
 def _without_scan(patient: str, scores: Assessments, target: Target) -> str:
@@ -138,7 +147,12 @@ def bids_ids(root: Path, *derivatives: Path) -> Iterator[Written]:
                 yield Written(subject.name, session.name, f"folder {session}")
 
 
-def _derivative(folder: Path, image: str) -> list[Path]:
+def first_images(folder: Path, image: str) -> list[Path]:
+    """The images of one name in MNI152 space under a folder or its one derivative, sorted.
+
+    Raises:
+        CohortError: if there is none, or some in several derivatives.
+    """
     roots = [folder, *(root for root in list_folder(folder, "derivatives/*") if root.is_dir())]
     for patient in (patient for root in roots for patient in list_folder(root, "sub-*") if patient.is_dir()):
         _refuse_locked(patient)
@@ -177,13 +191,23 @@ def _bids_root(folder: Path) -> Path:
     raise CohortError(f"no participants.tsv in {folder} or the two folders above it; it must list the participant_id of all")
 
 
-def _participants(root: Path, target: Target) -> dict[str, dict[str, str]]:
-    """Covariates of each participant; columns that have another meaning in a study's table are left out."""
+def participants(root: Path, target: Target | None = None) -> dict[str, dict[str, str]]:
+    """Covariates of each participant in participants.tsv; columns that have another meaning in a study's table are left out.
+
+    Args:
+        root: The dataset's root.
+        target: Whose columns are left out too.
+
+    Raises:
+        CohortError: if the table is damaged, or a row has no id or that of another row.
+    """
     path = root / "participants.tsv"
     rows = read_rows(path)
     require_columns(path, rows, ("participant_id",))
     other = {"participant_id", "#", *TABLE_COLUMNS}
-    cleaned = clean_covariates(path, rows, [name for name in rows[0] if name not in other and not target.owns(name)])
+    cleaned = clean_covariates(
+        path, rows, [name for name in rows[0] if name not in other and not (target and target.owns(name))]
+    )
     table: dict[str, dict[str, str]] = {}
     lines: dict[str, str] = {}
     for row, covariates in zip(rows, cleaned, strict=True):

@@ -119,7 +119,7 @@ def refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> Non
 
 
 def _scan_or_exclusion(candidate: Candidate, rule: Target, images: Sequence[str]) -> Scan | Exclusion:
-    fault = _file_at_fault(candidate, images) or _score_at_fault(candidate, rule)
+    fault = file_at_fault(candidate, images) or _score_at_fault(candidate, rule)
     if fault:
         reason, detail = fault
         label = _label(candidate, rule) if images[0] in candidate.images else None
@@ -149,7 +149,7 @@ def _label(candidate: Candidate, rule: Target) -> int | None:
     return None if value is None else rule.label_of(value)
 
 
-def _file_at_fault(candidate: Candidate, images: Sequence[str]) -> tuple[str, str] | None:
+def file_at_fault(candidate: Candidate, images: Sequence[str]) -> tuple[str, str] | None:
     """Reason and detail where a file is not given or not there."""
     if not any(name in candidate.images for name in images):
         return NO_SCAN.replace("T1w", title(images[0])), ""

@@ -32,28 +32,28 @@ TABLE_COLUMNS = ("patient", "session", "days", "label", "dialect", *PATH_COLUMNS
 """Columns with a fixed meaning; any other is a covariate."""
 
 
-def read_table(path: Path, target: Target = Target(), images: Sequence[str] = DEFAULT_IMAGES) -> list[Candidate]:
+def read_table(path: Path, target: Target | None = Target(), images: Sequence[str] = DEFAULT_IMAGES) -> list[Candidate]:
     """Candidates from one plain table, with the scores of a target.
 
     Args:
         path: The table.
-        target: What is told from the images.
+        target: What is told from the images; None reads no score, and takes the table's other columns for covariates.
         images: Columns of images that must be there; others that hold images are read too.
 
     Raises:
         CohortError: if a column or a patient's name is missing, or if a number or a date cannot be understood.
     """
     rows = read_rows(path)
-    require_columns(path, rows, ("patient", *images, target.column))
+    require_columns(path, rows, ("patient", *images, *([target.column] if target else [])))
     pictures = image_columns(rows, images)
     other = (*TABLE_COLUMNS, *pictures, "#")
-    names = [name for name in rows[0] if name not in other and not target.owns(name)]
+    names = [name for name in rows[0] if name not in other and not (target and target.owns(name))]
     covariates = clean_covariates(path, rows, names)
     return [_candidate(path, row, of_row, target, pictures) for row, of_row in zip(rows, covariates, strict=True)]
 
 
 def _candidate(
-    path: Path, row: Mapping[str, str], covariates: Mapping[str, str], target: Target, images: Sequence[str]
+    path: Path, row: Mapping[str, str], covariates: Mapping[str, str], target: Target | None, images: Sequence[str]
 ) -> Candidate:
     where = f"{path.name} line {row['#']}"
     if row["patient"].lower() in MISSING:
@@ -65,7 +65,7 @@ def _candidate(
         patient=row["patient"],
         session=given.get("session", ""),
         images=images_of(**{name: files[name] for name in images}),
-        score=_score(row, where, target),
+        score=_score(row, where, target) if target else None,
         where=where,
         mask=files["mask"],
         labels=files["labels"],

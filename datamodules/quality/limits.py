@@ -127,9 +127,9 @@ class Judged:
         return self.findings[0].detail if self.findings else ""
 
 
-def limit_of(name: str) -> Limit | None:
+def limit_of(name: str, limits: Sequence[Limit] = LIMITS) -> Limit | None:
     """The limit of a number, if it has one."""
-    for limit in LIMITS:
+    for limit in limits:
         stem = limit.name.removesuffix("*")
         if name == limit.name or (limit.name.endswith("*") and name.startswith(stem)):
             return limit
@@ -152,13 +152,24 @@ def judge_scans(scans: Sequence[Mapping[str, float]]) -> list[Judged]:
         for name, values in table.items()
         if (limit := limit_of(name)) and limit.tails
     }
-    judged = []
-    for row in range(len(scans)):
-        findings = [finding for name, values in table.items() if (finding := _finding(name, float(values[row]), scores, row))]
-        findings.sort(key=lambda finding: (finding.verdict != "held", -1000.0 if np.isnan(finding.z) else -abs(finding.z)))
-        verdict: Verdict = findings[0].verdict if findings else "ok"
-        judged.append(Judged(verdict, tuple(findings), {name: float(values[row]) for name, values in scores.items()}))
-    return judged
+    return [
+        judge_numbers({name: float(values[row]) for name, values in table.items()},
+                      {name: float(values[row]) for name, values in scores.items()})
+        for row in range(len(scans))
+    ]  # fmt: skip
+
+
+def judge_numbers(numbers: Mapping[str, float], scores: Mapping[str, float], limits: Sequence[Limit] = LIMITS) -> Judged:
+    """The verdict of one scan.
+
+    Args:
+        numbers: Its numbers by name; nan means not known.
+        scores: How many robust standard deviations those that are compared lie from a cohort's median.
+        limits: What is accepted.
+    """
+    findings = [f for name, value in numbers.items() if (f := _finding(name, value, scores.get(name, 0.0), limits))]
+    findings.sort(key=lambda finding: (finding.verdict != "held", -1000.0 if np.isnan(finding.z) else -abs(finding.z)))
+    return Judged(findings[0].verdict if findings else "ok", tuple(findings), dict(scores))
 
 
 def robust_z(values: NDArray[np.float64], log: float | None = None, least: float = 0.0) -> NDArray[np.float64]:
@@ -179,8 +190,8 @@ def robust_z(values: NDArray[np.float64], log: float | None = None, least: float
     return (scaled - median) / spread if spread > 1e-9 else np.full(values.shape, np.nan)
 
 
-def _finding(name: str, value: float, scores: Mapping[str, NDArray[np.float64]], row: int) -> Finding | None:
-    limit = limit_of(name)
+def _finding(name: str, value: float, z: float, limits: Sequence[Limit]) -> Finding | None:
+    limit = limit_of(name, limits)
     if limit is None or np.isnan(value):
         return None
     region = name.removeprefix(limit.name.removesuffix("*")).replace("_", " ") if limit.name.endswith("*") else ""
@@ -188,7 +199,6 @@ def _finding(name: str, value: float, scores: Mapping[str, NDArray[np.float64]],
     if not limit.low <= value <= limit.high:
         allowed = f"at least {limit.low:g}" if value < limit.low else f"at most {limit.high:g}"
         return Finding(name, value, float("nan"), "held", message, f"{value:.3g}, {allowed} is allowed")
-    z = float(scores[name][row]) if name in scores else 0.0
     beyond = {"low": -z, "high": z, "both": abs(z)}.get(limit.tails, 0.0)
     if not beyond > LOOK_Z:
         return None

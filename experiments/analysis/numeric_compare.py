@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.baseline_files import READERS, read_baselines, read_readers, reader_name
-from experiments.analysis.compare import DRAWS, REFERENCE
+from experiments.analysis.baseline_files import read_baselines, read_readers
+from experiments.analysis.compare import DRAWS
 from experiments.analysis.comparison import StudyComparison
-from experiments.analysis.notes import left_out, made_differently, run_notes
-from experiments.analysis.pooling import number_inputs, pool_numbers, shared_folds
+from experiments.analysis.families import REFERENCE, families, reader_family
+from experiments.analysis.frame import Frame
+from experiments.analysis.pooling import number_inputs, pool_numbers
 from experiments.statistics.chance import against_chance, widened
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.numeric import Numbers, fold_scores, has_few, point_scores
@@ -22,10 +24,9 @@ from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.paired import corrected_t
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.seeds import seed_report
-from experiments.statistics.significance import Estimate, Values
+from experiments.statistics.significance import Estimate
 from experiments.study.parts import read_parts
-from experiments.study.run_folder import RunFolder, require_complete
-from experiments.study.runs import FOLDS, Run
+from experiments.study.runs import FOLDS
 
 Tables = dict[str, list[Numbers]]
 
@@ -40,82 +41,33 @@ def compared_numbers(
     notes: Sequence[str] = (),
 ) -> tuple[Tables, StudyComparison]:
     """As ``experiments.analysis.compare.compared``, where a number is predicted."""
-    wanted = [Run(name, fold, seed) for seed in seeds for name in inputs for fold in range(folds)]
-    used = shared_folds(require_complete(folder, wanted, partial), folder)
-    networks = number_inputs(folder, used)
+    frame = Frame.of(folder, inputs, seeds, folds, partial)
+    networks = number_inputs(folder, frame.used)
     first = next(iter(networks.values()))[0]
-    baselines, remarks = read_baselines(folder, next(iter(used.values())), pool_numbers)
-    readers, reader_remarks = read_readers(folder, used, pool_numbers)
+    baselines, remarks = read_baselines(folder, next(iter(frame.used.values())), pool_numbers)
+    readers, reader_remarks = read_readers(folder, frame.used, pool_numbers)
     beside, linear = ({name: [table] * len(seeds) for name, table in tables.items()} for tables in (baselines, readers))
     rng = np.random.default_rng(0)
     weights = draw_patient_weights(first, draws, rng)
     values = numeric_values(networks | beside | linear, weights)
     estimates = {name: numeric_estimates(values[name], tables) for name, tables in (networks | beside | linear).items()}
-    families = _families(networks, beside, values, weights, rng)
-    kept = [run for runs in used.values() for run in runs]
-    facts = {run: RunFolder(run.folder(folder)).facts() for run in wanted}
+    compared_by = functools.partial(compare_numbers, weights=weights, values=values, permutations=draws)
+    found = families(compared_by, networks, beside, rng, PRIMARY, SECONDARY)
     target = read_parts(folder).target
-    content: dict[str, Any] = {**families, **_ensembles(networks, weights, rng)}
+    content: dict[str, Any] = {**found, **_ensembles(networks, weights, rng)}
     comparison = StudyComparison(
-        study=folder.name,
-        seed=seeds[0],
-        seeds=list(seeds),
-        folds=folds,
         draws=draws,
         scans=first.y.size,
         patients=first.patients.size,
         positives=0,
         target={"kind": target.kind, "name": target.name, "unit": target.score_unit, "steps": target.steps},
-        estimates={name: estimates[name] for name in networks},
-        baselines={name: estimates[name] for name in beside},
-        readers={name: estimates[name] for name in linear},
-        paired_readers=_reader_family(networks | linear, values, weights),
-        runs={name: [run.name for run in runs] for name, runs in used.items()},
-        predictions={run.name: facts[run]["files"]["predictions.tsv"] for run in kept},
-        missing=[run.name for run in wanted if run not in kept],
-        notes=[
-            *notes,
-            *run_notes(facts, kept),
-            *remarks,
-            *reader_remarks,
-            *left_out(folder, used, REFERENCE),
-            *made_differently(facts, kept),
-            *_constant(networks),
-        ],
-        details=_details(networks | beside, estimates, families["paired"], folds),
+        paired_readers=reader_family(compared_by, networks | linear, linear, SECONDARY),
+        notes=[*notes, *frame.notes([*remarks, *reader_remarks]), *_constant(networks)],
+        details=_details(networks | beside, estimates, found["paired"], folds),
+        **frame.plain(estimates, networks, beside, linear),
         **content,
     )
     return networks | beside, comparison
-
-
-def _families(
-    inputs: Tables, beside: Tables, values: Mapping[str, Values], weights: WeightArray, rng: np.random.Generator
-) -> dict[str, list[Paired]]:
-    def family(members: Tables, reference: str | None, metric: str, role: str = "") -> list[Paired]:
-        if len(members) < 2 or (reference is not None and reference not in members):
-            return []
-        options: dict[str, Any] = {"reference": reference, "metric": metric, "permutations": len(weights), "role": role}
-        return compare_numbers(members, weights, rng, values, **options)
-
-    against = {name: tables for name, tables in inputs.items() if name == REFERENCE} | beside
-    return {
-        "paired": family(inputs, REFERENCE, PRIMARY),
-        "paired_auc": family(inputs, REFERENCE, SECONDARY, "secondary"),
-        "paired_all": family(inputs, None, PRIMARY, "exploratory"),
-        "paired_baselines": family(against, REFERENCE, PRIMARY, "baseline"),
-        "paired_baselines_auc": family(against, REFERENCE, SECONDARY, "baseline, secondary"),
-    }
-
-
-def _reader_family(members: Tables, values: Mapping[str, Values], weights: WeightArray) -> list[Paired]:
-    """Each network against the linear readers of its input on Spearman's correlation, a Holm family for each reader."""
-    found: list[Paired] = []
-    for reader in READERS:
-        pairs = [(name, reader_name(reader, name)) for name in members if reader_name(reader, name) in members]
-        options: dict[str, Any] = {"reference": None, "metric": SECONDARY, "permutations": len(weights), "chosen": pairs}
-        if pairs:
-            found += compare_numbers(members, weights, np.random.default_rng(0), values, role="linear reader", **options)
-    return found
 
 
 def _ensembles(networks: Tables, weights: WeightArray, rng: np.random.Generator) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Every score is the mean over all folds of all partitions. Averaging over partitions does not make patients more: what the
 partitions agree on by accident of the sample stays. So intervals and tests are those of the corrected resampled t test
 (Nadeau and Bengio, Mach Learn 2003;52:239; for repeated cross-validation Bouckaert and Frank, PAKDD 2004), whose variance does
-not shrink below n_test / n_train of that of a fold.
+not shrink below n_test / n_train of that of a fold. Folds of several partitions share patients, so they tell less of that
+variance than as many independent ones would; for the AUC, where that counts, the degrees of freedom are those of one partition.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from experiments.study.settings import NOT_OF_THE_RESULT, NOT_OF_THE_TRAINER
 
 FILE = "partitions.json"
 REFERENCE = "global"
+OF_ONE_PARTITION = ("auc",)
+"""Metrics with the degrees of freedom of one partition; with those of all folds equal inputs were rejected in up to 7 %."""
 SCORES = {"balanced_accuracy": "balanced accuracy", "auc": "AUC"}
 ABOUT = (
     "Every score is the mean over all folds of all partitions of the same patients. Intervals and p values are those of the "
     "corrected resampled t test (Nadeau and Bengio 2003; Bouckaert and Frank 2004): they allow for training parts that "
-    "overlap, within a partition and between partitions. p is Holm-adjusted over the regions of a metric."
+    "overlap, within a partition and between partitions; for the AUC with the degrees of freedom of one partition. p is "
+    "Holm-adjusted over the regions of a metric."
 )
 
 
@@ -123,19 +127,20 @@ def fold_values(name: str, metric: str, tables: Sequence[Tables]) -> list[FloatA
     return [np.array([np.nan if value is None else value for value in values], dtype=np.float64) for values in summaries]
 
 
-def corrected(of_folds: Sequence[FloatArray], ratio: float) -> dict[str, Any]:
+def corrected(of_folds: Sequence[FloatArray], ratio: float, metric: str) -> dict[str, Any]:
     """Mean over all folds of all partitions with its corrected interval, p against 0, and the mean of each partition."""
     values = np.concatenate(of_folds)
     means = [float(part.mean()) for part in of_folds]
     out: dict[str, Any] = {"value": float(values.mean()), "low": None, "high": None, "p": None, "by_partition": means}
     if np.isfinite(values).all() and np.ptp(values) > 0:
-        test = corrected_t(values.tolist(), ratio)
+        df = of_folds[0].size - 1 if metric in OF_ONE_PARTITION else None
+        test = corrected_t(values.tolist(), ratio, df=df)
         out |= {"low": test.low, "high": test.high, "p": test.p}
     return out | {"sd": float(np.std(means, ddof=1)) if len(means) > 1 else None}
 
 
 def _score(name: str, metric: str, tables: Sequence[Tables], ratio: float) -> dict[str, Any]:
-    summary = corrected(fold_values(name, metric, tables), ratio)
+    summary = corrected(fold_values(name, metric, tables), ratio, metric)
     del summary["p"]
     return {"input": name, "metric": metric, **summary}
 
@@ -145,7 +150,7 @@ def _family(inputs: Sequence[str], metric: str, tables: Sequence[Tables], ratio:
     others = [name for name in inputs if name != REFERENCE] if REFERENCE in inputs else []
     whole = fold_values(REFERENCE, metric, tables) if others else []
     gaps = {
-        name: corrected([a - b for a, b in zip(fold_values(name, metric, tables), whole, strict=True)], ratio)
+        name: corrected([a - b for a, b in zip(fold_values(name, metric, tables), whole, strict=True)], ratio, metric)
         for name in others
     }
     known = [gap["p"] for gap in gaps.values() if gap["p"] is not None]

@@ -8,13 +8,13 @@ from typing import Any
 
 from datamodules.cohort.images import DEFAULT_IMAGES, titles, weightings
 from datamodules.cohort.target import Target
-from datamodules.files.tables import read_object
 from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number
 from experiments.reporting.data_chapter import reference_standard
 from experiments.reporting.look import label_of
 from experiments.reporting.sources import Sources
 from experiments.runtime.words import plural
+from experiments.study.preparation import programs_of
 from regions.catalog import REGIONS
 
 MASKS = {
@@ -78,10 +78,7 @@ def outcome(sources: Sources) -> str:
 
 def _preparation(sources: Sources) -> str:
     """With which programs the scans were prepared, from the description of the derivative that they lie in."""
-    made = next(
-        (found for row in sources.cohort[:1] for found in map(_generated_by, Path(row[sources.images[0]]).parents) if found),
-        None,
-    )
+    made = next((programs for row in sources.cohort[:1] if (programs := programs_of(Path(row[sources.images[0]])))), None)
     if not made:
         return "How the scans were brought to MNI152 space is not recorded beside them: for the authors."
     texts = []
@@ -96,12 +93,6 @@ def _preparation(sources: Sources) -> str:
         name = f"{program.get('Name', 'an unnamed program')} {program.get('Version', '')}".strip()
         texts.append(f"{name}{how}{f' ({versions})' if versions else ''}")
     return f"Scans were prepared by {joined(texts)}."
-
-
-def _generated_by(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "dataset_description.json"
-    content = read_object(path) if path.is_file() else {}
-    return [dict(program) for program in content.get("GeneratedBy", ())]
 
 
 def _inputs(sources: Sources) -> str:

@@ -215,7 +215,7 @@ def compare_family(
     return out
 
 
-def corrected_t(differences: Sequence[float], test_to_train: float, level: float = 0.95) -> CorrectedT:
+def corrected_t(differences: Sequence[float], test_to_train: float, level: float = 0.95, df: int | None = None) -> CorrectedT:
     """Paired t test on fold differences, with the variance corrected for overlapping training sets.
 
     The factor 1/k of the plain test becomes 1/k + n_test/n_train: with seven folds of which five train, 1/7 + 1/5, a
@@ -225,6 +225,7 @@ def corrected_t(differences: Sequence[float], test_to_train: float, level: float
         differences: One value for each fold.
         test_to_train: Size of a test part over the size of the training parts, 1/5 here.
         level: Level of the interval.
+        df: Degrees of freedom; None: one less than there are differences.
 
     Raises:
         ValueError: With fewer than two folds, a negative ratio, or differences that are all equal.
@@ -241,7 +242,7 @@ def corrected_t(differences: Sequence[float], test_to_train: float, level: float
     if spread == 0:
         raise ValueError("all fold differences are equal; the t test is undefined")
     mean, error = float(np.mean(values)), float(np.sqrt((1 / values.size + test_to_train) * spread))
-    df = values.size - 1
+    df = values.size - 1 if df is None else df
     reach = float(student.ppf((1 + level) / 2, df)) * error
     p = float(2 * student.sf(abs(mean / error), df))
     return CorrectedT(mean, error, mean / error, df, p, mean - reach, mean + reach)

@@ -1,0 +1,1 @@
+"""A trained input in one folder that needs neither study, cohort nor network."""

@@ -1,0 +1,139 @@
+"""The counts of several sites as one table: each site, all scans together, and how much the sites differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from datamodules.files.tables import tsv_text
+from experiments.runtime.words import plural
+from experiments.statistics.aggregates import Aggregate, Range, pooled
+from experiments.statistics.heterogeneity import of_areas
+from experiments.statistics.significance import interval_text
+
+TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auc": "AUC",
+    "brier": "Brier score",
+}
+ALL = "all scans"
+
+
+def merged(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the counts of one or more sites say together.
+
+    Args:
+        sites: From ``experiments.bundles.site.read_sites``.
+    """
+    counts = [Aggregate.of(site["counts"]) for site in sites]
+    together = {name: asdict(value) | {"value": value.value} for name, value in pooled(counts).items()}
+    return {
+        "bundle": sites[0]["bundle"],
+        "target": sites[0]["target"],
+        "sites": [_site(site, each) for site, each in zip(sites, counts, strict=True)],
+        "pooled": together,
+        "over_sites": _over_sites(sites),
+        "withheld": [sentence for site, each in zip(sites, counts, strict=True) for sentence in _withheld(site["site"], each)],
+    }
+
+
+def _site(site: Mapping[str, Any], counts: Aggregate) -> dict[str, Any]:
+    classes = {"negative": counts.negative, "positive": counts.positive}
+    numbers = {name: {"scans": each.scans, "patients": each.patients, "most": each.most} for name, each in classes.items()}
+    return {"site": site["site"], "least": counts.least, **numbers, "metrics": site["metrics"]}
+
+
+def _over_sites(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The random-effects summary of the sites' AUCs; None with fewer than two that have an interval."""
+    areas = [area for site in sites if (area := site["metrics"]["auc"]) and area["low"] is not None and area["error"]]
+    areas = [area for area in areas if 0 < area["value"] < 1]
+    if len(areas) < 2:
+        return None
+    return asdict(of_areas([area["value"] for area in areas], [area["error"] for area in areas]))
+
+
+def _withheld(name: str, counts: Aggregate) -> list[str]:
+    sentences = []
+    for title, each in (("negative", counts.negative), ("positive", counts.positive)):
+        if each.scans is None:
+            sentences.append(f"{name}: the {title} scans, at most {each.most}, are of fewer than {counts.least} patients")
+        elif each.right_low != each.right_high:
+            told = f"{each.right_low} to {each.right_high} of {each.scans} {title} scans are decided rightly"
+            sentences.append(f"{name}: {told}; more is not told of fewer than {counts.least} patients")
+    if counts.least > 1:
+        sentences.append(f"{name}: the AUC knows its scores in bins of {counts.least} patients or more")
+    return sentences
+
+
+def table_text(content: Mapping[str, Any]) -> str:
+    """The forest table as tab-separated text: one row a site and one for all scans; what is withheld is empty."""
+    header = ["site", "negative_scans", "positive_scans"]
+    header += [f"{name}{end}" for name in TITLES for end in ("", "_low", "_high")]
+    rows = []
+    for site in content["sites"]:
+        cells = [site["site"], *(_text(site[name]["scans"]) for name in ("negative", "positive"))]
+        for name in TITLES:
+            estimate = site["metrics"][name] or {}
+            cells += [_text(estimate.get(end)) for end in ("value", "low", "high")]
+        rows.append(cells)
+    together = [_text(content["pooled"][name][end]) for name in TITLES for end in ("value", "low", "high")]
+    return tsv_text(header, [*rows, [ALL, "", "", *together]])
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else repr(value)
+
+
+def show(content: Mapping[str, Any], console: Console) -> None:
+    """Print the sites, all scans together, and how much the sites differ."""
+    of, sites = content["bundle"], plural(len(content["sites"]), "site")
+    title = f"bundle {of['input']} of study {of['study']} at {sites}"
+    table = Table(title=escape(f"{title} ({content['target']})"), title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("site", no_wrap=True)
+    for name in ("negative", "positive", *TITLES.values()):
+        table.add_column(name, justify="right", no_wrap=True)
+    for site in content["sites"]:
+        sizes = (_size(site[name], site["least"]) for name in ("negative", "positive"))
+        values = (_interval(site["metrics"][name]) for name in TITLES)
+        table.add_row(escape(site["site"]), *sizes, *values)
+    if len(content["sites"]) > 1:
+        table.add_section()
+        together = [content["pooled"][name] for name in TITLES]
+        table.add_row(ALL, "", "", *(_range(Range(value["low"], value["high"])) for value in together))
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+    for line in (*_over_text(content), *content["withheld"]):
+        console.print(line, markup=False)
+
+
+def _size(counts: Mapping[str, Any], least: int) -> str:
+    return f"{counts['scans']}" if counts["scans"] is not None else f"of < {least} patients"
+
+
+def _interval(estimate: Mapping[str, Any] | None) -> str:
+    return "withheld" if estimate is None else escape(interval_text(estimate))
+
+
+def _range(value: Range) -> str:
+    if value.low is None or value.high is None:
+        return "undefined"
+    return f"{value.low:.4f}" if value.value is not None else f"{value.low:.4f} to {value.high:.4f}"
+
+
+def _over_text(content: Mapping[str, Any]) -> list[str]:
+    over = content["over_sites"]
+    if over is None:
+        return []
+    mean = f"{over['mean']:.2f} [{over['low']:.2f}, {over['high']:.2f}]"
+    text = f"AUC over {over['sites']} sites {mean}, I2 {100 * over['i2']:.0f} %"
+    if over["predicted_low"] is not None:
+        text += f"; that of a further site would lie in {over['predicted_low']:.2f} to {over['predicted_high']:.2f}"
+    return [text]

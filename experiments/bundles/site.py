@@ -1,0 +1,274 @@
+"""A hospital scores its own labelled cohort with a bundle and gives back counts alone; the counts of several are put together.
+
+::
+
+    <out>/events.jsonl   bundle looked at, labels read, scans predicted, counts written: each with the hash of the line before
+          site.json      the counts, with their own SHA-256
+
+Neither file holds a patient, a session, a path or a date other than those of the events. The scores of single scans stay in
+memory. See ``experiments.statistics.aggregates`` for what is withheld of few patients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+from datamodules.cohort.identity import AlikeIds
+from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import Cohort, by_reason
+from datamodules.files.atomic import content_sha256, file_sha256
+from datamodules.files.sealed import read_sealed, write_sealed
+from datamodules.store.prepared import PreparedCohort
+from datamodules.store.signatures import KnownScans
+from datamodules.store.store import BrokenScansError, open_store
+from experiments.bundles.bundle import Bundle, read_bundle
+from experiments.bundles.errors import BundleError
+from experiments.bundles.running import open_scans, primary, run_models
+from experiments.bundles.sums import SUMS
+from experiments.externals.freeze import hash_labels
+from experiments.externals.log import NAME as LOG
+from experiments.externals.log import broken_line, events, latest, note
+from experiments.runtime.console import bar
+from experiments.runtime.quiet import quiet_libraries
+from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of
+from experiments.statistics.predictions import FloatArray, Predictions
+from experiments.statistics.resampling import draw_patient_weights
+from experiments.statistics.significance import METRICS, mean_draws, mean_values, percentile_interval
+
+SITE = "site.json"
+FORMAT = 1
+NAME = r"[A-Za-z0-9][\w.-]{0,63}"
+"""What a site can be called."""
+OF_RATES = {"sensitivity": ("positive",), "specificity": ("negative",), "balanced_accuracy": ("positive", "negative")}
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """What a site scores, and how it is told."""
+
+    cohort: Path
+    """The site's labelled cohort: a BIDS folder or a table."""
+    name: str
+    """What the site is called in tables."""
+    store: Path
+    """Folder of prepared volumes."""
+    least: int
+    """Patients of whom something is told, at least."""
+    draws: int
+    """Draws of the bootstrap."""
+    broken: Literal["refuse", "exclude"] = "refuse"
+    """Scans whose images cannot be used."""
+    workers: int = 2
+    """Threads that prepare scans."""
+    accelerator: str = "auto"
+    """As Lightning's Trainer takes it."""
+    alike_ids: AlikeIds = "refuse"
+    """Patients whose ids differ in writing alone."""
+
+
+def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) -> dict[str, Any]:
+    """Score a cohort with a bundle and write the counts.
+
+    Args:
+        folder: The bundle.
+        out: The folder that is given back; it must hold no counts yet.
+        options: What is scored.
+        console: Where progress goes.
+
+    Raises:
+        BundleError: if the bundle was touched or predicts a number, the cohort has other voxels or shares a scan with the
+            training cohort, or ``out`` has counts already.
+        CohortError: if the cohort cannot be used.
+        BrokenScansError: if scans cannot be used and are not to be excluded.
+        Interrupted: if a signal came.
+    """
+    if not re.fullmatch(NAME, options.name):
+        raise BundleError(f"a site cannot be called {options.name!r}; give a --name of letters, digits, _ . and -")
+    if (out / SITE).exists():
+        raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
+    quiet_libraries()
+    bundle = read_bundle(folder)
+    if bundle.target.is_number:
+        raise BundleError(f"bundle {folder} predicts {bundle.target.describe()}; counts are told of two classes only")
+    note(out, "bundle", sha256=file_sha256(folder / SUMS), study=bundle.study, input=bundle.input)
+    labels = content_sha256(sorted(hash_labels(options.cohort).values()))
+    note(out, "labels read", sha256=labels)
+    cohort, prepared = _open(bundle, options, console)
+    scans = cohort.scans
+    with bar(console, "models") as on_model:
+        p = primary(bundle, run_models(bundle, prepared, scans, options.accelerator, on_model))
+    note(out, "predicted", sha256=hashlib.sha256(p.tobytes()).hexdigest())
+    y, patient = np.array([scan.label for scan in scans]), np.array([scan.patient for scan in scans])
+    table = Decided(patient, y, p, (p >= bundle.threshold).astype(np.int64))
+    counts = aggregate(table, options.least)
+    content = {
+        "format": FORMAT,
+        "site": options.name,
+        "bundle": {"sha256": file_sha256(folder / SUMS), "study": bundle.study, "input": bundle.input},
+        "target": bundle.target.describe(),
+        "labels": labels,
+        "cells": CELLS,
+        "draws": options.draws,
+        "counts": asdict(counts),
+        "metrics": _metrics(table, counts, options.draws),
+        "excluded": _excluded(cohort, options.least),
+    }
+    write_sealed(out / SITE, content)
+    note(out, "scored", sha256=file_sha256(out / SITE))
+    return content
+
+
+def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohort, PreparedCohort]:
+    """The cohort and its volumes on the bundle's voxels; none of its scans is one of the training cohort's."""
+    cohort = read_cohort(options.cohort, bundle.target, alike_ids=options.alike_ids, images=bundle.images)
+    try:
+        with bar(console, "preparing scans") as on_scan:
+            prepared = open_scans(bundle, cohort.scans, options.store, options.workers, on_scan)
+    except BrokenScansError as error:
+        if options.broken == "refuse":
+            raise
+        cohort = cohort.without(error.broken)
+        if not cohort.scans:
+            raise
+        prepared = open_scans(bundle, cohort.scans, options.store, options.workers)
+    own = prepared if not bundle.voxel_mm else open_store(cohort.scans, options.store, grid=bundle.scan_grid)
+    _refuse_known(bundle, cohort, own)
+    return cohort, prepared
+
+
+def _refuse_known(bundle: Bundle, cohort: Cohort, prepared: PreparedCohort) -> None:
+    if not bundle.training_scans:
+        return
+    known = KnownScans.of(bundle.training_scans)
+    for row, scan in enumerate(cohort.scans):
+        match = known.match(dict(zip(prepared.names, prepared.maps(row), strict=True)), prepared.grid)
+        if match:
+            raise BundleError(
+                f"scan {scan.name} has {match.how} as a scan of the training cohort (correlation {match.correlation:.2f}); "
+                "take its patient out of the cohort"
+            )
+
+
+def _excluded(cohort: Cohort, least: int) -> list[dict[str, Any]]:
+    """Reasons with their numbers of scans; None where they concern fewer than ``least`` patients."""
+    rows = []
+    for reason, entries in by_reason(cohort.exclusions).items():
+        few = len({entry.patient for entry in entries}) < least
+        rows.append({"reason": reason, "scans": None if few else len(entries)})
+    return rows
+
+
+def _metrics(table: Decided, counts: Aggregate, draws: int) -> dict[str, Any]:
+    """The site's own values with patient-cluster intervals and standard errors; None where they would tell what is withheld."""
+    classes = {"negative": counts.negative, "positive": counts.positive}
+    names = (*METRICS, "brier")
+    if not all(each.scans for each in classes.values()):
+        return dict.fromkeys(names)
+    zeros = np.zeros(table.y.size, dtype=np.int64)
+    rows = Predictions(table.patient, zeros, table.y, table.p, table.decision)
+    in_cells = Predictions(table.patient, zeros, table.y, cells_of(table.p) / CELLS, table.decision)
+    weights = draw_patient_weights(rows, draws, np.random.default_rng(0))
+    values = mean_values(in_cells, weights)
+    losses: FloatArray = np.square(table.p - table.y)
+    drawn = {name: values[name] for name in METRICS} | {"brier": (float(losses.mean()), mean_draws(rows, losses, weights))}
+    withheld = {name for name, needs in OF_RATES.items() if any(_is_range(classes[each]) for each in needs)}
+    return {name: None if name in withheld else _estimate(*drawn[name]) for name in names}
+
+
+def _is_range(counts: Any) -> bool:
+    return bool(counts.right_low != counts.right_high)
+
+
+def _estimate(value: float | None, drawn: FloatArray) -> dict[str, float | None]:
+    low, high = percentile_interval(drawn)
+    finite = drawn[np.isfinite(drawn)]
+    return {"value": value, "low": low, "high": high, "error": float(finite.std(ddof=1)) if finite.size > 1 else None}
+
+
+def touched_site(folder: Path) -> list[str]:
+    """What of a site's folder is not as it was written; one sentence each.
+
+    Raises:
+        ExternalError: if the log cannot be read.
+    """
+    line = broken_line(folder)
+    if line is not None:
+        return [f"{folder / LOG} line {line} was changed, removed or added"]
+    log = events(folder)
+    scored = latest(log, "scored")
+    if scored is None:
+        return [f"{folder} holds no counts of a site; make them with: regionwise site --bundle dir --cohort dir --out dir"]
+    path = folder / SITE
+    if not path.is_file():
+        return [f"{path} is gone"]
+    return [] if file_sha256(path) == scored["sha256"] else [f"{path} was changed"]
+
+
+def read_site(folder: Path) -> dict[str, Any]:
+    """The counts of one site, after a look that they are what was written.
+
+    Raises:
+        BundleError: if something was touched, or the counts contradict each other.
+    """
+    faults = touched_site(folder)
+    if faults:
+        raise BundleError("; ".join(faults))
+    content = read_sealed(folder / SITE, "ask the site for it again")
+    try:
+        if (content["format"], content["cells"]) != (FORMAT, CELLS):
+            raise ValueError(f"format {content['format']} with {content['cells']} cells, {FORMAT} with {CELLS} is read")
+        Aggregate.of(content["counts"])
+        _check_told(content)
+        log = events(folder)
+        said = [(latest(log, name) or {}).get("sha256") for name in ("bundle", "labels read")]
+        if said != [content["bundle"]["sha256"], content["labels"]]:
+            raise ValueError(f"its {LOG} tells of another bundle or cohort")
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder / SITE} cannot be used ({error}); ask the site for it again") from None
+    return content
+
+
+def _check_told(content: Mapping[str, Any]) -> None:
+    """Refuse names and numbers that no site writes.
+
+    Raises:
+        ValueError: naming what is wrong.
+    """
+    texts = (content["site"], content["target"], *content["bundle"].values())
+    if not all(isinstance(text, str) and text.isprintable() for text in texts) or not re.fullmatch(NAME, content["site"]):
+        raise ValueError(f"{str(content['site'])[:40]!r} is no name of a site")
+    for name in (*METRICS, "brier"):
+        estimate = content["metrics"][name] or {}
+        if not all(value is None or isinstance(value, float | int) for value in estimate.values()):
+            raise ValueError(f"{name} holds no numbers")
+        if estimate and set(estimate) != {"value", "low", "high", "error"}:
+            raise ValueError(f"{name} has {', '.join(map(str, estimate))}")
+
+
+def read_sites(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The counts of several sites.
+
+    Raises:
+        BundleError: if they come from different bundles, or a site or a cohort is there twice.
+    """
+    sites = [read_site(folder) for folder in folders]
+    for what, key in (("site", "site"), ("cohort", "labels")):
+        seen: dict[str, Path] = {}
+        for folder, site in zip(folders, sites, strict=True):
+            if site[key] in seen:
+                raise BundleError(f"{seen[site[key]]} and {folder} are of one {what}; keep one of them")
+            seen[site[key]] = folder
+    for folder, site in zip(folders, sites, strict=True):
+        if site["bundle"] != sites[0]["bundle"]:
+            raise BundleError(
+                f"{folder} was scored with another bundle than {folders[0]}; only those of one bundle are put together"
+            )
+    return sites

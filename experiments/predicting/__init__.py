@@ -1,0 +1,1 @@
+"""What a study's networks say of scans that nobody has assessed: probability, set of labels, quality, distance."""
