@@ -63,6 +63,8 @@ def test_the_words_of_a_region() -> None:
     assert region_words(False, True, True) == "needed, but within the permuted band"
     assert region_words(False, False, True) == "not shown to be relevant"
     assert region_words(False, False, False) == "permuted band not known"
+    assert region_words(True, None, True) == "looked at more than the rest of the input"
+    assert region_words(False, None, True) == "not shown to be looked at more than the rest"
     assert region_words(False, True, False) == "needed; permuted band not known"
 
 

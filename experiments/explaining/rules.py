@@ -66,16 +66,18 @@ def is_needed(pair: Mapping[str, Any] | None) -> bool:
     return pair is not None and pair["verdict"].startswith("different") and pair["difference"]["value"] > 0
 
 
-def region_words(beyond: bool, needed: bool, known: bool) -> str:
+def region_words(beyond: bool, needed: bool | None, known: bool) -> str:
     """The verdict of a region.
 
     Args:
         beyond: Whether its density lies beyond the permuted band.
-        needed: Whether the AUC falls without it.
+        needed: Whether the AUC falls without it; None where it was not taken away, since the input shows no other region.
         known: Whether the band is.
     """
     if not known:
         return "needed; permuted band not known" if needed else "permuted band not known"
+    if needed is None:
+        return "looked at more than the rest of the input" if beyond else "not shown to be looked at more than the rest"
     if beyond:
         return "relevant" if needed else "looked at, not shown to be needed"
     return "needed, but within the permuted band" if needed else "not shown to be relevant"

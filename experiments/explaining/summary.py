@@ -86,7 +86,7 @@ def _regions(explained: Explained, name: str, of_kind: Mapping[Kind, Mapping[Job
     for at, region in enumerate(pieces.names):
         found, trained = bands[at], logs["trained"][:, at]
         above = float(np.mean(trained > found.mean))
-        beyond, needed = is_beyond(adjusted[at], above), is_needed(pairs.get(region))
+        beyond, needed = is_beyond(adjusted[at], above), is_needed(pairs[region]) if pairs else None
         rows.append(
             {
                 "name": region,
@@ -107,7 +107,7 @@ def _regions(explained: Explained, name: str, of_kind: Mapping[Kind, Mapping[Job
                 "occlusion": pairs.get(region),
                 "beyond": beyond,
                 "needed": needed,
-                "relevant": beyond and needed,
+                "relevant": beyond and bool(needed),
                 "verdict": region_words(beyond, needed, adjusted[at] is not None),
             }
         )
