@@ -174,7 +174,7 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks explain", description=__doc__)
     parser.add_argument("--folder", default=Path("cohorts/benchmarks/explain"), type=Path, help="where cohorts are drawn")
     parser.add_argument("--cohorts", default=3, type=int, help="cohorts of each planted region")
-    parser.add_argument("--null", default=6, type=int, help="cohorts of which nothing differs")
+    parser.add_argument("--null", default=8, type=int, help="cohorts of which nothing differs")
     parser.add_argument("--patients", default=140, type=int, help="patients of a cohort")
     parser.add_argument("--spacing", default=6.0, type=float, help="side of a voxel in mm")
     parser.add_argument("--draws", default=6, type=int, help="noisy copies of a scan")
