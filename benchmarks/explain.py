@@ -79,6 +79,8 @@ def measure(explained: Explained) -> Iterator[dict[str, Any]]:
             "p": region["p"],
             "p_holm": region["p_holm"],
             "above": region["above"],
+            "beyond": int(region["beyond"]),
+            "needed": int(region["needed"]),
             "relevant": int(region["relevant"]),
             "auc_loss": change["difference"]["value"],
             "log_odds_loss": change["log_odds"]["value"],
@@ -120,7 +122,7 @@ def _cohorts(preset: str, cells: Sequence[Mapping[str, str]]) -> list[list[Mappi
 def _planted_row(name: str, cells: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     cohorts = _cohorts(f"single_region:{name}", cells)
     good = [rows for rows in cohorts if float(rows[0]["AUC"]) > LEAST_AUC]
-    firsts = {key: sum(max(rows, key=lambda row: float(row[key]))["region"] == name for rows in good) for key in FIRST}
+    firsts = {key: sum(_first(rows, key) == name for rows in good) for key in FIRST}
     other = [row for rows in good for row in rows if row["region"] != name]
     return {
         "planted": name,
@@ -128,14 +130,22 @@ def _planted_row(name: str, cells: Sequence[Mapping[str, str]]) -> dict[str, Any
         "mean_AUC": _mean([float(rows[0]["AUC"]) for rows in cohorts]),
         "with_AUC_above_0.8": len(good),
         **{f"first_by_{word}": firsts[key] for key, word in FIRST.items()},
-        "planted_called": sum(int(row["relevant"]) for rows in good for row in rows if row["region"] == name),
-        "others_called": sum(int(row["relevant"]) for row in other),
+        **{
+            f"planted_{word}": sum(int(row[word]) for rows in good for row in rows if row["region"] == name)
+            for word in ("beyond", "relevant")
+        },
         "others": len(other),
+        **{f"others_{word}": sum(int(row[word]) for row in other) for word in ("beyond", "relevant")},
         "maps": sum(int(rows[0]["explained"]) and int(rows[0]["shown"]) for rows in cohorts),
     }
 
 
-FIRST = {"density": "SmoothGrad", "gradient": "gradient", "ratio": "ratio", "auc_loss": "occlusion"}
+def _first(rows: Sequence[Mapping[str, str]], key: str) -> str:
+    """The region with the highest value, or the lowest p."""
+    return max(rows, key=lambda row: -float(row[key] or 1) if key == "p" else float(row[key]))["region"]
+
+
+FIRST = {"density": "SmoothGrad", "gradient": "gradient", "p": "band", "auc_loss": "occlusion"}
 """Column -> how it is called."""
 
 
@@ -148,9 +158,9 @@ def _null_row(cells: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         "mean_AUC": _mean([float(cohort[0]["AUC"]) for cohort in cohorts]),
         "with_AUC_above_0.8": sum(float(cohort[0]["AUC"]) > LEAST_AUC for cohort in cohorts),
         **{f"first_by_{word}": None for word in FIRST.values()},
-        "planted_called": None,
-        "others_called": sum(int(row["relevant"]) for row in rows),
+        **dict.fromkeys(("planted_beyond", "planted_relevant")),
         "others": len(rows),
+        **{f"others_{word}": sum(int(row[word]) for row in rows) for word in ("beyond", "relevant")},
         "maps": sum(int(cohort[0]["explained"]) and int(cohort[0]["shown"]) for cohort in cohorts),
     }
 
@@ -196,8 +206,9 @@ def main(arguments: Sequence[str]) -> int:
         raise BenchError(f"{CELLS} has no cell; leave --only out")
     notes = [
         f"Whole-brain networks of seven folds, demo preset, {options.spacing:g} mm, {options.patients} patients. first by: "
-        f"cohorts with an AUC above {LEAST_AUC} in which the planted region is first; ratio: to networks with permuted labels.",
-        "called: regions beyond the permuted band (Holm, 5 %), counted whatever the AUC; maps: inputs whose map is shown.",
+        f"cohorts with an AUC above {LEAST_AUC} in which the planted region is first; band: lowest p.",
+        "beyond: regions beyond the permuted band (Holm, 5 %); relevant: and needed. Where nothing was planted they are "
+        "counted whatever the AUC. maps: cohorts above chance whose map is shown.",
     ]
     publish("explain", "Where planted truths are found", summary(cells), notes, draws=options.draws, sigma=options.sigma)
     return 0

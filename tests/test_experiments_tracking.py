@@ -274,6 +274,20 @@ def test_comparison_run(tmp_path):
     assert len(list(tmp_path.rglob("files/media/html/figures/*.html"))) == 1
 
 
+def test_the_explanation_run_holds_pictures_of_means_and_numbers(tmp_path):
+    (tmp_path / "global.png").write_bytes(b"\x89PNG of a group map")
+    rows = [{"input": "global", "state": "shown", "brainstem/ratio": 3.2, "ventricles/ratio": None}, {"input": "brainstem"}]
+    tracking.log_explanation(OFFLINE, "study", tmp_path, rows, {"global": tmp_path / "global.png"})
+    (run,) = records(tmp_path, "run")
+    assert (run["run_id"], run["job_type"], run["run_group"]) == ("study-explain", "explain", "study")
+    found = {key: value for record in records(tmp_path, "summary") for key, value in record.get("update", {}).items()}
+    numbers = {key: value for key, value in found.items() if key.startswith("explain/") and isinstance(value, float)}
+    assert numbers == {"explain/global/brainstem/ratio": 3.2}
+    assert [path.name.partition("_")[0] for path in tmp_path.rglob("files/media/html/explain/*.html")] == ["global"]
+    tracking.log_explanation(tracking.TrackingOptions(mode="disabled"), "study", tmp_path / "off", rows, {})
+    assert not (tmp_path / "off").exists()
+
+
 def test_input_runs_pool_the_folds(tmp_path):
     rows = [{"input": "global", "balanced_accuracy": 0.7, "auc": None, "verdict": "different"}]
     tracking.log_inputs(OFFLINE, "study", tmp_path, rows)

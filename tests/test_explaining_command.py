@@ -158,7 +158,7 @@ def test_more_noise_is_another_part_and_permuted_networks_are_not_trained_again(
 def test_group_maps_lie_on_the_studys_grid_and_are_written_only_where_they_are_shown(
     trained: Path, explained: Explained, looking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("experiments.explaining.summary.is_relevant", lambda p, above: True)
+    monkeypatch.setattr("experiments.explaining.summary.is_beyond", lambda p, above: True)
     assert command(trained) == 0
     grid = explained.study.prepared.grid
     row = content(trained)["inputs"][0]
@@ -233,7 +233,7 @@ def test_the_report_shows_what_may_be_shown(trained: Path, looking: None, monkey
     assert command(trained) == 0
     without = chapter(read_sources(trained))
     assert "explain_map_global" not in {block.name for block in without.blocks if isinstance(block, Chart)}
-    monkeypatch.setattr("experiments.explaining.summary.is_relevant", lambda p, above: True)
+    monkeypatch.setattr("experiments.explaining.summary.is_beyond", lambda p, above: True)
     assert command(trained) == 0
     part = chapter(read_sources(trained))
     charts = [block for block in part.blocks if isinstance(block, Chart)]

@@ -11,6 +11,7 @@ from captum.attr import NoiseTunnel, Saliency
 from small_networks import EDSS, SHAPE, close, made, plain_log_odds, scans, trained
 from torch import Tensor, nn
 
+from experiments.explaining import gradients
 from experiments.explaining.gradients import gradient, log_odds, noise_scale, noisy_copies, smooth_gradient
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import ResidualCNN
@@ -75,6 +76,15 @@ def test_the_same_seed_gives_the_same_map_and_without_noise_it_is_the_gradient()
     assert torch.equal(first, second)
     assert not torch.allclose(first, other)
     assert close(smooth_gradient(module, image, 9, 0.0), gradient(module, image))
+
+
+def test_how_many_copies_pass_together_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, image = made(), scans()[:1]
+    together = smooth_gradient(module, image, 7, 0.15, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(gradients, "VOXELS_AT_ONCE", 2 * image[0, 0].numel())
+    assert close(smooth_gradient(module, image, 7, 0.15, torch.Generator().manual_seed(0)), together)
+    monkeypatch.setattr(gradients, "VOXELS_AT_ONCE", 1)
+    assert close(smooth_gradient(module, image, 7, 0.15, torch.Generator().manual_seed(0)), together)
 
 
 def test_a_scan_has_the_same_map_beside_others_as_alone() -> None:

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from experiments.explaining.rules import input_verdict, is_needed, is_relevant, may_look, no_map, region_words
+from experiments.explaining.rules import input_verdict, is_beyond, is_needed, may_look, no_map, region_words
 from experiments.statistics.chance import WORDS
 
 AGREE, DISAGREE, UNKNOWN = {"p": 0.01}, {"p": 0.4}, {"p": None}
 
 
-def region(name: str, p_holm: float | None, above: float = 1.0) -> dict[str, Any]:
-    return {"name": name, "p_holm": p_holm, "relevant": is_relevant(p_holm, above)}
+def region(name: str, p_holm: float | None, above: float = 1.0, needed: bool = False) -> dict[str, Any]:
+    beyond = is_beyond(p_holm, above)
+    return {"name": name, "p_holm": p_holm, "beyond": beyond, "relevant": beyond and needed}
 
 
 def test_only_an_input_above_chance_is_looked_at() -> None:
@@ -37,8 +38,8 @@ def test_an_input_that_is_not_looked_at_says_why(chance: str, expected: str) -> 
     ("p_holm", "above", "expected"),
     [(0.049, 0.75, True), (0.05, 1.0, False), (0.001, 0.74, False), (None, 1.0, False)],
 )
-def test_a_region_is_relevant_beyond_the_band_in_most_networks(p_holm: float | None, above: float, expected: bool) -> None:
-    assert is_relevant(p_holm, above) is expected
+def test_a_region_is_looked_at_beyond_the_band_in_most_networks(p_holm: float | None, above: float, expected: bool) -> None:
+    assert is_beyond(p_holm, above) is expected
 
 
 @pytest.mark.parametrize(
@@ -57,18 +58,21 @@ def test_a_region_is_needed_where_the_auc_falls_without_it(verdict: str, value: 
 
 
 def test_the_words_of_a_region() -> None:
-    assert region_words(True, True, True) == "relevant and needed"
-    assert region_words(True, False, True) == "relevant, not shown to be needed"
+    assert region_words(True, True, True) == "relevant"
+    assert region_words(True, False, True) == "looked at, not shown to be needed"
     assert region_words(False, True, True) == "needed, but within the permuted band"
     assert region_words(False, False, True) == "not shown to be relevant"
     assert region_words(False, False, False) == "permuted band not known"
+    assert region_words(True, None, True) == "looked at more than the rest of the input"
+    assert region_words(False, None, True) == "not shown to be looked at more than the rest"
     assert region_words(False, True, False) == "needed; permuted band not known"
 
 
-def test_of_several_regions_a_map_is_shown_where_one_is_relevant() -> None:
-    shown = input_verdict([region("brainstem", 0.01), region("ventricles", 0.6)], DISAGREE, several=True)
-    assert shown.state == "shown"
-    assert shown.words.endswith("permuted labels: brainstem")
+def test_of_several_regions_a_map_is_shown_where_one_is_looked_at() -> None:
+    regions = [region("brainstem", 0.01, needed=True), region("ventricles", 0.02), region("white_matter", 0.6, needed=True)]
+    shown = input_verdict(regions, DISAGREE, several=True)
+    assert (shown.state, shown.words) == ("shown", "relevant: brainstem; looked at, not shown to be needed: ventricles")
+    assert input_verdict(regions[1:], DISAGREE, several=True).words == "looked at, not shown to be needed: ventricles"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,7 @@ def test_of_several_regions_a_map_is_shown_where_one_is_relevant() -> None:
         ([region("a", None), region("b", None)], "too few networks with permuted labels"),
     ],
 )
-def test_of_several_regions_none_of_which_is_relevant_no_map_is_shown(regions: list[Any], words: str) -> None:
+def test_of_several_regions_none_of_which_is_looked_at_no_map_is_shown(regions: list[Any], words: str) -> None:
     found = input_verdict(regions, AGREE, several=True)
     assert found.state == "not interpretable"
     assert words in found.words

@@ -101,6 +101,27 @@ def test_what_is_withheld_leaves_a_range_that_holds_it(
     assert content["withheld"]
 
 
+@pytest.mark.parametrize("kind", [["regression", "--label.column", "age"], ["ordinal", "--label.cuts", "[2,4]"]])
+def test_sums_of_sites_give_the_pooled_external_test_of_numbers(
+    home: Path, phantom_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: list[str]
+) -> None:
+    train(tmp_path, phantom_cohort, "--label.kind", *kind)
+    words = ["--study", "mine", "--studies", str(tmp_path / "studies")]
+    assert bundle.main([*words, "--input", "global", "--out", str(tmp_path / "bundle")]) == 0
+    for name in SITES:
+        told = call(home, name, tmp_path / "given", "--least", "1")
+        told[told.index("--bundle") + 1] = str(tmp_path / "bundle")
+        assert site.main(told) == 0
+    together = merge(tmp_path / "given", tmp_path / "all")["pooled"]
+    assert "all scans" in capsys.readouterr().out
+    words += ["--store", str(home / "store"), "--draws", "100", "--inputs", "global", "--cohort", str(home / "whole")]
+    assert external.main(words) == 0
+    result = json.loads((tmp_path / "studies" / "mine" / "external" / "whole" / "external.json").read_text())["inputs"][0]
+    for name, value in together.items():
+        assert value["value"] == pytest.approx(result["ensemble"][name]["value"], abs=1e-9), name
+    assert [row["site"] for row in read_rows(tmp_path / "all" / "sites.tsv")] == [*SITES, "all scans"]
+
+
 def test_the_forest_table_has_a_row_for_each_site_and_one_for_all(
     scored: dict[int, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

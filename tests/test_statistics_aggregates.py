@@ -11,6 +11,8 @@ import pytest
 from scipy.special import expit
 
 from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of, pooled
+from experiments.statistics.number_aggregates import NUMBER_SCORES, NumberAggregate, aggregate_numbers, pooled_numbers
+from experiments.statistics.numeric import Numbers, point_scores
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.scores import point_values
 
@@ -132,3 +134,42 @@ def test_numbers_that_contradict_each_other_are_refused(change: dict[str, object
         Aggregate.of({"least": 5, "negative": good, "positive": {**good, **change}, "concordant": 0})
     with pytest.raises(ValueError, match="cannot be concordant"):
         Aggregate.of({"least": 5, "negative": good, "positive": good, "concordant": 401})
+
+
+def numbers(seed: int) -> list[Numbers]:
+    rng = np.random.default_rng(seed)
+    tables = []
+    for number in range(4):
+        who = rng.integers(0, 30, int(rng.integers(20, 60)))
+        y = 45 + 11 * rng.normal(size=who.size)
+        names = np.array([f"{number}-{patient}" for patient in who])
+        p = 44 + 0.6 * (y - 45) + 6 * rng.normal(size=who.size)
+        tables.append(Numbers(names, np.zeros(who.size, int), y, p, np.full(who.size, 43.7)))
+    return tables
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sums_of_sites_give_the_scores_of_all_predicted_numbers(seed: int) -> None:
+    tables = numbers(seed)
+    names = ("patient", "fold", "y", "p", "mean")
+    columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
+    theirs = point_scores(Numbers(**columns))
+    told = [aggregate_numbers(table.patient, table.y, table.p, 43.7, 5) for table in tables]
+    read = [NumberAggregate.of(json.loads(json.dumps(asdict(site)))) for site in told]
+    ours = pooled_numbers(read)
+    for name in NUMBER_SCORES:
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-9), name
+
+
+def test_numbers_of_few_patients_are_withheld() -> None:
+    table = numbers(0)[0]
+    few = np.isin(table.patient, np.unique(table.patient)[:4])
+    told = aggregate_numbers(table.patient[few], table.y[few], table.p[few], 43.7, 5)
+    assert (told.scans, told.patients, told.sums, told.most % 5) == (None, None, {}, 0)
+    assert told.most >= few.sum()
+    whole = aggregate_numbers(table.patient, table.y, table.p, 43.7, 5)
+    assert pooled_numbers([told, whole]) == pooled_numbers([whole])
+    assert set(pooled_numbers([told]).values()) == {None}
+    for change in ({"sums": {}}, {"most": 1}, {"sums": {**whole.sums, "y": float("inf")}}):
+        with pytest.raises(ValueError, match="scans"):
+            NumberAggregate.of({**asdict(whole), **change})

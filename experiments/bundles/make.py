@@ -129,7 +129,7 @@ def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[s
     _refuse_taken(out)
     spec = network_of(origin)
     study = open_with_progress(origin.settings, console, look_only=True)
-    with locked(origin.study / "bundles" / ".lock"), filled_folder(out) as folder:
+    with locked(origin.study / "bundles" / ".making.lock"), filled_folder(out) as folder:
         _refuse_taken(out)
         content = _content(origin, spec)
         (folder / "models").mkdir()

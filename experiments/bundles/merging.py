@@ -12,9 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.tables import tsv_text
+from experiments.bundles.site import counts_of
 from experiments.runtime.words import plural
 from experiments.statistics.aggregates import Aggregate, Range, pooled
 from experiments.statistics.heterogeneity import of_areas
+from experiments.statistics.number_aggregates import NUMBER_SCORES, NumberAggregate, pooled_numbers
+from experiments.statistics.numeric import title_of
 from experiments.statistics.significance import interval_text
 
 TITLES = {
@@ -24,6 +27,8 @@ TITLES = {
     "auc": "AUC",
     "brier": "Brier score",
 }
+NUMBER_TITLES = {name: title_of(name) for name in NUMBER_SCORES}
+SIZES = {"classes": ("negative", "positive"), "number": ("scans",)}
 ALL = "all scans"
 
 
@@ -33,21 +38,31 @@ def merged(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Args:
         sites: From ``experiments.bundles.site.read_sites``.
     """
-    counts = [Aggregate.of(site["counts"]) for site in sites]
-    together = {name: asdict(value) | {"value": value.value} for name, value in pooled(counts).items()}
+    kind, counts = sites[0]["kind"], [counts_of(site) for site in sites]
     return {
         "bundle": sites[0]["bundle"],
         "target": sites[0]["target"],
+        "kind": kind,
         "sites": [_site(site, each) for site, each in zip(sites, counts, strict=True)],
-        "pooled": together,
-        "over_sites": _over_sites(sites),
+        "pooled": _pooled(counts),
+        "over_sites": _over_sites(sites) if kind == "classes" else None,
         "withheld": [sentence for site, each in zip(sites, counts, strict=True) for sentence in _withheld(site["site"], each)],
     }
 
 
-def _site(site: Mapping[str, Any], counts: Aggregate) -> dict[str, Any]:
-    classes = {"negative": counts.negative, "positive": counts.positive}
-    numbers = {name: {"scans": each.scans, "patients": each.patients, "most": each.most} for name, each in classes.items()}
+def _pooled(counts: Sequence[Aggregate | NumberAggregate]) -> dict[str, dict[str, float | None]]:
+    """Score -> its ends, and its value where both are equal."""
+    numbers = [each for each in counts if isinstance(each, NumberAggregate)]
+    ranges = {name: Range(value, value) for name, value in pooled_numbers(numbers).items()} if numbers else None
+    ranges = ranges or pooled([each for each in counts if isinstance(each, Aggregate)])
+    return {name: {"value": each.value, "low": each.low, "high": each.high} for name, each in ranges.items()}
+
+
+def _site(site: Mapping[str, Any], counts: Aggregate | NumberAggregate) -> dict[str, Any]:
+    sizes = (
+        {"scans": counts} if isinstance(counts, NumberAggregate) else {name: getattr(counts, name) for name in SIZES["classes"]}
+    )
+    numbers = {name: {"scans": each.scans, "patients": each.patients, "most": each.most} for name, each in sizes.items()}
     return {"site": site["site"], "least": counts.least, **numbers, "metrics": site["metrics"]}
 
 
@@ -60,7 +75,10 @@ def _over_sites(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return asdict(of_areas([area["value"] for area in areas], [area["error"] for area in areas]))
 
 
-def _withheld(name: str, counts: Aggregate) -> list[str]:
+def _withheld(name: str, counts: Aggregate | NumberAggregate) -> list[str]:
+    if isinstance(counts, NumberAggregate):
+        few = f"{name}: its scans, at most {counts.most}, are of fewer than {counts.least} patients, and in no number above"
+        return [few] if counts.scans is None else []
     sentences = []
     for title, each in (("negative", counts.negative), ("positive", counts.positive)):
         if each.scans is None:
@@ -75,17 +93,23 @@ def _withheld(name: str, counts: Aggregate) -> list[str]:
 
 def table_text(content: Mapping[str, Any]) -> str:
     """The forest table as tab-separated text: one row a site and one for all scans; what is withheld is empty."""
-    header = ["site", "negative_scans", "positive_scans"]
-    header += [f"{name}{end}" for name in TITLES for end in ("", "_low", "_high")]
+    titles, sizes = titles_of(content), SIZES[content["kind"]]
+    header = ["site", *(f"{name.removesuffix('scans')}_scans".lstrip("_") for name in sizes)]
+    header += [f"{name}{end}" for name in titles for end in ("", "_low", "_high")]
     rows = []
     for site in content["sites"]:
-        cells = [site["site"], *(_text(site[name]["scans"]) for name in ("negative", "positive"))]
-        for name in TITLES:
+        cells = [site["site"], *(_text(site[name]["scans"]) for name in sizes)]
+        for name in titles:
             estimate = site["metrics"][name] or {}
             cells += [_text(estimate.get(end)) for end in ("value", "low", "high")]
         rows.append(cells)
-    together = [_text(content["pooled"][name][end]) for name in TITLES for end in ("value", "low", "high")]
-    return tsv_text(header, [*rows, [ALL, "", "", *together]])
+    together = [_text(content["pooled"][name][end]) for name in titles for end in ("value", "low", "high")]
+    return tsv_text(header, [*rows, [ALL, *("" for _ in sizes), *together]])
+
+
+def titles_of(content: Mapping[str, Any]) -> Mapping[str, str]:
+    """Score -> what a column calls it."""
+    return NUMBER_TITLES if content["kind"] == "number" else TITLES
 
 
 def _text(value: Any) -> str:
@@ -98,16 +122,17 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     title = f"bundle {of['input']} of study {of['study']} at {sites}"
     table = Table(title=escape(f"{title} ({content['target']})"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("site", no_wrap=True)
-    for name in ("negative", "positive", *TITLES.values()):
+    titles, kinds = titles_of(content), SIZES[content["kind"]]
+    for name in (*kinds, *titles.values()):
         table.add_column(name, justify="right", no_wrap=True)
     for site in content["sites"]:
-        sizes = (_size(site[name], site["least"]) for name in ("negative", "positive"))
-        values = (_interval(site["metrics"][name]) for name in TITLES)
+        sizes = (_size(site[name], site["least"]) for name in kinds)
+        values = (_interval(site["metrics"][name]) for name in titles)
         table.add_row(escape(site["site"]), *sizes, *values)
     if len(content["sites"]) > 1:
         table.add_section()
-        together = [content["pooled"][name] for name in TITLES]
-        table.add_row(ALL, "", "", *(_range(Range(value["low"], value["high"])) for value in together))
+        together = [content["pooled"][name] for name in titles]
+        table.add_row(ALL, *("" for _ in kinds), *(_range(Range(value["low"], value["high"])) for value in together))
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
     for line in (*_over_text(content), *content["withheld"]):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from datamodules.cohort.identity import AlikeIds
@@ -39,6 +40,9 @@ from experiments.externals.log import broken_line, events, latest, note
 from experiments.runtime.console import bar
 from experiments.runtime.quiet import quiet_libraries
 from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of
+from experiments.statistics.number_aggregates import NUMBER_SCORES, NumberAggregate, aggregate_numbers
+from experiments.statistics.numeric import Numbers
+from experiments.statistics.numeric_pairs import numeric_values
 from experiments.statistics.predictions import FloatArray, Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.significance import METRICS, mean_draws, mean_values, percentile_interval
@@ -84,7 +88,7 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
         console: Where progress goes.
 
     Raises:
-        BundleError: if the bundle was touched or predicts a number, the cohort has other voxels or shares a scan with the
+        BundleError: if the bundle was touched, the cohort has other voxels or shares a scan with the
             training cohort, or ``out`` has counts already.
         CohortError: if the cohort cannot be used.
         BrokenScansError: if scans cannot be used and are not to be excluded.
@@ -96,8 +100,6 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
         raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
     quiet_libraries()
     bundle = read_bundle(folder)
-    if bundle.target.is_number:
-        raise BundleError(f"bundle {folder} predicts {bundle.target.describe()}; counts are told of two classes only")
     note(out, "bundle", sha256=file_sha256(folder / SUMS), study=bundle.study, input=bundle.input)
     labels = content_sha256(sorted(hash_labels(options.cohort).values()))
     note(out, "labels read", sha256=labels)
@@ -106,24 +108,46 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
     with bar(console, "models") as on_model:
         p = primary(bundle, run_models(bundle, prepared, scans, options.accelerator, on_model))
     note(out, "predicted", sha256=hashlib.sha256(p.tobytes()).hexdigest())
-    y, patient = np.array([scan.label for scan in scans]), np.array([scan.patient for scan in scans])
-    table = Decided(patient, y, p, (p >= bundle.threshold).astype(np.int64))
-    counts = aggregate(table, options.least)
     content = {
         "format": FORMAT,
         "site": options.name,
         "bundle": {"sha256": file_sha256(folder / SUMS), "study": bundle.study, "input": bundle.input},
         "target": bundle.target.describe(),
         "labels": labels,
-        "cells": CELLS,
         "draws": options.draws,
-        "counts": asdict(counts),
-        "metrics": _metrics(table, counts, options.draws),
+        **_told(bundle, cohort, p, options),
         "excluded": _excluded(cohort, options.least),
     }
     write_sealed(out / SITE, content)
     note(out, "scored", sha256=file_sha256(out / SITE))
     return content
+
+
+def _told(bundle: Bundle, cohort: Cohort, p: FloatArray, options: SiteOptions) -> dict[str, Any]:
+    """Kind, counts and the site's own values."""
+    patient = np.array([scan.patient for scan in cohort.scans])
+    if bundle.target.is_number:
+        y = np.array([bundle.target.number_of(scan) for scan in cohort.scans])
+        centre = float(np.mean([model.mean for model in bundle.models]))
+        sums = aggregate_numbers(patient, y, p, centre, options.least)
+        table = (patient, y, p, centre, bundle.target.steps)
+        return {"kind": "number", "counts": asdict(sums), "metrics": _number_metrics(*table, sums, options.draws)}
+    labels = np.array([scan.label for scan in cohort.scans])
+    decided = Decided(patient, labels, p, (p >= bundle.threshold).astype(np.int64))
+    counts = aggregate(decided, options.least)
+    return {"kind": "classes", "cells": CELLS, "counts": asdict(counts), "metrics": _metrics(decided, counts, options.draws)}
+
+
+def _number_metrics(
+    patient: npt.NDArray[Any], y: FloatArray, p: FloatArray, centre: float, steps: int, sums: NumberAggregate, draws: int
+) -> dict[str, Any]:
+    """The site's own scores of predicted numbers, None where withheld or undefined."""
+    if not sums.scans or np.unique(y).size < 2:
+        return dict.fromkeys(NUMBER_SCORES)
+    table = Numbers(patient, np.zeros(y.size, dtype=np.int64), y, p, np.full(y.size, centre), steps=steps)
+    weights = draw_patient_weights(table, draws, np.random.default_rng(0))
+    values = numeric_values({"": [table]}, weights)[""]
+    return {name: _estimate(*values[name]) for name in NUMBER_SCORES}
 
 
 def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohort, PreparedCohort]:
@@ -223,9 +247,9 @@ def read_site(folder: Path) -> dict[str, Any]:
         raise BundleError("; ".join(faults))
     content = read_sealed(folder / SITE, "ask the site for it again")
     try:
-        if (content["format"], content["cells"]) != (FORMAT, CELLS):
-            raise ValueError(f"format {content['format']} with {content['cells']} cells, {FORMAT} with {CELLS} is read")
-        Aggregate.of(content["counts"])
+        if (content["format"], content.get("cells", CELLS)) != (FORMAT, CELLS):
+            raise ValueError(f"format {content['format']} with {content.get('cells')} cells, {FORMAT} with {CELLS} is read")
+        counts_of(content)
         _check_told(content)
         log = events(folder)
         said = [(latest(log, name) or {}).get("sha256") for name in ("bundle", "labels read")]
@@ -234,6 +258,20 @@ def read_site(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder / SITE} cannot be used ({error}); ask the site for it again") from None
     return content
+
+
+def counts_of(content: Mapping[str, Any]) -> Aggregate | NumberAggregate:
+    """The counts of a site.
+
+    Raises:
+        ValueError: if they contradict each other.
+    """
+    return NumberAggregate.of(content["counts"]) if content["kind"] == "number" else Aggregate.of(content["counts"])
+
+
+def scores_of_kind(kind: str) -> tuple[str, ...]:
+    """Names of the scores of a site; ``kind`` is ``number`` or ``classes``."""
+    return NUMBER_SCORES if kind == "number" else (*METRICS, "brier")
 
 
 def _check_told(content: Mapping[str, Any]) -> None:
@@ -245,7 +283,7 @@ def _check_told(content: Mapping[str, Any]) -> None:
     texts = (content["site"], content["target"], *content["bundle"].values())
     if not all(isinstance(text, str) and text.isprintable() for text in texts) or not re.fullmatch(NAME, content["site"]):
         raise ValueError(f"{str(content['site'])[:40]!r} is no name of a site")
-    for name in (*METRICS, "brier"):
+    for name in scores_of_kind(content["kind"]):
         estimate = content["metrics"][name] or {}
         if not all(value is None or isinstance(value, float | int) for value in estimate.values()):
             raise ValueError(f"{name} holds no numbers")

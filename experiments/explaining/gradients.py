@@ -20,8 +20,8 @@ from regions.errors import UserError
 DRAWS = 25
 SIGMA = 0.15
 """Noise as a share of the input's range; Smilkov et al. recommend 0.1 to 0.2."""
-CHUNK = 8
-"""Noisy copies of a scan that pass the network together."""
+CHUNK, VOXELS_AT_ONCE = 8, 1 << 25
+"""Noisy copies of a scan that pass the network together, and their voxels, at most: four copies of a whole brain at 1 mm."""
 
 
 def log_odds(module: StratificationModule, image: Tensor, covariates: Tensor | None = None) -> Tensor:
@@ -119,11 +119,12 @@ def smooth_gradient(
     if draws < 1 or not sigma >= 0:
         raise UserError(f"SmoothGrad needs 1 or more draws and a sigma of 0 or more, not {draws} and {sigma:g}")
     generator = generator or torch.Generator().manual_seed(0)
+    step = max(1, min(CHUNK, VOXELS_AT_ONCE // image[0, 0].numel()))
     maps = []
     for row, scan in enumerate(image):
         total, given = torch.zeros_like(scan), None if covariates is None else covariates[row : row + 1]
-        for start in range(0, draws, CHUNK):
-            copies = noisy_copies(scan, min(CHUNK, draws - start), sigma, generator)
+        for start in range(0, draws, step):
+            copies = noisy_copies(scan, min(step, draws - start), sigma, generator)
             repeated = None if given is None else given.expand(len(copies), -1)
             total += gradient(module, copies, repeated).sum(dim=0)
         maps.append(total / draws)

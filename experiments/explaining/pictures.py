@@ -28,9 +28,9 @@ def read_map(path: Path) -> tuple[Volume, Grid]:
 
 
 def planes_of(folder: Path, row: Mapping[str, Any]) -> tuple[list[Cut], float]:
-    """The planes of an input's map with the outlines of its relevant regions, and the value from which it is opaque."""
+    """The planes of an input's map with outlines of the regions that are looked at, and the value from which it is opaque."""
     values, grid = read_map(folder / row["maps"][SHOWN])
-    outlined = [region["name"] for region in row["regions"] if region["relevant"] and region["name"] in REGIONS]
+    outlined = [region["name"] for region in row["regions"] if region["beyond"] and region["name"] in REGIONS]
     limit = upper_limit(values)
     return cuts(values, grid, outlined, limit), limit
 

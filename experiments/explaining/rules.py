@@ -1,11 +1,12 @@
 """What may be said of an explanation, by rule, in one place.
 
 A network at chance still draws a convincing map, so no input is explained whose AUC is not above chance, by the very words of
-``compare``. A region is called relevant only where the study's networks look at it more than networks with permuted labels do:
-its density lies beyond their prediction band (`experiments.statistics.relevance.band`), one-sided, Holm-adjusted over the
-regions of an input at 5 %, and in three of four networks at least, or the folds disagree. A map is shown of an input with a
-relevant region; of an input that shows one region alone, where the folds' maps agree with each other, voxel by voxel, more
-than those of permuted networks do.
+``compare``. A region is looked at only where the study's networks look at it more than networks with permuted labels do: its
+density lies beyond their prediction band (`experiments.statistics.relevance.band`), one-sided, Holm-adjusted over the regions
+of an input at 5 %, and in three of four networks at least, or the folds disagree. It is called relevant where it is needed as
+well: gradients reach into a region's neighbours, its absence does not. A map is shown of an input with a region that is looked
+at; of an input that shows one region alone, where the folds' maps agree with each other, voxel by voxel, more than those of
+permuted networks do.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ State = Literal["shown", "not interpretable", "no map"]
 
 FEW = "not interpretable: too few networks with permuted labels to compare with"
 ABOUT = (
-    "A region is called relevant where the networks look at it, voxel for voxel, more than networks with permuted labels do: "
-    f"beyond their prediction band, one-sided, Holm-adjusted over the regions of an input at {ALPHA:.0%}, in {MOST:.0%} of the "
-    "networks at least. It is called needed where the AUC falls when it shows what the training part shows there on average "
-    f"(paired permutation test, Holm, {ALPHA:.0%}, and an interval without 0)."
+    "A region is looked at where the networks' relevance, voxel for voxel, lies beyond the prediction band of networks with "
+    f"permuted labels: one-sided, Holm-adjusted over the regions of an input at {ALPHA:.0%}, in {MOST:.0%} of the networks at "
+    "least. It is needed where the AUC falls when it shows what the training part shows there on average (paired permutation "
+    f"test, Holm, {ALPHA:.0%}, and an interval without 0). It is called relevant where it is both."
 )
 
 
@@ -50,7 +51,7 @@ def no_map(chance: str) -> Verdict:
     return Verdict("no map", f"no map: {auc.get(chance, chance)}")
 
 
-def is_relevant(p_holm: float | None, above: float) -> bool:
+def is_beyond(p_holm: float | None, above: float) -> bool:
     """Whether a region's density lies beyond the permuted band.
 
     Args:
@@ -65,12 +66,20 @@ def is_needed(pair: Mapping[str, Any] | None) -> bool:
     return pair is not None and pair["verdict"].startswith("different") and pair["difference"]["value"] > 0
 
 
-def region_words(relevant: bool, needed: bool, known: bool) -> str:
-    """The verdict of a region."""
+def region_words(beyond: bool, needed: bool | None, known: bool) -> str:
+    """The verdict of a region.
+
+    Args:
+        beyond: Whether its density lies beyond the permuted band.
+        needed: Whether the AUC falls without it; None where it was not taken away, since the input shows no other region.
+        known: Whether the band is.
+    """
     if not known:
         return "needed; permuted band not known" if needed else "permuted band not known"
-    if relevant:
-        return "relevant and needed" if needed else "relevant, not shown to be needed"
+    if needed is None:
+        return "looked at more than the rest of the input" if beyond else "not shown to be looked at more than the rest"
+    if beyond:
+        return "relevant" if needed else "looked at, not shown to be needed"
     return "needed, but within the permuted band" if needed else "not shown to be relevant"
 
 
@@ -78,13 +87,15 @@ def input_verdict(regions: Sequence[Mapping[str, Any]], agreement: Mapping[str, 
     """Whether the map of an input above chance may be shown.
 
     Args:
-        regions: ``name``, ``relevant`` and ``p_holm`` of its regions.
+        regions: ``name``, ``beyond``, ``relevant`` and ``p_holm`` of its regions.
         agreement: ``p`` that its folds agree more than permuted networks do; None where that is not known.
         several: Whether it shows several regions, so that one can be compared with the others.
     """
-    relevant = [region["name"] for region in regions if region["relevant"]]
-    if several and relevant:
-        return Verdict("shown", f"looked at more than by networks with permuted labels: {', '.join(relevant)}")
+    relevant = ", ".join(region["name"] for region in regions if region["relevant"])
+    beyond = ", ".join(region["name"] for region in regions if region["beyond"] and not region["relevant"])
+    if several and (relevant or beyond):
+        parts = [f"relevant: {relevant}" if relevant else "", f"looked at, not shown to be needed: {beyond}" if beyond else ""]
+        return Verdict("shown", "; ".join(filter(None, parts)))
     if several and all(region["p_holm"] is None for region in regions):
         return Verdict("not interpretable", FEW)
     if several and (split := [region["name"] for region in regions if (region["p_holm"] or 1) < ALPHA]):

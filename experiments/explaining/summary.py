@@ -12,7 +12,7 @@ from experiments.analysis.details import chance_details
 from experiments.analysis.pooling import pool_inputs
 from experiments.explaining.group_maps import Volume, network_maps
 from experiments.explaining.jobs import KINDS, Job, Kind, read_part
-from experiments.explaining.rules import input_verdict, is_needed, is_relevant, region_words
+from experiments.explaining.rules import input_verdict, is_beyond, is_needed, region_words
 from experiments.explaining.setup import Explained
 from experiments.explaining.taken_away import taken_away
 from experiments.statistics.paired import holm
@@ -86,7 +86,7 @@ def _regions(explained: Explained, name: str, of_kind: Mapping[Kind, Mapping[Job
     for at, region in enumerate(pieces.names):
         found, trained = bands[at], logs["trained"][:, at]
         above = float(np.mean(trained > found.mean))
-        relevant = is_relevant(adjusted[at], above)
+        beyond, needed = is_beyond(adjusted[at], above), is_needed(pairs[region]) if pairs else None
         rows.append(
             {
                 "name": region,
@@ -105,8 +105,10 @@ def _regions(explained: Explained, name: str, of_kind: Mapping[Kind, Mapping[Job
                 "by_network": np.exp(trained).tolist(),
                 "untrained": _exp(float(logs["untrained"][:, at].mean())) if logs["untrained"].size else None,
                 "occlusion": pairs.get(region),
-                "relevant": relevant,
-                "verdict": region_words(relevant, is_needed(pairs.get(region)), adjusted[at] is not None),
+                "beyond": beyond,
+                "needed": needed,
+                "relevant": beyond and bool(needed),
+                "verdict": region_words(beyond, needed, adjusted[at] is not None),
             }
         )
     return rows
