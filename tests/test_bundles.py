@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
 from datamodules.store.reference import measure_stored, reference_of_stored
+from experiments.bundles import make
 from experiments.bundles.bundle import CARD, FACTS, Bundle, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.make import make_bundle, read_origin
@@ -100,6 +101,22 @@ def test_a_bundle_is_made_once_and_the_same_bytes_each_time(home: Path, tmp_path
     assert (tmp_path / "again" / SUMS).read_bytes() == (tmp_path / "first" / SUMS).read_bytes()
     with pytest.raises(BundleError, match=r"again exists already; remove it, or give another --out"):
         bundle.main([*words, str(tmp_path / "again")])
+
+
+def test_training_scans_are_measured_once_a_study(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*call(home), "--input", "brainstem", "--out"]
+    kept = home / "studies/mine/bundles" / make.OF_COHORT
+    kept.unlink(missing_ok=True)
+    measured: list[int] = []
+    monkeypatch.setattr(make, "reference_of_stored", lambda *of: measured.append(1) or reference_of_stored(*of))
+    for name in ("first", "second"):
+        assert bundle.main([*words, str(tmp_path / name)]) == 0
+    assert len(measured) == 1
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert bundle.main([*words, str(tmp_path / "third")]) == 0
+    assert len(measured) == 2
+    sums = {(tmp_path / name / SUMS).read_bytes() for name in ("first", "second", "third")}
+    assert len(sums) == 1
 
 
 def test_an_external_test_with_these_models_is_in_the_card(home: Path, external_cohort: Path, tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ from torch import Tensor
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import read_facts
 from datamodules.files.atomic import filled_folder, is_taken, locked, write_json, write_text
+from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import read_rows
 from datamodules.store.boxes import region_step
+from datamodules.store.prepared import PreparedCohort
 from datamodules.store.reference import reference_of_stored
 from datamodules.store.signatures import known_scans
 from datamodules.store.store import open_store
@@ -31,6 +33,7 @@ from experiments.bundles.running import scans_data
 from experiments.bundles.scores import scores_of
 from experiments.bundles.summaries import conformal_summary, feature_summary
 from experiments.bundles.sums import write_sums
+from experiments.checking.quality import QUALITY_VERSION
 from experiments.externals.freeze import freeze
 from experiments.runtime.console import bar
 from experiments.study.channels import set_channels
@@ -50,6 +53,8 @@ from regions.atlas import TEMPLATE_PATH
 from regions.catalog import Atlas, Region
 from regions.grid import Grid
 
+OF_COHORT = ".cohort.json"
+"""In the folder of a study's bundles."""
 OF_TRAINING = "objective."
 """Weights that serve the training alone."""
 INTENSITIES = "z-score within the brain mask, mean 0 and standard deviation 1 of each image (masks and maps keep their values)"
@@ -165,13 +170,27 @@ def _summaries(bundle: Bundle, study: Study, origin: Origin, console: Console) -
     own, workers = study.prepared, origin.settings.values.workers
     if bundle.voxel_mm:
         own = open_store(study.cohort.scans, origin.settings.values.store, workers)
-    with bar(console, "measuring scans") as on_scan:
-        quality = reference_of_stored(own, workers, on_scan)
-    with bar(console, "marking scans") as on_scan:
-        known = known_scans(own, on_scan)
+    cohort = _of_cohort(own, origin.study / "bundles" / OF_COHORT, workers, console)
     with bar(console, "features of folds") as on_model:
         features = feature_summary(networks, scans_data(bundle, study.prepared, patients), parts, on_model)
-    return {"quality": asdict(quality), "features": features, "training_scans": known.plain()}
+    return {**cohort, "features": features}
+
+
+def _of_cohort(own: PreparedCohort, path: Path, workers: int, console: Console) -> dict[str, Any]:
+    """What is measured on the training cohort whatever the input is; kept for the study's other bundles."""
+    stamp = {"data": own.hash, "quality_version": QUALITY_VERSION, "format": FORMAT}
+    try:
+        kept = read_sealed(path, "measure again")
+    except (FileNotFoundError, DamagedError):
+        kept = {}
+    if any(kept.get(name) != value for name, value in stamp.items()):
+        with bar(console, "measuring scans") as on_scan:
+            quality = reference_of_stored(own, workers, on_scan)
+        with bar(console, "marking scans") as on_scan:
+            known = known_scans(own, on_scan)
+        kept = stamp | {"quality": asdict(quality), "training_scans": known.plain()}
+        write_sealed(path, kept)
+    return {name: kept[name] for name in ("quality", "training_scans")}
 
 
 def network_of(origin: Origin) -> NetworkSpec:

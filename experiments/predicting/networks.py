@@ -45,7 +45,7 @@ def _of_study(options: PredictOptions, console: Console) -> list[Bundle]:
     names = _listed(options.inputs) or inputs_of(study)
     if not names:
         raise PredictError(f"study {study.name} has no trained input; train it first: make sweep STUDY={study.name}")
-    with locked(study / "bundles" / ".lock"):
+    with locked(study / "bundles" / ".predict.lock"):  # making one takes the lock of its own
         return [_of_input(study, name, options.seed, console) for name in names]
 
 
