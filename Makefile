@@ -38,7 +38,7 @@ test: $(STAMP) ## lint, types and all tests but the long ones
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long" $(ARGS)
 
 check: $(STAMP) ## before training: quality of the scans, exclusions, balance, duplicates, precision, cost
 	@$(RUN) check $(OPTIONS)

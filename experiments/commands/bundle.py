@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from datamodules.files.atomic import file_sha256
+from datamodules.files.listing import list_folder
 from experiments.bundles.sums import SUMS, faults_of
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
@@ -58,7 +59,7 @@ def run(options: Options) -> int:
     except Interrupted:
         console.print("interrupted; nothing was written, the same command begins again")
         return RESUME
-    size = sum(path.stat().st_size for path in out.rglob("*")) / 1e6
+    size = sum(path.stat().st_size for path in list_folder(out, "**/*") if path.is_file()) / 1e6
     console.print(f"bundle of {bundle.input}, {len(bundle.models)} models, {size:.1f} MB: {out}", markup=False)
     console.print(f"SHA-256 of its {SUMS}: {file_sha256(out / SUMS)}")
     return 0

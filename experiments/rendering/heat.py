@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from datamodules.quality.measure import template_image
-from experiments.rendering.palette import INPUT_COLORS, ON_DARK, ORANGE, rgb
+from experiments.rendering.palette import INK, INPUT_COLORS, ON_DARK, ORANGE, rgb
 from regions.atlas import load_template
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -126,7 +126,7 @@ def picture_png(planes: Sequence[Cut], title: str, limit: float) -> bytes:
     height = scale * max(cut.picture.shape[0] for cut in planes)
     width = scale * sum(cut.picture.shape[1] for cut in planes) + bar
     sheet = Image.new("RGB", (width, height + 2 * text), "black")
-    draw, left, ink = ImageDraw.Draw(sheet), 0, ON_DARK["#1b1f24"]
+    draw, left, ink = ImageDraw.Draw(sheet), 0, ON_DARK[INK]
     draw.text((6, 8), title, fill=ink)
     for cut in planes:
         image = Image.fromarray(cut.picture).resize((scale * cut.picture.shape[1], scale * cut.picture.shape[0]), 0)
