@@ -1,5 +1,9 @@
 """The contenders of the benchmark make the same batches of the same scans, and their times are told apart correctly."""
 
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +17,14 @@ from datamodules.batches.augmentation import Augmentation
 from experiments.study.study import Study
 
 TRAINING = 3
+
+
+@pytest.fixture(autouse=True)
+def tracked() -> Iterator[None]:
+    """MONAI's switch, which its contenders turn off for the whole process, is on again afterwards."""
+    yield
+    if "monai" in sys.modules:
+        sys.modules["monai.data"].set_track_meta(True)
 
 
 @pytest.fixture
