@@ -18,7 +18,7 @@ CLUSTER = $(if $(PARTITION),--partition "$(PARTITION)") $(if $(ACCOUNT),--accoun
           $(if $(SBATCH),--sbatch="$(SBATCH)") $(if $(DRY),--dry_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check fold sweep plan baselines compare controls explain external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
+.PHONY: help install demo test check core fold sweep plan baselines compare controls explain external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | while IFS="$$(printf '\t')" read -r name meaning; do printf '  make %-14s %s\n' "$$name" "$$meaning"; done
@@ -42,6 +42,9 @@ test: $(STAMP) ## lint, types and all tests but the long ones
 
 check: $(STAMP) ## before training: quality of the scans, exclusions, balance, duplicates, precision, cost
 	@$(RUN) check $(OPTIONS)
+
+core: $(STAMP) ## the part of each region that is that region in every scan, as an atlas: make core COHORT=dir OUT=dir
+	@$(RUN) core $(if $(OUT),--out "$(OUT)") $(if $(INPUTS),--inputs "$(INPUTS)") $(OPTIONS)
 
 fold: $(STAMP) ## one run: make fold FOLD=3 ROI=gray_matter
 	@$(RUN) fold --roi "$(ROI)" --fold "$(FOLD)" $(OPTIONS)

@@ -24,6 +24,7 @@ WORDS = {
     "adopt": "a public MS dataset as a cohort, or several cohorts as one",
     "prepare": "raw BIDS scans with skull to a cohort in MNI152 space",
     "check": "before training: quality of the scans, exclusions, balance, duplicates, precision, cost",
+    "core": "the part of each region that is that region in every scan, as an atlas",
     "fold": "train one run: --roi gray_matter --fold 3",
     "sweep": "train every run of the study that is missing",
     "baselines": "what age, sex, volumes and mean intensities alone can do, on the same folds",
