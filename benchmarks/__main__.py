@@ -20,6 +20,7 @@ WORDS = {
     "parts": "where the time of a training step goes",
     "heads": "how often prepare puts a FLAIR on its T1w wherever the head lay",
     "ventricles": "how well a patient's ventricles come to lie on the template's",
+    "core": "whether the core of a region keeps its neighbours' size out",
     "predict": "what the prediction of one scan costs, six inputs and seven folds on one core",
     "scale": "how each command grows with the cohort, up to 5,000 scans",
     "learning": "what our presets, the networks of others and linear readers learn of planted truths",
