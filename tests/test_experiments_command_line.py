@@ -34,6 +34,7 @@ NONSENSE_VALUES = {
     "adopt": ["--dataset", "adni", "--from", "x", "--out", "y"],
     "prepare": ["--bids", "x", "--brain", "by_hand"],
     "check": ["--label.threshold", "11"],
+    "core": ["--out", "x", "--share", "0.5"],
     "fold": ["--roi", "global", "--fold", "9"],
     "sweep": ["--inputs", "gobal"],
     "baselines": ["--workers", "many"],

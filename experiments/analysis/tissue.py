@@ -174,7 +174,7 @@ def _size(region: Region, telling: str) -> str | None:
         return "the size of the structure itself, which its mask shows"
     if telling == "outside":
         return "the size and outline of the brain"
-    if set(region.labels) <= set(FLUID):
+    if region.atlas is None and set(region.labels) <= set(FLUID):
         return "the size of the fluid spaces themselves"
     return f"the size of {'the neighbouring ventricles and sulci' if telling == 'csf' else 'the structure or its neighbours'}"
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import yaml
 
 from datamodules.cohort.images import DEFAULT_IMAGES
-from datamodules.files.atomic import file_sha256, filled_folder, is_taken
+from datamodules.files.atomic import file_sha256, filled_folder, is_taken, locked
 from datamodules.files.sealed import write_sealed
 from datamodules.quality.tissue import CSF, FLUID, estimated_fluid, labelled_tissues
 from datamodules.store.prepared import PreparedCohort
@@ -191,18 +191,25 @@ def write_cores(out: Path, agreement: Agreement, rule: CoreRule, cores: Mapping[
     if not kept:
         least = f"no region keeps {LEAST_VOXELS} voxels, {rule.margin_on(agreement.grid):g} mm from where scans disagree"
         raise UserError(f"{least}; give a smaller --margin or --share, or smaller voxels")
-    refuse_taken(out)
     labels, of_region = pieces({name: made.mask for name, made in kept.items()})
+    texts = {"core.tsv": _table(of_region), "core.yaml": _regions_file(of_region, agreement, rule)}
     facts = core_facts(agreement, rule, cores)
-    with filled_folder(out) as folder:
-        image = nib.Nifti1Image(labels, agreement.grid.matrix)
-        image.header.set_xyzt_units("mm")
-        (folder / "core.nii.gz").write_bytes(gzip.compress(image.to_bytes(), mtime=0))
-        (folder / "core.tsv").write_text(_table(of_region), encoding="utf-8")
-        (folder / "core.yaml").write_text(_regions_file(of_region, agreement, rule), encoding="utf-8")
-        files = {name: file_sha256(folder / name) for name in ("core.nii.gz", "core.tsv", "core.yaml")}
-        write_sealed(folder / "core.json", facts | {"files": files})
+    with locked(out.with_name(f".{out.name}.lock")):
+        refuse_taken(out)
+        with filled_folder(out) as folder:
+            (folder / "core.nii.gz").write_bytes(_packed(labels, agreement.grid))
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            files = {name: file_sha256(folder / name) for name in ("core.nii.gz", *texts)}
+            write_sealed(folder / "core.json", facts | {"files": files})
     return facts
+
+
+def _packed(labels: npt.NDArray[np.uint16], grid: Grid) -> bytes:
+    """A label map as a NIfTI file, the same bytes for the same labels."""
+    image = nib.Nifti1Image(labels, grid.matrix)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), mtime=0)
 
 
 def core_facts(agreement: Agreement, rule: CoreRule, cores: Mapping[str, Core]) -> dict[str, Any]:

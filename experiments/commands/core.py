@@ -69,7 +69,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     show(facts, console)
     names = ",".join(name + END for name, row in facts["regions"].items() if row["written"])
     console.print(f"written: {options.out / 'core.yaml'}, and core.nii.gz, core.tsv, core.json beside it", markup=False)
-    console.print(f"next: make sweep REGIONS={options.out / 'core.yaml'} INPUTS=global,{names}", markup=False)
+    console.print(
+        f"next: make sweep COHORT={settings.values.cohort} REGIONS={options.out / 'core.yaml'} INPUTS=global,{names}",
+        markup=False,
+    )
     return 0
 
 
