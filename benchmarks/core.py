@@ -1,15 +1,15 @@
 """Does the core of a region keep its neighbours' size out, and what is left of an effect that is really planted in it?
 
 Phantom cohorts in which the ventricles alone differ, and others in which subcortical gray matter alone does. AUC of the linear
-reader of the voxels, as the product fits it on its seven folds, and with ``--networks`` of the demo preset's networks; the
+reader of the voxels, as the product fits it on its seven folds, and at 4 mm of the demo preset's networks; the
 brainstem, which no ventricle touches, shows what comes through the scale of the whole brain's intensities.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.scans import SCRATCH, store_folder
-from benchmarks.table import publish
+from benchmarks.table import RESULTS, publish, show
 from datamodules.files.float16 import to_single
+from datamodules.phantoms.presets import PhantomPreset
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from datamodules.store.prepared import PreparedCohort
 from experiments.__main__ import main as command
@@ -35,29 +36,54 @@ from regions.atlas import region_mask
 from regions.catalog import REGIONS
 from regions.core import LEAST_VOXELS, CoreRule, core
 
-PRESETS = ("enlarged_ventricles", "single_region:subcortical_gray_matter")
+PLANTED: Mapping[str, tuple[str, float]] = {
+    "enlarged_ventricles": ("enlarged_ventricles", 1.0),
+    "single_region:subcortical_gray_matter": ("single_region:subcortical_gray_matter", 1.0),
+    "a third of it": ("single_region:subcortical_gray_matter", 1 / 3),
+}
+"""What is planted -> preset, and by what its effects are multiplied: a weak effect shows what a core costs."""
 READ = ("subcortical_gray_matter", "brainstem")
 DRAWS = 2000
+CELLS = RESULTS / "core_cells.tsv"
+NOTES = (
+    "AUC: linear reader of the voxels, seven folds, cohort by cohort; networks: the demo preset's, at 4 mm. reach 0.5: cohorts "
+    "whose 95 % interval (patient-cluster bootstrap) does.",
+    "own scale: the same reader after mean and SD of the region are taken out of each image.",
+    "core: all scans agree, one voxel of margin. The template's rows say what there is without it.",
+)
 Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class WeakerOptions(PhantomOptions):
+    """A cohort whose every d is multiplied by a share."""
+
+    share: float = 1.0
+
+    @property
+    def truth(self) -> PhantomPreset:
+        """The preset with the effect sizes of this cohort."""
+        return super().truth.scaled(self.share)
 
 
 @dataclass(frozen=True)
 class Drawn:
     """A phantom cohort that was drawn and opened as a study."""
 
-    preset: str
+    planted: str
     seed: int
     cohort: Path
     study: Study
 
 
-def drawn(preset: str, seed: int, spacing_mm: float) -> Drawn:
+def drawn(planted: str, seed: int, spacing_mm: float) -> Drawn:
     """A cohort of 84 patients and 100 scans; drawn where it is missing."""
-    name = f"{preset.replace(':', '-')}-{seed}-{spacing_mm:g}mm"
+    preset, share = PLANTED[planted]
+    name = f"{preset.replace(':', '-')}-{seed}-{spacing_mm:g}mm" + (f"-{share:.2f}" if share < 1 else "")
     cohort = Path("cohorts/benchmarks/core") / name
     if not cohort.is_dir():
-        write_phantom_cohort(cohort, PhantomOptions(preset, spacing_mm=spacing_mm, seed=seed))
-    return Drawn(preset, seed, cohort, open_study(StudyOptions(cohort, SCRATCH / "core" / "readers" / name, store_folder())))
+        write_phantom_cohort(cohort, WeakerOptions(preset, spacing_mm=spacing_mm, seed=seed, share=share))
+    return Drawn(planted, seed, cohort, open_study(StudyOptions(cohort, SCRATCH / "core" / "readers" / name, store_folder())))
 
 
 def masks_of(prepared: PreparedCohort) -> dict[tuple[str, str], Mask]:
@@ -110,10 +136,10 @@ def rows_of(cohort: Drawn, networks: bool) -> Iterator[dict[str, Any]]:
         own = reader_auc(cohort.study, on_own_scale(values).reshape(len(values), -1))
         network = learned.get((region, way))
         yield {
-            "planted": cohort.preset, "voxel_mm": prepared.grid.spacing[0], "region": region, "way": way, "cohort": cohort.seed,
-            "voxels": inside.size, "AUC": auc.value, "low": auc.low, "high": auc.high, "own_scale": own.value,
-            "network": network and network["value"], "network_low": network and network["low"],
-            "network_high": network and network["high"],
+            "planted": cohort.planted, "voxel_mm": prepared.grid.spacing[0], "region": region, "way": way,
+            "cohort": cohort.seed, "voxels": inside.size, "AUC": auc.value, "low": auc.low, "high": auc.high, "own_scale": own.value,
+            "network": network and network["auc"], "network_low": network and network["auc_low"],
+            "network_high": network and network["auc_high"],
         }  # fmt: skip
 
 
@@ -128,9 +154,9 @@ def network_aucs(cohort: Drawn) -> dict[tuple[str, str], Mapping[str, float]]:
     regions = ["--regions", str(place / "atlas" / "core.yaml"), "--tracking.mode", "disabled"]
     require(command(["sweep", "--preset", "demo", *where, *study, *regions, "--inputs", inputs, "--jobs", "1"]))
     require(command(["compare", *study, "--inputs", inputs]))
-    estimates = json.loads((place / "networks" / "comparison.json").read_text(encoding="utf-8"))["estimates"]
-    ways = {"": "template", "_core": "core"}
-    return {(name, way): estimates[name + end]["auc"] for name in READ for end, way in ways.items()}
+    compared = json.loads((place / "networks" / "comparison.json").read_text(encoding="utf-8"))["inputs"]
+    of_input, ways = {row["input"]: row for row in compared}, {"": "template", "_core": "core"}
+    return {(name, way): of_input[name + end] for name in READ for end, way in ways.items()}
 
 
 def require(status: int) -> None:
@@ -139,46 +165,68 @@ def require(status: int) -> None:
         raise SystemExit(status)
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def keep(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append the rows of a cohort to the file."""
+    fresh = not CELLS.is_file()
+    with CELLS.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        for row in rows:
+            writer.writerow({name: f"{v:.5g}" if isinstance(v, float) else v for name, v in row.items()})
+
+
+def read_cells() -> list[dict[str, Any]]:
+    """The rows that are kept: numbers, None where there is none, and texts."""
+    if not CELLS.is_file():
+        return []
+    texts = ("planted", "region", "way")
+    with CELLS.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return [{name: v if name in texts else float(v) if v else None for name, v in row.items()} for row in rows]
+
+
+def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For each region and way the AUCs of all cohorts, and how many intervals reach 0.5."""
-    keys = dict.fromkeys((row["planted"], row["voxel_mm"], row["region"], row["way"]) for row in rows)
+    keys = dict.fromkeys((row["planted"], row["voxel_mm"], row["region"], row["way"]) for row in cells)
     lines = []
-    for key in sorted(keys, key=lambda key: (PRESETS.index(key[0]), key[1], READ.index(key[2]))):
-        of_key = [row for row in rows if (row["planted"], row["voxel_mm"], row["region"], row["way"]) == key]
+    for key in sorted(keys, key=lambda key: (list(PLANTED).index(key[0]), key[1], READ.index(key[2]))):
+        of_key = [row for row in cells if (row["planted"], row["voxel_mm"], row["region"], row["way"]) == key]
+        trained = [row for row in of_key if row["network"] is not None]
         line: dict[str, Any] = dict(zip(("planted", "voxel_mm", "region", "way"), key, strict=True))
-        line["cohorts"] = len(of_key)
-        line["voxels"] = f"{min(row['voxels'] for row in of_key)} to {max(row['voxels'] for row in of_key)}"
-        for column in ("AUC", "own_scale", "network"):
-            values = [row[column] for row in of_key if row[column] is not None]
-            line[column] = " ".join(f"{value:.2f}" for value in values) or "-"
-            line |= {"mean_AUC": mean(values)} if column == "AUC" else {}
+        line["voxels"] = f"{min(row['voxels'] for row in of_key):.0f} to {max(row['voxels'] for row in of_key):.0f}"
+        line |= {"AUC": texts_of(of_key, "AUC"), "mean": mean(row["AUC"] for row in of_key)}
         line["reach_0.5"] = sum(row["low"] <= 0.5 for row in of_key)
-        reached = [row["network_low"] <= 0.5 for row in of_key if row["network_low"] is not None]
-        line["networks_reach_0.5"] = sum(reached) if reached else None
+        line["own_scale"] = texts_of(of_key, "own_scale")
+        line["networks"] = texts_of(trained, "network") if trained else None
+        line["networks_reach_0.5"] = sum(row["network_low"] <= 0.5 for row in trained) if trained else None
         lines.append(line)
     return lines
+
+
+def texts_of(rows: Sequence[Mapping[str, Any]], column: str) -> str:
+    """A column's values, cohort by cohort."""
+    return " ".join(f"{row[column]:.2f}" for row in rows)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``core``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks core", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--spacing", type=float, action="append", help="side of a voxel in mm (3 and 4)")
     parser.add_argument("--cohorts", type=int, default=3, help="cohorts of each preset")
-    parser.add_argument("--networks", action="store_true", help="train networks too, at 4 mm, some ten minutes a cohort")
-    parser.add_argument("--quick", action="store_true", help="one cohort at 4 mm, nothing is kept")
+    parser.add_argument("--again", action="store_true", help="measure what is kept again")
+    parser.add_argument("--quick", action="store_true", help="readers of one cohort of each preset at 4 mm, nothing is kept")
     options = parser.parse_args(arguments)
-    shutil.rmtree(SCRATCH / "core" / "readers", ignore_errors=True)
-    rows: list[dict[str, Any]] = []
-    for spacing in [4.0] if options.quick else options.spacing or [3.0, 4.0]:
-        for preset in PRESETS:
-            for seed in range(1 if options.quick else options.cohorts):
-                rows += rows_of(drawn(preset, seed, spacing), options.networks and spacing == 4)
-                print(f"{preset}, {spacing:g} mm, cohort {seed}", flush=True)
-    notes = (
-        "AUC: linear reader of the voxels, seven folds; network: the demo preset's. reach 0.5: cohorts whose interval (95 %, "
-        "patient-cluster bootstrap) does.",
-        "own scale: the same reader after mean and SD of the region are taken out of each image.",
-        "core: all scans agree, one voxel of margin. The template's rows say what there is without it.",
-    )
-    publish("core", "Cores of regions", summary(rows), notes, save=not options.quick)
+    if options.quick:
+        show("Cores of regions", summary([row for planted in PLANTED for row in rows_of(drawn(planted, 0, 4.0), False)]), NOTES)
+        return 0
+    if options.again:
+        CELLS.unlink(missing_ok=True)
+    for spacing, networks in ((4.0, True), (3.0, False)):
+        for planted in PLANTED:
+            for seed in range(options.cohorts):
+                if not any(
+                    (row["planted"], row["voxel_mm"], row["cohort"]) == (planted, spacing, seed) for row in read_cells()
+                ):
+                    keep(list(rows_of(drawn(planted, seed, spacing), networks)))
+    publish("core", "Cores of regions", summary(read_cells()), NOTES)
     return 0
