@@ -137,7 +137,8 @@ def rows_of(cohort: Drawn, networks: bool) -> Iterator[dict[str, Any]]:
         network = learned.get((region, way))
         yield {
             "planted": cohort.planted, "voxel_mm": prepared.grid.spacing[0], "region": region, "way": way,
-            "cohort": cohort.seed, "voxels": inside.size, "AUC": auc.value, "low": auc.low, "high": auc.high, "own_scale": own.value,
+            "cohort": cohort.seed, "voxels": inside.size, "AUC": auc.value, "low": auc.low, "high": auc.high,
+            "own_scale": own.value,
             "network": network and network["auc"], "network_low": network and network["auc_low"],
             "network_high": network and network["auc_high"],
         }  # fmt: skip
