@@ -96,7 +96,7 @@ class Augmenter:
             out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
             for target, volume, row in zip(out, image, rows, strict=True):
                 target.copy_(move(volume, row, drawn))
-        inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
+        inside = torch.ne(out, 0, out=torch.empty_like(out)) if self.options.noise else out
         if self.options.gamma:
             exponent = _sent(drawn.exponent[rows], out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
@@ -173,7 +173,7 @@ class Augmenter:
     def _add_noise(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
         """Add each scan's noise to (B, C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.
 
-        ``brain`` (B, 1, *box.shape) is 1 where noise is added and 0 elsewhere.
+        ``brain`` (B, C, *box.shape) is 1 where noise is added and 0 elsewhere.
         """
         on_grid, within = self._overlap()
         noise = self._windows(image, epoch, drawn)

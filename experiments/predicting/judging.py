@@ -22,6 +22,7 @@ class Judge:
     """What a training cohort was like, read once from a bundle, and new scans against it."""
 
     def __init__(self, bundle: Bundle) -> None:
+        self.optional = bundle.optional
         self.quality = QualityReference.of(bundle.quality)
         self.known = KnownScans.of(bundle.training_scans)
 
@@ -39,7 +40,7 @@ class Judge:
             row: Its row there.
             remarks: What is known of it already.
         """
-        measured = measure_stored(prepared, row)
+        measured = measure_stored(prepared, row, self.optional)
         more = {name: value for name, value in numbers_of_prepare(scan.reference).items() if name not in measured.numbers}
         measured = MeasuredScan(
             {**measured.numbers, **{n: v for n, v in more.items() if limit_of(n, LIMITS)}}, measured.differences
@@ -49,7 +50,7 @@ class Judge:
             Reason("refused" if finding.verdict == "held" else "look", finding.message, finding.detail)
             for finding in judged.findings
         ]
-        match = self.known.match(dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True)), prepared.grid)
+        match = self.known.match(prepared.contrasts(row), prepared.grid)
         if match is not None:
             detail = match.how if match.correlation >= 1 else f"{match.how}, correlation about {match.correlation:.2f}"
             reasons.insert(0, Reason("refused", "a scan of the training cohort", detail))
