@@ -1,9 +1,9 @@
-"""A scan may lack an image where the user says so: zeros stand in its place, the network is told, and nobody is misled by it."""
+"""A scan may lack an image where the user says so: zeros stand in its place, and the network is told."""
 
 from __future__ import annotations
 
-import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort
 from datamodules.cohort.target import Target
 from datamodules.cohort.unlabelled import read_unlabelled
-from datamodules.files.tables import CohortError
+from datamodules.files.tables import CohortError, read_rows
 from datamodules.store.duplicates import duplicates_of
 from datamodules.store.packing import open_packed
 from datamodules.store.reference import reference_of_stored
@@ -95,7 +95,8 @@ def test_a_scan_without_an_optional_image_is_used_and_counted(partly: Path) -> N
     assert {scan.covariates["has_flair"] for scan in lacking} == {"0"}
     assert sum(scan.covariates["has_flair"] == "1" for scan in cohort.scans) == 18
     positive = sum(scan.label for scan in lacking)
-    told = f"FLAIR is missing in 7 of 25 scans, which are used without it ({positive} of 9 positive, {7 - positive} of 16 negative)"
+    counts = f"({positive} of 9 positive, {7 - positive} of 16 negative)"
+    told = f"FLAIR is missing in 7 of 25 scans, which are used without it {counts}"
     assert told in cohort.remarks
     assert len(read_unlabelled(partly).scans) == 18
     assert len(read_unlabelled(partly, BOTH, OPTIONAL).scans) == 25
@@ -268,8 +269,6 @@ def test_presence_that_tells_the_class_is_said() -> None:
 @pytest.fixture(scope="module")
 def trained(phantom_cohort: Path, external_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of phantoms that partly lack the FLAIR, and beside it an external cohort of the same kind."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("missing")
     for name, source in (("cohort", phantom_cohort), ("external", external_cohort)):
         take_away(shutil.copytree(source, folder / name), 4)
@@ -281,20 +280,16 @@ def home(folder: Path) -> list[str]:
     return ["--study", "mine", "--studies", str(folder / "studies")]
 
 
-def test_the_study_says_it_and_keeps_it(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_study_says_it_and_keeps_it(trained: Path) -> None:
     folder = trained / "studies" / "mine"
     record = read_record(folder)
     assert record is not None
     assert record.optional == OPTIONAL
     facts = RunFolder(folder / "brainstem" / "fold-0" / "seed-0").facts()
     assert [covariate["name"] for covariate in facts["covariates"]] == ["has_flair"]
-    rows = list(csv.DictReader((folder / "cohort.tsv").open(), delimiter="\t"))
+    rows = read_rows(folder / "cohort.tsv")
     assert [row["has_flair"] == "0" for row in rows] == [row["flair"] == "" for row in rows]
     assert sum(row["flair"] == "" for row in rows) == 7
-    again = ["fold", *home(trained), "--cohort", str(trained / "cohort"), "--store", str(trained / "store"), "--folds", "3"]
-    capsys.readouterr()
-    assert main([*again, "--roi", "brainstem", "--fold", "1", "--optional_images", ""]) == 2
-    assert "25" not in capsys.readouterr().err
 
 
 def test_from_baselines_to_report(trained: Path) -> None:
@@ -314,29 +309,35 @@ def test_from_baselines_to_report(trained: Path) -> None:
 
 def test_external_site_and_predict_agree_on_scans_without_it(trained: Path, tmp_path: Path) -> None:
     study, external = trained / "studies" / "mine", trained / "external"
-    assert main(["external", *home(trained), "--cohort", str(external), "--store", str(trained / "store")]) == 0
+    assert main(["external", *home(trained), "--cohort", str(external), "--store", str(trained / "store"),
+                 "--inputs", "brainstem"]) == 0  # fmt: skip
     (table,) = (study / "external").rglob("predictions.tsv")
-    theirs = {(row["patient"], row["session"]): float(row["p"]) for row in csv.DictReader(table.open(), delimiter="\t")}
+    theirs = {(row["patient"], row["session"]): float(row["p"]) for row in read_rows(table)}
     assert len(theirs) == 11
     frozen = json.loads(next((study / "external").rglob("frozen.json")).read_text())
     assert frozen["optional_images"] == ["flair"]
-    assert main(["predict", *home(trained), "--scans", str(external), "--out", str(tmp_path / "out"), "--insist"]) == 0
-    rows = list(csv.DictReader((tmp_path / "out" / "predictions.tsv").open(), delimiter="\t"))
-    ours = {(row["participant_id"], row["session_id"]): float(row["probability_log_odds"]) for row in rows}
+    words = ["--scans", str(external), "--out", str(tmp_path / "out"), "--insist", "--inputs", "brainstem"]
+    assert main(["predict", *home(trained), *words]) == 0
+    rows = read_rows(tmp_path / "out" / "predictions.tsv")
+    ours = {(row["participant_id"], row["session_id"]): float(row["probability"]) for row in rows}
     assert ours.keys() == theirs.keys()
     assert ours == pytest.approx(theirs, abs=1e-6)
+    assert sum("no FLAIR" in row["reasons"] for row in rows) == 3
     bundle = study / "bundles" / "brainstem"
     assert main(["site", "--bundle", str(bundle), "--cohort", str(external), "--out", str(tmp_path / "site"), "--name", "A",
                  "--store", str(trained / "store")]) == 0  # fmt: skip
 
 
 def test_networks_that_never_lacked_an_image_are_not_asked_without_it(
-    phantom_cohort: Path, external_cohort: Path, tmp_path: Path
+    phantom_cohort: Path, external_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import shutil
-
     take_away(shutil.copytree(external_cohort, tmp_path / "external"), 4)
     train(tmp_path, phantom_cohort, "--optional_images", "flair", inputs=("brainstem",))
-    assert main(["predict", *home(tmp_path), "--scans", str(tmp_path / "external"), "--out", str(tmp_path / "out")]) == 0
-    rows = list(csv.DictReader((tmp_path / "out" / "predictions.tsv").open(), delimiter="\t"))
+    assert main(["predict", *home(tmp_path), "--scans", str(tmp_path / "external"), "--out", str(tmp_path / "out"),
+                 "--inputs", "brainstem"]) == 0  # fmt: skip
+    rows = read_rows(tmp_path / "out" / "predictions.tsv")
     assert sum("no FLAIR" in row["reasons"] for row in rows) == 3
+    capsys.readouterr()
+    assert main(["fold", *home(tmp_path), "--roi", "brainstem", "--fold", "1", "--optional_images", ""]) == 2
+    told = "regionwise: study mine was begun with --optional_images flair, not none; use another STUDY\n"
+    assert capsys.readouterr().err == told

@@ -357,11 +357,10 @@ def _model(folder: Path, entry: Mapping[str, Any], sums: Mapping[str, str], targ
 
 def _covariate(recorded: Mapping[str, Any]) -> Covariate:
     covariate = Covariate.of(recorded)
-    numbers = [_number(value) for value in (covariate.fill, *covariate.means)]
-    numbers += [_number(value, above=0) for value in covariate.sds]
+    numbers = [_number(value) for value in (covariate.fill, *covariate.means, *covariate.sds)]
     texts = all(isinstance(text, str) for text in (covariate.name, *covariate.levels))
     slots = len(covariate.levels) if len(covariate.levels) > 2 else 1
-    if not texts or len(numbers) != 1 + 2 * slots or slots > SLOTS:
+    if not texts or len(numbers) != 1 + 2 * slots or slots > SLOTS or min(covariate.sds) < 0:
         raise ValueError(f"covariate {str(covariate.name)[:40]!r} cannot be read")
     return covariate
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from datamodules.cohort.images import title
 from datamodules.cohort.records import Scan
 from datamodules.quality.limits import LIMITS, limit_of
 from datamodules.quality.reference import MeasuredScan, QualityReference
@@ -74,8 +75,9 @@ def refuse_missing_covariates(bundles: Sequence[Bundle], scans: Sequence[Scan]) 
 
 
 def input_reasons(bundle: Bundle, scan: Scan) -> tuple[Reason, ...]:
-    """What an input needs and a scan lacks: its own label map, or a covariate."""
-    reasons = []
+    """What an input needs and a scan lacks: an image, its own label map, or a covariate."""
+    absent = [title(name) for name in bundle.shown_images if name not in scan.images]
+    reasons = [Reason("look", f"no {name}", "the networks were shown zeros in its place") for name in absent]
     if bundle.region.mask.mode == "subject" and bundle.region.labels and scan.labels is None:
         reasons.append(Reason("refused", "no label map, from which this input is cut"))
     for covariate in bundle.models[0].covariates:

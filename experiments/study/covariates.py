@@ -56,7 +56,12 @@ class Covariate:
         return asdict(self)
 
     def values(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
-        """(n,) numbers, or places in `levels`; NaN where it is missing or unknown to the training part."""
+        """(n,) numbers, or places in `levels`; NaN where it is missing or unknown to the training part.
+
+        What did not vary there is taken as it was there, since no network knows another value.
+        """
+        if self.sds and not any(self.sds):
+            return np.full(len(scans), self.fill)
         texts = [text_of(scan.covariates, self.name) for scan in scans]
         if not self.levels:
             return np.array([_number(text) for text in texts])
