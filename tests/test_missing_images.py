@@ -14,13 +14,13 @@ from bundled import train
 from small_networks import made
 
 from datamodules.batches.augmentation import Augmentation
-from datamodules.batches.augmenter import Augmenter
 from datamodules.cohort.images import indicators, parse_optional
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort
 from datamodules.cohort.target import Target
 from datamodules.cohort.unlabelled import read_unlabelled
 from datamodules.files.tables import CohortError, read_rows
+from datamodules.mri import BrainMRIDataModule
 from datamodules.store.duplicates import duplicates_of
 from datamodules.store.packing import open_packed
 from datamodules.store.reference import reference_of_stored
@@ -38,6 +38,7 @@ from experiments.study.record import read_record
 from experiments.study.run_folder import RunFolder
 from experiments.study.settings import parse_settings
 from experiments.study.study import Study
+from regions.catalog import REGIONS
 from regions.grid import Box
 
 BOTH, OPTIONAL = ("t1w", "flair"), ("flair",)
@@ -168,20 +169,21 @@ def test_a_copy_without_its_flair_is_found_by_the_t1w(study: Study, tmp_path: Pa
     assert [(pair.first, pair.second, pair.how) for pair in found] == [(scans[0].name, scans[24].name, "the same T1w file")]
 
 
-def test_noise_is_added_to_no_image_that_is_missing(study: Study) -> None:
-    grid = study.prepared.grid
-    box = Box((0, 0, 0), grid.shape)
-    image = torch.from_numpy(np.array(study.prepared.image(0)))[None]
-    image[:, 1] = 0
-    augmenter = Augmenter(Augmentation(flip=0.5, shift_mm=6, noise=0.5, gamma=0.2, rotate_deg=5, scale=0.1), box, grid, 25, 0)
-    room = [
-        (start - first, stop - last)
-        for start, stop, first, last in zip(box.start, box.stop, augmenter.read.start, augmenter.read.stop, strict=True)
-    ]
-    padding = [number for low, high in reversed(room) for number in (low, -high)]
-    changed, _ = augmenter(torch.nn.functional.pad(image, padding), torch.tensor([0]), 0)
-    assert changed[:, 0].any()
-    assert not changed[:, 1].any()
+@pytest.mark.parametrize("one_after_another", [("cpu",), ()])
+def test_noise_is_added_to_no_image_that_is_missing(
+    study: Study, monkeypatch: pytest.MonkeyPatch, one_after_another: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("datamodules.batches.augmenter.ONE_AFTER_ANOTHER", one_after_another)
+    stored = study.prepared.scans
+    lacking = replace(study.prepared, scans=(replace(stored[0], images=(stored[0].images[0], "")), *stored[1:]))
+    scans = study.cohort.scans
+    patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
+    noisy = Augmentation(flip=0.5, shift_mm=6, noise=0.5, gamma=0.2)
+    data = BrainMRIDataModule(lacking, patients, labels, study.splits, 0, REGIONS["global"], augmentation=noisy)
+    box = data.augmenter.read
+    image = torch.from_numpy(np.stack([lacking.crop(row, box) for row in (1, 0)])).float()
+    changed, _ = data.augmenter(image, torch.tensor([1, 0]), 3)
+    assert [[bool(channel.any()) for channel in scan] for scan in changed] == [[True, True], [True, False]]
 
 
 def lacking_for(study: Study, labels: set[int]) -> Cohort:

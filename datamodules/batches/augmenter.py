@@ -11,8 +11,10 @@ launched, they are changed together, a kernel a step whatever the batch's size; 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -61,15 +63,25 @@ class Augmenter:
         grid: The study's grid; rotations turn about its centre.
         scans: Number of scans of the cohort.
         seed: Seed of the run.
+        missing: Row of a scan -> channels of the images that it lacks, which stay zero.
 
     Raises:
         ValueError: if scans are mirrored and x = 0 lies neither on a voxel's centre nor between two.
     """
 
-    def __init__(self, options: Augmentation, box: Box, grid: Grid, scans: int, seed: int) -> None:
+    def __init__(
+        self,
+        options: Augmentation,
+        box: Box,
+        grid: Grid,
+        scans: int,
+        seed: int,
+        missing: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.options, self.box, self.grid, self.scans, self.seed = options, box, grid, scans, seed
         self.mirror = mirror_of(grid, options)
         self.read = grown(box, options, grid)
+        self.missing = missing
         self._drawn: tuple[int, Parameters] | None = None
         self._noise: tuple[int, torch.device, Tensor] | None = None
 
@@ -96,13 +108,16 @@ class Augmenter:
             out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
             for target, volume, row in zip(out, image, rows, strict=True):
                 target.copy_(move(volume, row, drawn))
-        inside = torch.ne(out, 0, out=torch.empty_like(out)) if self.options.noise else out
+        inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
         if self.options.gamma:
             exponent = _sent(drawn.exponent[rows], out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
         if self.options.noise:
             add = self._add_noise_together if together else self._add_noise
             add(out, inside, rows, epoch, drawn)
+            for target, row in zip(out, rows, strict=True):
+                for channel in self.missing.get(row, ()):
+                    target[channel] = 0
         if labels is None:
             return out, None
         if moved_together:
@@ -173,7 +188,7 @@ class Augmenter:
     def _add_noise(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
         """Add each scan's noise to (B, C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.
 
-        ``brain`` (B, C, *box.shape) is 1 where noise is added and 0 elsewhere.
+        ``brain`` (B, 1, *box.shape) is 1 where noise is added and 0 elsewhere.
         """
         on_grid, within = self._overlap()
         noise = self._windows(image, epoch, drawn)

@@ -70,9 +70,18 @@ class PreparedCohort:
         return {key: kind for scan in self.scans for key, kind in scan.volumes.items()}
 
     @property
+    def missing_channels(self) -> dict[int, tuple[int, ...]]:
+        """Row of a scan that lacks some images -> which of ``names``."""
+        absent = {
+            row: tuple(column for column, key in enumerate(scan.images) if not key) for row, scan in enumerate(self.scans)
+        }
+        return {row: columns for row, columns in absent.items() if columns}
+
+    @property
     def lacked(self) -> tuple[str, ...]:
         """The images that some scan lacks."""
-        return tuple(name for column, name in enumerate(self.names) if not all(scan.images[column] for scan in self.scans))
+        lacking = {column for columns in self.missing_channels.values() for column in columns}
+        return tuple(name for column, name in enumerate(self.names) if column in lacking)
 
     def of_rows(self, rows: Iterable[int]) -> PreparedCohort:
         """Some of the scans."""
