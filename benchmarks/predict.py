@@ -139,9 +139,10 @@ def made_bundle(folder: Path, name: str, grid: Grid) -> Bundle:
     models = tuple(FoldModel(fold, weights, digest, 1.0, 0.5, 0.5, 0.3, float("nan"), ()) for fold in range(FOLDS))
     return Bundle(
         folder=folder, study="made", input=name, region=ShownRegion.of(REGIONS[name], Mask()), label_map=TEMPLATE_PATH,
-        images=("t1w", "flair"), grid=grid, scan_grid=grid, voxel_mm=0.0, multiple_of=int(network.multiple_of), least_side=1,
-        box=box, target=Target(), network=spec, objective="classification", running=Running(1, True, None, 1), models=models,
-        threshold=0.5, prevalence=0.3, conformal=asdict(_scores()), quality=asdict(QualityReference({}, SideReference())),
+        images=("t1w", "flair"), optional=(), grid=grid, scan_grid=grid, voxel_mm=0.0,
+        multiple_of=int(network.multiple_of), least_side=1, box=box, target=Target(), network=spec,
+        objective="classification", running=Running(1, True, None, 1), models=models, threshold=0.5, prevalence=0.3,
+        conformal=asdict(_scores()), quality=asdict(QualityReference({}, SideReference())),
         features=_features(network), training_scans=KnownScans(("t1w", "flair"), {"t1w": (), "flair": ()}, {}, {}).plain(),
         preparation={}, scores={}, provenance={},
     )  # fmt: skip

@@ -119,7 +119,7 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.region_labels = torch.zeros(256, dtype=torch.bool)
         if self.by_subject:
             self.region_labels[list(region.labels)] = True
-        self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed)
+        self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed, prepared.missing_channels)
         task = TransformTask(prepared, tuple(transforms), seed, self.augmenter.read, self.by_subject)
         self.transforms = TransformPool(task) if transforms else None
         if self.by_subject:

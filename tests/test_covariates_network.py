@@ -130,7 +130,7 @@ def test_the_default_network_draws_the_same_weights_and_has_the_same_hash(tmp_pa
     settings, with_age = parse_settings(words), parse_settings([*words, "--network.covariates", "age, sex"])
     assert "covariates" not in settings.result_settings()["network"]["init_args"]
     assert settings.hash() != with_age.hash()
-    assert (settings.covariates, with_age.covariates) == ("", "age, sex")
+    assert (settings.covariates(), with_age.covariates()) == ("", "age,sex")
 
 
 def test_a_network_joins_covariates_after_pooling_in_all_its_forms() -> None:

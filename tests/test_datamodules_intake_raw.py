@@ -106,6 +106,15 @@ def test_what_is_missing_is_counted_with_its_reason(put: Put, pair: Put, tmp_pat
     )
 
 
+def test_a_session_without_an_optional_image_is_prepared(put: Put, pair: Put, tmp_path: Path) -> None:
+    pair("sub-01", "ses-1")
+    put("sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz")
+    put("sub-02/anat/sub-02_FLAIR.nii.gz")
+    found = read_raw(tmp_path, optional=("flair",))
+    assert [tuple(session.images) for session in found.sessions] == [("t1w", "flair"), ("t1w",)]
+    assert found.excluded == (("sub-02", "", "no T1w"),)
+
+
 def test_links_that_lead_in_circles(pair: Put, tmp_path: Path) -> None:
     pair("sub-01", "ses-1")
     (tmp_path / "sub-01/ses-1/anat/again").symlink_to(tmp_path, target_is_directory=True)

@@ -11,8 +11,10 @@ launched, they are changed together, a kernel a step whatever the batch's size; 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -61,15 +63,25 @@ class Augmenter:
         grid: The study's grid; rotations turn about its centre.
         scans: Number of scans of the cohort.
         seed: Seed of the run.
+        missing: Row of a scan -> channels of the images that it lacks, which stay zero.
 
     Raises:
         ValueError: if scans are mirrored and x = 0 lies neither on a voxel's centre nor between two.
     """
 
-    def __init__(self, options: Augmentation, box: Box, grid: Grid, scans: int, seed: int) -> None:
+    def __init__(
+        self,
+        options: Augmentation,
+        box: Box,
+        grid: Grid,
+        scans: int,
+        seed: int,
+        missing: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self.options, self.box, self.grid, self.scans, self.seed = options, box, grid, scans, seed
         self.mirror = mirror_of(grid, options)
         self.read = grown(box, options, grid)
+        self.missing = missing
         self._drawn: tuple[int, Parameters] | None = None
         self._noise: tuple[int, torch.device, Tensor] | None = None
 
@@ -103,6 +115,9 @@ class Augmenter:
         if self.options.noise:
             add = self._add_noise_together if together else self._add_noise
             add(out, inside, rows, epoch, drawn)
+            for target, row in zip(out, rows, strict=True):
+                for channel in self.missing.get(row, ()):
+                    target[channel] = 0
         if labels is None:
             return out, None
         if moved_together:

@@ -49,8 +49,9 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
                     f"{name} changes the shape from {(1, *task.prepared.grid.shape)} to {tuple(image.shape)}; leave it out"
                 )
     inside = subject["brain"].data[0].numpy() != 0
-    names = task.prepared.names
-    image = np.stack([np.where(inside, subject[name].data[0].numpy(), 0).astype(np.float32) for name in names])
+    there = zip(task.prepared.names, task.prepared.scans[row].images, strict=True)
+    seen = [np.where(inside & bool(key), subject[name].data[0].numpy(), 0).astype(np.float32) for name, key in there]
+    image = np.stack(seen)
     arrays: Arrays = {"image": crop_to_box(image, task.box)}
     if task.with_labels:
         arrays["labels"] = crop_to_box(subject["labels"].data[0].numpy().astype(np.uint8), task.box)

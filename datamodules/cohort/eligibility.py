@@ -8,13 +8,13 @@ patient into two parts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
-from datamodules.cohort.images import DEFAULT_IMAGES, title
+from datamodules.cohort.images import DEFAULT_IMAGES, indicators, title
 from datamodules.cohort.records import NO_SCAN, UNDATED, Candidate, Cohort, Exclusion, Scan, Score, counted_reasons
 from datamodules.cohort.target import BETWEEN_STEPS, Target
 from datamodules.files.tables import CohortError
@@ -28,6 +28,7 @@ def select_scans(
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
     images: Sequence[str] = DEFAULT_IMAGES,
+    optional: Collection[str] = (),
 ) -> Cohort:
     """Turn candidates into scans and exclusions; the order is by patient, then session.
 
@@ -38,7 +39,8 @@ def select_scans(
         remarks: Remarks from reading the source; further ones are added.
         alike_ids: What happens to ids that differ in writing alone.
         known: Patients of another cohort, see ``identity.refuse_alike``.
-        images: What each scan must have.
+        images: What is read of each scan.
+        optional: Those that a scan may lack, never the first.
 
     Raises:
         CohortError: if a patient's session occurs twice, a patient has two spellings, EDSS of several sources would be mixed,
@@ -51,7 +53,7 @@ def select_scans(
     outcomes: list[Scan | Exclusion] = []
     for candidate in sorted(candidates, key=lambda c: (c.patient, c.session)):
         covariates, capped = split_capped_ages(candidate.covariates)
-        outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule, images))
+        outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule, images, optional))
         ages += capped[:1] if isinstance(outcomes[-1], Scan) else []
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
@@ -63,10 +65,23 @@ def select_scans(
     if ages:
         listed = ", ".join(sorted(set(ages)))
         notes.append(f"age capped for {len(ages)} of {len(scans)} scans ({listed}): the number given is taken as the age")
+    notes += [note for name in optional if (note := _missing(name, scans, rule))]
     used = {(scan.patient, scan.session) for scan in scans}
     scores = [candidate.score for candidate in candidates if (candidate.patient, candidate.session) in used]
     notes += _provenance([score for score in scores if score], rule)
     return Cohort(source, rule, scans, exclusions, (*remarks, *notes))
+
+
+def _missing(name: str, scans: Sequence[Scan], rule: Target) -> str:
+    """How many scans lack an optional image, of each class; empty where none does."""
+    lacking = [scan for scan in scans if name not in scan.images]
+    note = f"{title(name)} is missing in {len(lacking)} of {len(scans)} scans, which are used without it"
+    if not lacking or rule.is_number:
+        return note if lacking else ""
+    positive, negative = (
+        f"{sum(scan.label == label for scan in lacking)} of {sum(scan.label == label for scan in scans)}" for label in (1, 0)
+    )
+    return f"{note} ({positive} positive, {negative} negative)"
 
 
 def _provenance(scores: Sequence[Score], rule: Target) -> list[str]:
@@ -118,8 +133,10 @@ def refuse_repeated(candidates: Sequence[Candidate], alike_ids: AlikeIds) -> Non
             raise CohortError(f"{candidate.name} occurs twice: {both}")
 
 
-def _scan_or_exclusion(candidate: Candidate, rule: Target, images: Sequence[str]) -> Scan | Exclusion:
-    fault = file_at_fault(candidate, images) or _score_at_fault(candidate, rule)
+def _scan_or_exclusion(
+    candidate: Candidate, rule: Target, images: Sequence[str], optional: Collection[str]
+) -> Scan | Exclusion:
+    fault = file_at_fault(candidate, images, optional) or _score_at_fault(candidate, rule)
     if fault:
         reason, detail = fault
         label = _label(candidate, rule) if images[0] in candidate.images else None
@@ -127,17 +144,30 @@ def _scan_or_exclusion(candidate: Candidate, rule: Target, images: Sequence[str]
     assert candidate.score is not None
     value = rule.value_of(candidate.score.value)
     assert value is not None
+    return scan_of(candidate, images, optional, (value, candidate.score.days, rule.label_of(value)))
+
+
+def scan_of(
+    candidate: Candidate, images: Sequence[str], optional: Collection[str], outcome: tuple[float, int | None, int]
+) -> Scan:
+    """The scan that a candidate without fault becomes.
+
+    Args:
+        candidate: Its files.
+        images: What is read of each scan.
+        optional: Those that it may lack; covariates tell which it has.
+        outcome: Its value, the days from the scan to the assessment, its label.
+    """
     return Scan(
         candidate.patient,
         candidate.session,
-        {name: candidate.images[name] for name in images},
-        value,
-        candidate.score.days,
-        rule.label_of(value),
+        {name: candidate.images[name] for name in images if name in candidate.images},
+        *outcome,
         candidate.mask,
         candidate.labels,
         candidate.dialect,
-        candidate.covariates,
+        {**candidate.covariates, **indicators(candidate.images, optional)},
+        tuple(images),
     )
 
 
@@ -149,15 +179,15 @@ def _label(candidate: Candidate, rule: Target) -> int | None:
     return None if value is None else rule.label_of(value)
 
 
-def file_at_fault(candidate: Candidate, images: Sequence[str]) -> tuple[str, str] | None:
-    """Reason and detail where a file is not given or not there."""
+def file_at_fault(candidate: Candidate, images: Sequence[str], optional: Collection[str] = ()) -> tuple[str, str] | None:
+    """Reason and detail where a file is not given, unless it is optional, or not there."""
     if not any(name in candidate.images for name in images):
         return NO_SCAN.replace("T1w", title(images[0])), ""
-    missing = [title(name) for name in images if name not in candidate.images]
+    missing = [title(name) for name in images if name not in candidate.images and name not in optional]
     if missing:
         return f"no {missing[0]}", ""
     table = Path(candidate.dialect) if candidate.labels and candidate.dialect.endswith(".tsv") else None
-    asked = {title(name): candidate.images[name] for name in images}
+    asked = {title(name): candidate.images[name] for name in images if name in candidate.images}
     beside = {"mask": candidate.mask, "label map": candidate.labels, "label table": table}
     for kind, path in (asked | beside).items():
         if path is not None and not path.is_file():

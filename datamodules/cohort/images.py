@@ -82,6 +82,35 @@ def image_columns(rows: Sequence[Mapping[str, str]], asked: Sequence[str]) -> li
     return list(dict.fromkeys([*asked, *(name for name in others if name not in ("mask", "labels"))]))
 
 
+def parse_optional(given: str | Iterable[str], images: Sequence[str]) -> tuple[str, ...]:
+    """The images that a scan may lack, from ``flair`` or a list; empty where each scan must have all.
+
+    Args:
+        given: As it stands on the command line or in a YAML file.
+        images: All images of the study.
+
+    Raises:
+        CohortError: if one is not among the images, or is the first, which says where the brain is.
+    """
+    names = parse_images(given) if given else ()
+    others = ", ".join(images[1:]) or "nothing, since there is one image"
+    for name in names:
+        if name not in images[1:]:
+            wrong = "the first image, which each scan needs" if name in images else "not read"
+            raise CohortError(f"--optional_images: {name} is {wrong} (--images {','.join(images)}); it can name {others}")
+    return tuple(name for name in images if name in names)
+
+
+def indicator(name: str) -> str:
+    """The covariate that tells whether a scan has an optional image: 1 or 0."""
+    return f"has_{name}"
+
+
+def indicators(images: Collection[str], optional: Iterable[str]) -> dict[str, str]:
+    """The covariates of a scan with these images, one for each optional image."""
+    return {indicator(name): str(int(name in images)) for name in optional}
+
+
 def _is_image(cell: str) -> bool:
     return cell.lower().endswith((".nii", ".nii.gz", ".mgz"))
 

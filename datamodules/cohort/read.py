@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from datamodules.cohort.bids import read_bids
@@ -24,6 +24,7 @@ def read_cohort(
     alike_ids: AlikeIds = "refuse",
     known: Sequence[Written] = (),
     images: Sequence[str] = DEFAULT_IMAGES,
+    optional: Collection[str] = (),
 ) -> Cohort:
     """Read a BIDS-like folder or a plain table, without the scans that quality control holds back.
 
@@ -35,12 +36,13 @@ def read_cohort(
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
         known: Patients of another cohort, whose ids may not occur here in another writing.
         images: What is read of each scan.
+        optional: Those that a scan may lack.
 
     Raises:
         CohortError: if the source is missing, ambiguous or holds contradicting rows, or if nothing usable is left.
     """
     candidates, remarks = read_candidates(source, rule, alike_ids, images)
-    cohort = select_scans(source, candidates, rule, remarks, alike_ids, known, images)
+    cohort = select_scans(source, candidates, rule, remarks, alike_ids, known, images, optional)
     return cohort if with_flagged else as_one_person(excluded_by_qc(cohort))
 
 

@@ -60,7 +60,10 @@ class SessionRecord:
 
 @dataclass(frozen=True)
 class Scan(SessionRecord):
-    """The images of one patient at one session by name, the study's first one first, with their label."""
+    """The images of one patient at one session by name, the study's first one first, with their label.
+
+    ``asked`` names all images of the study where the scan lacks some, which it may.
+    """
 
     images: Mapping[str, Path]
     value: float
@@ -70,6 +73,12 @@ class Scan(SessionRecord):
     labels: Path | None = None
     dialect: str = "freesurfer"
     covariates: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images of the study, also those that this scan lacks."""
+        return self.asked or tuple(self.images)
 
     @property
     def reference(self) -> Path:

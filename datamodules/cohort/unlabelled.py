@@ -6,13 +6,13 @@ images in MNI152 space as in ``datamodules.cohort.bids``, of which ``participant
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datamodules.cohort.bids import first_images, participants, scans_of
 from datamodules.cohort.covariates import split_capped_ages
-from datamodules.cohort.eligibility import file_at_fault, refuse_repeated
+from datamodules.cohort.eligibility import file_at_fault, refuse_repeated, scan_of
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.read import require_source
 from datamodules.cohort.records import NO_SCAN, Candidate, Exclusion, Scan
@@ -51,12 +51,13 @@ class Unlabelled:
         return replace(self, scans=scans, exclusions=tuple(item for item in self.exclusions if item.patient in chosen))
 
 
-def read_unlabelled(source: Path, images: Sequence[str] = DEFAULT_IMAGES) -> Unlabelled:
+def read_unlabelled(source: Path, images: Sequence[str] = DEFAULT_IMAGES, optional: Collection[str] = ()) -> Unlabelled:
     """Find the scans of a table or a folder.
 
     Args:
         source: A table, or a folder with images in MNI152 space.
-        images: What each scan must have.
+        images: What is read of each scan.
+        optional: Those that a scan may lack.
 
     Raises:
         CohortError: if there is nothing to read, a scan is named twice, or a table cannot be understood.
@@ -65,7 +66,8 @@ def read_unlabelled(source: Path, images: Sequence[str] = DEFAULT_IMAGES) -> Unl
     table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
     candidates = read_table(table, None, images) if table.is_file() else _of_folder(source, images)
     refuse_repeated(candidates, "apart")
-    outcomes = [_outcome(candidate, images) for candidate in sorted(candidates, key=lambda item: (item.patient, item.session))]
+    ordered = sorted(candidates, key=lambda item: (item.patient, item.session))
+    outcomes = [_outcome(candidate, images, optional) for candidate in ordered]
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     return Unlabelled(source, scans, tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion)))
 
@@ -91,20 +93,9 @@ def _of_folder(folder: Path, images: Sequence[str]) -> list[Candidate]:
     return candidates + [Candidate(patient, "", {}, None, NO_SCAN) for patient in sorted(below - seen)]
 
 
-def _outcome(candidate: Candidate, images: Sequence[str]) -> Scan | Exclusion:
-    fault = file_at_fault(candidate, images)
+def _outcome(candidate: Candidate, images: Sequence[str], optional: Collection[str]) -> Scan | Exclusion:
+    fault = file_at_fault(candidate, images, optional)
     if fault:
         return Exclusion(candidate.patient, candidate.session, fault[0], fault[1] or candidate.where)
     covariates, _ = split_capped_ages(candidate.covariates)
-    return Scan(
-        candidate.patient,
-        candidate.session,
-        {name: candidate.images[name] for name in images},
-        NO_VALUE,
-        None,
-        0,
-        candidate.mask,
-        candidate.labels,
-        candidate.dialect,
-        covariates,
-    )
+    return scan_of(replace(candidate, covariates=covariates), images, optional, (NO_VALUE, None, 0))

@@ -15,7 +15,7 @@ above are looked into, so links that lead in circles do no harm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -61,7 +61,11 @@ class RawDataset:
 
 
 def read_raw(
-    folder: Path, segmentation: str = "", alike_ids: AlikeIds = "refuse", images: Sequence[str] = DEFAULT_IMAGES
+    folder: Path,
+    segmentation: str = "",
+    alike_ids: AlikeIds = "refuse",
+    images: Sequence[str] = DEFAULT_IMAGES,
+    optional: Collection[str] = (),
 ) -> RawDataset:
     """Find the sessions of a raw BIDS dataset.
 
@@ -69,7 +73,8 @@ def read_raw(
         folder: The dataset's root.
         segmentation: Name of the program whose label maps are taken, needed if several programs left some; or a table of ids.
         alike_ids: What happens to ids that differ in writing alone, see ``datamodules.cohort.identity``.
-        images: What each session must have, the T1w among it.
+        images: What is read of each session, the T1w among it.
+        optional: Those that a session may lack.
 
     Raises:
         CohortError: if the folder holds no session with these images, or a name, a table or a sidecar is at fault.
@@ -85,7 +90,7 @@ def read_raw(
     unused: dict[str, list[str]] = {}
     dates = ScanDates(folder)
     for patient, session, anat in _anat_folders(folder):
-        chosen, reason, notes = _choose(anat, (patient, session), images)
+        chosen, reason, notes = _choose(anat, (patient, session), images, optional)
         remarks += notes
         if reason:
             excluded.append((patient, session, reason))
@@ -128,12 +133,16 @@ def _anat_folders(folder: Path) -> list[tuple[str, str, Path]]:
     return folders
 
 
-def _choose(anat: Path, name: tuple[str, str], wanted: Sequence[str]) -> tuple[dict[str, Path], str, list[str]]:
+def _choose(
+    anat: Path, name: tuple[str, str], wanted: Sequence[str], optional: Collection[str]
+) -> tuple[dict[str, Path], str, list[str]]:
     """The images of a session, the reason why it cannot be used, and what was not taken."""
     chosen: dict[str, Path] = {}
     remarks: list[str] = []
     for kind in wanted:
         images = sorted(_images(anat, kind, *name), key=_rank)
+        if not images and kind in optional:
+            continue
         if not images:
             return {}, f"no {title(kind)}", remarks
         chosen[kind], *others = images

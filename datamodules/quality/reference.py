@@ -8,7 +8,7 @@ judged as if it were one more of the cohort. How the cohort differs from its mir
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,7 +98,12 @@ class MeasuredScan:
     differences: NDArray[np.float64]
 
 
-def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray[np.uint8] | None = None) -> MeasuredScan:
+def measure_scan(
+    images: Mapping[str, NDArray[Any]],
+    grid: Grid,
+    labels: NDArray[np.uint8] | None = None,
+    optional: Collection[str] = (),
+) -> MeasuredScan:
     """Measure one prepared scan, for a reference or against one.
 
     Tissues are the template's also where the scan has a label map, so that scans with and without one can be compared; from
@@ -108,6 +113,7 @@ def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray
         images: (I, J, K) each, the contrasts of a scan by name, exactly 0 outside the brain.
         grid: Where the voxels lie, MNI152 space.
         labels: (I, J, K) in the scheme of ``regions.labels``.
+        optional: Images that scans of the cohort lack; left and right are told by the others.
 
     Raises:
         UserError: if the brain is empty.
@@ -119,7 +125,8 @@ def measure_scan(images: Mapping[str, NDArray[Any]], grid: Grid, labels: NDArray
         numbers |= {f"ml_{name}": volume.ml for name, volume in volumes.items()}
     numbers |= {f"even_{name}": evenness(image, brain) for name, image in images.items()}
     numbers |= {f"end_{side}": reach for side, reach in brain_ends(brain, grid).items()}
-    return MeasuredScan(numbers, side_differences(list(images.values()), brain, grid))
+    everywhere = [image for name, image in images.items() if name not in optional]
+    return MeasuredScan(numbers, side_differences(everywhere, brain, grid))
 
 
 def quality_reference(scans: Sequence[MeasuredScan]) -> QualityReference:

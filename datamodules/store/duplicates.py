@@ -81,13 +81,15 @@ def duplicates_of(
         workers: Threads that read them.
         on_scan: Called with (done, to do) after each scan.
     """
-    prepared = prepared.showing([name for name in prepared.names if kind_of(name) == "contrast"])
+    names = [name for name in prepared.names if kind_of(name) == "contrast"]
 
     def read(row: int) -> tuple[list[str], NDArray[np.float32]]:
-        image = np.asarray(prepared.image(row))
-        return [hashlib.sha256(channel.tobytes()).hexdigest() for channel in image], fingerprint(image, prepared.grid)
+        images = prepared.contrasts(row)
+        digests = [hashlib.sha256(images[name].tobytes()).hexdigest() if name in images else "" for name in names]
+        blank = np.full(prepared.grid.shape, np.float16(np.nan))
+        return digests, fingerprint(np.stack([images.get(name, blank) for name in names]), prepared.grid)
 
-    if not prepared.names:
+    if not names:
         return []
 
     marks = []
@@ -111,13 +113,13 @@ def find_duplicates(
     Args:
         scans: The cohort's scans.
         sources: Hash of each source file by path, see ``datamodules.store.sources``.
-        voxels: Hash of each scan's stored contrasts, brain only.
-        prints: Each scan's ``fingerprint``.
+        voxels: Hash of each scan's stored contrasts, brain only; empty where it lacks one.
+        prints: Each scan's ``fingerprint``, NaN where it lacks a contrast.
     """
     pairs: dict[tuple[int, int], Duplicate] = {}
-    names = [name for name in (scans[0].images if scans else ()) if kind_of(name) == "contrast"]
+    names = [name for name in (scans[0].names if scans else ()) if kind_of(name) == "contrast"]
     for how, keys in (
-        *((f"the same {title(name)} file", [sources[str(scan.images[name])].sha256 for scan in scans]) for name in names),
+        *((f"the same {title(name)} file", [_sha256(scan, name, sources) for scan in scans]) for name in names),
         *(
             (f"the same {title(name)} voxels in the brain", [hashes[channel] for hashes in voxels])
             for channel, name in enumerate(names)
@@ -131,11 +133,16 @@ def find_duplicates(
     return sorted(pairs.values(), key=lambda item: (item.same_patient, item.first, item.second))
 
 
+def _sha256(scan: Scan, name: str, sources: Mapping[str, Source]) -> str:
+    return sources[str(scan.images[name])].sha256 if name in scan.images else ""
+
+
 def _equal(keys: Sequence[str]) -> list[tuple[int, int]]:
-    """Rows with equal keys: each with the first of its kind."""
+    """Rows with equal keys that are not empty: each with the first of its kind."""
     rows = defaultdict(list)
     for row, key in enumerate(keys):
-        rows[key].append(row)
+        if key:
+            rows[key].append(row)
     return [(same[0], other) for same in rows.values() for other in same[1:]]
 
 
@@ -148,23 +155,32 @@ def residual_correlation(prints: Sequence[NDArray[np.float32]]) -> NDArray[np.fl
     """(scans, scans) correlation of what is left of two scans without the mean of the others, the largest of all contrasts.
 
     The mean of the n - 2 others is in both scans of a pair, so that unrelated ones would correlate by 1 / (n - 1); the values
-    are scaled to 0 there. The diagonal is 0. With the pair itself in the mean, a pair of five scans loses a sixth.
+    are scaled to 0 there. The diagonal is 0. With the pair itself in the mean, a pair of five scans loses a sixth. Scans that
+    lack a contrast have no part in it.
     """
     table = np.stack(prints).astype(np.float64)
-    count = len(prints)
-    best = np.full((count, count), -1.0)
+    best = np.full((len(prints), len(prints)), -1.0)
     for channel in range(table.shape[1]):
-        centred = table[:, channel] - table[:, channel].mean(axis=1, keepdims=True)
-        gram = centred @ centred.T
-        own = np.diag(gram)[:, None]
-        with_others = (gram.sum(axis=1)[:, None] - own - gram) / (count - 2)
-        among_others = gram.sum() - 2 * (gram.sum(axis=1)[:, None] + gram.sum(axis=1)) + own + own.T + 2 * gram
-        mean_square = among_others / (count - 2) ** 2
-        left = np.maximum(own - 2 * with_others + mean_square, 1e-9)
-        value = (gram - with_others - with_others.T + mean_square) / np.sqrt(left * left.T)
-        best = np.maximum(best, (value * (count - 1) - 1) / (count - 2))
+        there = np.flatnonzero(np.isfinite(table[:, channel]).all(axis=1))
+        if there.size >= LEAST_SCANS:
+            pairs = np.ix_(there, there)
+            best[pairs] = np.maximum(best[pairs], _left_over(table[there, channel]))
     np.fill_diagonal(best, 0)
     return best
+
+
+def _left_over(prints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(scans, scans) correlation of what is left of one contrast, (scans, blocks)."""
+    count = len(prints)
+    centred = prints - prints.mean(axis=1, keepdims=True)
+    gram = centred @ centred.T
+    own = np.diag(gram)[:, None]
+    with_others = (gram.sum(axis=1)[:, None] - own - gram) / (count - 2)
+    among_others = gram.sum() - 2 * (gram.sum(axis=1)[:, None] + gram.sum(axis=1)) + own + own.T + 2 * gram
+    mean_square = among_others / (count - 2) ** 2
+    left = np.maximum(own - 2 * with_others + mean_square, 1e-9)
+    value = (gram - with_others - with_others.T + mean_square) / np.sqrt(left * left.T)
+    return np.asarray((value * (count - 1) - 1) / (count - 2))
 
 
 def near_pairs(prints: Sequence[NDArray[np.float32]]) -> list[tuple[int, int, float]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.images import DEFAULT_IMAGES
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of
 from datamodules.cohort.records import Scan
 from datamodules.files.atomic import content_sha256
 from datamodules.files.volumes import ScanError
@@ -31,7 +31,7 @@ FILES: Mapping[str, Sequence[str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class StoredScan:
-    """The volumes of one scan: the keys of its images in the study's order, and of its label map, empty without one."""
+    """The volumes of one scan: the keys of its images in the study's order, and of its label map; empty where it has none."""
 
     images: tuple[str, ...]
     labels: str = ""
@@ -39,7 +39,7 @@ class StoredScan:
     @property
     def volumes(self) -> dict[str, Kind]:
         """What lies under each key."""
-        kinds: dict[str, Kind] = dict.fromkeys(self.images, "image")
+        kinds: dict[str, Kind] = dict.fromkeys(filter(None, self.images), "image")
         return kinds | ({self.labels: "labels"} if self.labels else {})
 
 
@@ -68,6 +68,20 @@ class PreparedCohort:
     def volumes(self) -> dict[str, Kind]:
         """What lies under the keys of all volumes, each once."""
         return {key: kind for scan in self.scans for key, kind in scan.volumes.items()}
+
+    @property
+    def missing_channels(self) -> dict[int, tuple[int, ...]]:
+        """Row of a scan that lacks some images -> which of ``names``."""
+        absent = {
+            row: tuple(column for column, key in enumerate(scan.images) if not key) for row, scan in enumerate(self.scans)
+        }
+        return {row: columns for row, columns in absent.items() if columns}
+
+    @property
+    def lacked(self) -> tuple[str, ...]:
+        """The images that some scan lacks."""
+        lacking = {column for columns in self.missing_channels.values() for column in columns}
+        return tuple(name for column, name in enumerate(self.names) if column in lacking)
 
     def of_rows(self, rows: Iterable[int]) -> PreparedCohort:
         """Some of the scans."""
@@ -111,6 +125,15 @@ class PreparedCohort:
         maps = self.maps(row)
         return maps[0][None] if len(maps) == 1 else np.stack(maps)
 
+    def contrasts(self, row: int) -> dict[str, npt.NDArray[np.float16]]:
+        """The contrasts that one scan has, by name: (I, J, K) float16 each, without masks and maps."""
+        return {name: volume for name, volume in self.present(row).items() if kind_of(name) == "contrast"}
+
+    def present(self, row: int) -> dict[str, npt.NDArray[np.float16]]:
+        """The images that one scan has, by name: (I, J, K) float16 each."""
+        there = zip(self.names, self.scans[row].images, self.maps(row), strict=True)
+        return {name: np.asarray(volume) for name, key, volume in there if key}
+
     def labels(self, row: int) -> npt.NDArray[np.uint8]:
         """The label map (I, J, K) uint8 of one scan, memory-mapped and read-only.
 
@@ -126,6 +149,8 @@ class PreparedCohort:
     def maps(self, row: int, kind: Kind = "image") -> list[npt.NDArray[Any]]:
         """The images of one scan, or its label map alone, each (I, J, K), memory-mapped and read-only.
 
+        An image that the scan lacks is zero everywhere.
+
         Raises:
             ScanError: if a file is gone or not what was written, or the scan has no label map.
         """
@@ -134,7 +159,8 @@ class PreparedCohort:
             problem = f"line {row + 2} of the study's cohort.tsv has none"
             raise ScanError(f"mask mode 'subject' needs a label map (dseg) for every scan; {problem}")
         keys = scan.images if kind == "image" else (scan.labels,)
-        return [self.mapped(self.folder / "volumes" / key / f"{kind}.npy") for key in keys]
+        blank = np.broadcast_to(np.float16(0), self.grid.shape)
+        return [self.mapped(self.folder / "volumes" / key / f"{kind}.npy") if key else blank for key in keys]
 
     def mapped(self, path: Path) -> npt.NDArray[Any]:
         """A file of the store, (I, J, K), memory-mapped and read-only.

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from datamodules.cohort.images import kind_of
 from datamodules.quality.reference import MeasuredScan, QualityReference, measure_scan, quality_reference
 from datamodules.store.prepared import PreparedCohort
 
 
-def measure_stored(prepared: PreparedCohort, row: int) -> MeasuredScan:
+def measure_stored(prepared: PreparedCohort, row: int, optional: Collection[str] = ()) -> MeasuredScan:
     """Measure one scan of a store, on the voxels that it has there.
+
+    Args:
+        prepared: The store's volumes.
+        row: Which scan.
+        optional: Images that scans of the training cohort lack.
 
     Raises:
         ScanError: if a file is gone or not what was written.
     """
-    volumes = dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True))
     labels = np.asarray(prepared.labels(row)) if prepared.has_labels(row) else None
-    return measure_scan(
-        {name: volume for name, volume in volumes.items() if kind_of(name) == "contrast"}, prepared.grid, labels
-    )
+    return measure_scan(prepared.contrasts(row), prepared.grid, labels, optional)
 
 
 def reference_of_stored(
@@ -35,9 +36,9 @@ def reference_of_stored(
         workers: Threads that measure.
         on_scan: Called with (done, to do) after each scan.
     """
-    measured = []
+    optional, measured = prepared.lacked, []
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for scan in pool.map(lambda row: measure_stored(prepared, row), range(len(prepared.scans))):
+        for scan in pool.map(lambda row: measure_stored(prepared, row, optional), range(len(prepared.scans))):
             measured.append(scan)
             if on_scan:
                 on_scan(len(measured), len(prepared.scans))

@@ -99,24 +99,19 @@ def known_scans(prepared: PreparedCohort, on_scan: Callable[[int, int], None] | 
         on_scan: Called with (done, to do) after each scan.
     """
     names = tuple(name for name in prepared.names if kind_of(name) == "contrast")
-    shown = prepared.showing(names) if names else prepared
     count = len(prepared.scans) if names else 0
-    digests: list[list[str]] = []
-    blocks: list[NDArray[np.float32]] = []
+    digests: dict[str, list[str]] = {name: [] for name in names}
+    blocks: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
     for row in range(count):
-        image = shown.image(row)
-        digests.append([hashlib.sha256(np.ascontiguousarray(channel).tobytes()).hexdigest() for channel in image])
-        blocks.append(fingerprint(image, prepared.grid))
+        for name, image in prepared.contrasts(row).items():
+            digests[name].append(hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest())
+            blocks[name].append(fingerprint(image[None], prepared.grid)[0])
         if on_scan:
             on_scan(row + 1, count)
-    voxels = {name: tuple(sorted({row[place] for row in digests})) for place, name in enumerate(names)}
-    if count < LEAST_SCANS:
-        return KnownScans(names, voxels, {}, {})
-    table = np.stack(blocks)
-    means = {name: table[:, place].mean(axis=0, dtype=np.float64).round(DIGITS) for place, name in enumerate(names)}
-    signatures = {
-        name: tuple(sorted({signature(row[place], means[name]) for row in blocks})) for place, name in enumerate(names)
-    }
+    voxels = {name: tuple(sorted({*values})) for name, values in digests.items()}
+    enough = {name: np.stack(prints) for name, prints in blocks.items() if len(prints) >= LEAST_SCANS}
+    means = {name: table.mean(axis=0, dtype=np.float64).round(DIGITS) for name, table in enough.items()}
+    signatures = {name: tuple(sorted({signature(row, means[name]) for row in table})) for name, table in enough.items()}
     return KnownScans(names, voxels, signatures, {name: tuple(mean.tolist()) for name, mean in means.items()})
 
 

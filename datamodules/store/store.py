@@ -80,7 +80,7 @@ def open_store(
     broken = unusable_sources(scans, sources, unreadable)
     gone = {exclusion.name for exclusion in broken}
     usable = [scan for scan in scans if scan.name not in gone]
-    names = tuple(scans[0].images) if scans else DEFAULT_IMAGES
+    names = scans[0].names if scans else DEFAULT_IMAGES
     prepared = PreparedCohort(folder, grid, tuple(_stored(scan, grid, sources) for scan in usable), names)
     wanted = dict(zip(prepared.keys, enumerate(usable), strict=True))
     missing = [(row, scan) for row, scan in wanted.values() if _missing(prepared, row, scan)]
@@ -110,7 +110,8 @@ def _stored(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> StoredScan
     files = {name: sources[str(path)].sha256 for name, path in sources_of(scan).items()}
     on_grid = {"version": CODE_VERSION, "shape": grid.shape, "affine": grid.affine}
     brain = {"mask": files["mask"]} if scan.mask is not None else {"not zero": files[next(iter(scan.images))]}
-    images = tuple(_key(on_grid, image=files[name], kind=kind_of(name), brain=brain) for name in scan.images)
+    keys = {name: _key(on_grid, image=files[name], kind=kind_of(name), brain=brain) for name in scan.images}
+    images = tuple(keys.get(name, "") for name in scan.names)
     if scan.labels is None:
         return StoredScan(images)
     table = files.get("dialect")
@@ -148,7 +149,7 @@ def _make(
             made = prepare_scan(scan, prepared.grid)
             refuse_changed(scan, sources)
             facts = {"brain_ml": round(made.brain_ml, 3), "template_dice": round(made.template_dice, 4)}
-            arrays = dict(zip(stored.images, made.image, strict=True))
+            arrays = dict(zip(filter(None, stored.images), made.image, strict=True))
             for path, new in missing.items():
                 key = path.parent.name
                 if key in arrays:

@@ -43,6 +43,11 @@ COMBAT: Mapping[str, str] = MappingProxyType(
 """The same on measurements that ComBat harmonised, fitted in each training part; only where a cohort has several sites."""
 
 
+PRESENCE = "images_present"
+"""The baseline of a cohort in which some scans lack an optional image."""
+SOMETIMES: Mapping[str, str] = MappingProxyType({**COMBAT, PRESENCE: "logistic regression on which images a scan has"})
+"""Baselines that not every cohort has."""
+
 NUMBER_BASELINES: Mapping[str, str] = MappingProxyType(
     {"mean": "mean of the training part"}
     | {name: about.replace("logistic", "ridge") for name, about in BASELINES.items() if name != "prevalence"}
@@ -52,7 +57,7 @@ NUMBER_BASELINES: Mapping[str, str] = MappingProxyType(
 
 def about_baseline(name: str, images: Sequence[str] = DEFAULT_IMAGES, target: Target = Target()) -> str:
     """What a baseline is, in a study of these images and this target."""
-    about = {**BASELINES, **COMBAT, **baselines_of(target)}.get(name, "a baseline")
+    about = {**BASELINES, **SOMETIMES, **baselines_of(target)}.get(name, "a baseline")
     about = about.replace("logistic", "ridge") if target.is_number else about
     return about.replace(titles(DEFAULT_IMAGES), titles(images))
 
@@ -104,8 +109,8 @@ def read_baselines(study: Path, runs: Sequence[Run], pool: Pool = pool) -> tuple
         pool: How the folders of a baseline become one table.
     """
     decision, parts = decision_of(study), read_parts(study)
-    harmonised = (name for name in COMBAT if (study / "baselines" / name).is_dir())
-    names, prints = [*baselines_of(parts.target), *harmonised], ("split", "cohort")
+    further = (name for name in SOMETIMES if (study / "baselines" / name).is_dir())
+    names, prints = [*baselines_of(parts.target), *further], ("split", "cohort")
     baselines, absent, stale = _read(study, parts, runs, names, prints, decision, pool)
     again = f"make baselines STUDY={study.name}"
     notes = [f"no baseline {', '.join(absent)}: {again}"] if absent else []

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from datamodules.cohort.images import DEFAULT_IMAGES
+from datamodules.cohort.images import DEFAULT_IMAGES, indicator
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import VOLUMES, features_of, means_of, measured_features
-from experiments.analysis.baseline_files import COMBAT, about_baseline, baseline_folder, baselines_of
+from experiments.analysis.baseline_files import COMBAT, PRESENCE, about_baseline, baseline_folder, baselines_of
 from experiments.analysis.baseline_models import BaselineFit, Design, NumberFit, fit_baseline, fit_number
 from experiments.analysis.harmonised import harmonised, several_sites
 from experiments.runtime.console import bar
@@ -44,8 +44,8 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     y = truth_of(study)
     made: dict[str, Any] = {}
     notes: list[str] = []
-    harmonising = COMBAT if several_sites(scans) else {}
-    for name in (*baselines_of(study.cohort.rule), *harmonising):
+    further = [*(COMBAT if several_sites(scans) else ()), *([PRESENCE] if _differ_in_images(study) else ())]
+    for name in (*baselines_of(study.cohort.rule), *further):
         design = design_of(name.removesuffix(" (ComBat)"), scans, features, study.prepared.names)
         if isinstance(design, str):
             notes += [f"no baseline {name}: {design}"] if name not in COMBAT else []
@@ -63,6 +63,10 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     return content
 
 
+def _differ_in_images(study: Study) -> bool:
+    return any(len(scan.images) < len(scan.names) for scan in study.cohort.scans)
+
+
 def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[Any, Any]:
     path = study.folder / "baselines" / "features.tsv"
     with bar(console or Console(), "measuring regions", quiet=console is None) as on_scan:
@@ -75,13 +79,17 @@ def design_of(
     """The features of one baseline, or in words why it cannot be made.
 
     Args:
-        name: One of ``BASELINES``.
+        name: One of ``BASELINES`` or ``PRESENCE``.
         scans: The study's scans.
         features: (scans, features) in the order of ``features_of``.
         images: Names of the study's images.
     """
     if name in ("prevalence", "mean"):
         return Design((), np.empty((scans.patient.size, 0)))
+    if name == PRESENCE:
+        columns = {indicator(image): scans.columns.get(indicator(image)) for image in images}
+        told = {feature: column.astype(np.float64) for feature, column in columns.items() if column is not None}
+        return Design(tuple(told), np.stack(list(told.values()), axis=1))
     measured = dict(zip(features_of(images), features.T, strict=True))
     if name == "region_means":
         means = means_of(images)

@@ -20,6 +20,7 @@ from experiments.analysis.notes import (
     explained_by_tissue,
     objections,
     says_nothing,
+    told_by_presence,
 )
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs
 from experiments.analysis.robustness import write_robustness
@@ -109,6 +110,7 @@ def compared(
             *frame.notes([*remarks, *reader_remarks]),
             *says_nothing(tables, sorted({run.seed for run in frame.kept})),
             *stack_notes(networks, REFERENCE, parts),
+            *told_by_presence(estimates),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *taken_back,
             *objections([*found["paired"], *found["paired_baselines"]]),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.files.listing import list_folder
-from experiments.analysis.baseline_files import TISSUE, reader_name
+from experiments.analysis.baseline_files import PRESENCE, TISSUE, reader_name
 from experiments.analysis.pooling import Tables
 from experiments.analysis.tissue import by_class
 from experiments.statistics.chance import WORDS, against_chance
@@ -109,6 +109,17 @@ def explained_by_tissue(
             f"[{alone.low:.2f}, {alone.high:.2f}], and the network is not shown to be better; {by_class(rows[name])}"
         )
     return notes
+
+
+def told_by_presence(estimates: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    """A sentence where the images that a scan has tell its class by themselves, since networks see which are there."""
+    auc = estimates.get(PRESENCE, {}).get("auc")
+    if auc is None or against_chance(auc) != WORDS[0]:
+        return []
+    return [
+        f"which images a scan has tells its class: AUC {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]; networks see which are "
+        "there, so what they reach may be that: compare with the scans that have all images"
+    ]
 
 
 def made_differently(facts: Mapping[Run, Mapping[str, Any]], used: Sequence[Run]) -> list[str]:

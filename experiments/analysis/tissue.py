@@ -101,7 +101,8 @@ def _of_scan(
     """Shares and ml of one scan, input by input; without voxels an input shows its labels' own, or the whole brain."""
     image = np.asarray(prepared.image(row))
     labels = None if estimated else np.asarray(prepared.labels(row))
-    fluid_dark = [prepared.names.index(name) for name in DEFAULT_IMAGES if name in prepared.names]
+    present = prepared.present(row)
+    fluid_dark = [prepared.names.index(name) for name in DEFAULT_IMAGES if name in present]
     tissues = estimated_fluid(image[fluid_dark], prepared.grid) if labels is None else labelled_tissues(labels, image)
     numbers: list[float] = []
     for name, region in regions.items():

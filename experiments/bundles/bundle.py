@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from datamodules.cohort.images import parse_images
+from datamodules.cohort.images import parse_images, parse_optional
 from datamodules.cohort.target import Target
 from datamodules.files.volumes import load_header
 from datamodules.quality.reference import QualityReference
@@ -125,6 +125,7 @@ class Bundle:
         region: What the networks are shown.
         label_map: The label map that the region's ids are those of, and that ``quality`` measures with.
         images: What is read of each scan, in order; ``region.images`` are those that the networks see, empty for all.
+        optional: Those that a scan may lack.
         grid: The voxels that networks see.
         scan_grid: The voxels of scans; the same where ``voxel_mm`` is 0.
         voxel_mm: Side that scans' voxels are put together to; 0: their own.
@@ -153,6 +154,7 @@ class Bundle:
     region: ShownRegion
     label_map: Path
     images: tuple[str, ...]
+    optional: tuple[str, ...]
     grid: Grid
     scan_grid: Grid
     voxel_mm: float
@@ -286,6 +288,7 @@ def _bundle(folder: Path, content: Mapping[str, Any], sums: Mapping[str, str]) -
         region=region,
         label_map=label_map,
         images=images,
+        optional=parse_optional(list(content.get("optional_images", ())), images),
         grid=_grid(content["grid"]),
         scan_grid=_grid(content["scan_grid"]),
         voxel_mm=_number(content["voxel_mm"]),
@@ -354,11 +357,10 @@ def _model(folder: Path, entry: Mapping[str, Any], sums: Mapping[str, str], targ
 
 def _covariate(recorded: Mapping[str, Any]) -> Covariate:
     covariate = Covariate.of(recorded)
-    numbers = [_number(value) for value in (covariate.fill, *covariate.means)]
-    numbers += [_number(value, above=0) for value in covariate.sds]
+    numbers = [_number(value) for value in (covariate.fill, *covariate.means, *covariate.sds)]
     texts = all(isinstance(text, str) for text in (covariate.name, *covariate.levels))
     slots = len(covariate.levels) if len(covariate.levels) > 2 else 1
-    if not texts or len(numbers) != 1 + 2 * slots or slots > SLOTS:
+    if not texts or len(numbers) != 1 + 2 * slots or slots > SLOTS or min(covariate.sds) < 0:
         raise ValueError(f"covariate {str(covariate.name)[:40]!r} cannot be read")
     return covariate
 

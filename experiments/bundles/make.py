@@ -36,7 +36,7 @@ from experiments.bundles.sums import write_sums
 from experiments.checking.quality import QUALITY_VERSION
 from experiments.externals.freeze import freeze
 from experiments.runtime.console import bar
-from experiments.study.channels import set_channels
+from experiments.study.channels import show_images
 from experiments.study.grid import inputs_of
 from experiments.study.opening import open_with_progress
 from experiments.study.parts import Parts, read_parts
@@ -202,7 +202,7 @@ def network_of(origin: Origin) -> NetworkSpec:
     plain = origin.settings.plain()["network"]
     images = origin.entry["region"].get("images", ())
     if images:
-        set_channels(plain, len(images))
+        show_images(plain, images, origin.settings.optional)
     network_class(plain["class_path"])
     arguments = {**(plain.get("init_args") or {}), **(plain.get("dict_kwargs") or {})}
     architecture = getattr(origin.settings.instantiated(images).network, "pretrained", None)
@@ -234,6 +234,7 @@ def _content(origin: Origin, spec: NetworkSpec) -> dict[str, Any]:
         "region": entry["region"],
         "label_map": LABEL_MAP.partition(".")[0] + (".nii.gz" if suffix.endswith(".gz") else ".nii"),
         "images": list(origin.images),
+        **({"optional_images": frozen["optional_images"]} if frozen.get("optional_images") else {}),
         "grid": asdict(grid),
         "scan_grid": asdict(scan_grid),
         "voxel_mm": float(frozen.get("voxel_mm", 0.0)),

@@ -152,7 +152,9 @@ def _number_metrics(
 
 def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohort, PreparedCohort]:
     """The cohort and its volumes on the bundle's voxels; none of its scans is one of the training cohort's."""
-    cohort = read_cohort(options.cohort, bundle.target, alike_ids=options.alike_ids, images=bundle.images)
+    cohort = read_cohort(
+        options.cohort, bundle.target, alike_ids=options.alike_ids, images=bundle.images, optional=bundle.optional
+    )
     try:
         with bar(console, "preparing scans") as on_scan:
             prepared = open_scans(bundle, cohort.scans, options.store, options.workers, on_scan)
@@ -173,7 +175,7 @@ def _refuse_known(bundle: Bundle, cohort: Cohort, prepared: PreparedCohort) -> N
         return
     known = KnownScans.of(bundle.training_scans)
     for row, scan in enumerate(cohort.scans):
-        match = known.match(dict(zip(prepared.names, prepared.maps(row), strict=True)), prepared.grid)
+        match = known.match(prepared.contrasts(row), prepared.grid)
         if match:
             raise BundleError(
                 f"scan {scan.name} has {match.how} as a scan of the training cohort (correlation {match.correlation:.2f}); "

@@ -48,7 +48,7 @@ def acquisition_rows(scans: Sequence[Scan], target: Target = Target()) -> list[t
             sidecar = _sidecar(path)
             groups[(title(name), *(_text(sidecar.get(field)) for field in FIELDS), _voxel(path))].append(scan)
     rows = []
-    order = [title(name) for name in scans[0].images] if scans else []
+    order = [title(name) for name in scans[0].names] if scans else []
     for key, members in sorted(groups.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]), item[0])):
         labels = Counter(scan.label for scan in members)
         rows.append((*key, *map(str, (len({scan.patient for scan in members}), len(members), labels[0], labels[1]))))

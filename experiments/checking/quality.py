@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cohort.identity import file_stem
-from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, title
+from datamodules.cohort.images import DEFAULT_IMAGES, title
 from datamodules.cohort.records import Scan, scan_name
 from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
@@ -76,11 +76,10 @@ def quality_of_cohort(
     missing = [row for row, folder in enumerate(folders) if _kept(folder) is None]
 
     def make(row: int) -> None:
-        volumes = dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True))
+        volumes = prepared.present(row)
         labels = np.asarray(prepared.labels(row)) if scans[row].labels else None
         brain = next(iter(volumes.values())) != 0
-        contrasts = {name: volume for name, volume in volumes.items() if kind_of(name) == "contrast"}
-        numbers = measure(contrasts, brain, prepared.grid, labels)
+        numbers = measure(prepared.contrasts(row), brain, prepared.grid, labels)
         folders[row].mkdir(parents=True, exist_ok=True)
         write_pictures(folders[row] / "overlay.png", volumes, brain, prepared.grid, labels)
         files = {name: file_sha256(folders[row] / name) for name in PICTURES}
@@ -94,7 +93,7 @@ def quality_of_cohort(
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
         numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference)}
-        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0], prepared.names))
+        qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0], tuple(scan.images)))
     return qualities
 
 

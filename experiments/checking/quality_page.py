@@ -112,9 +112,10 @@ def _scan_table(
             ]
         )
     key = ", ".join(f"{name.replace('_', ' ')} {_swatch(colour)}" for name, colour in COLOURS.items())
+    shown = titles(dict.fromkeys(name for scan in scans for name in scan.images))
     hint = note(
-        f"Pictures: {titles(scans[0].images)} with the outline of the brain mask (white) and of the template's regions; where "
-        "the scan has a label map, a further row with its own regions. A click opens a picture. Colours: ",
+        f"Pictures: {shown} with the outline of the brain mask (white) and of the template's regions; where the scan has a "
+        "label map, a further row with its own regions. A click opens a picture. Colours: ",
         Html(key), ". ", Html(TOGGLE),
     )  # fmt: skip
     return hint + table(

@@ -14,7 +14,7 @@ from typing import Literal
 from rich.console import Console
 
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, parse_images
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, parse_images, parse_optional
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.derivative import usual_out
 from datamodules.preparation.images import SIDES_MM
@@ -56,6 +56,8 @@ class Options(CommandOptions):
     """Let SAMSEG segment lesions too."""
     images: str = ",".join(DEFAULT_IMAGES)
     """What is prepared of each session, the T1w among it: t1w; t1w,flair,t2w."""
+    optional_images: str = ""
+    """Those that a session may lack, never the T1w."""
     alike_ids: AlikeIds = "refuse"
     """Patients whose ids differ in writing alone (0009 and 9): refuse them, or keep them apart as different people."""
 
@@ -81,8 +83,9 @@ def run(options: Options) -> int:
     if names[0] != "t1w" or odd:
         wrong = f"{odd[0]} is no contrast" if odd else "the others are laid onto the T1w"
         raise PlanError(f"--images {options.images}: {wrong}; give t1w and further contrasts, for example t1w,flair,t2w")
-    if options.samseg is not None and "flair" not in names:
-        raise PlanError("--samseg reads T1w and FLAIR; add flair to --images")
+    optional = parse_optional(options.optional_images, names)
+    if options.samseg is not None and ("flair" not in names or "flair" in optional):
+        raise PlanError("--samseg reads T1w and FLAIR; add flair to --images, and leave it out of --optional_images")
     missing = [name for name in ("ants", "deepbet", "nilearn") if find_spec(name) is None]
     if missing:
         raise PlanError(
@@ -92,7 +95,7 @@ def run(options: Options) -> int:
     if options.samseg is not None:
         check_samseg(options.samseg)
     steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing, names)
-    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids, names)
+    dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids, names, optional)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
     return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
 

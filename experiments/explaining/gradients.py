@@ -62,11 +62,17 @@ def gradient(module: StratificationModule, image: Tensor, covariates: Tensor | N
         covariates: (B, V), if the network takes them.
 
     Returns:
-        (B, C, I, J, K) float32, per unit of intensity. Outside the input the image is zero and the gradient as it comes.
+        (B, C, I, J, K) float32, per unit of intensity. Outside the input the image is zero and the gradient as it comes; of an
+        image that a scan lacks it is 0.
     """
     with explaining(module):
         leaf = image.detach().clone().requires_grad_()
-        return torch.autograd.grad(log_odds(module, leaf, covariates).sum(), leaf)[0]
+        return torch.autograd.grad(log_odds(module, leaf, covariates).sum(), leaf)[0] * present_images(image)
+
+
+def present_images(image: Tensor) -> Tensor:
+    """Which images a scan has, (B, C, 1, 1, 1) bool: one that it lacks is zero everywhere."""
+    return (image != 0).flatten(2).any(dim=2)[..., None, None, None]
 
 
 def shown_voxels(image: Tensor) -> Tensor:

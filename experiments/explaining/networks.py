@@ -102,7 +102,8 @@ def _untrained(explained: Explained, job: Job) -> Looked:
 def _covariates(explained: Explained, job: Job) -> list[Covariate]:
     cohort = explained.study.cohort
     parts = explained.study.splits.partitions(job.fold, [scan.patient for scan in cohort.scans])
-    return fit_covariates(explained.settings.covariates, cohort, parts, job.fold)
+    names = explained.settings.covariates(explained.region(job.input).images)
+    return fit_covariates(names, cohort, parts, job.fold)
 
 
 def _data(

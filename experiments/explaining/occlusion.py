@@ -13,29 +13,32 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from experiments.explaining.gradients import explaining, log_odds
+from experiments.explaining.gradients import explaining, log_odds, present_images
 from lightning_modules.classifier import StratificationModule
 from regions.errors import UserError
 
 
 def mean_image(batches: Iterable[Tensor]) -> Tensor:
-    """Mean over all scans of batches (B, C, I, J, K): (C, I, J, K) float32, summed in float64.
+    """Mean over all scans of batches (B, C, I, J, K) that have an image: (C, I, J, K) float32, summed in float64.
 
     Raises:
         UserError: if there is no scan.
     """
-    total, scans = None, 0
+    total, scans = None, None
     for batch in batches:
-        part = batch.double().sum(dim=0)
-        total, scans = part if total is None else total + part, scans + len(batch)
-    if total is None:
+        part, there = batch.double().sum(dim=0), present_images(batch).sum(dim=0)
+        total, scans = (part, there) if total is None or scans is None else (total + part, scans + there)
+    if total is None or scans is None:
         raise UserError("there is no training scan, so what a region shows on average is not known")
-    return (total / scans).float()
+    return (total / scans.clamp_min(1)).float()
 
 
 def occluded(image: Tensor, region: Tensor, average: Tensor) -> Tensor:
-    """The images (B, C, I, J, K) with the average (C, I, J, K) in the place of a region (I, J, K) bool."""
-    return torch.where(region, average, image)
+    """The images (B, C, I, J, K) with the average (C, I, J, K) in the place of a region (I, J, K) bool.
+
+    An image that a scan lacks stays zero.
+    """
+    return torch.where(region & present_images(image), average, image)
 
 
 def occlusion(

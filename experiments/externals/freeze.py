@@ -67,11 +67,18 @@ def freeze(study: Path, inputs: Sequence[str], seed: int, folds: int) -> dict[st
         "grid": _grid(study),
         **({"voxel_mm": record.voxel_mm, "scan_grid": asdict(_scan_grid(study))} if record.voxel_mm else {}),
         **({"images": list(record.images)} if record.images != DEFAULT_IMAGES else {}),
+        **({"optional_images": lacked} if (lacked := _lacked(study, record.optional)) else {}),
         "volumes_version": CODE_VERSION,
         "fingerprint": first.facts()["fingerprint"],
         "provenance": provenance(),
         "inputs": [frozen_input(study, name, [run for run in runs if run.input == name], record.atlas) for name in inputs],
     }
+
+
+def _lacked(study: Path, optional: Sequence[str]) -> list[str]:
+    """The optional images that some scan of the study lacks, so that its networks have seen how that is."""
+    rows = read_rows(study / "cohort.tsv")
+    return [name for name in optional if not all(row[name] for row in rows)]
 
 
 def _grid(study: Path) -> Any:

@@ -66,7 +66,8 @@ def open_external(
     table = study / "cohort.tsv"
     known = [Written(row["patient"], "", f"{table} line {row['#']}") for row in read_rows(table)]
     images = tuple(frozen.get("images", DEFAULT_IMAGES))
-    cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known, images=images)
+    asked = {"images": images, "optional": frozen.get("optional_images", ())}
+    cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known, **asked)
     of_scans = frozen.get("scan_grid", frozen["grid"])
     shape, affine = of_scans["shape"], of_scans["affine"]
     grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
@@ -101,13 +102,16 @@ def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> Non
         )
 
 
-def internal_scans(study: Path, images: Sequence[str]) -> list[Scan]:
+def internal_scans(study: Path, images: tuple[str, ...]) -> list[Scan]:
     """The study's own scans, from its cohort.tsv; only patient, session and images are filled in."""
     rows = read_rows(study / "cohort.tsv")
     return [
-        Scan(row["patient"], row["session"], {name: Path(row[name]) for name in images}, value=0.0, days=None, label=0)
-        for row in rows
+        Scan(row["patient"], row["session"], _paths(row, images), value=0.0, days=None, label=0, asked=images) for row in rows
     ]
+
+
+def _paths(row: Mapping[str, str], images: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(row[name]) for name in images if row[name]}
 
 
 def _refuse_shared_files(scans: Sequence[Scan], internal: Sequence[Scan], store: Path) -> None:
@@ -138,7 +142,8 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
         facts.setdefault(_facts(prepared, key), []).append(key)
     shared = []
     for scan, stored in zip(scans, prepared.scans, strict=True):
-        if internal & {*stored.images} or any(_is_among(prepared, key, facts) for key in stored.images):
+        keys = [key for key in stored.images if key]
+        if internal & {*keys} or any(_is_among(prepared, key, facts) for key in keys):
             shared.append((scan.name, "the study"))
     if shared:
         raise _shared_error(shared, "voxel for voxel a scan of")

@@ -150,7 +150,7 @@ def write_outcome(out: Path, outcome: ScanOutcome, prepared: PreparedCohort, row
     Raises:
         OSError: if a file cannot be written.
     """
-    volumes = dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True))
+    volumes = prepared.present(row)
     labels = np.asarray(prepared.labels(row)) if prepared.has_labels(row) else None
     brain = next(iter(volumes.values())) != 0
     picture = overlay_png(

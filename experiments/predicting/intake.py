@@ -56,7 +56,7 @@ def find_scans(source: Path, out: Path, bundle: Bundle, participants: Sequence[s
     if not source.exists():
         raise PredictError(f"{source} does not exist; give a folder or a table of scans")
     if not is_raw(source):
-        found = read_unlabelled(source, bundle.images).of_participants(participants)
+        found = read_unlabelled(source, bundle.images, bundle.optional).of_participants(participants)
         return Intake(found.scans, found.exclusions, {})
     dataset = _raw(source, bundle, participants)
     prepared = out / "prepared"
@@ -65,7 +65,7 @@ def find_scans(source: Path, out: Path, bundle: Bundle, participants: Sequence[s
     excluded = tuple(Exclusion(row["patient"], _session(row["session"]), "not prepared", row["reason"]) for row in failed)
     names = {(session.patient, session.session) for session in dataset.sessions}
     gone = {(item.patient, item.session) for item in excluded}
-    found = read_unlabelled(prepared, bundle.images) if names - gone else Unlabelled(prepared, (), ())
+    found = read_unlabelled(prepared, bundle.images, bundle.optional) if names - gone else Unlabelled(prepared, (), ())
     scans = tuple(scan for scan in found.scans if (scan.patient, scan.session) in names)
     return Intake(scans, excluded, {(one.patient, one.session): thick_slices(one.images) for one in dataset.sessions})
 
@@ -75,7 +75,7 @@ def _session(text: str) -> str:
 
 
 def _raw(source: Path, bundle: Bundle, participants: Sequence[str]) -> RawDataset:
-    dataset = read_raw(source, "", "refuse", bundle.images)
+    dataset = read_raw(source, "", "refuse", bundle.images, bundle.optional)
     return select_sessions(dataset, ",".join(f"sub-{label.removeprefix('sub-')}" for label in participants))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from datamodules.cohort.images import title
 from datamodules.cohort.records import Scan
 from datamodules.quality.limits import LIMITS, limit_of
 from datamodules.quality.reference import MeasuredScan, QualityReference
@@ -22,6 +23,7 @@ class Judge:
     """What a training cohort was like, read once from a bundle, and new scans against it."""
 
     def __init__(self, bundle: Bundle) -> None:
+        self.optional = bundle.optional
         self.quality = QualityReference.of(bundle.quality)
         self.known = KnownScans.of(bundle.training_scans)
 
@@ -39,7 +41,7 @@ class Judge:
             row: Its row there.
             remarks: What is known of it already.
         """
-        measured = measure_stored(prepared, row)
+        measured = measure_stored(prepared, row, self.optional)
         more = {name: value for name, value in numbers_of_prepare(scan.reference).items() if name not in measured.numbers}
         measured = MeasuredScan(
             {**measured.numbers, **{n: v for n, v in more.items() if limit_of(n, LIMITS)}}, measured.differences
@@ -49,7 +51,7 @@ class Judge:
             Reason("refused" if finding.verdict == "held" else "look", finding.message, finding.detail)
             for finding in judged.findings
         ]
-        match = self.known.match(dict(zip(prepared.names, map(np.asarray, prepared.maps(row)), strict=True)), prepared.grid)
+        match = self.known.match(prepared.contrasts(row), prepared.grid)
         if match is not None:
             detail = match.how if match.correlation >= 1 else f"{match.how}, correlation about {match.correlation:.2f}"
             reasons.insert(0, Reason("refused", "a scan of the training cohort", detail))
@@ -73,8 +75,9 @@ def refuse_missing_covariates(bundles: Sequence[Bundle], scans: Sequence[Scan]) 
 
 
 def input_reasons(bundle: Bundle, scan: Scan) -> tuple[Reason, ...]:
-    """What an input needs and a scan lacks: its own label map, or a covariate."""
-    reasons = []
+    """What an input needs and a scan lacks: an image, its own label map, or a covariate."""
+    absent = [title(name) for name in bundle.shown_images if name not in scan.images]
+    reasons = [Reason("look", f"no {name}", "the networks were shown zeros in its place") for name in absent]
     if bundle.region.mask.mode == "subject" and bundle.region.labels and scan.labels is None:
         reasons.append(Reason("refused", "no label map, from which this input is cut"))
     for covariate in bundle.models[0].covariates:

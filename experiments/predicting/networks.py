@@ -67,8 +67,8 @@ def _refuse_apart(bundles: Sequence[Bundle]) -> None:
     """Refuse bundles that see other images, other voxels or were trained on other scans, and one that is named twice."""
     first = bundles[0]
     for other in bundles[1:]:
-        alike = (other.images, other.scan_grid, other.target, other.training_scans["voxels"])
-        if alike != (first.images, first.scan_grid, first.target, first.training_scans["voxels"]):
+        alike = (other.images, other.optional, other.scan_grid, other.target, other.training_scans["voxels"])
+        if alike != (first.images, first.optional, first.scan_grid, first.target, first.training_scans["voxels"]):
             raise PredictError(f"{other.folder} and {first.folder} are of other cohorts, targets or images; predict them apart")
     names = [bundle.input for bundle in bundles]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -101,11 +101,11 @@ def _gallery(
     mode = (sources.config.get("data") or {}).get("mask_mode", "template")
     for error in errors:
         row = rows.get((error["patient"], error["session"]), {})
-        paths = [Path(row[name]) for name in sources.images if row.get(name)]
-        if len(paths) < len(sources.images) or not all(path.is_file() for path in paths):
+        there = [name for name in sources.images if row.get(name)]
+        if not there or not all(Path(row[name]).is_file() for name in there):
             lost += 1
             continue
-        made = _picture(row, sources.images, with_labels=mode == "subject")
+        made = _picture(row, there, with_labels=mode == "subject")
         facts = _facts(error, rows, key, sources.target)
         words = f"{facts[0]}: {sources.target.name} {facts[2]}, {facts[1]}, probability {facts[5]} at threshold {facts[6]}"
         cards.append(figure(made, alt=f"{titles(sources.images)} slices with region outlines. {words}.", caption=words))

@@ -23,6 +23,7 @@ BASELINE_LABELS = {
     "age_sex": "age + sex",
     "age_sex_volumes": "age + sex + volumes",
     "region_means": "mean intensities",
+    "images_present": "images present",
 }
 WIDE_INCHES, NARROW_INCHES = 7.0, 3.6
 NARROW_TITLE = 16

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from datamodules.cohort.images import DEFAULT_IMAGES, titles, weightings
+from datamodules.cohort.images import DEFAULT_IMAGES, indicator, title, titles, weightings
 from datamodules.cohort.target import Target
 from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number
@@ -50,10 +50,18 @@ def _participants(sources: Sources) -> str:
     share = "" if sources.target.is_number else f", {comparison['positives']} of {comparison['scans']} scans positive"
     return (
         f"{plural(comparison['patients'], 'patient')} with {plural(comparison['scans'], 'scan')} "
-        f"({weightings(sources.images)}) were included{share}. "
+        f"({weightings(sources.images)}) were included{share}.{_missing_images(sources)} "
         f"{reference_standard(sources.target)} {_division(sources, facts.get('seed', 'unknown'))} "
         "All scans of a patient were in one part."
     )
+
+
+def _missing_images(sources: Sources) -> str:
+    """Which images some scans lacked, and what networks saw in their place."""
+    counts = {title(name): sum(not row.get(name) for row in sources.cohort) for name in sources.images}
+    of = plural(len(sources.cohort), "scan")
+    lacking = joined([f"{name} was missing in {count} of {of}" for name, count in counts.items() if count])
+    return f" {lacking}, where networks were shown zeros." if lacking else ""
 
 
 def _division(sources: Sources, seed: Any) -> str:
@@ -140,7 +148,8 @@ def _covariates(sources: Sources) -> str:
     lacking = {covariate["name"]: sum(covariate["missing"].values()) for covariate in recorded}
     missing = ", ".join(f"{name} in {plural(count, 'scan')}" for name, count in lacking.items() if count) or "none"
     how = f"standardised on the training part of each fold; missing values ({missing}) took its median or commonest value"
-    return f" The classifier was also given {joined(list(lacking))}, {how}."
+    told = {indicator(name): f"whether {title(name)} was there" for name in sources.images}
+    return f" The classifier was also given {joined([told.get(name, name) for name in lacking])}, {how}."
 
 
 def training_loss(model: Mapping[str, Any]) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from datamodules.cohort.images import parse_images, titles
+from datamodules.cohort.images import indicator, parse_images, titles
 from datamodules.files.atomic import write_text
 from experiments.study.runs import named_like
 from experiments.study.trainer_options import SettingsError
+from lightning_modules.covariates import covariate_names
 from regions.catalog import REGIONS, Region
 
 ARGUMENTS = ("in_channels", "in_chans", "n_input_channels", "input_channels", "img_channels")
@@ -41,10 +42,38 @@ def fit_channels(network: Any, images: Sequence[str]) -> None:
             raise SettingsError(f"network.{argument} is {given}, and {reads}; give --network.{argument} {len(images)}")
 
 
-def set_channels(network: Any, count: int) -> None:
-    """Set the channels of a network, whatever they were."""
+def show_images(network: Any, images: Sequence[str], optional: Iterable[str]) -> None:
+    """Let a network see some of the study's images: it gets as many channels, and is told nothing of the others.
+
+    Args:
+        network: ``class_path`` and ``init_args``; changed in place.
+        images: What it sees.
+        optional: The images of the study that scans may lack.
+    """
     for argument, _, _ in _arguments(network):
-        network["init_args"][argument] = count
+        network["init_args"][argument] = len(images)
+    options = (network or {}).get("init_args") or {}
+    if options.get("covariates"):
+        options["covariates"] = told_of(options["covariates"], images, optional)
+
+
+def told_of(covariates: str, images: Sequence[str], optional: Iterable[str]) -> str:
+    """Covariates, separated by commas, without those that tell whether a scan has an image which is not shown."""
+    hidden = {indicator(name) for name in optional if name not in images}
+    return ",".join(name for name in covariate_names(covariates) if name not in hidden)
+
+
+def tell_of_missing(network: Any, optional: Iterable[str]) -> None:
+    """Add what tells whether a scan has an optional image to the covariates of a network; one that takes none sees zeros.
+
+    Args:
+        network: ``class_path`` and ``init_args``; changed in place.
+        optional: The images that scans may lack.
+    """
+    options = (network or {}).get("init_args") or {}
+    if "covariates" in options:
+        names = [*covariate_names(options["covariates"]), *map(indicator, optional)]
+        options["covariates"] = ",".join(dict.fromkeys(names))
 
 
 def _arguments(network: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import text_of
+from datamodules.cohort.images import indicator
 from datamodules.cohort.records import Cohort, Scan
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import SLOTS, covariate_names
@@ -33,7 +34,7 @@ class Covariate:
         levels: Values of a text in alphabetical order; empty for a number.
         fill: What a scan without it gets: the median, or the place in `levels` of the commonest value.
         means: Of its numbers in the training part: one, or one for each of three levels or more.
-        sds: Their standard deviations.
+        sds: Their standard deviations; 0 where no scan of the training part lacks an image, which then is not told.
         missing: Part -> scans without it, or with a value that the training part has not.
     """
 
@@ -55,7 +56,12 @@ class Covariate:
         return asdict(self)
 
     def values(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
-        """(n,) numbers, or places in `levels`; NaN where it is missing or unknown to the training part."""
+        """(n,) numbers, or places in `levels`; NaN where it is missing or unknown to the training part.
+
+        What did not vary there is taken as it was there, since no network knows another value.
+        """
+        if self.sds and not any(self.sds):
+            return np.full(len(scans), self.fill)
         texts = [text_of(scan.covariates, self.name) for scan in scans]
         if not self.levels:
             return np.array([_number(text) for text in texts])
@@ -65,7 +71,7 @@ class Covariate:
         """(n, SLOTS) standardised; the places that it does not need are 0."""
         seen = self.spread(scans)
         out = np.zeros((len(scans), SLOTS))
-        out[:, : seen.shape[1]] = (seen - self.means) / self.sds
+        np.divide(seen - self.means, self.sds, out=out[:, : seen.shape[1]], where=np.array(self.sds) > 0)
         return out
 
     def spread(self, scans: Sequence[Scan]) -> npt.NDArray[np.float64]:
@@ -122,7 +128,7 @@ def _fitted(name: str, cohort: Cohort, parts: Parts, fold: int) -> Covariate:
     bare = Covariate(name, levels, 0.0, (), (), {})
     values = bare.values(train)
     values = values[~np.isnan(values)]
-    if np.unique(values).size < 2:
+    if np.unique(values).size < 2 and name not in map(indicator, cohort.scans[0].names):
         raise SettingsError(f"{OPTION} {name}: one value only in the training part of fold {fold}; leave it out")
     _refuse_label(name, bare.values(scans), cohort)
     bare = replace(bare, fill=float(Counter(values.tolist()).most_common(1)[0][0] if levels else np.median(values)))

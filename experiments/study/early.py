@@ -64,7 +64,7 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
         settings = Settings(parser, parser.parse_args(plain))
     except ArgumentError as error:
         raise SettingsError(readable(str(error))) from None
-    settings.label(), settings.images
+    settings.label(), settings.optional
     if settings.values.cohort != DEMO_COHORT:
         require_source(settings.values.cohort)
 

@@ -33,10 +33,10 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
         study = open_study(settings.study_options(), on_scan)
     if study.cohort.exclusions:
         console.print(f"note: {study.cohort.excluded()}", markup=False)
-    if settings.covariates:
+    if names := settings.covariates():
         for fold in range(study.splits.folds):
             parts = study.splits.partitions(fold, [scan.patient for scan in study.cohort.scans])
-            fit_covariates(settings.covariates, study.cohort, parts, fold)
+            fit_covariates(names, study.cohort, parts, fold)
     if not look_only:
         refuse_doubles(study, settings.values.doubles, settings.values.workers, console)
     return study

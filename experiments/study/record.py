@@ -118,6 +118,8 @@ class StudyRecord:
     split: SplitRule = SplitRule()
     images: tuple[str, ...] = DEFAULT_IMAGES
     """What is read of each scan."""
+    optional: tuple[str, ...] = ()
+    """Images that a scan may lack."""
     files: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of the study's files that later commands read."""
 
@@ -199,6 +201,7 @@ def _record(content: Mapping[str, Any]) -> StudyRecord:
         atlas=Atlas(Path(atlas["path"]), str(atlas["sha256"])) if (atlas := content.get("atlas")) else None,
         split=SplitRule(**split.get("rule", {})),
         images=tuple(map(str, content.get("images", DEFAULT_IMAGES))),
+        optional=tuple(map(str, content.get("optional_images", ()))),
     )
 
 
@@ -229,6 +232,8 @@ def write_record(folder: Path, record: StudyRecord) -> None:
         content["atlas"] = {"path": str(record.atlas.path), "space": "MNI152", "sha256": record.atlas.sha256}
     if record.images != DEFAULT_IMAGES:
         content["images"] = list(record.images)
+    if record.optional:
+        content["optional_images"] = list(record.optional)
     text = HEAD + yaml.safe_dump(sealed(content), sort_keys=False, default_flow_style=None, width=120)
     path = folder / RECORD
     if not path.is_file() or path.read_text(encoding="utf-8") != text:

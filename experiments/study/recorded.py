@@ -48,6 +48,7 @@ def recorded_words(record: StudyRecord) -> list[str]:
         "split_seed": record.split_seed,
         "voxel_mm": record.voxel_mm or None,
         "images": ",".join(record.images) if record.images != DEFAULT_IMAGES else None,
+        "optional_images": ",".join(record.optional) or None,
         "regions": record.regions_file,
         "data.mask_mode": record.mask.mode,
         "data.dilate_mm": record.mask.dilate_mm if record.mask.mode == "template-dilated" else None,

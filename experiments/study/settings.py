@@ -21,13 +21,13 @@ from jsonargparse.typing import PositiveInt
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.images import DEFAULT_IMAGES, parse_images
+from datamodules.cohort.images import DEFAULT_IMAGES, parse_images, parse_optional
 from datamodules.cohort.splits import SplitRule
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.listing import list_folder
-from experiments.study.channels import fit_channels, refuse_unread, set_channels
+from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
 from experiments.study.duplicates import Doubles
 from experiments.study.record import Mask, known_regions
 from experiments.study.recorded import DEMO_COHORT, STORE, with_recorded
@@ -111,6 +111,12 @@ def plain_parser(described: bool = False) -> ArgumentParser:
         type=list[str] | str,
         default=",".join(DEFAULT_IMAGES),
         help="what is read of each scan: t1w, flair, t2w, ...",
+    )
+    parser.add_argument(
+        "--optional_images",
+        type=list[str] | str,
+        default="",
+        help="those that a scan may lack, never the first: zeros stand in their place, and the network is told",
     )
     parser.add_argument("--workers", type=int, default=2, help="threads that prepare scans")
     parser.add_argument(
@@ -235,6 +241,15 @@ class Settings:
         """
         return parse_images(self.values.images, {*TABLE_COLUMNS} - {*DEFAULT_IMAGES})
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The images that a scan may lack.
+
+        Raises:
+            CohortError: if one is not among the study's images, or is the first.
+        """
+        return parse_optional(self.values.optional_images, self.images)
+
     def study_options(self) -> StudyOptions:
         """What the study is made of."""
         v = self.values
@@ -242,13 +257,17 @@ class Settings:
         return StudyOptions(
             v.cohort, self.study_folder, v.store, self.label(), v.broken, v.folds, v.split_seed, v.workers,
             mask=mask, regions=self.regions, regions_file=v.regions, alike_ids=v.alike_ids,
-            voxel_mm=v.voxel_mm, split=self.split(), images=self.images,
+            voxel_mm=v.voxel_mm, split=self.split(), images=self.images, optional=self.optional,
         )  # fmt: skip
 
-    @property
-    def covariates(self) -> str:
-        """Covariates that the network is given, separated by commas."""
-        return str(((self.plain()["network"] or {}).get("init_args") or {}).get("covariates") or "")
+    def covariates(self, images: Sequence[str] = ()) -> str:
+        """Covariates that a network is given, separated by commas.
+
+        Args:
+            images: What it sees, where that is not all that the study reads: of others it is told nothing.
+        """
+        given = str(((self.plain()["network"] or {}).get("init_args") or {}).get("covariates") or "")
+        return told_of(given, images or self.images, self.optional)
 
     def label(self) -> Target:
         """What is told from the images: how values become labels, and probabilities decisions."""
@@ -288,7 +307,7 @@ class Settings:
         try:
             values = self.values.clone()
             if images:
-                set_channels(values.network, len(images))
+                show_images(values.network, images, self.optional)
             return self.parser.instantiate(values)
         except ValueError as error:
             raise SettingsError(readable(str(error))) from error
@@ -342,6 +361,9 @@ class Settings:
         content["images"] = list(self.images)
         if self.images == DEFAULT_IMAGES:
             del content["images"]
+        content["optional_images"] = list(self.optional)
+        if not self.optional:
+            del content["optional_images"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
         options = (content["network"] or {}).get("init_args") or {}
@@ -372,6 +394,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
             raise refusal(name[1]) from None
         raise SettingsError(readable(str(error))) from None
     fit_channels(settings.values.network, settings.images)
+    tell_of_missing(settings.values.network, settings.optional)
     settings.check()
     return settings
 

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.cohort.identity import AlikeIds
-from datamodules.cohort.images import DEFAULT_IMAGES
+from datamodules.cohort.images import DEFAULT_IMAGES, title
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.site_splits import at_one_site, make_site_splits
@@ -80,6 +80,8 @@ class StudyOptions:
     """What a test part is."""
     images: tuple[str, ...] = DEFAULT_IMAGES
     """What is read of each scan, in the order in which networks see it."""
+    optional: tuple[str, ...] = ()
+    """Images that a scan may lack."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
             if recorded.images != options.images:
                 made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"
                 raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
+            if recorded.optional != options.optional:
+                names = [",".join(names) or "none" for names in (recorded.optional, options.optional)]
+                made = f"was begun with --optional_images {names[0]}, not {names[1]}"
+                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
@@ -169,6 +175,7 @@ def new_record(options: StudyOptions, splits: Splits, digest: str) -> StudyRecor
         voxel_mm=options.voxel_mm,
         split=options.split,
         images=options.images,
+        optional=options.optional,
     )
 
 
@@ -199,7 +206,10 @@ def open_cohort(
     Raises:
         CohortError: if the cohort cannot be used, or images cannot and ``broken`` does not exclude them.
     """
-    cohort = read_cohort(options.cohort, options.label, with_flagged, options.alike_ids, images=options.images)
+    cohort = read_cohort(
+        options.cohort, options.label, with_flagged, options.alike_ids, images=options.images, optional=options.optional
+    )
+    _refuse_telling(cohort, options.optional)
     if options.split.by == "site":
         cohort = at_one_site(cohort)
     try:
@@ -213,6 +223,17 @@ def open_cohort(
         prepared = open_store(cohort.scans, options.store, options.workers)
     remarks = (*cohort.remarks, *prepared.remarks(cohort.scans))
     return replace(cohort, remarks=remarks), on_larger_voxels(prepared, options.voxel_mm, on_scan)
+
+
+def _refuse_telling(cohort: Cohort, optional: Sequence[str]) -> None:
+    """Refuse a cohort of two classes of which one has an optional image in every scan and the other in none."""
+    for name in () if cohort.rule.is_number else optional:
+        there = {label: {name in scan.images for scan in cohort.scans if scan.label == label} for label in (0, 1)}
+        if sorted(map(tuple, there.values())) == [(False,), (True,)]:
+            what = (
+                f"{title(name)} is missing in every {'positive' if True not in there[1] else 'negative'} scan and in no other"
+            )
+            raise CohortError(f"{what}: whether it is there tells the class; leave {name} out of --optional_images")
 
 
 def _check_made_alike(options: StudyOptions, made: Mapping[str, Any], digest: str) -> None:
@@ -238,12 +259,12 @@ def cohort_table(cohort: Cohort) -> str:
     """The usable scans as a table that ``read_table`` can read again."""
     names = sorted({name for scan in cohort.scans for name in scan.covariates})
     header = ["patient", "session", cohort.rule.column, "days", "label"]
-    header += [*cohort.scans[0].images, "mask", "labels", "dialect", *names]
+    header += [*cohort.scans[0].names, "mask", "labels", "dialect", *names]
     return tsv_text(header, (_row(scan, names, cohort.rule) for scan in cohort.scans))
 
 
 def _row(scan: Scan, names: list[str], target: Target) -> list[str]:
-    files = [str(path.resolve()) if path else "" for path in (*scan.images.values(), scan.mask, scan.labels)]
+    files = [str(path.resolve()) if path else "" for path in (*map(scan.images.get, scan.names), scan.mask, scan.labels)]
     days = "" if scan.days is None else str(scan.days)
     covariates = [scan.covariates.get(name, "") for name in names]
     return [

@@ -58,7 +58,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     values = settings.instantiated(images)
     network: nn.Module = values.network
     parts = study.splits.partitions(run.fold, [scan.patient for scan in study.cohort.scans])
-    covariates = fit_covariates(settings.covariates, study.cohort, parts, run.fold)
+    covariates = fit_covariates(settings.covariates(images), study.cohort, parts, run.fold)
     for covariate in covariates:
         if covariate.message and not quiet:
             console.print(f"{run.name}: {covariate.message}", markup=False)

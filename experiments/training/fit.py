@@ -73,7 +73,7 @@ def fit_and_predict(parts: Parts, study: Study, run: Run, folder: RunFolder) -> 
             key
             for name in sorted(parts.data.partitions)
             for row in parts.data.partitions[name]
-            for key in study.prepared.scans[row].images
+            for key in filter(None, study.prepared.scans[row].images)
         ],
         "box": {"start": parts.data.box.start, "stop": parts.data.box.stop},
         "parameters": sum(p.numel() for p in parts.module.parameters()),
