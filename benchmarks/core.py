@@ -222,8 +222,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.again:
         CELLS.unlink(missing_ok=True)
-    for spacing, networks in ((4.0, True), (3.0, False)):
-        for planted in PLANTED:
+    for spacing in (4.0, 3.0):
+        for planted, (_, share) in PLANTED.items():
+            networks = spacing == 4 and share == 1
             for seed in range(options.cohorts):
                 if not any(
                     (row["planted"], row["voxel_mm"], row["cohort"]) == (planted, spacing, seed) for row in read_cells()

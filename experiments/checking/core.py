@@ -139,12 +139,12 @@ def _shown_by(
     prepared: PreparedCohort, regions: Mapping[str, Region], inside: Mapping[str, npt.NDArray[np.intp]], row: int
 ) -> dict[str, Mask] | None:
     """Where one scan shows each region, of the template's voxels; None where nobody can say."""
-    image = np.asarray(prepared.image(row))
+    present = prepared.present(row)
     if prepared.has_labels():
-        tissues = labelled_tissues(np.asarray(prepared.labels(row)), image)
+        tissues = labelled_tissues(np.asarray(prepared.labels(row)), np.stack(list(present.values())))
         return tissues if tissues is None else {n: r.select(tissues.flat[inside[n]]) for n, r in regions.items()}
-    fluid_dark = [prepared.names.index(name) for name in DEFAULT_IMAGES if name in prepared.names]
-    tissues = estimated_fluid(image[fluid_dark], prepared.grid)
+    fluid_dark = [present[name] for name in DEFAULT_IMAGES if name in present]
+    tissues = estimated_fluid(np.stack(fluid_dark), prepared.grid) if "t1w" in present else None
     if tissues is None:
         return None
     kinds = {name: CSF if set(region.labels) <= set(FLUID) else 1 for name, region in regions.items()}
