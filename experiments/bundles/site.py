@@ -11,12 +11,13 @@ memory. See ``experiments.statistics.aggregates`` for what is withheld of few pa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ from datamodules.files.atomic import content_sha256, file_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.signatures import KnownScans
-from datamodules.store.store import BrokenScansError, open_store
+from datamodules.store.store import Broken, open_cohort_scans, open_store
 from experiments.bundles.bundle import Bundle, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.running import open_scans, primary, run_models
@@ -68,7 +69,7 @@ class SiteOptions:
     """Patients of whom something is told, at least."""
     draws: int
     """Draws of the bootstrap."""
-    broken: Literal["refuse", "exclude"] = "refuse"
+    broken: Broken = "refuse"
     """Scans whose images cannot be used."""
     workers: int = 2
     """Threads that prepare scans."""
@@ -155,16 +156,9 @@ def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohor
     cohort = read_cohort(
         options.cohort, bundle.target, alike_ids=options.alike_ids, images=bundle.images, optional=bundle.optional
     )
-    try:
-        with bar(console, "preparing scans") as on_scan:
-            prepared = open_scans(bundle, cohort.scans, options.store, options.workers, on_scan)
-    except BrokenScansError as error:
-        if options.broken == "refuse":
-            raise
-        cohort = cohort.without(error.broken)
-        if not cohort.scans:
-            raise
-        prepared = open_scans(bundle, cohort.scans, options.store, options.workers)
+    with bar(console, "preparing scans") as on_scan:
+        opener = functools.partial(open_scans, bundle, store=options.store, workers=options.workers, on_scan=on_scan)
+        cohort, prepared = open_cohort_scans(cohort, opener, options.broken)
     own = prepared if not bundle.voxel_mm else open_store(cohort.scans, options.store, grid=bundle.scan_grid)
     _refuse_known(bundle, cohort, own)
     return cohort, prepared
