@@ -21,7 +21,7 @@ from datamodules.files.tables import read_rows
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.bundles.bundle import read_bundle
 from experiments.bundles.errors import BundleError
-from experiments.bundles.site import touched_site
+from experiments.bundles.site_files import touched_site
 from experiments.commands import bundle, external, site
 from experiments.externals.log import events, note
 from experiments.statistics.aggregates import CELLS, cells_of
