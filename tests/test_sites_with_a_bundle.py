@@ -161,6 +161,13 @@ def test_the_log_has_the_order_of_things_and_every_change_is_named(home: Path, s
     assert "line 3 was changed, removed or added" in touched_site(folder)[0]
 
 
+def test_a_bundle_that_is_not_there_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    words = ["--bundle", str(tmp_path / "none"), "--cohort", str(home / "whole"), "--out", str(tmp_path / "out")]
+    with pytest.raises(BundleError, match=r"^there is no bundle .*none; make one with"):
+        site.main(words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_site_cohort_or_bundle_is_not_counted_twice(home: Path, scored: dict[int, Path], tmp_path: Path) -> None:
     north, south = scored[5] / "north", scored[5] / "south"
     with pytest.raises(BundleError, match="are of one site; keep one of them"):

@@ -25,7 +25,7 @@ from rich.console import Console
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, by_reason
-from datamodules.files.atomic import content_sha256, file_sha256
+from datamodules.files.atomic import content_sha256, file_sha256, locked
 from datamodules.files.sealed import write_sealed
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.signatures import KnownScans
@@ -92,10 +92,16 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
     """
     if not re.fullmatch(NAME, options.name):
         raise BundleError(f"a site cannot be called {options.name!r}; give a --name of letters, digits, _ . and -")
-    if (out / SITE).exists():
-        raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
     quiet_libraries()
     bundle = read_bundle(folder)
+    with locked(out / ".lock"):
+        if (out / SITE).exists():
+            raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
+        return _scored(bundle, out, options, console)
+
+
+def _scored(bundle: Bundle, out: Path, options: SiteOptions, console: Console) -> dict[str, Any]:
+    folder = bundle.folder
     note(out, "bundle", sha256=file_sha256(folder / SUMS), study=bundle.study, input=bundle.input)
     labels = content_sha256(sorted(hash_labels(options.cohort).values()))
     note(out, "labels read", sha256=labels)
