@@ -1,7 +1,8 @@
 """Is the region that networks look at the one in which a truth was planted, and is none found where nothing was?
 
 Whole-brain networks on phantom cohorts of which one region differs, and on cohorts of which none does; seven folds, demo
-preset, 6 mm voxels. Cells are kept as they come, so that the command goes on where it stopped.
+preset. A design is the patients of a cohort, the size of a voxel, and settings beside the preset's; each has rows of its own.
+Cells are kept as they come, so that the command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ CELLS = RESULTS / "explain_cells.tsv"
 LEAST_AUC = 0.8
 """AUC from which the planted region must be found."""
 DRAWS = 2000
+Design = tuple[str, str, str]
+"""Patients, side of a voxel in mm, settings, as the file has them."""
+DESIGN = ("patients", "voxel_mm", "settings")
+
+
+def design_of(options: argparse.Namespace) -> Design:
+    """The design that is asked for."""
+    return str(options.patients), f"{options.spacing:g}", " ".join(options.settings.split())
 
 
 def explained_cohort(folder: Path, preset: str, seed: int, options: argparse.Namespace) -> Explained:
@@ -46,7 +55,7 @@ def explained_cohort(folder: Path, preset: str, seed: int, options: argparse.Nam
     if not cohort.is_dir():
         write_phantom_cohort(cohort, phantom)
     where = {"cohort": cohort, "study": "planted", "studies": place, "store": place / "store", "tracking.mode": "disabled"}
-    words = ["--preset", "demo", *(f"--{name}={value}" for name, value in where.items())]
+    words = ["--preset", "demo", *(f"--{name}={value}" for name, value in where.items()), *options.settings.split()]
     settings = parse_settings(words)
     study = open_with_progress(settings, console)
     runs = planned_runs(settings, "global")
@@ -89,16 +98,16 @@ def measure(explained: Explained) -> Iterator[dict[str, Any]]:
         }
 
 
-def keep(preset: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
+def keep(design: Design, preset: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append the rows of a cohort to the file."""
     fresh = not CELLS.is_file()
     with CELLS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["preset", "cohort", *rows[0]], delimiter="\t", lineterminator="\n")
+        writer = csv.DictWriter(file, [*DESIGN, "preset", "cohort", *rows[0]], delimiter="\t", lineterminator="\n")
         if fresh:
             writer.writeheader()
         for row in rows:
             values = {name: f"{v:.5g}" if isinstance(v, float) else "" if v is None else v for name, v in row.items()}
-            writer.writerow({"preset": preset, "cohort": seed} | values)
+            writer.writerow({**dict(zip(DESIGN, design, strict=True)), "preset": preset, "cohort": seed} | values)
 
 
 def read_cells() -> list[dict[str, str]]:
@@ -110,8 +119,16 @@ def read_cells() -> list[dict[str, str]]:
 
 
 def summary(cells: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """One row for each planted region, and one for the cohorts where nothing was planted."""
-    return [*(_planted_row(name, cells) for name in PLANTED), _null_row(cells)]
+    """For each design one row for each planted region, and one for the cohorts where nothing was planted."""
+    rows = []
+    for design in dict.fromkeys(tuple(cell[name] for name in DESIGN) for cell in cells):
+        own = [cell for cell in cells if tuple(cell[name] for name in DESIGN) == design]
+        presets = {cell["preset"] for cell in own}
+        planted = [_planted_row(name, own) for name in PLANTED if f"single_region:{name}" in presets]
+        rows += [
+            dict(zip(DESIGN, design, strict=True)) | row for row in [*planted, *([_null_row(own)] if NULL in presets else [])]
+        ]
+    return rows
 
 
 def _cohorts(preset: str, cells: Sequence[Mapping[str, str]]) -> list[list[Mapping[str, str]]]:
@@ -180,7 +197,9 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--draws", default=6, type=int, help="noisy copies of a scan")
     parser.add_argument("--sigma", default=Method.sigma, type=float, help="noise as a share of the range")
     parser.add_argument("--networks", default=5, type=int, help="networks with permuted labels")
+    parser.add_argument("--settings", default="", help="settings beside the preset's, as fold takes them")
     parser.add_argument("--only", default="", help="one preset")
+    parser.add_argument("--first", default=0, type=int, help="cohort from which to begin")
     return parser.parse_args(arguments)
 
 
@@ -191,11 +210,13 @@ def main(arguments: Sequence[str]) -> int:
     rounds = range(max(options.cohorts, options.null))
     wanted = [(f"single_region:{name}", seed) for seed in rounds for name in PLANTED if seed < options.cohorts]
     wanted = sorted([*wanted, *((NULL, seed) for seed in rounds if seed < options.null)], key=lambda key: key[1])
-    kept, began = {(row["preset"], int(row["cohort"])) for row in read_cells()}, time.perf_counter()
-    todo = [key for key in wanted if key not in kept and options.only in ("", key[0])]
+    design, began = design_of(options), time.perf_counter()
+    own = [row for row in read_cells() if tuple(row[name] for name in DESIGN) == design]
+    kept = {(row["preset"], int(row["cohort"])) for row in own}
+    todo = [key for key in wanted if key not in kept and options.only in ("", key[0]) and key[1] >= options.first]
     for done, (preset, seed) in enumerate(todo, 1):
         rows = list(measure(explained_cohort(options.folder, preset, seed, options)))
-        keep(preset, seed, rows)
+        keep(design, preset, seed, rows)
         shutil.rmtree(options.folder / f"{preset.replace(':', '-')}-{seed}")
         called = ", ".join(row["region"] for row in rows if row["relevant"]) or "none"
         spent = (time.perf_counter() - began) / 60
@@ -205,7 +226,7 @@ def main(arguments: Sequence[str]) -> int:
     if not cells:
         raise BenchError(f"{CELLS} has no cell; leave --only out")
     notes = [
-        f"Whole-brain networks of seven folds, demo preset, {options.spacing:g} mm, {options.patients} patients. first by: "
+        "Whole-brain networks of seven folds, demo preset; settings: beside the preset's. first by: "
         f"cohorts with an AUC above {LEAST_AUC} in which the planted region is first; band: lowest p.",
         "beyond: regions beyond the permuted band (Holm, 5 %); relevant: and needed. Where nothing was planted they are "
         "counted whatever the AUC. maps: cohorts above chance whose map is shown.",

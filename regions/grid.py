@@ -6,8 +6,10 @@ world coordinates are millimetres. In MNI152 space the plane x = 0 is the mid-sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,6 +92,16 @@ class Grid:
             raise SpaceError(_orientation_message(matrix, gap, tolerance_mm))
         rows = tuple(tuple(float(value) for value in row) for row in straight.round(6))
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), rows)
+
+    @classmethod
+    def of_plain(cls, content: Mapping[str, Any]) -> Grid:
+        """From JSON, as ``dataclasses.asdict`` gives it.
+
+        Raises:
+            SpaceError: it cannot be a grid.
+        """
+        i, j, k = content["shape"]
+        return cls((i, j, k), tuple(tuple(map(float, row)) for row in content["affine"]))
 
     @property
     def matrix(self) -> NDArray[np.float64]:

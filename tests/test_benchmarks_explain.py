@@ -13,11 +13,14 @@ from benchmarks.explain import explained_cohort, measure, options_of, summary
 REGIONS = ("white_matter", "gray_matter", "subcortical_gray_matter", "ventricles", "brainstem")
 
 
+DESIGN = {"patients": "140", "voxel_mm": "6", "settings": ""}
+
+
 def cohort(preset: str, seed: int, auc: float, high: str, called: str = "", explained: int = 1) -> list[dict[str, str]]:
     """The five rows of a cohort; one region is first by all measures, one is called."""
     values = {name: "3.5" if name == high else "0.9" for name in REGIONS}
     columns = ("density", "gradient", "auc_loss")
-    head = {
+    head = DESIGN | {
         "preset": preset,
         "cohort": str(seed),
         "AUC": str(auc),
@@ -40,13 +43,19 @@ def test_a_planted_region_counts_where_the_network_learned_enough() -> None:
         *cohort("null", 0, 0.50, "brainstem", "brainstem", explained=0),
         *cohort("null", 1, 0.55, "brainstem", explained=0),
     ]
-    rows = {row["planted"]: row for row in summary(cells)}
+    larger = [row | {"patients": "320"} for row in cohort("single_region:brainstem", 0, 0.9, "brainstem")]
+    table = summary([*cells, *larger])
+    assert [(row["patients"], row["planted"]) for row in table] == [
+        ("140", "ventricles"),
+        ("140", "nothing"),
+        ("320", "brainstem"),
+    ]
+    rows = {row["planted"]: row for row in table}
     found = rows["ventricles"]
     assert (found["cohorts"], found["with_AUC_above_0.8"]) == (3, 2)
     assert [found[f"first_by_{word}"] for word in ("SmoothGrad", "gradient", "band", "occlusion")] == [1, 1, 1, 1]
     assert (found["planted_beyond"], found["planted_relevant"], found["others_relevant"], found["others"]) == (1, 1, 1, 8)
-    assert rows["brainstem"]["cohorts"] == 0
-    assert rows["brainstem"]["mean_AUC"] is None
+    assert (rows["brainstem"]["cohorts"], rows["brainstem"]["first_by_SmoothGrad"]) == (1, 1)
     nothing = rows["nothing"]
     assert (nothing["cohorts"], nothing["others_beyond"], nothing["others"], nothing["maps"]) == (2, 1, 10, 0)
 
@@ -55,11 +64,14 @@ def test_cells_are_kept_and_read_again(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(explain, "CELLS", tmp_path / "cells.tsv")
     assert explain.read_cells() == []
     rows: list[dict[str, Any]] = [{"AUC": 0.123456789, "region": name, "p": None, "relevant": 1} for name in REGIONS]
-    explain.keep("null", 3, rows)
-    explain.keep("null", 4, rows)
+    design = explain.design_of(options_of(["--patients", "320", "--spacing", "4", "--settings", " --trainer.max_epochs  30"]))
+    explain.keep(design, "null", 3, rows)
+    explain.keep(design, "null", 4, rows)
     found = explain.read_cells()
     assert len(found) == 10
-    assert found[0] == {"preset": "null", "cohort": "3", "AUC": "0.12346", "region": "white_matter", "p": "", "relevant": "1"}
+    assert tuple(found[0][name] for name in explain.DESIGN) == ("320", "4", "--trainer.max_epochs 30")
+    values = {name: value for name, value in found[0].items() if name not in explain.DESIGN}
+    assert values == {"preset": "null", "cohort": "3", "AUC": "0.12346", "region": "white_matter", "p": "", "relevant": "1"}
 
 
 @pytest.mark.long

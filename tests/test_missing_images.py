@@ -302,6 +302,9 @@ def test_from_baselines_to_report(trained: Path) -> None:
     folder = trained / "studies" / "mine"
     names = [row["input"] for row in json.loads((folder / "comparison.json").read_text())["baselines"]]
     assert names[-1] == PRESENCE
+    groups = json.loads((folder / "subgroups.json").read_text())["groups"]
+    counts = {group["level"]: group["scans"] for group in groups if group["variable"] == "images"}
+    assert counts == {"all there": 18, "without FLAIR": 7}
     page = (folder / "report.html").read_text()
     assert "FLAIR was missing in 7 of 25 scans, where networks were shown zeros." in page
     assert "The classifier was also given whether FLAIR was there" in page

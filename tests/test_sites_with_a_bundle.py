@@ -21,7 +21,7 @@ from datamodules.files.tables import read_rows
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.bundles.bundle import read_bundle
 from experiments.bundles.errors import BundleError
-from experiments.bundles.site import touched_site
+from experiments.bundles.site_files import touched_site
 from experiments.commands import bundle, external, site
 from experiments.externals.log import events, note
 from experiments.statistics.aggregates import CELLS, cells_of
@@ -159,6 +159,13 @@ def test_the_log_has_the_order_of_things_and_every_change_is_named(home: Path, s
     log = (folder / "events.jsonl").read_text()
     (folder / "events.jsonl").write_text(log.replace("labels read", "labels seen"))
     assert "line 3 was changed, removed or added" in touched_site(folder)[0]
+
+
+def test_a_bundle_that_is_not_there_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    words = ["--bundle", str(tmp_path / "none"), "--cohort", str(home / "whole"), "--out", str(tmp_path / "out")]
+    with pytest.raises(BundleError, match=r"^there is no bundle .*none; make one with"):
+        site.main(words)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_site_cohort_or_bundle_is_not_counted_twice(home: Path, scored: dict[int, Path], tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from threading import BoundedSemaphore
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from datamodules.cohort.images import DEFAULT_IMAGES, kind_of
-from datamodules.cohort.records import Exclusion, Scan
+from datamodules.cohort.records import Cohort, Exclusion, Scan
 from datamodules.files.atomic import content_sha256, locked, new_folder
 from datamodules.store.checksums import complete
 from datamodules.store.headers import KnownGrids
@@ -36,6 +38,7 @@ from datamodules.store.sources import Source, hash_sources, refuse_changed, sour
 from datamodules.store.writing import write_volume
 from regions.grid import Grid
 
+Broken = Literal["refuse", "exclude"]
 FLUSHING = 2
 """Volumes that wait for the disk while others are prepared and written."""
 
@@ -103,6 +106,37 @@ def open_store(
     if broken:
         raise BrokenScansError(broken)
     return prepared
+
+
+def open_cohort_scans(
+    cohort: Cohort, opener: Callable[[Sequence[Scan]], PreparedCohort], broken: Broken
+) -> tuple[Cohort, PreparedCohort]:
+    """The volumes of a cohort, without the scans that cannot be used where those are to be excluded.
+
+    Args:
+        cohort: The cohort.
+        opener: Finds or makes the volumes of scans.
+        broken: Whether scans whose files cannot be used are refused, or excluded and counted.
+
+    Raises:
+        BrokenScansError: naming them, if they are refused, or if no scan is left.
+    """
+    try:
+        return cohort, opener(cohort.scans)
+    except BrokenScansError as error:
+        usable = cohort.without(error.broken)
+        if broken == "refuse" or not usable.scans:
+            raise
+    return usable, opener(usable.scans)
+
+
+def differing_voxels(scans: Sequence[Scan], grid: Grid) -> tuple[str, str] | None:
+    """The voxels of scans and those of a grid in mm, as ``1 x 1 x 3``; None where they have one size."""
+    own = study_grid([scan.reference for scan in scans])
+    if np.allclose(own.spacing, grid.spacing, rtol=1e-3):
+        return None
+    theirs, ours = (" x ".join(f"{side:g}" for side in np.round(each.spacing, 3)) for each in (own, grid))
+    return theirs, ours
 
 
 def _stored(scan: Scan, grid: Grid, sources: Mapping[str, Source]) -> StoredScan:

@@ -44,7 +44,7 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     y = truth_of(study)
     made: dict[str, Any] = {}
     notes: list[str] = []
-    further = [*(COMBAT if several_sites(scans) else ()), *([PRESENCE] if _differ_in_images(study) else ())]
+    further = [*(COMBAT if several_sites(scans) else ()), *([PRESENCE] if study.prepared.lacked else ())]
     for name in (*baselines_of(study.cohort.rule), *further):
         design = design_of(name.removesuffix(" (ComBat)"), scans, features, study.prepared.names)
         if isinstance(design, str):
@@ -61,10 +61,6 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
     content = {"study": study.folder.name, "scans": int(y.size), "baselines": made, "notes": notes}
     write_sealed(study.folder / "baselines.json", content)
     return content
-
-
-def _differ_in_images(study: Study) -> bool:
-    return any(len(scan.images) < len(scan.names) for scan in study.cohort.scans)
 
 
 def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[Any, Any]:

@@ -118,7 +118,7 @@ def told_by_presence(estimates: Mapping[str, Mapping[str, Estimate]]) -> list[st
         return []
     return [
         f"which images a scan has tells its class: AUC {auc.value:.2f} [{auc.low:.2f}, {auc.high:.2f}]; networks see which are "
-        "there, so what they reach may be that: compare with the scans that have all images"
+        "there, so what they reach may be that: subgroups.json has the scans with all images alone"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Where the results hold: every input within sex, age, field strength, scanner, site, lesion load and time to assessment.
+"""Where the results hold: every input within sex, age, field strength, scanner, site, lesion load, time to assessment, images.
 
 The draws of patients are those of the whole study, cut to the subgroup. Nothing is tested: a subgroup was not chosen before,
 and its interval is wide. Written as subgroups.json.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.cohort.images import indicator, titles
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import read_features
 from experiments.analysis.pooling import Tables
@@ -26,6 +27,8 @@ from experiments.study.scan_table import UNKNOWN, ScanTable, read_scans, rows_in
 BoolArray = npt.NDArray[np.bool_]
 
 CLASSES = ("sex", "field_strength", "scanner", "site")
+IMAGES = "images"
+"""Whether a scan has all images of the study."""
 ABOUT = (
     "Scores within subgroups of the internal test scans, with the models, thresholds and draws of the whole study. "
     "No subgroup is tested against another."
@@ -73,8 +76,8 @@ def subgroup_levels(
         lesion_ml: (scans,) lesion volumes.
         rows: (n,) row of each prediction in `scans`.
     """
-    for variable in CLASSES:
-        values = scans.text(variable)[rows]
+    for variable in (*CLASSES, IMAGES):
+        values = (missing_images(scans) if variable == IMAGES else scans.text(variable))[rows]
         names = sorted(set(values.tolist()) - {UNKNOWN})
         if len(names) > 1:
             yield from ((variable, name, values == name) for name in names)
@@ -82,6 +85,13 @@ def subgroup_levels(
                 yield variable, "unknown", values == UNKNOWN
     for variable, numbers in (("age", scans.number("age")), ("days", scans.days), ("lesion_ml", lesion_ml)):
         yield from _tertiles(variable, numbers[rows])
+
+
+def missing_images(scans: ScanTable) -> npt.NDArray[np.str_]:
+    """(n,) which optional images each scan lacks, in words."""
+    absent = {name: scans.columns[indicator(name)] == "0" for name in scans.columns if indicator(name) in scans.columns}
+    lacking = [[name for name, column in absent.items() if column[row]] for row in range(scans.patient.size)]
+    return np.array([f"without {titles(names)}" if names else "all there" for names in lacking], dtype=np.str_)
 
 
 def _tertiles(variable: str, values: npt.NDArray[np.float64]) -> Iterator[tuple[str, str, BoolArray]]:

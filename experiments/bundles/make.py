@@ -222,7 +222,7 @@ def _label_map(origin: Origin) -> Path:
 def _content(origin: Origin, spec: NetworkSpec) -> dict[str, Any]:
     frozen, entry, values = origin.frozen, origin.entry, origin.settings.values
     network = origin.settings.instantiated(entry["region"].get("images", ())).network
-    grid, scan_grid = _grid(frozen["grid"]), _grid(frozen.get("scan_grid", frozen["grid"]))
+    grid, scan_grid = Grid.of_plain(frozen["grid"]), Grid.of_plain(frozen.get("scan_grid", frozen["grid"]))
     least, multiple = smallest_side(network, len(origin.shown), values.data.batch_size), multiple_of(network)
     mask = entry["region"]["mask"]
     _, box = region_step(_region(origin), grid, mask["mode"], mask["dilate_mm"], multiple, least)
@@ -266,11 +266,6 @@ def _content(origin: Origin, spec: NetworkSpec) -> dict[str, Any]:
     shares = [model["prevalence"] for model in content["models"]]
     content["prevalence"] = None if origin.record.label.is_number else float(np.mean(shares))
     return content
-
-
-def _grid(content: Mapping[str, Any]) -> Grid:
-    i, j, k = content["shape"]
-    return Grid((i, j, k), tuple(tuple(map(float, row)) for row in content["affine"]))
 
 
 def _region(origin: Origin) -> Region:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.tables import tsv_text
-from experiments.bundles.site import counts_of
+from experiments.bundles.site_files import counts_of
 from experiments.runtime.words import plural
 from experiments.statistics.aggregates import Aggregate, Range, pooled
 from experiments.statistics.heterogeneity import of_areas
@@ -36,7 +36,7 @@ def merged(sites: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the counts of one or more sites say together.
 
     Args:
-        sites: From ``experiments.bundles.site.read_sites``.
+        sites: From ``experiments.bundles.site_files.read_sites``.
     """
     kind, counts = sites[0]["kind"], [counts_of(site) for site in sites]
     return {

@@ -13,9 +13,8 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.splits import Splits
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.coarse import on_larger_voxels
-from datamodules.store.prepare import study_grid
 from datamodules.store.prepared import PreparedCohort
-from datamodules.store.store import open_store
+from datamodules.store.store import differing_voxels, open_store
 from experiments.bundles.bundle import Bundle, FoldModel
 from experiments.bundles.errors import BundleError
 from experiments.externals.freeze import calibrated
@@ -44,11 +43,10 @@ def open_scans(
         BundleError: if the scans have voxels of another size.
         BrokenScansError: naming all scans whose files cannot be used.
     """
-    grid = study_grid([scan.reference for scan in scans])
-    if not np.allclose(grid.spacing, bundle.scan_grid.spacing, rtol=1e-3):
-        sizes = (" x ".join(f"{side:g}" for side in np.round(each.spacing, 3)) for each in (grid, bundle.scan_grid))
+    if sizes := differing_voxels(scans, bundle.scan_grid):
+        theirs, ours = sizes
         raise BundleError(
-            "the scans have voxels of {} mm, the bundle's models know {} mm; prepare them like its cohort".format(*sizes)
+            f"the scans have voxels of {theirs} mm, the bundle's models know {ours} mm; prepare them like its cohort"
         )
     return on_larger_voxels(open_store(scans, store, workers, on_scan, bundle.scan_grid), bundle.voxel_mm)
 

@@ -11,12 +11,12 @@ memory. See ``experiments.statistics.aggregates`` for what is withheld of few pa
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,18 @@ from rich.console import Console
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, by_reason
-from datamodules.files.atomic import content_sha256, file_sha256
-from datamodules.files.sealed import read_sealed, write_sealed
+from datamodules.files.atomic import content_sha256, file_sha256, locked
+from datamodules.files.sealed import write_sealed
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.signatures import KnownScans
-from datamodules.store.store import BrokenScansError, open_store
+from datamodules.store.store import Broken, open_cohort_scans, open_store
 from experiments.bundles.bundle import Bundle, read_bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.running import open_scans, primary, run_models
+from experiments.bundles.site_files import FORMAT, NAME, SITE
 from experiments.bundles.sums import SUMS
 from experiments.externals.freeze import hash_labels
-from experiments.externals.log import NAME as LOG
-from experiments.externals.log import broken_line, events, latest, note
+from experiments.externals.log import note
 from experiments.runtime.console import bar
 from experiments.runtime.quiet import quiet_libraries
 from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of
@@ -47,10 +47,6 @@ from experiments.statistics.predictions import FloatArray, Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.significance import METRICS, mean_draws, mean_values, percentile_interval
 
-SITE = "site.json"
-FORMAT = 1
-NAME = r"[A-Za-z0-9][\w.-]{0,63}"
-"""What a site can be called."""
 OF_RATES = {"sensitivity": ("positive",), "specificity": ("negative",), "balanced_accuracy": ("positive", "negative")}
 
 
@@ -68,7 +64,7 @@ class SiteOptions:
     """Patients of whom something is told, at least."""
     draws: int
     """Draws of the bootstrap."""
-    broken: Literal["refuse", "exclude"] = "refuse"
+    broken: Broken = "refuse"
     """Scans whose images cannot be used."""
     workers: int = 2
     """Threads that prepare scans."""
@@ -96,10 +92,16 @@ def score_site(folder: Path, out: Path, options: SiteOptions, console: Console) 
     """
     if not re.fullmatch(NAME, options.name):
         raise BundleError(f"a site cannot be called {options.name!r}; give a --name of letters, digits, _ . and -")
-    if (out / SITE).exists():
-        raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
     quiet_libraries()
     bundle = read_bundle(folder)
+    with locked(out / ".lock"):
+        if (out / SITE).exists():
+            raise BundleError(f"{out / SITE} exists already; give another --out, or look at it with --verify")
+        return _scored(bundle, out, options, console)
+
+
+def _scored(bundle: Bundle, out: Path, options: SiteOptions, console: Console) -> dict[str, Any]:
+    folder = bundle.folder
     note(out, "bundle", sha256=file_sha256(folder / SUMS), study=bundle.study, input=bundle.input)
     labels = content_sha256(sorted(hash_labels(options.cohort).values()))
     note(out, "labels read", sha256=labels)
@@ -155,16 +157,9 @@ def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohor
     cohort = read_cohort(
         options.cohort, bundle.target, alike_ids=options.alike_ids, images=bundle.images, optional=bundle.optional
     )
-    try:
-        with bar(console, "preparing scans") as on_scan:
-            prepared = open_scans(bundle, cohort.scans, options.store, options.workers, on_scan)
-    except BrokenScansError as error:
-        if options.broken == "refuse":
-            raise
-        cohort = cohort.without(error.broken)
-        if not cohort.scans:
-            raise
-        prepared = open_scans(bundle, cohort.scans, options.store, options.workers)
+    with bar(console, "preparing scans") as on_scan:
+        opener = functools.partial(open_scans, bundle, store=options.store, workers=options.workers, on_scan=on_scan)
+        cohort, prepared = open_cohort_scans(cohort, opener, options.broken)
     own = prepared if not bundle.voxel_mm else open_store(cohort.scans, options.store, grid=bundle.scan_grid)
     _refuse_known(bundle, cohort, own)
     return cohort, prepared
@@ -217,98 +212,3 @@ def _estimate(value: float | None, drawn: FloatArray) -> dict[str, float | None]
     low, high = percentile_interval(drawn)
     finite = drawn[np.isfinite(drawn)]
     return {"value": value, "low": low, "high": high, "error": float(finite.std(ddof=1)) if finite.size > 1 else None}
-
-
-def touched_site(folder: Path) -> list[str]:
-    """What of a site's folder is not as it was written; one sentence each.
-
-    Raises:
-        ExternalError: if the log cannot be read.
-    """
-    line = broken_line(folder)
-    if line is not None:
-        return [f"{folder / LOG} line {line} was changed, removed or added"]
-    log = events(folder)
-    scored = latest(log, "scored")
-    if scored is None:
-        return [f"{folder} holds no counts of a site; make them with: regionwise site --bundle dir --cohort dir --out dir"]
-    path = folder / SITE
-    if not path.is_file():
-        return [f"{path} is gone"]
-    return [] if file_sha256(path) == scored["sha256"] else [f"{path} was changed"]
-
-
-def read_site(folder: Path) -> dict[str, Any]:
-    """The counts of one site, after a look that they are what was written.
-
-    Raises:
-        BundleError: if something was touched, or the counts contradict each other.
-    """
-    faults = touched_site(folder)
-    if faults:
-        raise BundleError("; ".join(faults))
-    content = read_sealed(folder / SITE, "ask the site for it again")
-    try:
-        if (content["format"], content.get("cells", CELLS)) != (FORMAT, CELLS):
-            raise ValueError(f"format {content['format']} with {content.get('cells')} cells, {FORMAT} with {CELLS} is read")
-        counts_of(content)
-        _check_told(content)
-        log = events(folder)
-        said = [(latest(log, name) or {}).get("sha256") for name in ("bundle", "labels read")]
-        if said != [content["bundle"]["sha256"], content["labels"]]:
-            raise ValueError(f"its {LOG} tells of another bundle or cohort")
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder / SITE} cannot be used ({error}); ask the site for it again") from None
-    return content
-
-
-def counts_of(content: Mapping[str, Any]) -> Aggregate | NumberAggregate:
-    """The counts of a site.
-
-    Raises:
-        ValueError: if they contradict each other.
-    """
-    return NumberAggregate.of(content["counts"]) if content["kind"] == "number" else Aggregate.of(content["counts"])
-
-
-def scores_of_kind(kind: str) -> tuple[str, ...]:
-    """Names of the scores of a site; ``kind`` is ``number`` or ``classes``."""
-    return NUMBER_SCORES if kind == "number" else (*METRICS, "brier")
-
-
-def _check_told(content: Mapping[str, Any]) -> None:
-    """Refuse names and numbers that no site writes.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
-    texts = (content["site"], content["target"], *content["bundle"].values())
-    if not all(isinstance(text, str) and text.isprintable() for text in texts) or not re.fullmatch(NAME, content["site"]):
-        raise ValueError(f"{str(content['site'])[:40]!r} is no name of a site")
-    for name in scores_of_kind(content["kind"]):
-        estimate = content["metrics"][name] or {}
-        if not all(value is None or isinstance(value, float | int) for value in estimate.values()):
-            raise ValueError(f"{name} holds no numbers")
-        if estimate and set(estimate) != {"value", "low", "high", "error"}:
-            raise ValueError(f"{name} has {', '.join(map(str, estimate))}")
-
-
-def read_sites(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The counts of several sites.
-
-    Raises:
-        BundleError: if they come from different bundles, or a site or a cohort is there twice.
-    """
-    sites = [read_site(folder) for folder in folders]
-    for what, key in (("site", "site"), ("cohort", "labels")):
-        seen: dict[str, Path] = {}
-        for folder, site in zip(folders, sites, strict=True):
-            if site[key] in seen:
-                raise BundleError(f"{seen[site[key]]} and {folder} are of one {what}; keep one of them")
-            seen[site[key]] = folder
-    for folder, site in zip(folders, sites, strict=True):
-        if site["bundle"] != sites[0]["bundle"]:
-            raise BundleError(
-                f"{folder} was scored with another bundle than {folders[0]}; only those of one bundle are put together"
-            )
-    return sites

@@ -15,8 +15,10 @@ from typing import Literal
 from rich.console import Console
 
 from datamodules.cohort.identity import AlikeIds
-from datamodules.files.atomic import locked, write_text
+from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
+from experiments.bundles.merging import merged, show, table_text
+from experiments.bundles.site_files import read_sites, touched_site
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.statistics.aggregates import LEAST_PATIENTS
 from experiments.study.arguments import CommandOptions, read
@@ -70,7 +72,6 @@ def run(options: Options) -> int:
 
 
 def _score(options: Options, bundle: Path, cohort: Path, out: Path) -> int:
-    from experiments.bundles.merging import merged, show
     from experiments.bundles.site import SiteOptions, score_site
 
     install_handlers()
@@ -79,21 +80,17 @@ def _score(options: Options, bundle: Path, cohort: Path, out: Path) -> int:
         cohort, options.name or out.resolve().name, options.store, options.least, options.draws, options.broken,
         options.workers, options.accelerator, options.alike_ids,
     )  # fmt: skip
-    with locked(out / ".lock"):
-        try:
-            content = score_site(bundle, out, chosen, console)
-        except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning answers TERM with SystemExit(0)
-            console.print("interrupted; the same command begins again")
-            return RESUME
+    try:
+        content = score_site(bundle, out, chosen, console)
+    except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning answers TERM with SystemExit(0)
+        console.print("interrupted; the same command begins again")
+        return RESUME
     show(merged([content]), console)
     console.print(f"to give back: {out}", markup=False)
     return 0
 
 
 def _read(options: Options) -> int:
-    from experiments.bundles.merging import merged, show, table_text
-    from experiments.bundles.site import read_sites, touched_site
-
     console = Console(highlight=False, soft_wrap=True)
     if options.verify is not None:
         faults = touched_site(options.verify)

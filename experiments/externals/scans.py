@@ -17,10 +17,9 @@ from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from datamodules.store.checksums import verify
 from datamodules.store.coarse import on_larger_voxels
-from datamodules.store.prepare import study_grid
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.sources import Source, hash_sources
-from datamodules.store.store import BrokenScansError, open_store
+from datamodules.store.store import Broken, differing_voxels, open_cohort_scans, open_store
 from experiments.externals.errors import ExternalError
 from experiments.study.run_folder import RunFolder
 from experiments.study.study import OnScan
@@ -41,7 +40,7 @@ def open_external(
     frozen: Mapping[str, Any],
     study: Path,
     store: Path,
-    broken: str = "refuse",
+    broken: Broken = "refuse",
     workers: int = 2,
     on_scan: OnScan | None = None,
     alike_ids: AlikeIds = "refuse",
@@ -68,21 +67,11 @@ def open_external(
     images = tuple(frozen.get("images", DEFAULT_IMAGES))
     asked = {"images": images, "optional": frozen.get("optional_images", ())}
     cohort = read_cohort(source, Target(**frozen["label"]), alike_ids=alike_ids, known=known, **asked)
-    of_scans = frozen.get("scan_grid", frozen["grid"])
-    shape, affine = of_scans["shape"], of_scans["affine"]
-    grid = Grid((shape[0], shape[1], shape[2]), tuple(tuple(row) for row in affine))
+    grid = Grid.of_plain(frozen.get("scan_grid", frozen["grid"]))
     _refuse_other_voxels(source, cohort.scans, grid)
     internal = internal_scans(study, images)
     _refuse_shared_files(cohort.scans, internal, store)
-    try:
-        prepared = open_store(cohort.scans, store, workers, on_scan, grid)
-    except BrokenScansError as error:
-        if broken == "refuse":
-            raise
-        cohort = cohort.without(error.broken)
-        if not cohort.scans:
-            raise
-        prepared = open_store(cohort.scans, store, workers, grid=grid)
+    cohort, prepared = open_cohort_scans(cohort, lambda scans: open_store(scans, store, workers, on_scan, grid), broken)
     _refuse_shared_volumes(cohort.scans, prepared, _internal_keys(study, frozen))
     remarks = [*cohort.remarks, *prepared.remarks(cohort.scans), *_shared_names(cohort, internal)]
     gone = sum(not all(path.is_file() for path in scan.images.values()) for scan in internal)
@@ -94,12 +83,9 @@ def open_external(
 
 
 def _refuse_other_voxels(source: Path, scans: Sequence[Scan], grid: Grid) -> None:
-    external_grid = study_grid([scan.reference for scan in scans])
-    if not np.allclose(external_grid.spacing, grid.spacing, rtol=1e-3):
-        sizes = (" x ".join(f"{side:g}" for side in np.round(each.spacing, 3)) for each in (external_grid, grid))
-        raise ExternalError(
-            "{} has voxels of {} mm, the study's models know {} mm; prepare it like the study".format(source, *sizes)
-        )
+    if sizes := differing_voxels(scans, grid):
+        theirs, ours = sizes
+        raise ExternalError(f"{source} has voxels of {theirs} mm, the study's models know {ours} mm; prepare it like the study")
 
 
 def internal_scans(study: Path, images: tuple[str, ...]) -> list[Scan]:

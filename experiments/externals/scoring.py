@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
@@ -12,6 +12,7 @@ from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import write_sealed
+from datamodules.store.store import Broken
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
 from experiments.externals.log import events, latest, note
@@ -38,7 +39,7 @@ class ScoringOptions:
     """Seed of the runs whose models are frozen."""
     draws: int = DRAWS
     """Draws of the bootstrap."""
-    broken: Literal["refuse", "exclude"] = "refuse"
+    broken: Broken = "refuse"
     """Scans whose images cannot be used: refuse the cohort, or exclude and count them."""
     alike_ids: AlikeIds = "refuse"
     """Patients whose ids differ in writing alone (0009 and 9), also from the study's: refuse them, or keep them apart."""

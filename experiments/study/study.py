@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.images import DEFAULT_IMAGES, title
@@ -37,7 +38,7 @@ from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError, tsv_text
 from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.prepared import PreparedCohort
-from datamodules.store.store import BrokenScansError, open_store
+from datamodules.store.store import Broken, open_cohort_scans, open_store
 from experiments.study.record import Mask, ShownRegion, StudyRecord, joined, read_record, with_region, write_record
 from regions.catalog import REGIONS, Region
 
@@ -58,7 +59,7 @@ class StudyOptions:
     """Folder of prepared volumes; one store serves many cohorts and studies."""
     label: Target = Target()
     """How an EDSS score becomes a class."""
-    broken: Literal["refuse", "exclude"] = "refuse"
+    broken: Broken = "refuse"
     """What happens to scans whose images cannot be used."""
     folds: int = FOLDS
     """Parts of the patients."""
@@ -212,15 +213,8 @@ def open_cohort(
     _refuse_telling(cohort, options.optional)
     if options.split.by == "site":
         cohort = at_one_site(cohort)
-    try:
-        prepared = open_store(cohort.scans, options.store, options.workers, on_scan)
-    except BrokenScansError as error:
-        if options.broken == "refuse":
-            raise
-        cohort = cohort.without(error.broken)
-        if not cohort.scans:
-            raise
-        prepared = open_store(cohort.scans, options.store, options.workers)
+    opener = functools.partial(open_store, folder=options.store, workers=options.workers, on_scan=on_scan)
+    cohort, prepared = open_cohort_scans(cohort, opener, options.broken)
     remarks = (*cohort.remarks, *prepared.remarks(cohort.scans))
     return replace(cohort, remarks=remarks), on_larger_voxels(prepared, options.voxel_mm, on_scan)
 
