@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -224,6 +225,18 @@ def test_too_few_scans_make_no_core(labelled: Study) -> None:
     few = labelled.prepared.of_rows(range(LEAST_SCANS - 1))
     with pytest.raises(UserError, match="9 of 9 scans can be used; a core needs at least 10"):
         count_agreement(few, {"brainstem": REGIONS["brainstem"]}, 1, lambda done, scans: None)
+
+
+def test_a_scan_without_a_t1w_counts_by_its_label_map_alone(labelled: Study) -> None:
+    regions, whole = {"brainstem": REGIONS["brainstem"]}, labelled.prepared
+    first = whole.scans[0]
+    lacking = replace(whole, scans=(replace(first, images=("", *first.images[1:])), *whole.scans[1:]))
+    made = [count_agreement(prepared, regions, 1, lambda done, scans: None) for prepared in (whole, lacking)]
+    assert np.array_equal(made[0].counts["brainstem"], made[1].counts["brainstem"])
+    assert made[0].counts["brainstem"].max() == made[1].scans == len(whole.scans)
+    bare = replace(lacking, scans=tuple(replace(scan, labels="") for scan in lacking.scans))
+    estimated = count_agreement(bare, regions, 1, lambda done, scans: None)
+    assert (estimated.estimated, estimated.scans, estimated.unused) == (True, len(whole.scans) - 1, 1)
 
 
 def test_check_and_a_fold_take_the_atlas_of_the_cores(cohort: Path, tmp_path: Path, run: Command) -> None:
