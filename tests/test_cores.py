@@ -32,7 +32,7 @@ from regions.grid import Grid
 from regions.own import load_regions
 
 TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.width", "2", "--network.init_args.stages", "2"]
-SCANS = 24
+PATIENTS, SCANS = 14, 16
 Command = Callable[..., str]
 
 
@@ -98,9 +98,9 @@ def test_regions_without_a_gap_have_no_label_of_their_own() -> None:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """21 patients, 24 scans at 4 mm; the ventricles of the positive ones are larger."""
+    """14 patients, 16 scans at 4 mm; the ventricles of the positive ones are larger."""
     folder = tmp_path_factory.mktemp("cores") / "cohort"
-    return write_phantom_cohort(folder, PhantomOptions("enlarged_ventricles", 21, SCANS, 4.0, seed=5))
+    return write_phantom_cohort(folder, PhantomOptions("enlarged_ventricles", PATIENTS, SCANS, 4.0, seed=5))
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_the_sidecar_says_how_and_not_of_whom(cohort: Path, tmp_path: Path, run:
     assert (facts["share"], facts["margin_mm"], facts["scans"], facts["source"]) == (0.9, 2.0, SCANS, "label maps")
     assert list(facts["regions"]) == ["brainstem"]
     patients = [path.name.removeprefix("sub-") for path in cohort.glob("sub-*")]
-    assert len(patients) == 21
+    assert len(patients) == PATIENTS
     texts = "".join((out / name).read_text() for name in ("core.json", "core.yaml", "core.tsv"))
     assert not [name for name in patients if re.search(rf"\b{name}\b", texts)]
     assert str(cohort) not in texts
