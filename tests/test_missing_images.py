@@ -186,23 +186,6 @@ def test_noise_is_added_to_no_image_that_is_missing(
     assert [[bool(channel.any()) for channel in scan] for scan in changed] == [[True, True], [True, False]]
 
 
-@pytest.mark.parametrize("one_after_another", [("cpu",), ()])
-def test_masks_and_maps_are_moved_and_keep_their_values(
-    study: Study, monkeypatch: pytest.MonkeyPatch, one_after_another: tuple[str, ...]
-) -> None:
-    monkeypatch.setattr("datamodules.batches.augmenter.ONE_AFTER_ANOTHER", one_after_another)
-    scans, prepared = study.cohort.scans, replace(study.prepared, names=("t1w", "label-lesion_mask"))
-    patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
-    changed = []
-    for noise, gamma in ((0.5, 0.2), (0, 0)):
-        options = Augmentation(flip=0.5, shift_mm=6, noise=noise, gamma=gamma)
-        data = BrainMRIDataModule(prepared, patients, labels, study.splits, 0, REGIONS["global"], augmentation=options)
-        image = torch.from_numpy(np.stack([prepared.crop(row, data.augmenter.read) for row in (1, 0)])).float()
-        changed.append(data.augmenter(image, torch.tensor([1, 0]), 3)[0])
-    assert torch.equal(changed[0][:, 1], changed[1][:, 1])
-    assert not torch.equal(changed[0][:, 0], changed[1][:, 0])
-
-
 def lacking_for(study: Study, labels: set[int]) -> Cohort:
     """The cohort in which the scans of some classes lack the FLAIR."""
     scans = [
