@@ -31,6 +31,7 @@ from datamodules.batches.loading import (
 )
 from datamodules.batches.transform_pool import TransformPool
 from datamodules.batches.transform_task import SubjectTransform, TransformTask
+from datamodules.cohort.images import kind_of
 from datamodules.cohort.splits import Splits
 from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.packing import can_pack
@@ -119,7 +120,8 @@ class BrainMRIDataModule(pl.LightningDataModule):
         self.region_labels = torch.zeros(256, dtype=torch.bool)
         if self.by_subject:
             self.region_labels[list(region.labels)] = True
-        self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed, prepared.missing_channels)
+        kept = [channel for channel, name in enumerate(prepared.names) if kind_of(name) != "contrast"]
+        self.augmenter = Augmenter(augmentation, self.box, grid, len(labels), seed, prepared.missing_channels, kept)
         task = TransformTask(prepared, tuple(transforms), seed, self.augmenter.read, self.by_subject)
         self.transforms = TransformPool(task) if transforms else None
         if self.by_subject:

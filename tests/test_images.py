@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.images import files_named, image_columns, kind_of, parse_images, titles, weightings
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Scan
 from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
+from datamodules.mri import BrainMRIDataModule
 from datamodules.quality.measure import measure
 from datamodules.store.duplicates import duplicates_of
 from datamodules.store.prepare import TINY
@@ -249,6 +251,23 @@ def test_masks_and_maps_keep_their_values(
     inside = t1w != 0
     assert set(np.unique(kept[inside])) == {TINY, np.float16(value)}
     assert not kept[~inside].any()
+
+
+@pytest.mark.parametrize("one_after_another", [("cpu",), ()])
+def test_masks_and_maps_are_moved_and_keep_their_values(
+    study: Study, monkeypatch: pytest.MonkeyPatch, one_after_another: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("datamodules.batches.augmenter.ONE_AFTER_ANOTHER", one_after_another)
+    scans, prepared = study.cohort.scans, replace(study.prepared, names=("t1w", "label-lesion_mask"))
+    patients, labels = [scan.patient for scan in scans], [scan.label for scan in scans]
+    changed = []
+    for noise, gamma in ((0.5, 0.2), (0, 0)):
+        options = Augmentation(flip=0.5, shift_mm=6, noise=noise, gamma=gamma)
+        data = BrainMRIDataModule(prepared, patients, labels, study.splits, 0, REGIONS["global"], augmentation=options)
+        image = torch.from_numpy(np.stack([prepared.crop(row, data.augmenter.read) for row in (1, 0)])).float()
+        changed.append(data.augmenter(image, torch.tensor([1, 0]), 3)[0])
+    assert torch.equal(changed[0][:, 1], changed[1][:, 1])
+    assert not torch.equal(changed[0][:, 0], changed[1][:, 0])
 
 
 def test_patients_without_lesions_are_no_duplicates(pair: list[Scan], tmp_path: Path, write_nifti: Write) -> None:

@@ -64,6 +64,7 @@ class Augmenter:
         scans: Number of scans of the cohort.
         seed: Seed of the run.
         missing: Row of a scan -> channels of the images that it lacks, which stay zero.
+        kept: Channels of masks and maps, whose values get neither noise nor another grey scale.
 
     Raises:
         ValueError: if scans are mirrored and x = 0 lies neither on a voxel's centre nor between two.
@@ -77,11 +78,12 @@ class Augmenter:
         scans: int,
         seed: int,
         missing: Mapping[int, Sequence[int]] = MappingProxyType({}),
+        kept: Sequence[int] = (),
     ) -> None:
         self.options, self.box, self.grid, self.scans, self.seed = options, box, grid, scans, seed
         self.mirror = mirror_of(grid, options)
         self.read = grown(box, options, grid)
-        self.missing = missing
+        self.missing, self.kept = missing, list(kept)
         self._drawn: tuple[int, Parameters] | None = None
         self._noise: tuple[int, torch.device, Tensor] | None = None
 
@@ -108,6 +110,7 @@ class Augmenter:
             out = image.new_empty((*image.shape[:2], *self.box.shape), dtype=torch.float32)
             for target, volume, row in zip(out, image, rows, strict=True):
                 target.copy_(move(volume, row, drawn))
+        kept = out[:, self.kept]
         inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
         if self.options.gamma:
             exponent = _sent(drawn.exponent[rows], out.device)
@@ -118,6 +121,8 @@ class Augmenter:
             for target, row in zip(out, rows, strict=True):
                 for channel in self.missing.get(row, ()):
                     target[channel] = 0
+        if self.kept:
+            out[:, self.kept] = kept
         if labels is None:
             return out, None
         if moved_together:
