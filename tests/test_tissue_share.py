@@ -125,6 +125,7 @@ def test_the_classes_differ_and_the_control_names_the_region(enlarged: Path, run
     assert re.search(
         r"tissue share alone reaches AUC 0\.\d\d \[.*the network is not shown to be better; a median [\d.]+ %", told
     )
+    assert told.count("; make core shows the region without its neighbours") == 1
     assert "region global" not in told
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from datamodules.files.listing import list_folder
 from experiments.analysis.baseline_files import PRESENCE, TISSUE, reader_name
 from experiments.analysis.pooling import Tables
-from experiments.analysis.tissue import by_class
+from experiments.analysis.tissue import NEIGHBOURS, by_class
 from experiments.statistics.chance import WORDS, against_chance
 from experiments.statistics.constant import constant_folds, is_silent
 from experiments.statistics.paired import Comparison
@@ -107,6 +107,7 @@ def explained_by_tissue(
         notes.append(
             f"region {name}: the result may be {rows[name]['size']}: its tissue share alone reaches AUC {alone.value:.2f} "
             f"[{alone.low:.2f}, {alone.high:.2f}], and the network is not shown to be better; {by_class(rows[name])}"
+            + ("; make core shows the region without its neighbours" if rows[name]["size"] in NEIGHBOURS.values() else "")
         )
     return notes
 

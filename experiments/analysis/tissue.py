@@ -36,6 +36,11 @@ SOURCES = {False: "label maps", True: "intensities"}
 DRAWS = 2_000
 WHOLE = "global"
 FILE = "tissue.json"
+NEIGHBOURS = {
+    "csf": "the size of the neighbouring ventricles and sulci",
+    "other": "the size of the structure or its neighbours",
+}
+"""Share that tells -> whose size that is, where it is not the region's own alone; a core is without it."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def _size(region: Region, telling: str) -> str | None:
         return "the size and outline of the brain"
     if region.atlas is None and set(region.labels) <= set(FLUID):
         return "the size of the fluid spaces themselves"
-    return f"the size of {'the neighbouring ventricles and sulci' if telling == 'csf' else 'the structure or its neighbours'}"
+    return NEIGHBOURS[telling]
 
 
 def by_class(row: Mapping[str, Any]) -> str:
