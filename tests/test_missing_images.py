@@ -302,6 +302,7 @@ def test_from_baselines_to_report(trained: Path) -> None:
     folder = trained / "studies" / "mine"
     names = [row["input"] for row in json.loads((folder / "comparison.json").read_text())["baselines"]]
     assert names[-1] == PRESENCE
+    assert "\nhas FLAIR: 0\t" in (folder / "table1.tsv").read_text()
     groups = json.loads((folder / "subgroups.json").read_text())["groups"]
     counts = {group["level"]: group["scans"] for group in groups if group["variable"] == "images"}
     assert counts == {"all there": 18, "without FLAIR": 7}

@@ -111,6 +111,11 @@ def indicators(images: Collection[str], optional: Iterable[str]) -> dict[str, st
     return {indicator(name): str(int(name in images)) for name in optional}
 
 
+def indicated(columns: Collection[str]) -> tuple[str, ...]:
+    """The images of which a study's table tells which scans have them."""
+    return tuple(name for name in columns if indicator(name) in columns)
+
+
 def _is_image(cell: str) -> bool:
     return cell.lower().endswith((".nii", ".nii.gz", ".mgz"))
 

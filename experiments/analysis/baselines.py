@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from datamodules.cohort.images import DEFAULT_IMAGES, indicator
+from datamodules.cohort.images import DEFAULT_IMAGES, indicated, indicator
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_features import VOLUMES, features_of, means_of, measured_features
 from experiments.analysis.baseline_files import COMBAT, PRESENCE, about_baseline, baseline_folder, baselines_of
@@ -83,9 +83,8 @@ def design_of(
     if name in ("prevalence", "mean"):
         return Design((), np.empty((scans.patient.size, 0)))
     if name == PRESENCE:
-        columns = {indicator(image): scans.columns.get(indicator(image)) for image in images}
-        told = {feature: column.astype(np.float64) for feature, column in columns.items() if column is not None}
-        return Design(tuple(told), np.stack(list(told.values()), axis=1))
+        names = tuple(map(indicator, indicated(scans.columns)))
+        return Design(names, np.stack([scans.columns[feature].astype(np.float64) for feature in names], axis=1))
     measured = dict(zip(features_of(images), features.T, strict=True))
     if name == "region_means":
         means = means_of(images)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.images import indicator, titles
+from datamodules.cohort.images import indicated, indicator, titles
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import read_features
 from experiments.analysis.pooling import Tables
@@ -89,7 +89,7 @@ def subgroup_levels(
 
 def missing_images(scans: ScanTable) -> npt.NDArray[np.str_]:
     """(n,) which optional images each scan lacks, in words."""
-    absent = {name: scans.columns[indicator(name)] == "0" for name in scans.columns if indicator(name) in scans.columns}
+    absent = {name: scans.columns[indicator(name)] == "0" for name in indicated(scans.columns)}
     lacking = [[name for name, column in absent.items() if column[row]] for row in range(scans.patient.size)]
     return np.array([f"without {titles(names)}" if names else "all there" for names in lacking], dtype=np.str_)
 

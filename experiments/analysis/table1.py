@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.cohort.covariates import COLUMNS
-from datamodules.cohort.images import image_columns
+from datamodules.cohort.images import image_columns, indicated, indicator, title
 from datamodules.cohort.splits import Splits
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
@@ -98,7 +98,9 @@ def variables_of(scans: ScanTable) -> tuple[list[Variable], list[str]]:
     same = scans.has("vendor") and bool((scans.text("scanner") == scans.text("vendor")).all())
     classes = [name for name in CLASSES if scans.has(name) and not (name == "scanner" and same)]
     variables += [Variable(name, CLASSES[name], False) for name in classes]
-    taken = NOT_COVARIATES | {alias for aliases in COLUMNS.values() for alias in aliases}
+    told = {indicator(name): f"has {title(name)}" for name in indicated(scans.columns)}
+    variables += [Variable(name, words, False) for name, words in told.items()]
+    taken = NOT_COVARIATES | set(told) | {alias for aliases in COLUMNS.values() for alias in aliases}
     odd = []
     for name in scans.columns:
         if name.lower() in taken or target.owns(name):
