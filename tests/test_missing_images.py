@@ -29,6 +29,7 @@ from datamodules.store.store import open_store
 from experiments.__main__ import main
 from experiments.analysis.baseline_files import PRESENCE
 from experiments.analysis.notes import told_by_presence
+from experiments.analysis.tissue import tissues_of
 from experiments.explaining.gradients import gradient, present_images
 from experiments.explaining.occlusion import mean_image, occluded
 from experiments.statistics.significance import Estimate
@@ -184,6 +185,17 @@ def test_noise_is_added_to_no_image_that_is_missing(
     image = torch.from_numpy(np.stack([lacking.crop(row, box) for row in (1, 0)])).float()
     changed, _ = data.augmenter(image, torch.tensor([1, 0]), 3)
     assert [[bool(channel.any()) for channel in scan] for scan in changed] == [[True, True], [True, False]]
+
+
+def test_a_scan_without_a_t1w_tells_no_tissue_by_its_images(study: Study) -> None:
+    shown = study.prepared.showing(["flair", "t1w"])
+    lacking = replace(shown, scans=(replace(shown.scans[0], images=(shown.scans[0].images[0], "")), *shown.scans[1:]))
+    assert tissues_of(lacking, 0, estimated=True) is None
+    with_both = tissues_of(lacking, 1, estimated=True)
+    assert with_both is not None
+    np.testing.assert_array_equal(with_both, tissues_of(study.prepared, 1, estimated=True))
+    other = replace(lacking, names=("t2w", "t1w"))
+    assert tissues_of(other, 0, estimated=True) is None
 
 
 def lacking_for(study: Study, labels: set[int]) -> Cohort:

@@ -96,6 +96,22 @@ def measured_tissue(
     return TissueShares({name: values[:, index] for index, name in enumerate(regions)}, estimated, mask.mode == "subject")
 
 
+def tissues_of(prepared: PreparedCohort, row: int, estimated: bool) -> npt.NDArray[np.uint8] | None:
+    """(I, J, K) what the voxels of one scan are, 0 outside the brain; None where its files cannot say.
+
+    Args:
+        prepared: The volumes.
+        row: Which scan.
+        estimated: Tell fluid by the images, ``CSF`` and 1 for the rest; else the labels of the scan's own map.
+    """
+    present = prepared.present(row)
+    if not estimated:
+        return labelled_tissues(np.asarray(prepared.labels(row)), next(iter(present.values()))[None])
+    if "t1w" not in present:
+        return None
+    return estimated_fluid(np.stack([present[name] for name in DEFAULT_IMAGES if name in present]), prepared.grid)
+
+
 def _of_scan(
     prepared: PreparedCohort,
     regions: Mapping[str, Region],
@@ -104,11 +120,8 @@ def _of_scan(
     row: int,
 ) -> list[float]:
     """Shares and ml of one scan, input by input; without voxels an input shows its labels' own, or the whole brain."""
-    image = np.asarray(prepared.image(row))
+    tissues = tissues_of(prepared, row, estimated)
     labels = None if estimated else np.asarray(prepared.labels(row))
-    present = prepared.present(row)
-    fluid_dark = [prepared.names.index(name) for name in DEFAULT_IMAGES if name in present]
-    tissues = estimated_fluid(image[fluid_dark], prepared.grid) if labels is None else labelled_tissues(labels, image)
     numbers: list[float] = []
     for name, region in regions.items():
         if tissues is None:

@@ -24,12 +24,11 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.files.atomic import file_sha256, filled_folder, is_taken, locked
 from datamodules.files.sealed import write_sealed
-from datamodules.quality.tissue import CSF, FLUID, estimated_fluid, labelled_tissues
+from datamodules.quality.tissue import CSF, FLUID
 from datamodules.store.prepared import PreparedCohort
-from experiments.analysis.tissue import SOURCES
+from experiments.analysis.tissue import SOURCES, tissues_of
 from regions.atlas import region_mask, template_sha256
 from regions.catalog import Region
 from regions.core import LEAST_VOXELS, CoreRule, core, pieces
@@ -121,7 +120,7 @@ def count_agreement(
     sums = {name: np.zeros(voxels.size, np.int32) for name, voxels in inside.items()}
     used = 0
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        shown_by = partial(_shown_by, prepared, regions, inside)
+        shown_by = partial(_shown_by, prepared, regions, inside, estimated)
         for done, shown in enumerate(pool.map(shown_by, range(len(prepared.scans))), start=1):
             used += shown is not None
             for name, agrees in (shown or {}).items():
@@ -136,17 +135,18 @@ def count_agreement(
 
 
 def _shown_by(
-    prepared: PreparedCohort, regions: Mapping[str, Region], inside: Mapping[str, npt.NDArray[np.intp]], row: int
+    prepared: PreparedCohort,
+    regions: Mapping[str, Region],
+    inside: Mapping[str, npt.NDArray[np.intp]],
+    estimated: bool,
+    row: int,
 ) -> dict[str, Mask] | None:
     """Where one scan shows each region, of the template's voxels; None where nobody can say."""
-    present = prepared.present(row)
-    if prepared.has_labels():
-        tissues = labelled_tissues(np.asarray(prepared.labels(row)), np.stack(list(present.values())))
-        return tissues if tissues is None else {n: r.select(tissues.flat[inside[n]]) for n, r in regions.items()}
-    fluid_dark = [present[name] for name in DEFAULT_IMAGES if name in present]
-    tissues = estimated_fluid(np.stack(fluid_dark), prepared.grid) if "t1w" in present else None
+    tissues = tissues_of(prepared, row, estimated)
     if tissues is None:
         return None
+    if not estimated:
+        return {name: region.select(tissues.flat[inside[name]]) for name, region in regions.items()}
     kinds = {name: CSF if set(region.labels) <= set(FLUID) else 1 for name, region in regions.items()}
     return {name: tissues.flat[inside[name]] == kind for name, kind in kinds.items()}
 
