@@ -8,7 +8,6 @@ brainstem, which no ventricle touches, shows what comes through the scale of the
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.cells import append_cells, kept_cells
 from benchmarks.scans import SCRATCH, store_folder
 from benchmarks.table import RESULTS, publish, show
 from datamodules.files.float16 import to_single
@@ -168,23 +168,13 @@ def require(status: int) -> None:
 
 def keep(rows: Sequence[Mapping[str, Any]]) -> None:
     """Append the rows of a cohort to the file."""
-    fresh = not CELLS.is_file()
-    with CELLS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter="\t", lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        for row in rows:
-            writer.writerow({name: f"{v:.5g}" if isinstance(v, float) else v for name, v in row.items()})
+    append_cells(CELLS, rows)
 
 
 def read_cells() -> list[dict[str, Any]]:
     """The rows that are kept: numbers, None where there is none, and texts."""
-    if not CELLS.is_file():
-        return []
     texts = ("planted", "region", "way")
-    with CELLS.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t")
-        return [{name: v if name in texts else float(v) if v else None for name, v in row.items()} for row in rows]
+    return [{name: v if name in texts else float(v) if v else None for name, v in row.items()} for row in kept_cells(CELLS)]
 
 
 def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ Cells are kept as they come, so that the command goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import csv
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.cells import append_cells, kept_cells
 from benchmarks.table import RESULTS, BenchError, publish
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.explaining.jobs import jobs_of
@@ -100,22 +100,13 @@ def measure(explained: Explained) -> Iterator[dict[str, Any]]:
 
 def keep(design: Design, preset: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append the rows of a cohort to the file."""
-    fresh = not CELLS.is_file()
-    with CELLS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, [*DESIGN, "preset", "cohort", *rows[0]], delimiter="\t", lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        for row in rows:
-            values = {name: f"{v:.5g}" if isinstance(v, float) else "" if v is None else v for name, v in row.items()}
-            writer.writerow({**dict(zip(DESIGN, design, strict=True)), "preset": preset, "cohort": seed} | values)
+    head = {**dict(zip(DESIGN, design, strict=True)), "preset": preset, "cohort": seed}
+    append_cells(CELLS, [head | dict(row) for row in rows])
 
 
 def read_cells() -> list[dict[str, str]]:
     """The rows that are kept."""
-    if not CELLS.is_file():
-        return []
-    with CELLS.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
+    return kept_cells(CELLS)
 
 
 def summary(cells: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ on the cohorts ``CHOOSING`` and reported on ``REPORTED``, which no choice has se
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from benchmarks.cells import append_cells, kept_cells
 from benchmarks.learning_cohort import SIZES, LearningCohort, open_learning_cohort
 from benchmarks.learning_figure import draw
 from benchmarks.learning_networks import FOREIGN
@@ -120,11 +120,7 @@ def planned(options: argparse.Namespace) -> Iterator[Cell]:
 
 def read_cells() -> dict[Cell, Outcome]:
     """The cells that are kept."""
-    if not CELLS.is_file():
-        return {}
-    with CELLS.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return {_made(Cell, row): _made(Outcome, row) for row in rows}
+    return {_made(Cell, row): _made(Outcome, row) for row in kept_cells(CELLS)}
 
 
 def _made(kind: type, row: dict[str, str]):  # type: ignore[no-untyped-def]
@@ -134,13 +130,7 @@ def _made(kind: type, row: dict[str, str]):  # type: ignore[no-untyped-def]
 
 def keep(cell: Cell, outcome: Outcome) -> None:
     """Append one cell to the file."""
-    values = asdict(cell) | {name: f"{v:.5g}" if isinstance(v, float) else v for name, v in asdict(outcome).items()}
-    fresh = not CELLS.is_file()
-    with CELLS.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(values), delimiter="\t", lineterminator="\n")
-        if fresh:
-            writer.writeheader()
-        writer.writerow(values)
+    append_cells(CELLS, [asdict(cell) | asdict(outcome)])
 
 
 def fill(cells: Sequence[Cell], processes: int, minutes: float) -> None:
