@@ -111,7 +111,7 @@ def help_of(word: str) -> int:
     print((module.__doc__ or "").strip(), "\n")
     command_parser(module.Options, described=True).print_help()
     if module.Options.takes_settings:
-        from experiments.study.settings import settings_help
+        from experiments.study.parser import settings_help
 
         print(f"\n{word} takes every setting of a training too:\n")
         print(settings_help())

@@ -19,8 +19,8 @@ from datamodules.intake.raw import read_raw
 from experiments.externals.freeze import label_files
 from experiments.study.grid import inputs_of
 from experiments.study.opening import set_aside
+from experiments.study.parser import presets
 from experiments.study.run_folder import RunFolder
-from experiments.study.settings import presets
 from experiments.study.study import begun
 from experiments.tracking.offline_runs import offline_run_folders
 
@@ -151,5 +151,5 @@ def test_a_folder_with_hidden_files_alone_can_be_filled_and_keeps_them(tmp_path:
 def test_presets_are_yaml_files_that_can_be_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("mine.yaml", "._mine.yaml", ".hidden.yaml"):
         put(tmp_path / name)
-    monkeypatch.setattr("experiments.study.settings.PRESETS", tmp_path)
+    monkeypatch.setattr("experiments.study.parser.PRESETS", tmp_path)
     assert presets() == ["mine"]

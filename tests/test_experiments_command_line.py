@@ -17,8 +17,8 @@ import pytest
 from experiments.__main__ import WORDS, main
 from experiments.study.arguments import CommandOptions, StudyChoice, descriptions, option_of, own_options, read, split
 from experiments.study.early import SIGNATURES, check_early
+from experiments.study.parser import NETWORKS, build_parser, settings_help
 from experiments.study.runs import PlanError
-from experiments.study.settings import NETWORKS, build_parser, settings_help
 from lightning_modules.errors import ModelError
 from regions.errors import UserError
 

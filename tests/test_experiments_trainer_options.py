@@ -16,9 +16,10 @@ import yaml
 from rich.console import Console
 
 from experiments.__main__ import main
+from experiments.study.parser import build_parser
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
-from experiments.study.settings import build_parser, parse_settings
+from experiments.study.settings import parse_settings
 from experiments.study.study import Study, StudyOptions
 from experiments.study.trainer_options import CHOOSING, TRAINER_OPTIONS, SettingsError, refused_options
 from experiments.training.assemble import assemble

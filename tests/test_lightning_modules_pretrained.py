@@ -21,8 +21,9 @@ from torch import Tensor
 from experiments.reporting.method_chapters import _pretrained
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
-from experiments.study.settings import Settings, SettingsError, parse_settings
+from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study, StudyOptions
+from experiments.study.trainer_options import SettingsError
 from experiments.training.run import fold
 from lightning_modules import weights as weights_of
 from lightning_modules.classifier import StratificationModule

@@ -385,7 +385,8 @@ class TestMistakes:
 
     @pytest.mark.parametrize("preset", ["demo", "default", "coll_like"])
     def test_presets_hold_known_settings_only(self, preset) -> None:
-        from experiments.study.settings import PRESETS, parse_settings
+        from experiments.study.parser import PRESETS
+        from experiments.study.settings import parse_settings
 
         settings = parse_settings(["--preset", preset])
         wanted = yaml.safe_load((PRESETS / f"{preset}.yaml").read_text())

@@ -18,9 +18,10 @@ from jsonargparse import ArgumentError
 
 from datamodules.cohort.read import require_source
 from experiments.study.arguments import SBATCH, class_body, joined
+from experiments.study.parser import plain_parser, preset_arguments, readable
 from experiments.study.record import known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
-from experiments.study.settings import Settings, plain_parser, preset_arguments, readable
+from experiments.study.settings import Settings
 from experiments.study.trainer_options import SettingsError
 
 SIGNATURES = {
