@@ -93,7 +93,7 @@ def test_every_package_has_files() -> None:
 
 def test_only_tracking_files_import_wandb() -> None:
     users = {path.relative_to(ROOT).as_posix() for path in FILES if {"wandb", "wandb_workspaces"} & imported(path)}
-    assert users <= {"experiments/tracking/wandb_runs.py", "experiments/tracking/workspace.py"}
+    assert users <= {f"experiments/tracking/{name}.py" for name in ("session", "wandb_runs", "workspace")}
 
 
 @pytest.mark.parametrize("word", ["pickle", "dill", "cloudpickle", "joblib"])

@@ -13,9 +13,9 @@ import pytest
 from experiments.runtime.environment import PARENT, own_environment
 from experiments.tracking.environment import forget_identities, started_by_agent
 from experiments.tracking.offline_runs import offline_run_folders
-from experiments.tracking.options import TrackingOptions
+from experiments.tracking.options import RunIdentity, TrackingOptions
 from experiments.tracking.sync import read_records
-from experiments.tracking.wandb_runs import RunIdentity, close_run, log_evaluation, open_run
+from experiments.tracking.wandb_runs import close_run, log_evaluation, open_run
 
 pytest_plugins = ["tracking_fixtures"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tracking_server import OFFLINE, offline_run
 
-from experiments.tracking import wandb_runs as tracking
 from experiments.tracking.leet import leet_command
-from experiments.tracking.wandb_runs import RunIdentity
+from experiments.tracking.offline_runs import offline_run_folders
+from experiments.tracking.options import RunIdentity
 from experiments.tracking.workspace import build_workspace, dashboard, workspace_values
 
 pytest_plugins = ["tracking_fixtures"]
@@ -49,4 +49,4 @@ def test_terminal_dashboard_gets_links_to_all_runs(tmp_path):
         links = sorted(Path(command[-1]).iterdir())
         assert [link.name[-14:] for link in links] == ["s-global-f0-s0", "s-global-f1-s0"]
         assert all(any(link.glob("run-*.wandb")) for link in links)
-    assert len(tracking.offline_run_folders(tmp_path)) == 2
+    assert len(offline_run_folders(tmp_path)) == 2

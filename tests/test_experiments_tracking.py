@@ -14,10 +14,11 @@ import pytest
 from wandb_session import end_session
 
 from experiments.tracking import wandb_runs as tracking
-from experiments.tracking.privacy import PrivacyError
+from experiments.tracking.offline_runs import offline_run_folders
+from experiments.tracking.options import RunIdentity, TrackingError, TrackingOptions
+from experiments.tracking.privacy import PrivacyError, pseudonym
 from experiments.tracking.sync import read_records, read_run
 from experiments.tracking.values import as_html, roc_points
-from experiments.tracking.wandb_runs import RunIdentity, TrackingError, TrackingOptions
 
 KEY = bytes(range(32))
 OFFLINE = TrackingOptions(mode="offline", project="test")
@@ -39,7 +40,7 @@ def own_home(tmp_path_factory, monkeypatch):
 
 def records(folder: Path, kind: str) -> list[dict]:
     """All records of one kind in the only offline run below a folder."""
-    (run,) = tracking.offline_run_folders(folder)
+    (run,) = offline_run_folders(folder)
     return [entry[kind] for entry in read_records(run) if entry["type"] == kind]
 
 
@@ -52,7 +53,8 @@ def test_opening_a_run_does_not_import_the_job_launcher(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from experiments.tracking.wandb_runs import RunIdentity, TrackingOptions, close_run, open_run
+from experiments.tracking.options import RunIdentity, TrackingOptions
+from experiments.tracking.wandb_runs import close_run, open_run
 run = open_run(TrackingOptions(mode="offline"), RunIdentity("s", "global", 0, 0), Path({str(tmp_path)!r}), {{}})
 close_run(run, completed=True)
 assert "wandb.sdk.launch" not in sys.modules
@@ -162,7 +164,7 @@ def test_unwritable_folder_is_an_error_and_not_a_run_in_tmp(tmp_path):
 def test_offline_run_holds_identity_settings_and_result(tmp_path, capfd):
     identity = RunIdentity("study", "brainstem", 4, 2)
     logger = tracking.open_run(OFFLINE, identity, tmp_path, {"lr": 0.1, "cohort": "/a/b"})
-    names = [tracking.pseudonym(f"sub-{number}", KEY) for number in range(4)]
+    names = [pseudonym(f"sub-{number}", KEY) for number in range(4)]
     tracking.log_evaluation(
         logger, threshold=0.5,
         metrics={"test/auroc": 0.75, "test/brier": None, "best/f1": float("nan"), "best/epoch": 3},
@@ -284,7 +286,7 @@ def test_the_explanation_run_holds_pictures_of_means_and_numbers(tmp_path):
     numbers = {key: value for key, value in found.items() if key.startswith("explain/") and isinstance(value, float)}
     assert numbers == {"explain/global/brainstem/ratio": 3.2}
     assert [path.name.partition("_")[0] for path in tmp_path.rglob("files/media/html/explain/*.html")] == ["global"]
-    tracking.log_explanation(tracking.TrackingOptions(mode="disabled"), "study", tmp_path / "off", rows, {})
+    tracking.log_explanation(TrackingOptions(mode="disabled"), "study", tmp_path / "off", rows, {})
     assert not (tmp_path / "off").exists()
 
 
@@ -326,7 +328,7 @@ def test_run_folders_are_listed_oldest_first(tmp_path):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "run-x.wandb").touch()
     (tmp_path / "d/wandb/offline-run-20260101_000000-empty").mkdir(parents=True)
-    assert [path.name[-17:] for path in tracking.offline_run_folders(tmp_path)] == [
+    assert [path.name[-17:] for path in offline_run_folders(tmp_path)] == [
         "20260101_000000-y", "20260102_000000-x", "20260103_000000-x"]  # fmt: skip
 
 
@@ -336,7 +338,7 @@ def test_tables_wait_in_the_run_folder(tmp_path):
         logger, threshold=0.5, metrics={}, y=np.array([0, 1]), p=np.array([0.2, 0.7]), pseudonyms=["0123456789"] * 2
     )
     tracking.close_run(logger, completed=True)
-    (folder,) = tracking.offline_run_folders(tmp_path)
+    (folder,) = offline_run_folders(tmp_path)
     run = read_run(folder)
     assert (run.id, run.rows, run.ended, run.synced, run.running) == ("s-global-f0-s0", 1, True, False, False)
     assert len(run.tables) == 3

@@ -30,8 +30,9 @@ from tracking_server import (
 from wandb_stub import API_KEY, WandbStub
 
 from experiments.tracking import wandb_runs as tracking
+from experiments.tracking.offline_runs import offline_run_folders
+from experiments.tracking.options import RunIdentity, TrackingError
 from experiments.tracking.sync import sync_study
-from experiments.tracking.wandb_runs import RunIdentity, TrackingError
 
 pytest_plugins = ["tracking_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -119,7 +120,7 @@ def test_resumed_offline_run_is_one_run_without_doubles(stub, tmp_path):
     offline_run(tmp_path, FIRST, range(3), completed=False)
     time.sleep(1.1)  # the parts are ordered by their second of start
     offline_run(tmp_path, FIRST, range(3, 6))
-    assert len(tracking.offline_run_folders(tmp_path)) == 2
+    assert len(offline_run_folders(tmp_path)) == 2
     assert set(sync_study(tmp_path, OFFLINE).verified) == {"study-global-f0-s0"}
     (run,) = stub.runs.values()
     assert [row["_step"] for row in run.history] == list(range(7))
@@ -145,7 +146,7 @@ def test_killed_run_is_synced_up_to_its_last_second(stub, tmp_path):
         time.sleep(2.5)
         process.send_signal(signal.SIGKILL)
     assert "still running" in sync_study(tmp_path, OFFLINE).skipped["study-global-f0-s0"]
-    (folder,) = tracking.offline_run_folders(tmp_path)
+    (folder,) = offline_run_folders(tmp_path)
     os.utime(folder / "run-study-global-f0-s0.wandb", (1e9, 1e9))
     assert list(sync_study(tmp_path, OFFLINE).verified.values()) == ["5 of 5 rows, 0 of 0 tables on the server"]
     (run,) = stub.runs.values()
@@ -199,7 +200,7 @@ def test_refused_start_falls_back_to_offline(stub, tmp_path, status, caplog):
     assert warning.startswith("W&B is not reachable")
     assert "make sync" in warning
     stub.fail = lambda operation: None
-    assert len(tracking.offline_run_folders(tmp_path)) == 1
+    assert len(offline_run_folders(tmp_path)) == 1
     assert set(sync_study(tmp_path, OFFLINE).verified) == {"study-global-f0-s0"}
 
 
@@ -216,4 +217,4 @@ def test_terminal_without_a_key_is_never_asked(stub, tmp_path, monkeypatch):
     os.close(terminal)
     assert b"no API key" in os.read(controller, 100_000)
     os.close(controller)
-    assert len(tracking.offline_run_folders(tmp_path)) == 1
+    assert len(offline_run_folders(tmp_path)) == 1

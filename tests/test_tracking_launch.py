@@ -9,7 +9,7 @@ import yaml
 from tracking_server import FIRST, ONLINE, ROOT, log_epochs
 
 from experiments.tracking import wandb_runs as tracking
-from experiments.tracking.wandb_runs import RunIdentity
+from experiments.tracking.options import RunIdentity
 
 pytest_plugins = ["tracking_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")

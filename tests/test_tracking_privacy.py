@@ -22,13 +22,14 @@ print("patient JaneDoePlanted")
 config = {"cohort": "/data/planted-folder/JaneDoePlanted", "lr": 0.1}
 if sys.argv[1] == "ours":
     from experiments.tracking import wandb_runs as tracking
+    from experiments.tracking.privacy import pseudonym
     options = tracking.TrackingOptions(project="test", mode=sys.argv[2])
     logger = tracking.open_run(options, tracking.RunIdentity("s", "global", 0, 0), Path(sys.argv[3]), config)
     logger.log_metrics({"epoch": 0, "tuning/auroc": 0.5})
     logger.log_hyperparams(config)
     key = bytes(32)
     import numpy as np
-    names = [tracking.pseudonym("JaneDoePlanted", key)] * 2
+    names = [pseudonym("JaneDoePlanted", key)] * 2
     tracking.log_evaluation(logger, threshold=0.5, metrics={"test/auroc": 1.0}, y=np.array([0, 1]),
                             p=np.array([0.1, 0.9]), pseudonyms=names)
     tracking.close_run(logger, completed=True)

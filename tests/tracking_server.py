@@ -10,7 +10,8 @@ import numpy as np
 from wandb_stub_records import Run
 
 from experiments.tracking import wandb_runs as tracking
-from experiments.tracking.wandb_runs import RunIdentity, TrackingOptions
+from experiments.tracking.options import RunIdentity, TrackingOptions
+from experiments.tracking.privacy import pseudonym
 
 ROOT = Path(__file__).parent.parent
 ONLINE = TrackingOptions(mode="online", project="test")
@@ -28,7 +29,7 @@ def log_result(logger) -> None:
     """A small evaluation with its three tables."""
     tracking.log_evaluation(
         logger, threshold=0.4, metrics={"test/auroc": 0.75}, y=np.array([0, 1, 0, 1]), p=np.array([0.1, 0.6, 0.5, 0.3]),
-        pseudonyms=[tracking.pseudonym(f"sub-{number}", bytes(32)) for number in range(4)],
+        pseudonyms=[pseudonym(f"sub-{number}", bytes(32)) for number in range(4)],
     )  # fmt: skip
 
 

@@ -19,14 +19,10 @@ from typing import Any
 
 from datamodules.files.listing import list_folder
 from experiments.tracking.environment import OF_AN_AGENT, PREFIX
+from experiments.tracking.offline_runs import offline_run_folders, online_run_folders
+from experiments.tracking.options import TrackingError, TrackingOptions
+from experiments.tracking.session import server_access
 from experiments.tracking.tables import real_path, staged_again
-from experiments.tracking.wandb_runs import (
-    TrackingError,
-    TrackingOptions,
-    offline_run_folders,
-    online_run_folders,
-    server_access,
-)
 
 _RUNNING_SECONDS = 120
 _TIMEOUT_SECONDS = 1800

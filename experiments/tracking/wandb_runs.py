@@ -3,15 +3,13 @@
     <run folder>/wandb/offline-run-<time>-<id>/run-<id>.wandb    everything that was logged; `make sync` uploads it
     <run folder>/wandb/data/                                     tables waiting for the upload
 
-W&B is a view of the study, never its source: metrics.json and predictions.tsv are complete without it. This is the only
-file that imports wandb, and it does so when the first run is opened: importing it is free.
+W&B is a view of the study, never its source: metrics.json and predictions.tsv are complete without it. wandb is
+imported when the first run is opened: importing this file is free.
 
 The x axis of every curve is `epoch`. Lightning writes two rows per epoch, one from tuning and one from training.
 """
 
 import logging
-import os
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,32 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from experiments.tracking.environment import forget_identities, without_server
-from experiments.tracking.offline_runs import offline_run_folders, online_run_folders
 from experiments.tracking.options import RunIdentity, TrackingError, TrackingOptions, safe_id
-from experiments.tracking.privacy import PSEUDONYM, PrivacyError, load_or_make_key, plain_config, pseudonym
-from experiments.tracking.tables import stage_tables, unstage_tables
+from experiments.tracking.privacy import PSEUDONYM, PrivacyError, plain_config
+from experiments.tracking.session import finish_run, logs_here, start_run
+from experiments.tracking.tables import stage_tables
 from experiments.tracking.values import as_html, defined, finite, roc_points
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
-
-__all__ = [
-    "RunIdentity",
-    "TrackingError",
-    "TrackingOptions",
-    "close_run",
-    "load_or_make_key",
-    "log_comparison",
-    "log_evaluation",
-    "log_explanation",
-    "log_inputs",
-    "offline_run_folders",
-    "online_run_folders",
-    "open_run",
-    "pseudonym",
-    "server_access",
-]
 
 _log = logging.getLogger("regionwise")
 
@@ -81,8 +61,8 @@ def open_run(
     kept = plain_config({**config, **about, "folds": identity.folds, "kind": "fold"}, patients)
 
     run = None
-    if _logs_here():
-        run = _start(options, folder, kept, id=identity.run_id, name=identity.name, group=identity.study,
+    if logs_here():
+        run = start_run(options, folder, kept, id=identity.run_id, name=identity.name, group=identity.study,
                      job_type="fold", tags=[identity.input])  # fmt: skip
         run.define_metric("epoch", hidden=True)
         run.define_metric("*", step_metric="epoch")
@@ -234,13 +214,13 @@ def log_explanation(
 def _summary_run(options: TrackingOptions, study: str, folder: Path, kind: str, name: str, tag: str) -> Iterator[Any]:
     """A run that sums others up; it counts as completed when the block ends without an exception."""
     config = plain_config({"study": study, "kind": kind, "input": tag})
-    run = _start(options, folder, config, id=safe_id(study, name), name=name, group=study, job_type=kind, tags=[tag])
+    run = start_run(options, folder, config, id=safe_id(study, name), name=name, group=study, job_type=kind, tags=[tag])
     completed = False
     try:
         yield run
         completed = True
     finally:
-        _finish(run, completed)
+        finish_run(run, completed)
 
 
 def _numbers(row: Mapping[str, object]) -> dict[str, float]:
@@ -259,158 +239,9 @@ def close_run(logger: "Logger | None", *, completed: bool, failure: str = "") ->
     if run is not None:
         if failure:
             run.summary["failure"] = failure
-        _finish(run, completed)
-
-
-def server_access(folder: Path) -> Any:
-    """Return W&B's API client, or None where no API key is configured; never prompts.
-
-    Args:
-        folder: where W&B may keep its cache, e.g. the study folder.
-
-    Raises:
-        TrackingError: if the key is refused or the server does not answer.
-    """
-    _prepare_process(folder)
-    import wandb
-
-    try:
-        _online_session()
-        return wandb.Api(timeout=30) if wandb.login(prompt=False) else None
-    except (wandb.errors.Error, ValueError) as error:
-        raise TrackingError(f"W&B refused: {_reason(error)}; check WANDB_API_KEY, WANDB_BASE_URL and the network") from error
-
-
-def _start(options: TrackingOptions, folder: Path, config: Mapping[str, object], **about: Any) -> Any:
-    """Open a W&B run; online falls back to offline with one warning."""
-    _check_writable(folder)
-    left: Any = getattr(sys.modules.get("wandb"), "run", None)
-    if left is not None:
-        _log.warning("W&B run %s was still open in this process; it is closed as not completed", left.id)
-        left.finish(exit_code=1)
-        unstage_tables()
-    _prepare_process(folder)
-    import wandb
-
-    common = {"project": options.project, "entity": options.entity, "dir": folder, "config": dict(config),
-              "resume": "allow", "settings": wandb.Settings(**_settings(options.privacy)), **about}  # fmt: skip
-    if options.privacy == "relaxed":
-        _log.warning("privacy=relaxed: W&B records host name, command line, git remote, console output and packages")
-    if options.mode == "online":
-        try:
-            _online_session()
-            if not wandb.login(prompt=False, verify=False):
-                raise wandb.errors.UsageError("no API key")
-            with _launcher_spared():
-                return wandb.init(mode="online", **common)
-        except (wandb.errors.Error, OSError, ValueError) as error:
-            _log.warning("W&B is not reachable (%s): this run is kept offline in %s; upload it later with "
-                         "`make sync`", _reason(error), folder / "wandb")  # fmt: skip
-            wandb.teardown()  # its service still holds the run's id
-    with without_server(), _launcher_spared():
-        wandb.setup(settings=wandb.Settings(show_info=False, mode="offline"))
-        return wandb.init(mode="offline", **common)
-
-
-def _online_session() -> None:
-    """Set W&B up for its server, with the variables for that: a session that began offline has not read them.
-
-    Raises:
-        ValueError: if W&B refuses the value of a variable.
-    """
-    import wandb
-
-    settings = wandb.Settings(show_info=False)
-    settings.update_from_env_vars(
-        {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
-    )  # login reads it
-    settings.mode = "online"
-    wandb.setup(settings=settings)
-
-
-def _reason(error: Exception) -> str:
-    """The line of an error that says what is wrong; for a value that a variable cannot have: its setting, and why."""
-    lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-    return f"{lines[1]}: {lines[2].partition(' [')[0]}" if isinstance(error, ValueError) and len(lines) > 2 else lines[0]
-
-
-@contextmanager
-def _launcher_spared() -> Iterator[None]:
-    """Save a second: W&B asks its job launcher for inputs of each new run, and imports all of it for that.
-
-    In a process that has not imported the launcher there are none.
-    """
-    from wandb.sdk.wandb_run import Run
-
-    asks = "_detect_and_apply_job_inputs"
-    method = getattr(Run, asks, None)
-    if method is None or "wandb.sdk.launch" in sys.modules:
-        yield
-        return
-    setattr(Run, asks, lambda run: None)
-    try:
-        yield
-    finally:
-        setattr(Run, asks, method)
-
-
-def _settings(privacy: str) -> dict[str, Any]:
-    """W&B settings: what survives a kill, how long it may block, and what it may look at."""
-    limits = {
-        "x_transaction_log_flush_interval": 1,  # seconds of data lost on kill -9
-        "init_timeout": 30,
-        "finish_timeout": 60,
-    }
-    limits = {name: value for name, value in limits.items() if f"WANDB_{name.upper()}" not in os.environ}
-    settings: dict[str, Any] = {**limits, "save_code": False, "show_info": False}
-    if privacy == "strict":
-        settings |= {"x_disable_meta": True, "disable_git": True, "console": "off", "host": "", "program": "train",
-                     "x_save_requirements": False, "x_stats_disk_paths": []}  # fmt: skip
-    return settings
-
-
-def _prepare_process(folder: Path) -> None:
-    """Set what W&B reads once, before it is imported; the user's own choices win, but for what the run is."""
-    forget_identities()
-    if "wandb" not in sys.modules:
-        os.environ.pop("WANDB_SERVICE", None)  # a parent's W&B process: it would keep this run's id after a kill
-    data = str((folder / "wandb" / "data").absolute())
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise even an offline run calls a telemetry server
-    os.environ.setdefault("WANDB_CACHE_DIR", data)
-    os.environ.setdefault("WANDB_ARTIFACT_DIR", data)
-
-
-def _check_writable(folder: Path) -> None:
-    """W&B itself would fall back to /tmp with a warning, and lose the run there.
-
-    Raises:
-        TrackingError: if nothing can be written in `folder`/wandb.
-    """
-    probe = folder / "wandb" / f".probe-{os.getpid()}"
-    try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise TrackingError(f"cannot write to {folder / 'wandb'} ({error.strerror}); choose another study folder or "
-                            "switch tracking off with mode=disabled") from error  # fmt: skip
-
-
-def _finish(run: Any, completed: bool) -> None:
-    run.summary["completed"] = completed
-    try:
-        run.finish(exit_code=0 if completed else 1)
-    finally:
-        unstage_tables()
+        finish_run(run, completed)
 
 
 def _run_of(logger: "Logger | None") -> Any:
     """Return the W&B run behind a logger; None for a disabled logger or a process that does not log."""
-    return cast(Any, logger).experiment if logger is not None and _logs_here() else None
-
-
-def _logs_here() -> bool:
-    """Whether this is the process of a distributed job that logs."""
-    from pytorch_lightning.utilities import rank_zero_only
-
-    return bool(cast(Any, rank_zero_only).rank == 0)
+    return cast(Any, logger).experiment if logger is not None and logs_here() else None

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from experiments.tracking.wandb_runs import TrackingError, TrackingOptions, server_access
+from experiments.tracking.options import TrackingError, TrackingOptions
+from experiments.tracking.session import server_access
 
 RESULTS = ("test/auroc", "test/balanced_accuracy", "test/sensitivity", "test/specificity")
 CURVES = ("tuning/auroc", "tuning/balanced_accuracy", "tuning/loss", "train/loss")

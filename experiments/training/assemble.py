@@ -20,7 +20,8 @@ from experiments.study.runs import Run
 from experiments.study.settings import Settings
 from experiments.study.study import Study
 from experiments.study.trainer_options import trainer_options
-from experiments.tracking.wandb_runs import RunIdentity, close_run, open_run
+from experiments.tracking.options import RunIdentity
+from experiments.tracking.wandb_runs import close_run, open_run
 from experiments.training.progress import History, RunProgress
 from experiments.training.trainer import make_data, make_module, make_trainer
 from lightning_modules.callbacks import ResumeRandomness, Stopwatch

@@ -21,7 +21,8 @@ from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.runs import Run
 from experiments.study.study import Study
 from experiments.study.trainer_options import SettingsError
-from experiments.tracking.wandb_runs import load_or_make_key, log_evaluation, pseudonym
+from experiments.tracking.privacy import load_or_make_key, pseudonym
+from experiments.tracking.wandb_runs import log_evaluation
 from experiments.training.assemble import MONITOR, Parts
 from experiments.training.trainer import prediction_rows, probabilities, scale_of, truth_of
 from lightning_modules.checkpointing import AtomicCheckpointIO
