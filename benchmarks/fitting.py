@@ -31,7 +31,7 @@ def module(width: int = 8, plain: bool = False, compile: bool = False) -> Strati
         compile: As ``model.compile``.
     """
     pl.seed_everything(0, verbose=False)
-    network = ResidualCNN(width=width, dropout=0.2)
+    network = ResidualCNN(width=width, dropout=0.2, pooling="max+mean")
     return StratificationModule(
         script_form(network) if plain else network,
         optimizer="adamw",

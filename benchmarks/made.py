@@ -86,6 +86,7 @@ def made_data(prepared: PreparedCohort, name: str, batch: int, **options: Any) -
         options: Further arguments of ``BrainMRIDataModule``.
     """
     patients, labels, splits = made_people(len(prepared.keys))
+    augmentation = Augmentation(shift_mm=4.0)
     return BrainMRIDataModule(
-        prepared, patients, labels, splits, 0, REGIONS[name], batch_size=batch, augmentation=Augmentation(), **options
+        prepared, patients, labels, splits, 0, REGIONS[name], batch_size=batch, augmentation=augmentation, **options
     )
