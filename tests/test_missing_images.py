@@ -346,6 +346,15 @@ def test_external_site_and_predict_agree_on_scans_without_it(trained: Path, tmp_
                  "--store", str(trained / "store")]) == 0  # fmt: skip
 
 
+def test_a_study_that_began_with_scans_without_it_says_so_and_not_that_its_cohort_changed(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["fold", *home(trained), "--roi", "brainstem", "--fold", "1", "--optional_images", ""]) == 2
+    told = "regionwise: study mine was begun with --optional_images flair, not none; use another STUDY\n"
+    assert capsys.readouterr().err == told
+
+
 def test_networks_that_never_lacked_an_image_are_not_asked_without_it(
     phantom_cohort: Path, external_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

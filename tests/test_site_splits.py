@@ -286,7 +286,7 @@ def test_a_study_keeps_its_rule(two_sites: StudyOptions) -> None:
     assert open_study(two_sites) == study
     with pytest.raises(SplitError, match=r"was split with --split.by site, not patient; use another STUDY"):
         open_study(replace(two_sites, split=SplitRule()))
-    with pytest.raises(CohortError, match=r"was split with --split.small refuse, not join; use another STUDY"):
+    with pytest.raises(CohortError, match=r"was begun with --split.small refuse, not join; use another STUDY"):
         open_study(replace(two_sites, split=SplitRule("site", "join")))
 
 

@@ -104,6 +104,7 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         CohortError: if the cohort cannot be used or is not the one the study was made with.
         SplitError: if the split is damaged, or was made with another seed or number of folds.
     """
+    _refuse_other_scans(read_record(options.folder), options)
     cohort, prepared = open_cohort(options, on_scan)
     digest = cohort_hash(cohort)
     path = options.folder / "splits.tsv"
@@ -120,23 +121,28 @@ def open_study(options: StudyOptions, on_scan: OnScan | None = None) -> Study:
         recorded = read_record(options.folder)
         if recorded is not None:
             recorded.check_files(options.folder)
-            made = ""
-            if recorded.voxel_mm != options.voxel_mm:
-                made = f"was begun with --voxel_mm {recorded.voxel_mm:g}, not {options.voxel_mm:g}"
-            if recorded.split.small != options.split.small:
-                made = f"was split with --split.small {recorded.split.small}, not {options.split.small}"
-            if made:
-                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
-            if recorded.images != options.images:
-                made = f"was begun with --images {','.join(recorded.images)}, not {','.join(options.images)}"
-                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
-            if recorded.optional != options.optional:
-                names = [",".join(names) or "none" for names in (recorded.optional, options.optional)]
-                made = f"was begun with --optional_images {names[0]}, not {names[1]}"
-                raise CohortError(f"study {options.folder.name} {made}; use another STUDY")
+        _refuse_other_scans(recorded, options)
         record = joined(recorded, new_record(options, splits, digest), begun(options.folder), options.folder.name)
         write_record(options.folder, record)
     return Study(options.folder, cohort, prepared, splits, digest, record)
+
+
+def _refuse_other_scans(recorded: StudyRecord | None, options: StudyOptions) -> None:
+    """Refuse options under which other scans, or other voxels of them, would be read than the study was begun with.
+
+    Asked before any scan is read, and again when no other process can begin the study.
+    """
+    if recorded is None:
+        return
+    for option, begun_with, given in (
+        ("--voxel_mm", f"{recorded.voxel_mm:g}", f"{options.voxel_mm:g}"),
+        ("--split.small", recorded.split.small, options.split.small),
+        ("--images", ",".join(recorded.images), ",".join(options.images)),
+        ("--optional_images", ",".join(recorded.optional) or "none", ",".join(options.optional) or "none"),
+    ):
+        if begun_with != given:
+            name = options.folder.name
+            raise CohortError(f"study {name} was begun with {option} {begun_with}, not {given}; use another STUDY")
 
 
 def split(cohort: Cohort, options: StudyOptions) -> Splits:
