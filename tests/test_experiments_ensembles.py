@@ -170,7 +170,7 @@ def test_every_table_says_whether_it_is_of_networks_or_of_ensembles(
     text = printed(found[1], study)
     assert "single networks, mean over seeds 0, 1, 2" in text
     assert "single networks: balanced accuracy minus that of global, on the same patients" in text
-    assert "ensembles: mean log odds of 3 networks a scan, threshold from its tuning part" in text
+    assert "ensembles: mean log odds of 3 networks a scan, threshold by the same rule" in text
     assert "ensembles: balanced accuracy minus that of global's ensemble" in text
     assert "SD of AUC between 3 seeds" in text
 

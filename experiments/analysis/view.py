@@ -89,7 +89,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     for line in _grouped(stacked_sentences(comparison)):
         console.print(line)
     if comparison.ensembles:
-        title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold from its tuning part"
+        title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold by the same rule"
         title = f"ensembles: mean of {len(comparison.seeds)} networks a scan" if comparison.target else title
         _print(console, _performance(comparison.ensembles, {}, title, words))
     if comparison.paired_ensembles:
