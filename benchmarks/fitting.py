@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clock import Epoch, EpochClock
+from experiments.study.settings import Settings, parse_settings
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import ResidualCNN
+
+
+def default_recipe(width: int = 8, compile: bool = False) -> Settings:
+    """The default preset, trained on the label alone: made scans have no score."""
+    words = ["--preset", "default", "--model.objective", "classification", "--network.width", str(width)]
+    return parse_settings([*words, "--model.compile", str(compile).lower()])
 
 
 def quiet() -> None:
@@ -30,15 +37,11 @@ def module(width: int = 8, plain: bool = False, compile: bool = False) -> Strati
         plain: The network as plain layers in PyTorch's own memory format, as a script has it.
         compile: As ``model.compile``.
     """
+    recipe = default_recipe(width, compile)
     pl.seed_everything(0, verbose=False)
-    network = ResidualCNN(width=width, dropout=0.2, pooling="max+mean")
+    network = recipe.instantiated().network
     return StratificationModule(
-        script_form(network) if plain else network,
-        optimizer="adamw",
-        betas=(0.9, 0.999),
-        weight_decay=0.01,
-        channels_last=not plain,
-        compile=compile,
+        script_form(network) if plain else network, **(recipe.model_options() | {"channels_last": not plain})
     )
 
 
