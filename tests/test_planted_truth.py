@@ -63,7 +63,7 @@ def ventricles(tmp_path_factory: pytest.TempPathFactory) -> StudyComparison:
 
 @pytest.fixture(scope="module")
 def null(tmp_path_factory: pytest.TempPathFactory) -> StudyComparison:
-    return trained(tmp_path_factory.mktemp("null"), "null")
+    return trained(tmp_path_factory.mktemp("null"), "null", epochs=8)
 
 
 @pytest.mark.slow

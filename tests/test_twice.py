@@ -1,7 +1,7 @@
-"""Every command twice, and the whole study with one worker and with two: the same bytes, but for the times.
+"""Every command twice, and the sweep with one worker and with two: the same bytes, but for the times.
 
 All in fresh processes. The two studies lie at the same path one after the other, since some files hold paths; the key of the
-pseudonyms, which is drawn, is given.
+pseudonyms, which is drawn, is given. What comes after a sweep reads its files alone, so it is not played on the second study.
 """
 
 from __future__ import annotations
@@ -107,33 +107,41 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
 
-def played(folder: Path, workers: int, twice: bool) -> dict[str, Any]:
-    """Every command, and each a second time; what it leaves then is what it left before."""
+def with_key(folder: Path) -> Path:
+    """An empty folder, but for the key of a study."""
     key = folder / "studies" / "small" / "pseudonyms.key"
     key.parent.mkdir(parents=True)
     key.write_text("5" * 64)
     key.chmod(0o600)
-    for name, words in commands(workers).items():
+    return folder
+
+
+def played(folder: Path, words: list[str]) -> dict[str, Any]:
+    """A command, and the same a second time; what it leaves then is what it left before."""
+    play(words, folder)
+    before = files(folder)
+    if "--out" not in words:
         play(words, folder)
-        if twice and "--out" in words:  # which must be new: another one gets the same files
-            place = words[words.index("--out") + 1]
-            play([f"{word}-again" if word == place else word for word in words], folder)
-            assert differing(files(folder / place), files(folder / f"{place}-again")) == [], name
-            shutil.rmtree(folder / f"{place}-again")
-        elif twice:
-            before = files(folder)
-            play(words, folder)
-            assert differing(before, files(folder)) == [], name
-    return files(folder)
+        assert differing(before, files(folder)) == [], words
+        return before
+    place = words[words.index("--out") + 1]  # which must be new: another one gets the same files
+    play([f"{word}-again" if word == place else word for word in words], folder)
+    assert differing(files(folder / place), files(folder / f"{place}-again")) == [], words
+    shutil.rmtree(folder / f"{place}-again")
+    return before
 
 
 @pytest.mark.slow
-def test_every_command_twice_and_with_one_and_two_workers_leaves_the_same_bytes(tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    one = played(folder, workers=1, twice=True)
+def test_every_command_twice_and_a_sweep_with_one_and_two_workers_leaves_the_same_bytes(tmp_path: Path) -> None:
+    folder = with_key(tmp_path / "work")
+    left = {name: played(folder, words) for name, words in commands(workers=1).items()}
+    assert {"report.html", "comparison.tsv", "controls.tsv"} <= {Path(name).name for name in left["status"]}
     shutil.rmtree(folder)
-    folder.mkdir()
-    two = played(folder, workers=2, twice=False)
-    assert {"report.html", "comparison.tsv", "controls.tsv"} <= {Path(name).name for name in one}
-    assert differing(one, two) == []
+    with_key(folder)
+    two = commands(workers=2)
+    for name in ("phantoms", "sweep", "baselines", "compare"):
+        play(two[name], folder)
+    swept = files(folder)
+    networks = ("studies/small/ventricles/", "studies/small/global/")
+    assert len([name for name in swept if name.startswith(networks) and name.endswith("predictions.tsv")]) == 6
+    assert differing({name: left["compare"].get(name) for name in swept}, swept) == []
