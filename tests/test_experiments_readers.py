@@ -302,12 +302,12 @@ def test_each_network_is_compared_with_the_readers_of_its_input(tmp_path: Path) 
     assert "brainstem: a linear reader of the same voxels is better than the network" in sentences
     write_comparison(folder, comparison)
     assert read_comparison(folder) == comparison
-    printed = Console(record=True, width=160)
+    printed = Console(record=True, width=240)
     show(comparison, folder, printed)
     text = printed.export_text()
     for sentence in sentences:
         name, _, words = sentence.partition(": ")
-        assert name in text.partition(f"{words}: ")[2].partition(".\n")[0].split(", ")
+        assert name in text.partition(f"\n{words}: ")[2].partition(".\n")[0].split(", ")
 
 
 def test_the_report_shows_the_readers_and_what_follows(tmp_path: Path) -> None:
@@ -351,9 +351,9 @@ def test_readers_of_other_data_or_regions_are_left_out_by_name(tmp_path: Path, p
     [
         (0.01, 0.2, "different", "x: the network is better than a linear reader of the same voxels"),
         (0.01, 0.2, "not distinguishable", "x: not shown that the network is better than a linear reader of the same voxels"),
-        (-0.01, 0.2, "not distinguishable", "x: the network adds nothing over a linear reader of the same voxels"),
-        (0.0, 0.2, "not distinguishable", "x: the network adds nothing over a linear reader of the same voxels"),
-        (-0.2, -0.01, "not distinguishable", "x: the network adds nothing over a linear reader of the same voxels"),
+        (-0.01, 0.2, "not distinguishable", "x: not shown that the network is better than a linear reader of the same voxels"),
+        (0.0, 0.2, "not distinguishable", "x: not shown that the network is better than a linear reader of the same voxels"),
+        (-0.2, -0.01, "not distinguishable", "x: not shown that the network is better than a linear reader of the same voxels"),
         (-0.2, -0.01, "different", "x: a linear reader of the same voxels is better than the network"),
         (None, None, "not distinguishable", "x: network and linear reader of the same voxels cannot be compared"),
     ],

@@ -139,18 +139,20 @@ def _row(name: str, metrics: Mapping[str, Estimate], paired: Sequence[Paired]) -
 
 
 def reader_sentence(pair: Paired) -> str:
-    """What a network adds to a linear reader of its input, from the interval and the verdict alone."""
+    """Which of a network and a linear reader of its input reads more, from the interval and the verdict alone.
+
+    Where neither is shown to be better, the network may still know something else than the reader does: see
+    ``docs/statistics.md``, what the networks learn.
+    """
     reads = READERS[pair.second.partition("/")[0]]
     gap, differs = pair.difference, pair.verdict.startswith("different")
     if gap.low is None or gap.high is None or pair.verdict.startswith(UNJUDGED):
         return f"{pair.first}: network and linear reader of {reads} cannot be compared"
     if gap.low > 0 and differs:
         return f"{pair.first}: the network is better than a linear reader of {reads}"
-    if gap.low > 0:
-        return f"{pair.first}: not shown that the network is better than a linear reader of {reads}"
     if gap.high < 0 and differs:
         return f"{pair.first}: a linear reader of {reads} is better than the network"
-    return f"{pair.first}: the network adds nothing over a linear reader of {reads}"
+    return f"{pair.first}: not shown that the network is better than a linear reader of {reads}"
 
 
 def write_comparison(folder: Path, comparison: StudyComparison) -> None:
