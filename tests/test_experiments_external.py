@@ -281,7 +281,11 @@ def test_other_inputs_than_the_frozen_ones_are_refused(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [([], "needs a study and a cohort"), (["--study", "mine"], "needs a study and a cohort"), (["--nonsense"], "unrecognized")],
+    [
+        ([], "needs a study and a cohort"),
+        (["--study", "mine"], "needs a study and a cohort"),
+        (["--nonsense"], "not an option"),
+    ],
 )
 def test_mistakes_on_the_command_line_are_told_in_one_line(words: list[str], told: str) -> None:
     with pytest.raises(ValueError, match=told):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NoReturn, TypeVar, Union, get_args, g
 
 from docstring_parser import parse_from_object
 
+from experiments.study.mistakes import readable
 from experiments.study.runs import PlanError, named_like, study_name
 from experiments.tracking.options import TrackingOptions
 
@@ -131,9 +132,10 @@ class PlainParser(argparse.ArgumentParser):
         """Raise instead of printing the usage and leaving.
 
         Raises:
-            PlanError: with the command's name and what is wrong.
+            PlanError: naming the option, its value and what is allowed.
         """
-        raise PlanError(f"{self.prog.split()[-1]}: {message}")
+        names = [option.removeprefix("--") for option in self._option_string_actions]
+        raise PlanError(readable(message, names, self.prog.split()[-1]))
 
 
 def read(options: type[Chosen], arguments: Sequence[str]) -> Chosen:

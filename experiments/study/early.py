@@ -7,18 +7,19 @@ sources instead.
 from __future__ import annotations
 
 import ast
-import difflib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentError
 
 from datamodules.cohort.read import require_source
 from experiments.study.arguments import SBATCH, class_body, joined
-from experiments.study.parser import plain_parser, preset_arguments, readable
+from experiments.study.mistakes import readable, unknown
+from experiments.study.parser import option_names, plain_parser, preset_arguments
 from experiments.study.record import known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
 from experiments.study.settings import Settings
@@ -34,7 +35,7 @@ LATER = ("network", "early_stopping", "tracking", "preset", "config", "print_con
 """Groups that only the whole parser, or nobody, looks at."""
 
 
-def check_early(own: Container[str], words: Sequence[str]) -> None:
+def check_early(own: Collection[str], words: Sequence[str]) -> None:
     """Look for mistakes in the command line of a word that takes settings.
 
     Args:
@@ -52,8 +53,8 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
     for option, *values in _options(joined(words, SBATCH)):
         group, _, name = option.removeprefix("--").partition("=")[0].partition(".")
         path = option.partition("=")[2] or next(iter(values), "")
-        if group == "config" and path and not Path(path).is_file():
-            raise SettingsError(f"--config {path}: there is no such file; give a YAML file with settings")
+        if group == "config" and path:
+            _check_file(Path(path))
         if group == "regions" and path not in ("", "null"):
             known_regions(Path(path))
         if group in SIGNATURES and name:
@@ -64,10 +65,21 @@ def check_early(own: Container[str], words: Sequence[str]) -> None:
     try:
         settings = Settings(parser, parser.parse_args(plain))
     except ArgumentError as error:
-        raise SettingsError(readable(str(error))) from None
+        raise SettingsError(readable(str(error), [*option_names(parser), *own])) from None
     settings.label(), settings.optional
     if settings.values.cohort != DEMO_COHORT:
         require_source(settings.values.cohort)
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        raise SettingsError(f"--config {path}: there is no such file; give a YAML file with settings")
+    try:
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" in line {place.line + 1}" if place else ""
+        raise SettingsError(f"--config {path}: not YAML{where}: {getattr(error, 'problem', None) or error}") from None
 
 
 def _options(words: Sequence[str]) -> Iterator[list[str]]:
@@ -80,9 +92,7 @@ def _options(words: Sequence[str]) -> Iterator[list[str]]:
 def _check_name(group: str, name: str) -> None:
     names = _parameters(group)
     if not any(known.startswith(name) for known in names):
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean --{group}.{near[0]}?" if near else "regionwise fold --help lists them"
-        raise SettingsError(f"--{group}.{name} is not a setting; {hint}")
+        raise SettingsError(unknown(f"--{group}.{name}", [f"{group}.{known}" for known in names]))
 
 
 @lru_cache

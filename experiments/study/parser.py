@@ -192,16 +192,7 @@ def preset_arguments(arguments: Sequence[str]) -> list[str]:
     return ["--config", str(PRESETS / f"{name}.yaml"), *rest]
 
 
-def readable(message: str) -> str:
-    """A parser's message on one line, without the types that were tried and did not fit."""
-    noise = (
-        "Does not validate",
-        "Subtypes:",
-        "Errors:",
-        "- Expected a path",
-        "- Expected a <class 'NoneType'>",
-        "Given value type",
-        "Given value: Namespace",
-    )
-    parts = [part.strip() for part in message.splitlines()]
-    return " ".join(part.removeprefix("- ") for part in parts if part and not part.startswith(noise))
+def option_names(parser: ArgumentParser) -> list[str]:
+    """The settings of a parser, without dashes."""
+    options = (option for action in parser._actions for option in action.option_strings)
+    return [option.removeprefix("--") for option in options if option.startswith("--")]

@@ -20,7 +20,8 @@ from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
-from experiments.study.parser import build_parser, preset_arguments, readable
+from experiments.study.mistakes import readable
+from experiments.study.parser import build_parser, option_names, preset_arguments
 from experiments.study.record import Mask, known_regions
 from experiments.study.recorded import with_recorded
 from experiments.study.runs import Run, named_like
@@ -221,7 +222,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         name = re.search(r"(?:--trainer\.|Group 'trainer' does not accept option ')(\w+)", str(error))
         if name and name[1] in refused_options():
             raise refusal(name[1]) from None
-        raise SettingsError(readable(str(error))) from None
+        raise SettingsError(readable(str(error), option_names(parser))) from None
     fit_channels(settings.values.network, settings.images)
     tell_of_missing(settings.values.network, settings.optional)
     settings.check()

@@ -65,7 +65,10 @@ def batch_limit(value: Any) -> int | float | None:
     Raises:
         ArgumentTypeError: if it is neither a number of batches nor a share.
     """
-    given = yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        given = yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        given = value
     whole, share = type(given) is int and given >= 1, type(given) is float and 0 < given <= 1
     if given is not None and not whole and not share:
         raise ArgumentTypeError(

@@ -1,0 +1,150 @@
+"""What a parser says of a mistake, as one line that names the option, its value and what is allowed.
+
+jsonargparse, which reads the settings, answers with the Python types that it tried, argparse with the name of a function.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+SETTINGS = "fold"
+"""The word whose help lists the settings."""
+NEAR = 0.7
+"""Likeness of two names from which one is suggested for the other."""
+LIST = ("a list such as [1, 2]",)
+TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "int": ("a whole number",),
+        "float": ("a number",),
+        "PositiveInt": ("a whole number above 0",),
+        "bool": ("true", "false"),
+        "str": ("a text",),
+        "Path": ("a path",),
+        "tuple": LIST,
+        "list": LIST,
+        "collections.abc.Sequence": ("a list",),
+        "NoneType": (),
+    }
+)
+"""Name of a type -> what a user writes for it."""
+VALUE = re.compile(r"(?:Got value|Given value): (?!NestedArg|Namespace)(.*)|Not of type \w+: (?:.*'(.*)'|(\S+) does not)")
+TYPE = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])|Not of type (\w+):")
+ARGUMENT = re.compile(
+    r"argument (--[\w.]+): (?:(expected \w+ argument)|invalid (\w+) value: '(.*)'|invalid choice: '(.*?)' \(choose from (.*)\))"
+)
+NOISE = (
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Given value type",
+    "Given value: N",
+    "- Expected a path",
+    "- Expected a <class 'N",
+)
+"""Lines that tell which types were tried."""
+
+
+def readable(message: str, names: Collection[str] = (), helper: str = SETTINGS) -> str:
+    """A parser's message on one line, in a user's words.
+
+    Args:
+        message: As jsonargparse or argparse has it.
+        names: The options that there are, without their dashes.
+        helper: The word whose help lists them; that of ``fold`` lists the settings.
+    """
+    for read in (_unknown, _argument, _of_class, _value):
+        said = read(message, names, helper)
+        if said:
+            return said
+    lines = [line.strip() for line in message.splitlines()]
+    kept = " ".join(line.removeprefix("- ") for line in lines if line and not line.startswith(NOISE))
+    return re.sub(r'Parser key "([^"]*)":', r"\1:", kept)
+
+
+def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
+    """What is said of an option that there is not: the nearest of its group, or of all where there is no such group."""
+    name = option.removeprefix("--")
+    group = f"{name.rpartition('.')[0]}." if "." in name else "--"
+    inside = {known.removeprefix(group): known for known in names if known.startswith(group)}
+    wrong, known = (name.removeprefix(group), inside) if inside else (name, {known: known for known in names})
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=NEAR)
+    hint = f"did you mean {option.removesuffix(name)}{known[near[0]]}?" if near else f"regionwise {helper} --help lists them"
+    return f"{option} is not {'a setting' if helper == SETTINGS else 'an option'}; {hint}"
+
+
+def either(words: Iterable[str]) -> str:
+    """Each of some words once: ``a, b or c``."""
+    *most, last = dict.fromkeys(words)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _unknown(message: str, names: Collection[str], helper: str) -> str:
+    """What both parsers say of an option that there is not."""
+    found = re.match(r"unrecognized arguments: (.*)", message)
+    if found:
+        words = found[1].split()
+        option = next((word for word in words if word.startswith("--")), "")
+        return unknown(option.partition("=")[0], names, helper) if option else f"{words[0]} stands behind no option"
+    found = re.match(r"Option '([\w.]+)' is not accepted", message)
+    return unknown(found[1], names, helper) if found else ""
+
+
+def _argument(message: str, names: Collection[str], helper: str) -> str:
+    """What argparse says of a value."""
+    found = ARGUMENT.search(message)
+    if not found:
+        return ""
+    option, none, kind, value, word, allowed = found.groups()
+    if none:
+        return f"{option} has no value; give one behind it"
+    given = either(TYPES.get(kind, ("another",))) if kind else either(word.strip("'") for word in allowed.split(", "))
+    return f"{option} is {value if kind else word}; give {given}"
+
+
+def _of_class(message: str, names: Collection[str], helper: str) -> str:
+    """What jsonargparse says of a class that a setting names."""
+    keys = _keys(message)
+    path = re.search(r"Problem with given class_path '([\w.]+)'", message)
+    wrong = re.search(r"Option '(\w+)' is not accepted", message)
+    if path and wrong and keys:
+        module, _, kind = path[1].rpartition(".")
+        known = list(inspect.signature(getattr(importlib.import_module(module), kind)).parameters)
+        near = difflib.get_close_matches(wrong[1], known, n=1)
+        hint = f"did you mean {keys[0]}.{near[0]}?" if near else f"it has {', '.join(known)}"
+        return f"{keys[0]}.{wrong[1]} is not an argument of {kind}; {hint}"
+    value = re.search(r"Expected a dot import path string: (.*)", message)
+    if value and keys:
+        example = ", such as lightning_modules.networks.ResidualCNN" if keys[0] == "network" else ""
+        return f"{keys[0]} is {value[1]}; give the import path of a class{example}"
+    text = re.search(r"Unable to load config '(.*)'", message)
+    if text and keys:
+        parts = ", ".join(name for name in names if name.startswith(f"{keys[0]}."))
+        return f"{keys[0]} is {text[1]}; give a YAML file or its parts: {parts}"
+    return ""
+
+
+def _value(message: str, names: Collection[str], helper: str) -> str:
+    """What jsonargparse says of a value of another type."""
+    keys, value, allowed = _keys(message), VALUE.search(message), list(_allowed(message))
+    if not keys or not value or not allowed:
+        return ""
+    given = next(group for group in value.groups() if group is not None)
+    return f"{'.'.join(keys)} is {given.strip()}; give {either(allowed)}"
+
+
+def _keys(message: str) -> Sequence[str]:
+    """The setting, and within a class that it names the argument."""
+    return list(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', message)))
+
+
+def _allowed(message: str) -> Iterable[str]:
+    for kind, words, restricted in TYPE.findall(message):
+        if words:
+            yield from (word.strip().strip("'\"") for word in words.split(","))
+        else:
+            yield from TYPES.get(kind or restricted, ())

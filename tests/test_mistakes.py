@@ -1,0 +1,116 @@
+"""What a user reads of a mistake: the option, its value and what is allowed, and none of Python's types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.__main__ import main
+from experiments.study.mistakes import either, readable, unknown
+from experiments.study.parser import build_parser, option_names
+from experiments.study.settings import parse_settings
+from regions.errors import UserError
+
+PYTHON = re.compile(r"<class|typing|Parser key|Expected|NoneType|NestedArg|Union|unrecognized|invalid|Traceback|subtypes")
+
+SETTINGS = {
+    "--model.optimizer sgd": "model.optimizer is sgd; give adam or adamw",
+    "--model.learning_rate fast": "model.learning_rate is fast; give a number",
+    "--trainer.max_epochs 1.5": "trainer.max_epochs is 1.5; give a whole number",
+    "--trainer.deterministic maybe": "trainer.deterministic is maybe; give true, false or warn",
+    "--label.undated maybe": "label.undated is maybe; give exclude or keep",
+    "--split.by hospital": "split.by is hospital; give patient or site",
+    "--threads 0": "threads is 0; give a whole number above 0",
+    "--threads two": "threads is two; give a whole number above 0",
+    "--model.betas 0.9": "model.betas is 0.9; give a list such as [1, 2]",
+    "--network.width x": "network.width is x; give a whole number",
+    "--network.pooling median": "network.pooling is median; give max or max+mean",
+    "--network.init_args.widht 3": "network.widht is not an argument of ResidualCNN; did you mean network.width?",
+    "--network Nothing": "network is Nothing; give the import path of a class, such as lightning_modules.networks.ResidualCNN",
+    "--data.augmentation hello": "data.augmentation is hello; give a YAML file or its parts: data.augmentation.flip, ",
+    "--data.augmentation.flipp 1": "--data.augmentation.flipp is not a setting; did you mean --data.augmentation.flip?",
+    "--tracking.tags 3": "--tracking.tags is not a setting; regionwise fold --help lists them",
+    "--foldz 3": "--foldz is not a setting; did you mean --fold?",
+    "--trainer.max_epochs": "--trainer.max_epochs has no value; give one behind it",
+}
+
+
+@pytest.mark.parametrize("words", SETTINGS)
+def test_a_setting_that_cannot_be_is_named_with_its_value_and_what_can(words: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_settings(["--preset", "demo", *words.split()])
+    assert str(error.value).startswith(SETTINGS[words])
+
+
+def settings() -> list[str]:
+    groups = ("help", "config", "preset")
+    return [name for name in option_names(build_parser()) if not any(word in name for word in groups)]
+
+
+def test_no_setting_answers_in_python() -> None:
+    """A value that is no number, word, path or list of any of them: refused in a user's words, or a text like another."""
+    told = {}
+    for name in settings():
+        try:
+            parse_settings(["--preset", "demo", f"--{name}", "{?"])
+        except UserError as error:
+            told[name] = str(error)
+        except FileNotFoundError as error:
+            told[name] = str(error).replace("{?", name)
+    assert len(told) > 40
+    assert {name: words for name, words in told.items() if PYTHON.search(words) or "\n" in words} == {}
+
+
+def test_a_file_of_settings_is_read_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    for text, words in (
+        ("model: {optimizer: 3}", "model.optimizer is 3; give adam or adamw"),
+        ("labl: {undated: keep}", "labl.undated is not a setting; did you mean label.undated?"),
+        ("label: [1\n", f"--config {path}: not YAML in line 2: "),
+    ):
+        path.write_text(text)
+        assert main(["plan", "--config", str(path)]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith(f"regionwise: {words}")
+        assert told.count("\n") == 1
+    path.write_bytes(b"\xff\xfe")
+    assert main(["plan", "--config", str(path)]) == 2
+    assert f"--config {path}: not YAML" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "--foldz", "3"], "--foldz is not an option; did you mean --folds?"),
+        (["compare", "--watch"], "--watch is not an option; regionwise compare --help lists them"),
+        (["compare", "--draws"], "--draws has no value; give one behind it"),
+        (["prepare", "--spacing", "big"], "--spacing is big; give a number"),
+        (["sweep", "--gpuss", "0"], "--gpuss is not a setting; did you mean --gpus?"),
+        (["report", "extra"], "extra stands behind no option"),
+        (["plan", "--format", "csv"], "--format is csv; give tsv or commands"),
+    ],
+)
+def test_an_option_of_a_word_too(words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"regionwise: {said}\n"
+
+
+@pytest.mark.parametrize(("words", "text"), [(["a"], "a"), (["a", "b"], "a or b"), (["a", "b", "a", "c"], "a, b or c")])
+def test_words_to_choose_from(words: list[str], text: str) -> None:
+    assert either(words) == text
+
+
+def test_what_no_rule_knows_stays_as_it_is() -> None:
+    message = "Parser key \"x\":\n  something else\n  - of two lines\n  Given value type: <class 'str'>"
+    assert readable(message) == "x: something else of two lines"
+
+
+def test_suggestions_stay_within_a_group_that_there_is() -> None:
+    names: Any = ["label.kind", "label.cuts", "model.kinds", "folds"]
+    assert unknown("--label.kinds", names).endswith("did you mean --label.kind?")
+    assert unknown("--lable.kind", names).endswith("did you mean --label.kind?")
+    assert unknown("--label.folds", names).endswith("regionwise fold --help lists them")
