@@ -102,7 +102,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
     offline = len(list_folder(folder, "**/wandb/offline-run-*"))
     if offline:
-        console.print(f"W&B: {offline} offline runs in {folder}/*/fold-*/seed-*/wandb; look: make leet, upload: make sync")
+        console.print(f"W&B: {plural(offline, 'offline run')} below {folder}; look: make leet, upload: make sync")
 
 
 def _grouped(sentences: Iterable[str]) -> list[str]:
