@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from experiments.__main__ import main
 from experiments.study.mistakes import either, readable, unknown
@@ -31,7 +32,7 @@ SETTINGS = {
     "--network.pooling median": "network.pooling is median; give max or max+mean",
     "--network.init_args.widht 3": "network.widht is not an argument of ResidualCNN; did you mean network.width?",
     "--network Nothing": "network is Nothing; give the import path of a class, such as lightning_modules.networks.ResidualCNN",
-    "--data.augmentation hello": "data.augmentation is hello; give a YAML file or its parts: data.augmentation.flip, ",
+    "--data.augmentation hello": "data.augmentation is hello; give its parts: data.augmentation.flip, ",
     "--data.augmentation.flipp 1": "--data.augmentation.flipp is not a setting; did you mean --data.augmentation.flip?",
     "--tracking.tags 3": "--tracking.tags is not a setting; regionwise fold --help lists them",
     "--foldz 3": "--foldz is not a setting; did you mean --fold?",
@@ -77,9 +78,33 @@ def test_a_file_of_settings_is_read_alike(tmp_path: Path, capsys: pytest.Capture
         told = capsys.readouterr().err
         assert told.startswith(f"regionwise: {words}")
         assert told.count("\n") == 1
+    for text in ("", "- a", "just text"):
+        path.write_text(text)
+        assert main(["plan", "--config", str(path)]) == 2
+        assert f"--config {path} holds no settings" in capsys.readouterr().err
     path.write_bytes(b"\xff\xfe")
     assert main(["plan", "--config", str(path)]) == 2
     assert f"--config {path}: not YAML" in capsys.readouterr().err
+
+
+GROUPS = (
+    "network", "data", "data.augmentation", "early_stopping", "label", "model", "split", "tracking", "trainer",
+    "network.init_args", "network.class_path",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [3, None, "text", [1], True, {"nothing": 1}], ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+def test_one_value_in_the_place_of_several_settings_is_refused(group: str, value: Any, tmp_path: Path) -> None:
+    content = value
+    for part in reversed(group.split(".")):
+        content = {part: content}
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as error:
+        parse_settings(["--preset", "demo", "--config", str(path)])
+    assert not PYTHON.search(str(error.value))
+    assert str(error.value).startswith(group.partition(".")[0])
 
 
 @pytest.mark.parametrize(

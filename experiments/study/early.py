@@ -75,11 +75,13 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise SettingsError(f"--config {path}: there is no such file; give a YAML file with settings")
     try:
-        yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place else ""
         raise SettingsError(f"--config {path}: not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise SettingsError(f"--config {path} holds no settings; write them as in a run's config.yaml, for example seed: 3")
 
 
 def _options(words: Sequence[str]) -> Iterator[list[str]]:

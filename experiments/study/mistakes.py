@@ -16,6 +16,8 @@ SETTINGS = "fold"
 """The word whose help lists the settings."""
 NEAR = 0.7
 """Likeness of two names from which one is suggested for the other."""
+SOME = 6
+"""Parts of a setting that are named."""
 LIST = ("a list such as [1, 2]",)
 TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -77,6 +79,12 @@ def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
     return f"{option} is not {'a setting' if helper == SETTINGS else 'an option'}; {hint}"
 
 
+def no_group(name: str, value: object, names: Collection[str]) -> str:
+    """What is said of one value in the place of several settings."""
+    parts = [known for known in names if known.startswith(f"{name}.") and not known.endswith(("+", ".help"))]
+    return f"{name} is {value}; give its parts: {', '.join(parts[:SOME])}{', ...' * (len(parts) > SOME)}"
+
+
 def either(words: Iterable[str]) -> str:
     """Each of some words once: ``a, b or c``."""
     *most, last = dict.fromkeys(words)
@@ -90,8 +98,8 @@ def _unknown(message: str, names: Collection[str], helper: str) -> str:
         words = found[1].split()
         option = next((word for word in words if word.startswith("--")), "")
         return unknown(option.partition("=")[0], names, helper) if option else f"{words[0]} stands behind no option"
-    found = re.match(r"Option '([\w.]+)' is not accepted", message)
-    return unknown(found[1], names, helper) if found else ""
+    found = re.match(r"(?:Group '(?P<group>\w+)' does not accept option|Option) '(?P<name>[\w.]+)'", message)
+    return unknown(".".join(part for part in found.groups() if part), names, helper) if found else ""
 
 
 def _argument(message: str, names: Collection[str], helper: str) -> str:
@@ -121,16 +129,21 @@ def _of_class(message: str, names: Collection[str], helper: str) -> str:
     if value and keys:
         example = ", such as lightning_modules.networks.ResidualCNN" if keys[0] == "network" else ""
         return f"{keys[0]} is {value[1]}; give the import path of a class{example}"
+    value = re.search(r"(?:Not a valid subclass|has no attribute|not iterable|unhashable)(?:.|\n)*Given value: (.*)", message)
+    if value and keys:
+        given = re.sub(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)", r"\1 \2", value[1])
+        return f"{keys[0]} is {given}; give the import path of a class, or its class_path and its init_args by name"
     text = re.search(r"Unable to load config '(.*)'", message)
     if text and keys:
-        parts = ", ".join(name for name in names if name.startswith(f"{keys[0]}."))
-        return f"{keys[0]} is {text[1]}; give a YAML file or its parts: {parts}"
+        return no_group(keys[0], text[1], names)
     return ""
 
 
 def _value(message: str, names: Collection[str], helper: str) -> str:
     """What jsonargparse says of a value of another type."""
     keys, value, allowed = _keys(message), VALUE.search(message), list(_allowed(message))
+    length = re.search(r"Expected a tuple with (\d+) elements", message)
+    allowed += [f"a list of {length[1]}"] if length else []
     if not keys or not value or not allowed:
         return ""
     given = next(group for group in value.groups() if group is not None)

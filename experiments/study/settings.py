@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
-from experiments.study.mistakes import readable
+from experiments.study.mistakes import no_group, readable
 from experiments.study.parser import build_parser, option_names, preset_arguments
 from experiments.study.record import Mask, known_regions
 from experiments.study.recorded import with_recorded
@@ -223,10 +223,21 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         if name and name[1] in refused_options():
             raise refusal(name[1]) from None
         raise SettingsError(readable(str(error), option_names(parser))) from None
+    _refuse_values_of_groups(settings)
     fit_channels(settings.values.network, settings.images)
     tell_of_missing(settings.values.network, settings.optional)
     settings.check()
     return settings
+
+
+def _refuse_values_of_groups(settings: Settings) -> None:
+    """A file may give one value, or null, in the place of several settings, which the parser lets pass."""
+    names = option_names(settings.parser)
+    groups = {"network", *(name.rpartition(".")[0] for name in names if "." in name and not name.endswith(".help"))}
+    for group in sorted(groups):
+        value = settings.values.get(group)
+        if not isinstance(value, Namespace) and not is_dataclass(value):
+            raise SettingsError(no_group(group, "null" if value is None else value, names))
 
 
 def refuse_other_transforms(paths: Sequence[str]) -> None:
