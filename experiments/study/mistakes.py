@@ -81,7 +81,7 @@ def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
 
 def no_group(name: str, value: object, names: Collection[str]) -> str:
     """What is said of one value in the place of several settings."""
-    parts = [known for known in names if known.startswith(f"{name}.") and not known.endswith(("+", ".help"))]
+    parts = [known for known in names if known.startswith(f"{name}.")]
     return f"{name} is {value}; give its parts: {', '.join(parts[:SOME])}{', ...' * (len(parts) > SOME)}"
 
 
@@ -107,11 +107,11 @@ def _argument(message: str, names: Collection[str], helper: str) -> str:
     found = ARGUMENT.search(message)
     if not found:
         return ""
-    option, none, kind, value, word, allowed = found.groups()
+    option, none, kind, of_kind, other, choices = found.groups()
     if none:
         return f"{option} has no value; give one behind it"
-    given = either(TYPES.get(kind, ("another",))) if kind else either(word.strip("'") for word in allowed.split(", "))
-    return f"{option} is {value if kind else word}; give {given}"
+    allowed = TYPES.get(kind, ("another",)) if kind else [choice.strip("'") for choice in choices.split(", ")]
+    return f"{option} is {of_kind if kind else other}; give {either(allowed)}"
 
 
 def _of_class(message: str, names: Collection[str], helper: str) -> str:

@@ -193,6 +193,6 @@ def preset_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def option_names(parser: ArgumentParser) -> list[str]:
-    """The settings of a parser, without dashes."""
+    """The settings of a parser, without dashes; those that ask for help or add to a list are not among them."""
     options = (option for action in parser._actions for option in action.option_strings)
-    return [option.removeprefix("--") for option in options if option.startswith("--")]
+    return [option.removeprefix("--") for option in options if option.startswith("--") and not option.endswith(("+", "help"))]

@@ -233,7 +233,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
 def _refuse_values_of_groups(settings: Settings) -> None:
     """A file may give one value, or null, in the place of several settings, which the parser lets pass."""
     names = option_names(settings.parser)
-    groups = {"network", *(name.rpartition(".")[0] for name in names if "." in name and not name.endswith(".help"))}
+    groups = {"network", *(name.rpartition(".")[0] for name in names if "." in name)}
     for group in sorted(groups):
         value = settings.values.get(group)
         if not isinstance(value, Namespace) and not is_dataclass(value):
