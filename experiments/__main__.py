@@ -6,10 +6,12 @@ What is printed needs no reader: a command whose pipe closes early finishes its 
 
 from __future__ import annotations
 
+import difflib
 import gc
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.runtime.environment import own_environment
@@ -71,8 +73,13 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
+    if words[0] in ("-V", "--version"):
+        print(versions())
+        return 0
     if words[0] not in WORDS:
-        return complain(f"{words[0]!r} is not a command; commands are {', '.join(WORDS)}")
+        near = difflib.get_close_matches(words[0].lower(), WORDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(WORDS)}"
+        return complain(f"{words[0]!r} is not a command; {hint}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])
     if any(word.split("=")[0] == "--channels" for word in words):
@@ -98,11 +105,22 @@ def complain(message: str, status: int = 2) -> int:
     return status
 
 
+def versions() -> str:
+    """The version and commit of this program, and the versions of the libraries that decide its numbers."""
+    from experiments.runtime.provenance import provenance
+
+    facts: Any = provenance()
+    ours = f"regionwise {facts['versions']['regionwise']}" + (f", commit {facts['git_commit']}" if facts["git_commit"] else "")
+    others = [f"{name} {number}" for name, number in facts["versions"].items() if name != "regionwise"]
+    return f"{ours}\n{', '.join(others)}"
+
+
 def usage() -> str:
     """The list of commands."""
     width = max(map(len, WORDS))
     lines = [f"  {word:<{width}}  {meaning}" for word, meaning in WORDS.items()]
-    return "\n".join(["usage: regionwise WORD [options]", "", *lines, "", "regionwise fold --help lists every setting."])
+    more = "regionwise fold --help lists every setting, regionwise --version the versions."
+    return "\n".join(["usage: regionwise WORD [options]", "", *lines, "", more])
 
 
 def help_of(word: str) -> int:

@@ -27,7 +27,7 @@ def provenance() -> dict[str, object]:
     """Versions, commit and processor; null where there is none. Holds no path and no name of a machine."""
     return {
         "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
-        "git_commit": _commit(),
+        "git_commit": commit_of(Path(__file__)),
         "processor": processor(),
     }
 
@@ -48,10 +48,17 @@ def processor() -> str:
     return next(models, platform.processor() or platform.machine())
 
 
-def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+def commit_of(file: Path) -> str | None:
+    """The commit of a file's checkout; None where git does not track it, as in an environment within another project."""
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return _git(file.parent, "rev-parse", "HEAD")
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says, None where it says nothing or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
