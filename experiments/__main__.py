@@ -15,6 +15,7 @@ from typing import Any
 
 from experiments.runtime.allocation import keep_freed_memory
 from experiments.runtime.environment import own_environment
+from experiments.runtime.provenance import provenance
 from experiments.runtime.terminal import prepare_streams
 from experiments.study.arguments import command_parser, own_options
 from lightning_modules.errors import ModelError
@@ -107,8 +108,6 @@ def complain(message: str, status: int = 2) -> int:
 
 def versions() -> str:
     """The version and commit of this program, and the versions of the libraries that decide its numbers."""
-    from experiments.runtime.provenance import provenance
-
     facts: Any = provenance()
     ours = f"regionwise {facts['versions']['regionwise']}" + (f", commit {facts['git_commit']}" if facts["git_commit"] else "")
     others = [f"{name} {number}" for name, number in facts["versions"].items() if name != "regionwise"]
