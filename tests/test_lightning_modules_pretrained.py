@@ -33,6 +33,9 @@ from lightning_modules.networks import multiple_of, smallest_side
 from lightning_modules.pretrained import PretrainedEncoder, encoder
 from lightning_modules.weights import SOURCES, make_encoder
 
+TINY = torch.finfo(torch.float32).tiny
+"""The smallest number of full precision."""
+
 State = dict[str, Tensor]
 
 
@@ -86,9 +89,24 @@ def test_the_hd_bet_encoder_computes_what_the_program_computes() -> None:
     with torch.no_grad():
         network(image)
         torch.testing.assert_close(ours.eval()(image), seen[0], rtol=0, atol=1e-6)
-    assert all(torch.equal(value, published[name]) for name, value in ours.state_dict().items())
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, published[name], rtol=0, atol=TINY)
     assert (provenance.licence, provenance.sha256) == ("Apache-2.0", SOURCES["hd-bet"].sha256)
     assert sum(p.numel() for p in ours.parameters()) == 10_151_190
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_weights_too_small_for_full_precision_are_zero_and_were_worth_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs(name)
+    ours = make_encoder(name)[0].eval()
+    assert not any(((value.abs() < TINY) & (value != 0)).any() for value in ours.state_dict().values())
+    monkeypatch.setattr("lightning_modules.weights.without_subnormals", lambda values: values)
+    published = make_encoder(name)[0].eval()
+    image = torch.randn(1, 1, 40, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), published(image), rtol=0, atol=1e-37)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load.*")
