@@ -128,6 +128,12 @@ def _made(kind: type, row: dict[str, str]):  # type: ignore[no-untyped-def]
     return kind(**{field.name: casts[str(field.type)](row[field.name]) for field in fields(kind)})
 
 
+def in_order(cell: Cell) -> tuple[int, ...]:
+    """Where a cell stands in the table, whenever it was measured."""
+    places = PRESETS.index(cell.preset), cell.patients, [*REGIONS].index(cell.input), CONTENDERS.index(cell.contender)
+    return *places, cell.cohort, cell.seed
+
+
 def keep(cell: Cell, outcome: Outcome) -> None:
     """Append one cell to the file."""
     append_cells(CELLS, [asdict(cell) | asdict(outcome)])
@@ -182,7 +188,8 @@ def main(arguments: Sequence[str]) -> int:
     options = options_of(arguments)
     kept = read_cells()
     fill([cell for cell in planned(options) if cell not in kept], options.processes, options.minutes)
-    reported = {astuple(cell): outcome.auc for cell, outcome in read_cells().items() if cell.cohort in REPORTED}
+    cells = sorted(read_cells().items(), key=lambda kept: in_order(kept[0]))
+    reported = {astuple(cell): outcome.auc for cell, outcome in cells if cell.cohort in REPORTED}
     if not reported:
         raise BenchError(f"{CELLS} has no cell of the reported cohorts {REPORTED}; leave --cohorts out")
     rows = summary(reported)
