@@ -24,6 +24,7 @@ from benchmarks.learning import (
     THEIRS,
     Cell,
     Outcome,
+    in_order,
     keep,
     options_of,
     planned,
@@ -68,6 +69,22 @@ def test_default_is_compared_on_shared_cohorts_seeds_averaged_first() -> None:
     assert (rows["voxel ridge"]["from"], rows["voxel ridge"]["to"]) == pytest.approx(interval(GAINS)[1:])
     assert rows["default"]["AUC"] == pytest.approx(0.7 + np.mean(GAINS))
     assert rows["default"]["default_minus"] is None
+
+
+def test_the_table_has_one_order() -> None:
+    first = Cell("coll_like", 1, 84, "global", "attainable", 0)
+    assert (
+        sorted(
+            [
+                Cell("coll_like", 0, 320, "global", "attainable", 0),
+                Cell("coll_like", 0, 84, "brainstem", "attainable", 0),
+                Cell("coll_like", 0, 84, "global", "default", 0),
+                first,
+            ],
+            key=in_order,
+        )[0]
+        == first
+    )
 
 
 def test_cells_are_kept_as_they_are_measured_and_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
