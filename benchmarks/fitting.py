@@ -12,15 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clock import Epoch, EpochClock
-from experiments.study.settings import Settings, parse_settings
+from benchmarks.recipe import default_recipe
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import ResidualCNN
-
-
-def default_recipe(width: int = 8, compile: bool = False) -> Settings:
-    """The default preset, trained on the label alone: made scans have no score."""
-    words = ["--preset", "default", "--model.objective", "classification", "--network.width", str(width)]
-    return parse_settings([*words, "--model.compile", str(compile).lower()])
 
 
 def quiet() -> None:
@@ -37,11 +31,11 @@ def module(width: int = 8, plain: bool = False, compile: bool = False) -> Strati
         plain: The network as plain layers in PyTorch's own memory format, as a script has it.
         compile: As ``model.compile``.
     """
-    recipe = default_recipe(width, compile)
+    recipe = default_recipe()
     pl.seed_everything(0, verbose=False)
-    network = recipe.instantiated().network
+    network = ResidualCNN(**(recipe["network"] | {"width": width}))
     return StratificationModule(
-        script_form(network) if plain else network, **(recipe.model_options() | {"channels_last": not plain})
+        script_form(network) if plain else network, channels_last=not plain, compile=compile, **recipe["model"]
     )
 
 

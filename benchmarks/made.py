@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.recipe import default_recipe
+from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.images import DEFAULT_IMAGES
 from datamodules.cohort.splits import FOLDS, Splits
 from datamodules.mri import BrainMRIDataModule
 from datamodules.store.checksums import complete
 from datamodules.store.prepared import FILES, PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
-from experiments.study.settings import parse_settings
 from regions.atlas import load_template, template_on
 from regions.catalog import REGIONS
 from regions.grid import Grid
@@ -86,5 +87,5 @@ def made_data(prepared: PreparedCohort, name: str, batch: int, **options: Any) -
         options: Further arguments of ``BrainMRIDataModule``.
     """
     patients, labels, splits = made_people(len(prepared.keys))
-    options = {"augmentation": parse_settings(["--preset", "default"]).augmentation(), **options}
+    options = {"augmentation": Augmentation(**default_recipe()["augmentation"]), **options}
     return BrainMRIDataModule(prepared, patients, labels, splits, 0, REGIONS[name], batch_size=batch, **options)

@@ -12,8 +12,10 @@ import torch
 
 from benchmarks import contenders, scans
 from benchmarks.fitting import fit, module
+from benchmarks.recipe import default_recipe
 from benchmarks.scans import Bench, own_splits
 from datamodules.batches.augmentation import Augmentation
+from experiments.study.settings import parse_settings
 from experiments.study.study import Study
 
 TRAINING = 3
@@ -124,3 +126,15 @@ class SlowSet(torch.utils.data.Dataset[Any]):
 def test_too_few_scans_are_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match="no tuning and test part"):
         own_splits(bench.scans, len(bench.scans) - 1)
+
+
+def test_the_recipe_is_that_of_the_preset() -> None:
+    recipe, settings = default_recipe(), parse_settings(["--preset", "default"])
+    network, model = settings.plain()["network"]["init_args"], settings.model_options()
+    assert network | recipe["network"] == network
+    assert {name: model[name] for name in recipe["model"]} == recipe["model"] | {
+        "objective": "ordinal",
+        "betas": model["betas"],
+    }
+    assert list(model["betas"]) == recipe["model"]["betas"]
+    assert Augmentation(**recipe["augmentation"]) == settings.augmentation()

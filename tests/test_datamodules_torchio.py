@@ -159,7 +159,7 @@ def test_transforms_come_from_the_command_line_and_from_a_file(tmp_path: Any) ->
         (["--data.transforms+=torch.nn.ReLU"], "torch.nn.ReLU is not a TorchIO transform"),
         (
             ["--data.transforms+=torchio.RandomBiasField", "--data.transforms.coeficients", "0.3"],
-            "'coeficients' is not accepted",
+            "data.transforms.coeficients is not an argument of RandomBiasField; did you mean data.transforms.coefficients?",
         ),
         (["--data.transforms+=torchio.RandomBias"], "torchio.RandomBias"),
     ],

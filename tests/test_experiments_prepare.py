@@ -63,7 +63,7 @@ def raw(tmp_path: Path) -> Path:
         (["--bids", "{raw}", "--images", "t1w,t1w"], "--images names t1w twice; keep one"),
         (["--bids", "{raw}", "--images", "t1w,t2w"], "{raw} holds no session with T1w and T2w"),
         (["--bids", "{raw}", "--samseg", "{raw}/run", "--images", "t1w"], "--samseg reads T1w and FLAIR; add flair to"),
-        (["--bids", "{raw}", "--brain", "bet"], "prepare: argument --brain: invalid choice"),
+        (["--bids", "{raw}", "--brain", "bet"], "--brain is bet; give deepbet or registration"),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_in_one_line(raw: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:

@@ -399,7 +399,7 @@ def test_predictions_of_another_value_than_the_cohort_s_are_refused(whole_study:
         (["--label.column", "site", "--label.kind", "regression"], "site is no number"),
         (["--label.column", "sdmt", "--label.kind", "regression"], "has a column 'sdmt'"),
         (["--label.kind", "ordinal", "--label.cuts", "[2,9.5]"], "0 with EDSS 9.5 or above"),
-        (["--label.kind", "number"], "'regression'"),
+        (["--label.kind", "number"], "label.kind is number; give binary, ordinal or regression"),
         (
             ["--label.column", "age", "--label.kind", "regression", "--split.by", "site"],
             "--split.by site goes with two",
