@@ -138,3 +138,12 @@ def test_suggestions_stay_within_a_group_that_there_is() -> None:
     assert unknown("--label.kinds", names).endswith("did you mean --label.kind?")
     assert unknown("--lable.kind", names).endswith("did you mean --label.kind?")
     assert unknown("--label.folds", names).endswith("regionwise fold --help lists them")
+
+
+def test_a_file_of_regions_that_is_no_yaml_is_told_beside_sets_of_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "regions.yaml"
+    path.write_text("mine: [1\n")
+    assert main(["plan", "--studies", str(tmp_path), "--channels", "t1w flair", "--regions", str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"regionwise: {path} is not valid YAML: ")

@@ -13,6 +13,7 @@ import yaml
 
 from datamodules.cohort.images import indicator, parse_images, titles
 from datamodules.files.atomic import write_text
+from experiments.study.record import known_regions
 from experiments.study.runs import named_like
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import covariate_names
@@ -108,6 +109,7 @@ def with_channels(words: Sequence[str]) -> list[str]:
     Raises:
         CohortError: if a name cannot be that of an image.
         SettingsError: if no set of images is given.
+        RegionFileError: if the file of regions cannot be understood.
     """
     rest, given = _without(words, OPTION)
     sets = [parse_images(text) for text in given.replace(";", " ").split()]
@@ -116,6 +118,7 @@ def with_channels(words: Sequence[str]) -> list[str]:
     _, images = _without(rest, "--images")
     every = parse_images(images) if images else tuple(dict.fromkeys(name for names in sets for name in names))
     rest, own = _without(rest, "--regions")
+    known_regions(Path(own) if own else None)
     entries: dict[str, Any] = yaml.safe_load(Path(own).read_text(encoding="utf-8")) if own else {}
     for names in sets:
         for region in REGIONS.values() if set(names) != set(every) else ():
