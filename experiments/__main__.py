@@ -6,7 +6,6 @@ What is printed needs no reader: a command whose pipe closes early finishes its 
 
 from __future__ import annotations
 
-import difflib
 import gc
 import importlib
 import sys
@@ -19,7 +18,7 @@ from experiments.runtime.provenance import provenance
 from experiments.runtime.terminal import prepare_streams
 from experiments.study.arguments import command_parser, own_options
 from lightning_modules.errors import ModelError
-from regions.errors import UserError
+from regions.errors import UserError, nearest
 
 WORDS = {
     "demo": "phantom cohort, all runs, comparison: see the whole tool at work",
@@ -78,8 +77,8 @@ def _run(words: list[str]) -> int:
         print(versions())
         return 0
     if words[0] not in WORDS:
-        near = difflib.get_close_matches(words[0].lower(), WORDS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(WORDS)}"
+        near = nearest(words[0], WORDS)
+        hint = f"did you mean {near}?" if near else f"commands are {', '.join(WORDS)}"
         return complain(f"{words[0]!r} is not a command; {hint}")
     if words[1:] and words[1] in ("-h", "--help"):
         return help_of(words[0])

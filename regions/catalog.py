@@ -22,7 +22,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regions.errors import UserError
+from regions.errors import UserError, did_you_mean
 
 LAST_OF_ATLAS = 65535
 """Highest id of an atlas."""
@@ -147,6 +146,5 @@ def get_region(name: str, regions: Mapping[str, Region] | None = None) -> Region
     known = {**REGIONS, **(regions or {})}
     if name in known:
         return known[name]
-    near = get_close_matches(str(name).lower().replace("-", "_").replace(" ", "_"), known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise UnknownRegionError(f"There is no region {name!r}.{hint} Regions: {', '.join(known)}.")
+    hint = did_you_mean(str(name), known, likeness=0.5)
+    raise UnknownRegionError(f"There is no region {name!r}{hint}. Regions: {', '.join(known)}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regions.dialects import DIALECTS, NEAREST_TISSUE, STRUCTURES, TISSUE
-from regions.errors import UserError
+from regions.errors import UserError, did_you_mean
 
 __all__ = ["DIALECTS", "STRUCTURES", "LabelError", "noisy_voxels", "read_table", "to_scheme"]
 
@@ -70,10 +69,8 @@ def _mapping(dialect: str | Path) -> Mapping[int, int]:
         return DIALECTS[str(dialect)]
     if str(dialect).endswith(".tsv"):
         return read_table(Path(dialect))
-
-    near = get_close_matches(str(dialect).lower(), DIALECTS, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise LabelError(f"Unknown label dialect {str(dialect)!r}.{hint} Use {', '.join(DIALECTS)}, or the path of a .tsv file.")
+    hint = did_you_mean(str(dialect), DIALECTS, likeness=0.5)
+    raise LabelError(f"Unknown label dialect {str(dialect)!r}{hint}. Use {', '.join(DIALECTS)}, or the path of a .tsv file.")
 
 
 def _looked_up(labels: NDArray[Any], mapping: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from regions.atlas import atlas_labels, inside_template
 from regions.catalog import REGIONS, Atlas, Region, get_region
 from regions.errors import UserError
+from regions.files import read_yaml
 from regions.grid import SpaceError
 
 LEAST_INSIDE = 0.8
@@ -139,9 +139,9 @@ def load_regions(path: Path | str) -> dict[str, Region]:
     if path.name.endswith((".nii", ".nii.gz")):
         return regions_of_table(read_atlas(path))
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RegionFileError(f"{path} is not valid YAML: {error}") from error
+        entries = read_yaml(path)
+    except ValueError as error:
+        raise RegionFileError(f"{path}: {error}") from None
     if not isinstance(entries, dict) or not set(entries) - {"atlas"}:
         raise RegionFileError(f"{path} has no regions. Write one as 'name:' with an indented 'labels: [3, 42]' below it.")
     atlas = read_atlas(path.parent / str(entries.pop("atlas"))) if "atlas" in entries else None

@@ -176,7 +176,7 @@ def test_an_existing_cohort_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_preset_gets_a_suggestion() -> None:
-    with pytest.raises(PhantomError, match=r"'coll-like'.*Did you mean 'coll_like'.*null"):
+    with pytest.raises(PhantomError, match=r"'coll-like'.*did you mean 'coll_like'.*null"):
         get_preset("coll-like")
 
 

@@ -318,7 +318,7 @@ def test_label_table_and_labels_that_are_not_understood(
     found = prepare_scan(scan_of(made, dialect=str(table)), grid).labels
     assert found is not None
     assert set(np.unique(found)) == {0, 16}
-    with pytest.raises(ScanError, match=r"labels.nii.gz: Unknown label dialect 'freesurfr'. Did you mean 'freesurfer'\?"):
+    with pytest.raises(ScanError, match=r"labels.nii.gz: Unknown label dialect 'freesurfr' \(did you mean 'freesurfer'\?"):
         prepare_scan(scan_of(made, dialect="freesurfr"), grid)
     write_nifti(made.labels, np.where(made.arrays["labels"] > 0, 250, 0).astype(np.uint8))
     with pytest.raises(ScanError, match=r"labels.nii.gz: Label ids that 'synthseg' does not know: 250 \(\d+ voxels\)"):

@@ -114,7 +114,7 @@ def test_one_value_in_the_place_of_several_settings_is_refused(group: str, value
         (["compare", "--draws"], "--draws has no value; give one behind it"),
         (["prepare", "--spacing", "big"], "--spacing is big; give a number"),
         (["sweep", "--gpuss", "0"], "--gpuss is not a setting; did you mean --gpus?"),
-        (["report", "extra"], "extra stands behind no option"),
+        (["report", "extra"], "extra stands behind no option; write --name value"),
         (["plan", "--format", "csv"], "--format is csv; give tsv or commands"),
     ],
 )
@@ -137,7 +137,35 @@ def test_suggestions_stay_within_a_group_that_there_is() -> None:
     names: Any = ["label.kind", "label.cuts", "model.kinds", "folds"]
     assert unknown("--label.kinds", names).endswith("did you mean --label.kind?")
     assert unknown("--lable.kind", names).endswith("did you mean --label.kind?")
+    assert unknown("--LABEL.KIND", names).endswith("did you mean --label.kind?")
     assert unknown("--label.folds", names).endswith("regionwise fold --help lists them")
+
+
+@pytest.mark.parametrize("option", ["--config", "--regions"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"mine: [1\n", "not YAML in line 2: "),
+        (b"a: 1\n\tb: 2\n", "not YAML in line 2: "),
+        (b"\xff\xfe\x00", "not YAML: it is not a text file in UTF-8"),
+        (b"a: \x01\n", "not YAML: "),
+    ],
+)
+def test_a_file_that_is_no_yaml_is_told_alike_wherever_it_is_given(
+    tmp_path: Path, option: str, content: bytes, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    assert main(["sweep", option, str(path)]) == 2
+    told = capsys.readouterr().err
+    assert f"{path}: {words}" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["fold", "sweep", "submit", "plan"])
+def test_a_word_before_the_first_option_is_told(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word, "3", "--roi", "brainstem"]) == 2
+    assert capsys.readouterr().err == "regionwise: 3 stands behind no option; write --name value\n"
 
 
 def test_a_file_of_regions_that_is_no_yaml_is_told_beside_sets_of_images(
@@ -146,4 +174,4 @@ def test_a_file_of_regions_that_is_no_yaml_is_told_beside_sets_of_images(
     path = tmp_path / "regions.yaml"
     path.write_text("mine: [1\n")
     assert main(["plan", "--studies", str(tmp_path), "--channels", "t1w flair", "--regions", str(path)]) == 2
-    assert capsys.readouterr().err.startswith(f"regionwise: {path} is not valid YAML: ")
+    assert capsys.readouterr().err.startswith(f"regionwise: {path}: not YAML in line 2: ")

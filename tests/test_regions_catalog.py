@@ -10,6 +10,7 @@ import pytest
 import regions
 from regions.catalog import REGIONS, Region, UnknownRegionError, get_region
 from regions.dialects import STRUCTURES
+from regions.errors import did_you_mean, nearest
 from regions.own import RegionFileError, load_regions
 
 
@@ -62,15 +63,30 @@ def test_select_takes_the_labels_and_global_takes_all_but_background() -> None:
     ("wrong", "meant"), [("grey_matter", "gray_matter"), ("White-Matter", "white_matter"), ("brain stem", "brainstem")]
 )
 def test_an_unknown_name_is_answered_with_the_nearest_and_all_names(wrong: str, meant: str) -> None:
-    with pytest.raises(UnknownRegionError, match=f"no region '{wrong}'. Did you mean '{meant}'") as caught:
+    with pytest.raises(UnknownRegionError, match=rf"no region '{wrong}' \(did you mean '{meant}'\?\)") as caught:
         get_region(wrong)
     assert all(name in str(caught.value) for name in REGIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "found"),
+    [
+        ("edss", ("EDSS", "edss_date"), "EDSS"),
+        ("T1-W", ("t1_w", "flair"), "t1_w"),
+        ("Sex", ("age", "sex"), "sex"),
+        ("zzz", ("age", "sex"), ""),
+        ("age", (), ""),
+    ],
+)
+def test_the_nearest_name(name: str, known: tuple[str, ...], found: str) -> None:
+    assert nearest(name, known) == found
+    assert did_you_mean(name, known) == (f" (did you mean {found!r}?)" if found else "")
 
 
 def test_a_name_like_no_other_gets_no_suggestion() -> None:
     with pytest.raises(UnknownRegionError) as caught:
         get_region("xyz")
-    assert "Did you mean" not in str(caught.value)
+    assert "did you mean" not in str(caught.value)
 
 
 def test_a_region_refuses_a_name_that_cannot_name_a_folder() -> None:
@@ -112,14 +128,14 @@ def test_own_regions_are_read_from_yaml(tmp_path: Path) -> None:
     [
         ("", "has no regions"),
         ("- 3\n", "has no regions"),
-        ("a: [3\n", "not valid YAML"),
+        ("a: [3\n", r"regions.yaml: not YAML in line 2: "),
         ("brainstem:\n  labels: [16]\n", "name is taken"),
         ("a: 3\n", "a name with keys below it"),
         ("a:\n  label: [3]\n", "unknown key 'label'; keys are labels, of"),
         ("a:\n  description: x\n", "either 'labels' or 'of'"),
         ("a:\n  labels: [3]\n  of: [brainstem]\n", "either 'labels' or 'of'"),
         ("a:\n  labels: 3\n", r"expected a list such as \[3, 42\], found 3"),
-        ("a:\n  of: [brain_stem]\n", "Did you mean 'brainstem'"),
+        ("a:\n  of: [brain_stem]\n", r"no region 'brain_stem' \(did you mean 'brainstem'\?\)"),
         ("a:\n  of: [global]\n", "'global' is the whole brain"),
         ("a:\n  labels: [16]\n  without: [brainstem]\n", "no label is left"),
         ("a:\n  labels: [1001]\n", r"from 1 to 255, not \[1001\]"),

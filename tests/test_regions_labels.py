@@ -108,7 +108,7 @@ def test_fractions_are_refused(odd: float) -> None:
 
 
 def test_an_unknown_dialect_is_answered_with_the_nearest() -> None:
-    with pytest.raises(LabelError, match=r"'FreeSurfer7'\. Did you mean 'freesurfer'"):
+    with pytest.raises(LabelError, match=r"'FreeSurfer7' \(did you mean 'freesurfer'"):
         to_scheme(np.array([0]), "FreeSurfer7")
 
 

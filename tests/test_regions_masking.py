@@ -114,7 +114,7 @@ def test_it_works_inside_a_pipeline_after_augmentation(subject: tio.Subject) -> 
 
 
 def test_an_unknown_region_is_refused_at_once() -> None:
-    with pytest.raises(UnknownRegionError, match="Did you mean 'gray_matter'"):
+    with pytest.raises(UnknownRegionError, match="did you mean 'gray_matter'"):
         KeepRegion("grey_matter")
 
 

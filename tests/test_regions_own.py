@@ -100,6 +100,19 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, mistake: str) -> None
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("file", ["halves.nii.gz", "own.yaml"])
+def test_regions_of_an_atlas_are_refused_beside_sets_of_images(
+    tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path)
+    (tmp_path / "own.yaml").write_text("atlas: halves.nii.gz\nhalf: {labels: [7]}\n")
+    words = ["plan", "--studies", str(tmp_path / "studies"), "--channels", "t1w flair", "--regions", str(tmp_path / file)]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / file} has those of an atlas; give each an entry of a YAML file" in told
+    assert not (tmp_path / "studies").exists()
+
+
 def moved(mm: float) -> Any:
     affine = load_template()[1].matrix.copy()
     affine[1, 3] += mm

@@ -17,7 +17,6 @@ with another column in the place of ``edss`` in all of these names where the tar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -37,6 +36,7 @@ from datamodules.files.tables import (
     read_rows,
     require_columns,
 )
+from regions.errors import did_you_mean
 
 RELAPSE_TABLES = ("phenotype/relapses.tsv", "relapses.tsv")
 
@@ -117,8 +117,7 @@ def _score_rows(root: Path, column: str) -> tuple[Path, list[dict[str, str]]]:
             return path, [row | whole for row in _located(path, rows)]
     known = _known_columns(root)
     if column != EDSS and known:
-        near = difflib.get_close_matches(column, known, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(column, known)
         raise CohortError(f"no table of {root} has a column {column!r}{hint}; columns are {', '.join(known)}")
     path = root / "phenotype" / f"{column}.tsv"
     raise CohortError(f"{path} is missing; it needs participant_id, {column} and {column}_date or days_since_scan")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 import re
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from regions.errors import UserError
+from regions.errors import UserError, did_you_mean
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r].", re.DOTALL)
 _GUARDED = re.compile(r"'+[=+\-@].")
@@ -132,9 +131,7 @@ def require_columns(path: Path, rows: Sequence[Mapping[str, str]], needed: Itera
     present = [name for name in rows[0] if name != "#"]
     for name in needed:
         if name not in present:
-            close = difflib.get_close_matches(name, [column.lower() for column in present], n=1)
-            alike = next((column for column in present if close and column.lower() == close[0]), None)
-            hint = f" (did you mean {alike!r}?)" if alike else ""
+            hint = did_you_mean(name, present)
             raise CohortError(f"{path} has no column {name!r}{hint}; it has: {', '.join(present)}")
 
 

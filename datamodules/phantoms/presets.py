@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 
-from regions.errors import UserError
+from regions.errors import UserError, did_you_mean
 
 STRUCTURES = ("ventricles", "cortex", "cerebellar_cortex", "subcortical", "brainstem", "white_matter", "lesions")
 """What can change its size; `ventricles` are the lateral and third ventricles, `lesions` is the lesion load."""
@@ -179,6 +178,4 @@ def get_preset(name: str) -> PhantomPreset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    close = get_close_matches(name.lower().replace("-", "_"), PRESETS, n=1)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
-    raise PhantomError(f"There is no phantom preset {name!r}.{guess} Known are: {', '.join(PRESETS)}.")
+    raise PhantomError(f"There is no phantom preset {name!r}{did_you_mean(name, PRESETS)}. Known are: {', '.join(PRESETS)}.")

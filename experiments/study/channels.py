@@ -118,7 +118,10 @@ def with_channels(words: Sequence[str]) -> list[str]:
     _, images = _without(rest, "--images")
     every = parse_images(images) if images else tuple(dict.fromkeys(name for names in sets for name in names))
     rest, own = _without(rest, "--regions")
-    known_regions(Path(own) if own else None)
+    known = known_regions(Path(own) if own else None)
+    if any(region.atlas for region in known.values()):
+        reads = "give each an entry of a YAML file, with `atlas`, `labels` and `images`"
+        raise SettingsError(f"{OPTION} shows the shipped regions in sets of images, and {own} has those of an atlas; {reads}")
     entries: dict[str, Any] = yaml.safe_load(Path(own).read_text(encoding="utf-8")) if own else {}
     for names in sets:
         for region in REGIONS.values() if set(names) != set(every) else ():

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-import yaml
 from jsonargparse import ArgumentError
 
 from datamodules.cohort.read import require_source
@@ -24,6 +23,7 @@ from experiments.study.record import known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
 from experiments.study.settings import Settings
 from experiments.study.trainer_options import SettingsError
+from regions.files import read_yaml
 
 SIGNATURES = {
     "data": ("datamodules/mri.py", "BrainMRIDataModule"),
@@ -47,6 +47,8 @@ def check_early(own: Collection[str], words: Sequence[str]) -> None:
     """
     if any("help" in text for text in words if text.startswith("-")):
         return
+    if words and not words[0].startswith("-"):
+        raise SettingsError(readable(f"unrecognized arguments: {words[0]}"))
     words = with_recorded(words)
     preset_arguments(words)
     plain: list[str] = []
@@ -75,11 +77,9 @@ def _check_file(path: Path) -> None:
     if not path.is_file():
         raise SettingsError(f"--config {path}: there is no such file; give a YAML file with settings")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" in line {place.line + 1}" if place else ""
-        raise SettingsError(f"--config {path}: not YAML{where}: {getattr(error, 'problem', None) or error}") from None
+        content = read_yaml(path)
+    except ValueError as error:
+        raise SettingsError(f"--config {path}: {error}") from None
     if not isinstance(content, dict):
         raise SettingsError(f"--config {path} holds no settings; write them as in a run's config.yaml, for example seed: 3")
 

@@ -5,12 +5,13 @@ jsonargparse, which reads the settings, answers with the Python types that it tr
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
+
+from regions.errors import nearest
 
 SETTINGS = "fold"
 """The word whose help lists the settings."""
@@ -74,8 +75,8 @@ def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
     group = f"{name.rpartition('.')[0]}." if "." in name else "--"
     inside = {known.removeprefix(group): known for known in names if known.startswith(group)}
     wrong, known = (name.removeprefix(group), inside) if inside else (name, {known: known for known in names})
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=NEAR)
-    hint = f"did you mean {option.removesuffix(name)}{known[near[0]]}?" if near else f"regionwise {helper} --help lists them"
+    near = nearest(wrong, known, NEAR)
+    hint = f"did you mean {option.removesuffix(name)}{known[near]}?" if near else f"regionwise {helper} --help lists them"
     return f"{option} is not {'a setting' if helper == SETTINGS else 'an option'}; {hint}"
 
 
@@ -97,7 +98,11 @@ def _unknown(message: str, names: Collection[str], helper: str) -> str:
     if found:
         words = found[1].split()
         option = next((word for word in words if word.startswith("--")), "")
-        return unknown(option.partition("=")[0], names, helper) if option else f"{words[0]} stands behind no option"
+        return (
+            unknown(option.partition("=")[0], names, helper)
+            if option
+            else f"{words[0]} stands behind no option; write --name value"
+        )
     found = re.match(r"(?:Group '(?P<group>\w+)' does not accept option|Option) '(?P<name>[\w.]+)'", message)
     return unknown(".".join(part for part in found.groups() if part), names, helper) if found else ""
 
@@ -122,8 +127,8 @@ def _of_class(message: str, names: Collection[str], helper: str) -> str:
     if path and wrong and keys:
         module, _, kind = path[1].rpartition(".")
         known = list(inspect.signature(getattr(importlib.import_module(module), kind)).parameters)
-        near = difflib.get_close_matches(wrong[1], known, n=1)
-        hint = f"did you mean {keys[0]}.{near[0]}?" if near else f"it has {', '.join(known)}"
+        near = nearest(wrong[1], known)
+        hint = f"did you mean {keys[0]}.{near}?" if near else f"it has {', '.join(known)}"
         return f"{keys[0]}.{wrong[1]} is not an argument of {kind}; {hint}"
     value = re.search(r"Expected a dot import path string: (.*)", message)
     if value and keys:
