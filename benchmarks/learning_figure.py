@@ -12,8 +12,8 @@ from regions.catalog import REGIONS
 PICTURE = Path(__file__).parents[1] / "docs" / "learning.png"
 
 
-def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
-    """One panel for each input and size, one line for each contender: mean AUC and its interval over cohorts."""
+def draw(rows: Sequence[Mapping[str, Any]], order: Sequence[str], preset: str = "coll_like") -> None:
+    """One panel for each input and size, one line for each contender, in an order: mean AUC and its interval over cohorts."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -22,7 +22,7 @@ def draw(rows: Sequence[Mapping[str, Any]], preset: str = "coll_like") -> None:
     shown = [row for row in rows if row["preset"] == preset]
     sizes = sorted({row["patients"] for row in shown})
     inputs = [name for name in REGIONS if any(row["input"] == name for row in shown)]
-    names = list(dict.fromkeys(row["contender"] for row in shown))[::-1]
+    names = [name for name in reversed(order) if any(row["contender"] == name for row in shown)]
     figure, axes = plt.subplots(
         len(sizes), len(inputs), figsize=(2.3 * len(inputs) + 1.6, (0.24 * len(names) + 0.9) * len(sizes)), sharex=True,
         sharey=True, squeeze=False, layout="constrained",

@@ -64,6 +64,36 @@ def rejections(auc: Mapping[Key, float], classes: Mapping[int, tuple[int, int]])
     ]  # fmt: skip
 
 
+def threshold_loss(cells: Mapping[Key, tuple[float, float]]) -> list[dict[str, Any]]:
+    """What the chosen thresholds lose: the balanced accuracy that the AUC allows at the best threshold, minus that reached.
+
+    Of normal scores with equal spreads that lie d apart, the AUC is Phi(d / sqrt 2) and the highest balanced accuracy
+    Phi(d / 2) (Green and Swets 1966).
+
+    Args:
+        cells: Cell -> AUC and balanced accuracy; those of the preset ``null`` are left out.
+
+    Returns:
+        One row for each size and contender; cells are averaged within a cohort first, the interval is over cohorts.
+    """
+    groups: dict[tuple[int, str], dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    for (preset, cohort, size, _, contender, _), (auc, reached) in cells.items():
+        if preset != "null":
+            groups[size, contender][cohort].append((norm.cdf(norm.ppf(auc) / np.sqrt(2)), reached))
+    rows = []
+    for (size, contender), cohorts in groups.items():
+        best, reached = np.array([np.mean(pairs, axis=0) for pairs in cohorts.values()]).T
+        lost, low, high = interval((best - reached).tolist())
+        rows.append(
+            {
+                "patients": size, "contender": contender, "cohorts": len(cohorts),
+                "cells": sum(map(len, cohorts.values())), "balanced_accuracy": float(reached.mean()),
+                "best": float(best.mean()), "lost": lost, "from": low, "to": high,
+            }
+        )  # fmt: skip
+    return rows
+
+
 def interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
     """Mean and its 95 % t interval (Student 1908); no interval from one value, nothing from none."""
     if not values:

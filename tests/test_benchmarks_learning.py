@@ -32,7 +32,7 @@ from benchmarks.learning import (
 )
 from benchmarks.learning_networks import Conv5FC3
 from benchmarks.learning_readers import READERS
-from benchmarks.learning_summary import Key, interval, rejections, summary
+from benchmarks.learning_summary import Key, interval, rejections, summary, threshold_loss
 from benchmarks.table import BenchError
 from experiments.study.run_folder import Rows
 from experiments.study.settings import parse_settings
@@ -69,6 +69,20 @@ def test_default_is_compared_on_shared_cohorts_seeds_averaged_first() -> None:
     assert (rows["voxel ridge"]["from"], rows["voxel ridge"]["to"]) == pytest.approx(interval(GAINS)[1:])
     assert rows["default"]["AUC"] == pytest.approx(0.7 + np.mean(GAINS))
     assert rows["default"]["default_minus"] is None
+
+
+def test_a_threshold_loses_what_the_auc_allows_and_is_not_reached() -> None:
+    """Normal scores one standard deviation apart: AUC Phi(0.707) = 0.760, balanced accuracy at best Phi(0.5) = 0.691."""
+    auc, best = 0.7602499389065233, 0.6914624612740131
+    scores = np.random.default_rng(0).normal([[0.0], [1.0]], size=(2, 20_000))
+    assert roc_auc_score(np.repeat([0, 1], 20_000), scores.ravel()) == pytest.approx(auc, abs=0.01)
+    assert np.mean([scores[0] < 0.5, scores[1] >= 0.5]) == pytest.approx(best, abs=0.01)
+    cells = {cell(0, "default"): (auc, best - 0.01), cell(0, "default", 1): (auc, best - 0.03), cell(1, "default"): (auc, best)}
+    cells |= {("null", 0, 320, "ventricles", "default", 0): (0.5, 0.1)}
+    (row,) = threshold_loss(cells)
+    assert (row["cohorts"], row["cells"], row["best"]) == (2, 3, pytest.approx(best))
+    assert (row["lost"], row["from"], row["to"]) == pytest.approx(interval([0.02, 0.0]))
+    assert row["balanced_accuracy"] == pytest.approx(best - 0.01)
 
 
 def test_the_table_has_one_order() -> None:
