@@ -210,7 +210,7 @@ def _publish_learned(auc: Mapping[Key, float]) -> None:
 
 def _publish_lost(cells: Mapping[Key, tuple[float, float]]) -> None:
     notes = [
-        "Balanced accuracy on 300 new patients: at the threshold of the tuning part, and at best of normal scores with that AUC.",
+        "Balanced accuracy on 300 new patients: at the tuning part's threshold, and at best of normal scores with that AUC.",
         "Cohorts on which no recipe was chosen, all inputs that were measured.",
     ]
     publish("learning_threshold", "What the thresholds lose", threshold_loss(cells), notes)
