@@ -333,6 +333,21 @@ def test_sets_of_images_become_inputs_beside_the_study(tmp_path: Path) -> None:
         with_channels(["--channels", " "])
 
 
+def test_a_study_that_was_begun_loses_no_input_to_other_sets_of_images(tmp_path: Path) -> None:
+    words = ["--studies", str(tmp_path), "--study", "s", "--images", "t1w,flair,t2w", "--channels"]
+    with_channels([*words, "t1w flair"])
+    path = tmp_path / "s" / "channels.yaml"
+    with_channels([*words, "t1w"])
+    assert "global_flair" not in known_regions(path)
+    path.with_name("study.yaml").write_text("")
+    begun = path.read_text()
+    with pytest.raises(SettingsError, match=r"s has an input 'global_t1w'; name its images in --channels too"):
+        with_channels([*words, "flair"])
+    assert path.read_text() == begun
+    with_channels([*words, "t1w flair"])
+    assert {"global_t1w", "global_flair"} <= set(known_regions(path))
+
+
 @pytest.mark.parametrize(
     ("entry", "told"),
     [

@@ -13,7 +13,7 @@ import yaml
 
 from datamodules.cohort.images import indicator, parse_images, titles
 from datamodules.files.atomic import write_text
-from experiments.study.record import known_regions
+from experiments.study.record import RECORD, known_regions
 from experiments.study.runs import named_like
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import covariate_names
@@ -108,7 +108,7 @@ def with_channels(words: Sequence[str]) -> list[str]:
 
     Raises:
         CohortError: if a name cannot be that of an image.
-        SettingsError: if no set of images is given.
+        SettingsError: if no set of images is given, or a study that was begun would lose inputs.
         RegionFileError: if the file of regions cannot be understood.
     """
     rest, given = _without(words, OPTION)
@@ -129,9 +129,19 @@ def with_channels(words: Sequence[str]) -> list[str]:
             entries[name] = {"of": [region.name], "images": list(names)}
     (_, study), (_, cohort), (_, studies) = (_without(rest, option) for option in ("--study", "--cohort", "--studies"))
     path = Path(studies or "studies") / named_like(study, Path(cohort or "demo")) / FILE
+    _refuse_lost(path, entries)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, yaml.safe_dump(entries, sort_keys=False))
     return [*rest, *([] if images else ["--images", ",".join(every)]), "--regions", str(path)]
+
+
+def _refuse_lost(path: Path, entries: Mapping[str, Any]) -> None:
+    """Refuse to take inputs from a study that was begun; more may be added."""
+    if not path.is_file() or not path.with_name(RECORD).is_file():
+        return
+    gone = [name for name in known_regions(path) if name not in REGIONS and name not in entries]
+    if gone:
+        raise SettingsError(f"{path.parent} has an input {gone[0]!r}; name its images in {OPTION} too, or use another STUDY")
 
 
 def _without(words: Sequence[str], option: str) -> tuple[list[str], str]:
