@@ -12,7 +12,7 @@ import numpy as np
 from bundled import train
 
 from datamodules.cohort.read import read_cohort
-from experiments.bundles.bundle import read_bundle
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import open_scans, primary, run_models
 from experiments.commands import bundle
 
@@ -21,7 +21,7 @@ ALONE = """
 import socket, sys
 from pathlib import Path
 from datamodules.cohort.read import read_cohort
-from experiments.bundles.bundle import read_bundle
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import open_scans, primary, run_models
 
 def refused(*arguments):

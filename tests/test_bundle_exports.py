@@ -16,8 +16,9 @@ from bundled import train
 
 from datamodules.cohort.read import read_cohort
 from datamodules.store.boxes import crop_to_box
-from experiments.bundles.bundle import Bundle, FoldModel, read_bundle
+from experiments.bundles.bundle import Bundle, FoldModel
 from experiments.bundles.errors import BundleError
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import open_scans, primary, run_models
 from experiments.bundles.sums import faults_of
 from experiments.commands import bundle

@@ -19,10 +19,11 @@ from datamodules.cohort.read import read_cohort
 from datamodules.quality.reference import QualityReference
 from datamodules.store.reference import measure_stored, reference_of_stored
 from experiments.bundles import make
-from experiments.bundles.bundle import CARD, FACTS, Bundle, read_bundle
+from experiments.bundles.bundle import CARD, FACTS, Bundle
 from experiments.bundles.errors import BundleError
 from experiments.bundles.make import make_bundle, read_origin
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import open_scans, primary, run_models, scans_data
 from experiments.bundles.summaries import features_of
 from experiments.bundles.sums import SUMS, write_sums

@@ -25,7 +25,7 @@ from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.__main__ import main
-from experiments.bundles.bundle import read_bundle
+from experiments.bundles.read import read_bundle
 from experiments.commands.predict import from_bids_app
 from experiments.explaining.group_maps import map_path, write_nifti
 from experiments.predicting import predict as predicting

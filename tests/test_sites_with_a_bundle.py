@@ -19,8 +19,8 @@ from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import read_rows
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from experiments.bundles.bundle import read_bundle
 from experiments.bundles.errors import BundleError
+from experiments.bundles.read import read_bundle
 from experiments.bundles.site_files import touched_site
 from experiments.commands import bundle, external, site
 from experiments.externals.log import events, note

@@ -24,11 +24,12 @@ from datamodules.store.prepared import PreparedCohort
 from datamodules.store.reference import reference_of_stored
 from datamodules.store.signatures import known_scans
 from datamodules.store.store import open_store
-from experiments.bundles.bundle import CARD, FACTS, FORMAT, LABEL_MAP, Bundle, read_bundle
+from experiments.bundles.bundle import CARD, FACTS, FORMAT, LABEL_MAP, Bundle
 from experiments.bundles.card import card_text
 from experiments.bundles.errors import BundleError
 from experiments.bundles.exports import check_exports, write_exports
 from experiments.bundles.networks import NetworkSpec, make_network, network_class
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import scans_data
 from experiments.bundles.scores import scores_of
 from experiments.bundles.summaries import conformal_summary, feature_summary

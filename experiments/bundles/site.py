@@ -30,8 +30,9 @@ from datamodules.files.sealed import write_sealed
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.signatures import KnownScans
 from datamodules.store.store import Broken, open_cohort_scans, open_store
-from experiments.bundles.bundle import Bundle, read_bundle
+from experiments.bundles.bundle import Bundle
 from experiments.bundles.errors import BundleError
+from experiments.bundles.read import read_bundle
 from experiments.bundles.running import open_scans, primary, run_models
 from experiments.bundles.site_files import FORMAT, NAME, SITE
 from experiments.bundles.sums import SUMS

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from datamodules.files.atomic import file_sha256, locked
-from experiments.bundles.bundle import Bundle, read_bundle
+from experiments.bundles.bundle import Bundle
 from experiments.bundles.make import make_bundle, read_origin
+from experiments.bundles.read import read_bundle
 from experiments.predicting.errors import PredictError
 from experiments.predicting.options import PredictOptions
 from experiments.study.arguments import study_folder
