@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from significance_rows import load
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
@@ -33,13 +33,6 @@ from experiments.statistics.calibration import (
 )
 from experiments.statistics.significance import Predictions, PredictionsError, draw_patient_weights
 from experiments.statistics.utility import decision_curve
-
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
-
-
-def load(p: str = "p", decision: str = "decision") -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], t["fold"], t["y"], t[p], t[decision], t["session"])
 
 
 @pytest.fixture(scope="module")

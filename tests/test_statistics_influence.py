@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from significance_rows import load
 from sklearn.metrics import roc_auc_score
 
 from experiments.statistics.influence import cv_auc_interval
@@ -21,8 +22,7 @@ from experiments.statistics.significance import (
     draw_patient_weights,
 )
 
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
-UNTIED = ROWS.with_name("cvauc_rows.tsv")
+UNTIED = Path(__file__).parent / "data" / "cvauc_rows.tsv"
 
 
 def untied(scans_as_patients: bool) -> Predictions:
@@ -59,8 +59,7 @@ def test_ties_are_half_in_area_and_contributions_where_r_halves_them_in_the_area
 
 @pytest.fixture(scope="module")
 def pred() -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], t["fold"], t["y"], t["p"], t["decision"], t["session"])
+    return load()
 
 
 def test_influence_curve_equals_a_loop_over_scans(pred: Predictions) -> None:

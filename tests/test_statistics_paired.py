@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
+from significance_rows import load
 from statsmodels.stats.multitest import multipletests
 
 from experiments.statistics.equivalence import Evidence
@@ -26,13 +26,6 @@ from experiments.statistics.significance import (
     fold_stratified_auc,
     mean_values,
 )
-
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
-
-
-def load(p: str, decision: str) -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], t["fold"], t["y"], t[p], t[decision], t["session"])
 
 
 @pytest.fixture(scope="module")

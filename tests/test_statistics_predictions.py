@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from significance_rows import load, take
 
 from experiments.statistics.significance import (
     Predictions,
@@ -16,18 +16,10 @@ from experiments.statistics.significance import (
     check_same_scans,
 )
 
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
-
 
 @pytest.fixture(scope="module")
 def pred() -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], t["fold"], t["y"], t["p"], t["decision"], t["session"])
-
-
-def take(pred: Predictions, rows: Any) -> Predictions:
-    session = None if pred.session is None else pred.session[rows]
-    return Predictions(pred.patient[rows], pred.fold[rows], pred.y[rows], pred.p[rows], pred.decision[rows], session)
+    return load()
 
 
 def four(**changes: Any) -> Predictions:

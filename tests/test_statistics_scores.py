@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from significance_rows import load
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from experiments.statistics.significance import (
@@ -21,13 +21,10 @@ from experiments.statistics.significance import (
     specificity,
 )
 
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
-
 
 @pytest.fixture(scope="module")
 def pred() -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], t["fold"], t["y"], t["p"], t["decision"], t["session"])
+    return load()
 
 
 def four(**changes: Any) -> Predictions:

@@ -8,20 +8,18 @@ exact=True), with which R's binom.test agrees.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from significance_rows import load
 
 from experiments.statistics.predictions import Predictions, PredictionsError
 from experiments.statistics.unclustered import delong, mcnemar
 
-ROWS = Path(__file__).parent / "data" / "significance_rows.tsv"
 
-
-def load(p: str, decision: str) -> Predictions:
-    t = np.genfromtxt(ROWS, delimiter="\t", names=True, dtype=None, encoding="utf-8")
-    return Predictions(t["patient"], np.zeros(t.size, dtype=int), t["y"], t[p], t[decision], t["session"])
+def in_one_fold(p: str, decision: str) -> Predictions:
+    rows = load(p, decision)
+    return replace(rows, fold=np.zeros_like(rows.fold))
 
 
 def first_scans(pred: Predictions) -> Predictions:
@@ -31,7 +29,7 @@ def first_scans(pred: Predictions) -> Predictions:
 
 @pytest.fixture(scope="module")
 def clustered() -> tuple[Predictions, Predictions]:
-    return load("p", "decision"), load("p_other", "decision_other")
+    return in_one_fold("p", "decision"), in_one_fold("p_other", "decision_other")
 
 
 @pytest.fixture(scope="module")
