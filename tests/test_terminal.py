@@ -21,10 +21,10 @@ class Word:
     def main(words):
         for line in range(20000):
             print("Zürich \\u2500\\u2013 5 \\u00b1 1 \\u2502 \\u4e2d", line)
-        Path(words[0]).write_text("done")
+        Path(words[-1]).write_text("done")
         return 3
 command.importlib.import_module = lambda name: Word
-sys.argv[1:] = ["plan", sys.argv[1]]
+sys.argv[1:] = ["plan", "--studies", sys.argv[1]]
 sys.exit(command.main())
 """
 """A command that prints much before it writes its file, and ends with a status of its own."""
