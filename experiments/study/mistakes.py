@@ -98,11 +98,9 @@ def _unknown(message: str, names: Collection[str], helper: str) -> str:
     if found:
         words = found[1].split()
         option = next((word for word in words if word.startswith("--")), "")
-        return (
-            unknown(option.partition("=")[0], names, helper)
-            if option
-            else f"{words[0]} stands behind no option; write --name value"
-        )
+        if not option:
+            return f"{words[0]} stands behind no option; write --name value"
+        return unknown(option.partition("=")[0], names, helper)
     found = re.match(r"(?:Group '(?P<group>\w+)' does not accept option|Option) '(?P<name>[\w.]+)'", message)
     return unknown(".".join(part for part in found.groups() if part), names, helper) if found else ""
 
