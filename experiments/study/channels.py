@@ -18,6 +18,7 @@ from experiments.study.runs import named_like
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import covariate_names
 from regions.catalog import REGIONS, Region
+from regions.files import read_yaml
 
 ARGUMENTS = ("in_channels", "in_chans", "n_input_channels", "input_channels", "img_channels")
 """What classes call the number of channels of their input."""
@@ -122,7 +123,7 @@ def with_channels(words: Sequence[str]) -> list[str]:
     if any(region.atlas for region in known.values()):
         reads = "give each an entry of a YAML file, with `atlas`, `labels` and `images`"
         raise SettingsError(f"{OPTION} shows the shipped regions in sets of images, and {own} has those of an atlas; {reads}")
-    entries: dict[str, Any] = yaml.safe_load(Path(own).read_text(encoding="utf-8")) if own else {}
+    entries: dict[str, Any] = read_yaml(Path(own)) if own else {}
     for names in sets:
         for region in REGIONS.values() if set(names) != set(every) else ():
             name = re.sub(r"[^a-z0-9]+", "_", f"{region.name}_{'_'.join(names)}")

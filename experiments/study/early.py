@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError
 
 from datamodules.cohort.read import require_source
 from experiments.study.arguments import SBATCH, class_body, joined
-from experiments.study.mistakes import readable, unknown
+from experiments.study.mistakes import readable, stray, unknown
 from experiments.study.parser import option_names, plain_parser, preset_arguments
 from experiments.study.record import known_regions
 from experiments.study.recorded import DEMO_COHORT, with_recorded
@@ -48,7 +48,7 @@ def check_early(own: Collection[str], words: Sequence[str]) -> None:
     if any("help" in text for text in words if text.startswith("-")):
         return
     if words and not words[0].startswith("-"):
-        raise SettingsError(readable(f"unrecognized arguments: {words[0]}"))
+        raise SettingsError(stray(words[0]))
     words = with_recorded(words)
     preset_arguments(words)
     plain: list[str] = []

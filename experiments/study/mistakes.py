@@ -80,6 +80,11 @@ def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
     return f"{option} is not {'a setting' if helper == SETTINGS else 'an option'}; {hint}"
 
 
+def stray(word: str) -> str:
+    """What is said of a word that is no option and no option's value."""
+    return f"{word} stands behind no option; write --name value"
+
+
 def no_group(name: str, value: object, names: Collection[str]) -> str:
     """What is said of one value in the place of several settings."""
     parts = [known for known in names if known.startswith(f"{name}.")]
@@ -99,7 +104,7 @@ def _unknown(message: str, names: Collection[str], helper: str) -> str:
         words = found[1].split()
         option = next((word for word in words if word.startswith("--")), "")
         if not option:
-            return f"{words[0]} stands behind no option; write --name value"
+            return stray(words[0])
         return unknown(option.partition("=")[0], names, helper)
     found = re.match(r"(?:Group '(?P<group>\w+)' does not accept option|Option) '(?P<name>[\w.]+)'", message)
     return unknown(".".join(part for part in found.groups() if part), names, helper) if found else ""
