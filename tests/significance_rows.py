@@ -1,4 +1,4 @@
-"""Predictions of 49 scans whose statistics foreign programs gave too: tests/data/significance_rows.md says which."""
+"""Predictions of 49 scans whose statistics foreign programs gave too (tests/data/significance_rows.md), and of four."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ def take(pred: Predictions, rows: Any) -> Predictions:
     """Some of the scans, in an order."""
     session = None if pred.session is None else pred.session[rows]
     return Predictions(pred.patient[rows], pred.fold[rows], pred.y[rows], pred.p[rows], pred.decision[rows], session)
+
+
+def four(**changes: Any) -> Predictions:
+    """Four scans of three patients in two folds, with some columns changed."""
+    columns: dict[str, Any] = {
+        "patient": np.array(["a", "a", "b", "c"]),
+        "fold": np.array([0, 0, 1, 1]),
+        "y": np.array([1, 1, 0, 1]),
+        "p": np.array([0.9, 0.4, 0.2, 0.6]),
+        "decision": np.array([1, 0, 0, 1]),
+    }
+    return Predictions(**{**columns, **changes})

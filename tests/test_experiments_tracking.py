@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wandb_session import end_session
 
 from experiments.tracking import wandb_runs as tracking
 from experiments.tracking.offline_runs import offline_run_folders
@@ -20,22 +19,11 @@ from experiments.tracking.privacy import PrivacyError, pseudonym
 from experiments.tracking.sync import read_records, read_run
 from experiments.tracking.values import as_html, roc_points
 
+pytest_plugins = ["tracking_fixtures"]
+pytestmark = pytest.mark.usefixtures("own_home")
+
 KEY = bytes(range(32))
 OFFLINE = TrackingOptions(mode="offline", project="test")
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path_factory, monkeypatch):
-    """No key, no settings and no caches of the developer; a fresh W&B for each test that uses it."""
-    end_session()
-    home = tmp_path_factory.mktemp("home")
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("HOME", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR"):
-        monkeypatch.setenv(name, str(home))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    yield
-    end_session()
 
 
 def records(folder: Path, kind: str) -> list[dict]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from significance_rows import load, take
+from significance_rows import four, load, take
 
 from experiments.statistics.significance import (
     Predictions,
@@ -20,17 +20,6 @@ from experiments.statistics.significance import (
 @pytest.fixture(scope="module")
 def pred() -> Predictions:
     return load()
-
-
-def four(**changes: Any) -> Predictions:
-    columns: dict[str, Any] = {
-        "patient": np.array(["a", "a", "b", "c"]),
-        "fold": np.array([0, 0, 1, 1]),
-        "y": np.array([1, 1, 0, 1]),
-        "p": np.array([0.9, 0.4, 0.2, 0.6]),
-        "decision": np.array([1, 0, 0, 1]),
-    }
-    return Predictions(**{**columns, **changes})
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from significance_rows import load
+from significance_rows import four, load
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from experiments.statistics.significance import (
@@ -25,17 +24,6 @@ from experiments.statistics.significance import (
 @pytest.fixture(scope="module")
 def pred() -> Predictions:
     return load()
-
-
-def four(**changes: Any) -> Predictions:
-    columns: dict[str, Any] = {
-        "patient": np.array(["a", "a", "b", "c"]),
-        "fold": np.array([0, 0, 1, 1]),
-        "y": np.array([1, 1, 0, 1]),
-        "p": np.array([0.9, 0.4, 0.2, 0.6]),
-        "decision": np.array([1, 0, 0, 1]),
-    }
-    return Predictions(**{**columns, **changes})
 
 
 def test_pooled_counts_and_rates_by_hand() -> None:
