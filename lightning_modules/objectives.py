@@ -1,7 +1,7 @@
 """What a training learns from: the label alone, or the whole score, through one latent value z, the log odds of the label.
 
 Each objective is anchored so that sigmoid(z) is the probability of score >= threshold: nothing that reads a prediction depends
-on the objective. Its own parameters serve the training alone.
+on the objective. Its own parameters serve the training alone. Where the label is 1 below the threshold, -z stands for z.
 
 - ordinal: P(score >= c) = sigmoid(z - b_c) for every cut c, b ascending with c and 0 at the threshold; the loss is the mean
   over the cuts of the binary cross-entropy. Proportional odds (McCullagh, J R Stat Soc B 1980;42:109) on a network's output,
@@ -36,10 +36,11 @@ SMALLEST_SCALE = 0.1
 
 @dataclass(frozen=True)
 class ScoreScale:
-    """The steps of a score in ascending order, and the threshold from which on its label is 1."""
+    """The steps of a score in ascending order, and the threshold from which on its label is 1, or 0 where ``below`` it is 1."""
 
     threshold: float
     steps: tuple[float, ...]
+    below: bool = False
 
 
 class Objective(nn.Module):
@@ -54,11 +55,12 @@ class Objective(nn.Module):
 
     def __init__(self, scale: ScoreScale, label_noise: float = 0.0) -> None:
         super().__init__()
-        self.label_noise = label_noise
+        self.label_noise, self.sign = label_noise, -1 if scale.below else 1
         self.register_buffer("steps", torch.tensor(scale.steps), persistent=False)
 
     def forward(self, z: Tensor, score: Tensor) -> Tensor:
         """Expected loss (B,) of scans with latent values z (B,) and recorded scores (B,), over what the true scores may be."""
+        z = self.sign * z
         loss = self.loss(z, score)
         if not self.label_noise:
             return loss
@@ -68,7 +70,7 @@ class Objective(nn.Module):
         return (1 - self.label_noise) * loss + self.label_noise / 2 * beside
 
     def loss(self, z: Tensor, score: Tensor) -> Tensor:
-        """Loss (B,) of scans with latent values z (B,) and true scores (B,)."""
+        """Loss (B,) of scans with true scores (B,) and latent values z (B,), which rise with the score."""
         raise NotImplementedError
 
     def start_from(self, scores: Sequence[float]) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,29 @@ def test_the_error_starts_with_the_training_parts_spread() -> None:
     assert logistic.std(scale=math.exp(objective.log_scale.item())) == pytest.approx(np.std(scores), abs=1e-5)
     objective.start_from([2.0, 2.0])
     assert math.isfinite(objective.log_scale.item())
+
+
+@pytest.mark.parametrize("options", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("direction", ["at_least", "below"])
+def test_what_is_learned_is_the_label_whichever_side_of_the_threshold_is_positive(
+    options: dict[str, Any], direction: str, tmp_path: Path
+) -> None:
+    words = ["--cohort", str(tmp_path), "--preset", "demo", "--label.direction", direction]
+    words += [
+        word for name, value in options.items() for word in (f"--model.{name}", str(value).replace("(", "[").replace(")", "]"))
+    ]
+    settings = parse_settings(words)
+    scores = torch.tensor([1.0, 2.0, 3.5, 6.0])
+    label = torch.tensor([settings.label().label_of(score) for score in scores.tolist()])
+    data: Any = SimpleNamespace(scores=scores.tolist(), partitions={"train": range(4)}, prevalence=0.5)
+    module = make_module(settings, Linear(), data)
+    logits = torch.zeros(4, 2, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        module._objective_loss(logits, {"label": label, "score": scores}).backward()
+        optimizer.step()
+    assert (positive_probability(logits) > 0.5).long().tolist() == label.tolist()
 
 
 @pytest.mark.parametrize("objective", [ordinal(noise=0.2), regression(0.5, 0.2), Ordinal(EDSS, 0.2, (3.0,))])

@@ -78,7 +78,8 @@ def make_module(settings: Settings, network: nn.Module, data: BrainMRIDataModule
         options |= {"objective": "classification", "label_noise": 0.0}
     if data is not None:
         options |= {"decision": target.decision, "prevalence": data.prevalence}
-    scale = ScoreScale(target.threshold, EDSS_SCALE) if target.is_edss and target.threshold else None
+    below = target.direction == "below"
+    scale = ScoreScale(target.threshold, EDSS_SCALE, below) if target.is_edss and target.threshold else None
     classifier = StratificationModule(network=network, scale=scale, **options)
     if classifier.objective is not None and data is not None and data.scores is not None:
         classifier.objective.start_from([data.scores[row] for row in data.partitions["train"]])
