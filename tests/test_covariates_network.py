@@ -23,7 +23,8 @@ from experiments.commands import external
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.sources import read_sources
 from experiments.study.covariates import Covariate, fit_covariates, table_of
-from experiments.study.run_folder import RunFolder
+from experiments.study.opening import fingerprint_of
+from experiments.study.run_folder import ResultsError, RunFolder, require_complete
 from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
@@ -247,6 +248,22 @@ def test_an_external_cohort_without_the_column_is_refused(home: Path, capsys: py
     rewrite(other, dict.fromkeys(range(1, 11), "n/a"))
     assert main(["external", *external_words(home, "ageless")]) == 2
     assert "no external scan has a known age, which the networks are given; add the column" in capsys.readouterr().err
+
+
+def test_runs_of_other_covariates_are_stale_and_never_compared(home: Path, tmp_path: Path) -> None:
+    cohort = Path(shutil.copytree(home / "internal", tmp_path / "internal"))
+    studies, store = Path(shutil.copytree(home / "studies", tmp_path / "studies")), ["--store", str(tmp_path / "store")]
+    settings = parse_settings([*words_for(cohort, tmp_path, "age,sex"), *store])
+    folder = RunFolder(studies / "mine" / "global" / "fold-0" / "seed-0")
+    before = fingerprint_of(settings, open_study(settings.study_options()))
+    assert folder.state(before) == "complete"
+    rewrite(cohort, {3: "77"})
+    now = fingerprint_of(settings, open_study(settings.study_options()))
+    assert (folder.state(now), now.differences(folder.facts())) == ("stale", ["table of covariates"])
+    facts = folder.facts()
+    folder.write_facts(facts | {"fingerprint": facts["fingerprint"] | now.hashes()})
+    with pytest.raises(ResultsError, match=r"was made with another table of covariates than global/fold-0/seed-0"):
+        require_complete(studies / "mine", [Run("global", number, 0) for number in range(3)])
 
 
 def test_a_sweep_refuses_before_anything_is_trained(

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import DamagedError, read_sealed
 from experiments.explaining.setup import VERSION, Explained
+from experiments.study.covariates import covariates_hash
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import BEST, RunFolder
 from experiments.study.runs import Run
@@ -67,7 +68,9 @@ def training_print(explained: Explained, job: Job) -> dict[str, Any]:
         return {"checkpoint": RunFolder(job.run.folder(explained.folder)).facts()["files"][BEST]}
     settings, study = explained.settings, explained.study
     shown = ShownRegion.of(explained.region(job.input), settings.study_options().mask).plain()
+    given = covariates_hash(settings.covariates(), study.cohort.scans)
     return {
+        **({"covariates": given} if given else {}),
         "settings": settings.hash(),
         "split": study.splits.hash,
         "cohort": study.cohort_hash,

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from datamodules.cohort.covariates import text_of
 from datamodules.cohort.images import indicator
 from datamodules.cohort.records import Cohort, Scan
+from datamodules.files.atomic import content_sha256
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import SLOTS, covariate_names
 
@@ -108,6 +109,16 @@ def table_of(covariates: Sequence[Covariate], scans: Sequence[Scan]) -> npt.NDAr
     if not covariates:
         return None
     return np.concatenate([covariate.columns(scans) for covariate in covariates], axis=1, dtype=np.float32)
+
+
+def covariates_hash(names: str, scans: Sequence[Scan]) -> str:
+    """SHA-256 of what scans have of covariates, separated by commas; empty without any.
+
+    Whether an image is there is left out: the images themselves tell it.
+    """
+    told = {indicator(image) for image in scans[0].names}
+    values = {name: [text_of(scan.covariates, name) for scan in scans] for name in covariate_names(names) if name not in told}
+    return content_sha256(values) if values else ""
 
 
 def _fitted(name: str, cohort: Cohort, parts: Parts, fold: int) -> Covariate:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from datamodules.files.listing import list_folder
 from experiments.runtime.console import bar
-from experiments.study.covariates import fit_covariates
+from experiments.study.covariates import covariates_hash, fit_covariates
 from experiments.study.duplicates import refuse_doubles
 from experiments.study.record import ShownRegion
 from experiments.study.run_folder import Fingerprint, RunFolder
@@ -46,7 +46,8 @@ def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     """What the study's results depend on."""
     mask = settings.study_options().mask
     shown = {name: ShownRegion.of(region, mask) for name, region in settings.regions.items()}
-    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, shown)
+    given = covariates_hash(settings.covariates(), study.cohort.scans)
+    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, given, shown)
 
 
 def set_aside(folder: RunFolder) -> Path | None:

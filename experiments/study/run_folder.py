@@ -27,6 +27,9 @@ from regions.errors import UserError
 
 State = Literal["missing", "interrupted", "running", "complete", "failed", "stale"]
 HASHES = ("config", "split", "cohort", "data")
+GIVEN = "covariates"
+PARTS = {GIVEN: "table of covariates"}
+"""Parts of a fingerprint that a sentence calls otherwise."""
 COLUMNS = ("partition", "patient", "session", "site", "y", "p")
 BEST = "checkpoints/best.ckpt"
 RESULTS = ("predictions.tsv", "metrics.json", "history.tsv", "config.yaml", BEST)
@@ -45,6 +48,8 @@ class Fingerprint:
     split: str
     cohort: str
     data: str
+    covariates: str = ""
+    """Of what networks are given beside the image; empty where that is nothing."""
     regions: Mapping[str, ShownRegion] = field(default_factory=dict, compare=False)
     """Input -> what it shows; empty where only the hashes are known."""
 
@@ -52,11 +57,12 @@ class Fingerprint:
     def of(cls, recorded: Mapping[str, Any]) -> Fingerprint:
         """The hashes that a file holds."""
         config, split, cohort, data = (str(recorded.get(name)) for name in HASHES)
-        return cls(config, split, cohort, data)
+        return cls(config, split, cohort, data, str(recorded.get(GIVEN, "")))
 
     def hashes(self) -> dict[str, str]:
         """What all runs of a study share."""
-        return {name: getattr(self, name) for name in HASHES}
+        given = {GIVEN: self.covariates} if self.covariates else {}
+        return {name: getattr(self, name) for name in HASHES} | given
 
     def of_run(self, run: Run) -> dict[str, Any]:
         """As it stands in the run's run.json."""
@@ -65,7 +71,7 @@ class Fingerprint:
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
         """The parts in which a run.json differs, in words."""
         theirs = facts.get("fingerprint", {})
-        parts = [name for name, value in self.hashes().items() if theirs.get(name) != value]
+        parts = [PARTS.get(name, name) for name, value in self.hashes().items() if theirs.get(name) != value]
         shown = self.regions.get(facts.get("input", ""))
         change = shown.changed_since(theirs.get("region")) if shown else ""
         return [*parts, change] if change else parts
@@ -263,12 +269,13 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
         raise ResultsError(
             f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or {way}"
         )
-    for part in ("split", "data", "config"):
-        values = {facts[run]["fingerprint"][part] for run in complete}
-        if len(values) > 1:
-            odd = next(run for run in complete if facts[run]["fingerprint"][part] != facts[complete[0]]["fingerprint"][part])
+    for part in ("split", "data", "config", GIVEN):
+        values = {run: facts[run]["fingerprint"].get(part) for run in complete}
+        odd = next((run for run in complete if values[run] != values[complete[0]]), None)
+        if odd is not None:
             raise ResultsError(
-                f"{odd.name} was made with another {part} than {complete[0].name}; they are never compared; train it again"
+                f"{odd.name} was made with another {PARTS.get(part, part)} than {complete[0].name}; "
+                "they are never compared; train it again"
             )
     _refuse_changed_regions(study, {run: facts[run]["fingerprint"] for run in complete})
     return complete
