@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from experiments.bundles.sums import SUMS, write_sums
 from experiments.commands import bundle, external
 from experiments.statistics.conformal import ConformalScores, nonconformity
 from experiments.statistics.conformal_numbers import NumberScores
+from experiments.study.record import read_record, write_record
 from experiments.study.run_folder import RunFolder, Scale, read_predictions
 from lightning_modules.numbers import NumberModule
 from regions.atlas import load_template
@@ -51,6 +53,15 @@ def home(phantom_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             == 0
         )
     return folder
+
+
+def test_a_study_and_a_cohort_that_were_moved_are_read_where_they_are(home: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(home / "studies", tmp_path / "moved")) / "mine"
+    record = read_record(moved)
+    assert record is not None
+    write_record(moved, replace(record, cohort=tmp_path / "cohort", store=tmp_path / "store"))
+    options = read_origin(moved, "global", 0).settings.study_options()
+    assert (options.folder, options.cohort, options.store) == (moved, tmp_path / "cohort", tmp_path / "store")
 
 
 @pytest.fixture

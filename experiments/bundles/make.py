@@ -44,7 +44,7 @@ from experiments.study.parts import Parts, read_parts
 from experiments.study.preparation import plain_programs
 from experiments.study.record import StudyRecord, read_record
 from experiments.study.run_folder import RunFolder
-from experiments.study.settings import Settings, parse_settings
+from experiments.study.settings import Settings, settings_of_run
 from experiments.study.study import Study
 from experiments.training.trainer import make_module
 from lightning_modules.classifier import StratificationModule
@@ -111,10 +111,10 @@ def read_origin(study: Path, name: str, seed: int) -> Origin:
     if name not in known:
         raise BundleError(f"study {study.name} has no input {name!r}; it has {', '.join(known)}")
     frozen = freeze(study, [name], seed, read_facts(study / "splits.tsv")["folds"])
-    config = study / frozen["inputs"][0]["models"][0]["run"] / "config.yaml"
     record = read_record(study)
     assert record is not None  # freeze has read it
-    return Origin(study, record, frozen, parse_settings(["--config", str(config)]), read_parts(study))
+    settings = settings_of_run(study, record, study / frozen["inputs"][0]["models"][0]["run"])
+    return Origin(study, record, frozen, settings, read_parts(study))
 
 
 def make_bundle(origin: Origin, out: Path, console: Console, exports: Sequence[str] = ()) -> Bundle:

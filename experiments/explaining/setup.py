@@ -16,7 +16,7 @@ from experiments.explaining.pieces import Pieces, pieces_of
 from experiments.study.opening import open_with_progress
 from experiments.study.record import read_record
 from experiments.study.runs import Run
-from experiments.study.settings import Settings, parse_settings
+from experiments.study.settings import Settings, settings_of_run
 from experiments.study.study import Study
 from regions.atlas import region_mask
 from regions.catalog import Region
@@ -112,7 +112,5 @@ def open_explained(folder: Path, runs: Mapping[str, Sequence[Run]], method: Meth
     if record.label.is_number:
         raise UserError(f"explain goes with two classes; {folder.name} predicts a number ({record.label.name})")
     first = next(iter(runs.values()))[0]
-    where = {"study": folder.name, "studies": folder.parent, "cohort": record.cohort, "store": record.store}
-    words = ["--config", str(first.folder(folder) / "config.yaml"), *(f"--{name}={value}" for name, value in where.items())]
-    settings = parse_settings(words)
+    settings = settings_of_run(folder, record, first.folder(folder))
     return Explained(settings, open_with_progress(settings, console, look_only=True), runs, method)

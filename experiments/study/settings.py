@@ -22,7 +22,7 @@ from datamodules.files.atomic import content_sha256, file_sha256
 from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
 from experiments.study.mistakes import no_group, readable
 from experiments.study.parser import build_parser, option_names, preset_arguments
-from experiments.study.record import Mask, known_regions
+from experiments.study.record import Mask, StudyRecord, known_regions
 from experiments.study.recorded import with_recorded
 from experiments.study.runs import Run, named_like
 from experiments.study.study import StudyOptions
@@ -228,6 +228,20 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     tell_of_missing(settings.values.network, settings.optional)
     settings.check()
     return settings
+
+
+def settings_of_run(study: Path, record: StudyRecord, run: Path) -> Settings:
+    """The settings of a run, with study, cohort, store and file of regions where they are now.
+
+    Args:
+        study: The study's folder.
+        record: Its record, which knows where data was found last.
+        run: The run's folder.
+    """
+    where = {"study": study.name, "studies": study.parent, "cohort": record.cohort, "store": record.store}
+    words = [f"--{name}={value}" for name, value in where.items()]
+    words += [f"--regions={record.regions_file}"] if record.regions_file else []
+    return parse_settings(["--config", str(run / "config.yaml"), *words])
 
 
 def _refuse_values_of_groups(settings: Settings) -> None:
