@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,11 @@ from experiments.predicting import predict as predicting
 from experiments.predicting.errors import PredictError
 from experiments.predicting.files import bids_stem
 from experiments.predicting.intake import thick_slices
+from experiments.predicting.networks import chosen_bundles
 from experiments.predicting.options import PredictOptions
 from experiments.predicting.records import NOTICE
 from experiments.runtime.interruption import Interrupted
+from experiments.study.run_folder import RunFolder
 from experiments.study.runs import PlanError
 
 FOLDS = 3
@@ -333,6 +337,19 @@ def test_the_words_of_a_bids_app_are_options(words: list[str], expected: list[st
 def test_another_level_is_refused(words: list[str]) -> None:
     with pytest.raises(PlanError, match="bids_dir out_dir participant"):
         from_bids_app(words)
+
+
+def test_inputs_that_are_not_named_are_those_that_were_trained(home: Path, predicted: Path, tmp_path: Path) -> None:
+    text = StringIO()
+    said, options = Console(file=text, width=200), PredictOptions(study="mine", studies=home / "studies")
+    assert [bundle.input for bundle in chosen_bundles(options, said)] == ["global", "brainstem"]
+    copy = Path(shutil.copytree(home / "studies", tmp_path / "studies"))
+    run = RunFolder(copy / "mine" / "brainstem" / "fold-1" / "seed-0")
+    run.write_facts(run.facts() | {"state": "interrupted"})
+    assert [bundle.input for bundle in chosen_bundles(replace(options, studies=copy), said)] == ["global"]
+    assert text.getvalue() == "not asked, as only some of their runs are complete: brainstem (2 of 3)\n"
+    with pytest.raises(PredictError, match="study mine has no trained input with seed 4; make sweep STUDY=mine"):
+        chosen_bundles(replace(options, seed=4), said)
 
 
 def test_what_cannot_be_asked_is_refused_in_a_line(home: Path, unseen: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from experiments.bundles.read import read_bundle
 from experiments.predicting.errors import PredictError
 from experiments.predicting.options import PredictOptions
 from experiments.study.arguments import study_folder
-from experiments.study.grid import inputs_of
+from experiments.study.grid import folds_of, inputs_of
 from experiments.study.run_folder import BEST, RunFolder
 from experiments.study.runs import Run
 
@@ -43,11 +43,28 @@ def _listed(text: str) -> list[str]:
 
 def _of_study(options: PredictOptions, console: Console) -> list[Bundle]:
     study = study_folder(options.study, options.studies)
-    names = _listed(options.inputs) or inputs_of(study)
-    if not names:
-        raise PredictError(f"study {study.name} has no trained input; train it first: make sweep STUDY={study.name}")
+    names = _listed(options.inputs) or _trained(study, options.seed, console)
     with locked(study / "bundles" / ".predict.lock"):  # making one takes the lock of its own
         return [_of_input(study, name, options.seed, console) for name in names]
+
+
+def _trained(study: Path, seed: int, console: Console) -> list[str]:
+    """The inputs all of whose runs are complete; those of which only some are, are named.
+
+    Raises:
+        PredictError: if there is none.
+    """
+    folds = folds_of(study)
+    runs = {name: [RunFolder(Run(name, fold, seed).folder(study)) for fold in range(folds)] for name in inputs_of(study)}
+    complete = {name: sum(run.facts().get("state") == "complete" for run in of_name) for name, of_name in runs.items()}
+    whole = [name for name, count in complete.items() if count == folds]
+    partly = ", ".join(f"{name} ({count} of {folds})" for name, count in complete.items() if 0 < count < folds)
+    if not whole:
+        begun = f"; complete are runs of {partly}" if partly else ""
+        raise PredictError(f"study {study.name} has no trained input with seed {seed}{begun}; make sweep STUDY={study.name}")
+    if partly:
+        console.print(f"not asked, as only some of their runs are complete: {partly}", markup=False)
+    return whole
 
 
 def _of_input(study: Path, name: str, seed: int, console: Console) -> Bundle:
