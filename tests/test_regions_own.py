@@ -13,6 +13,8 @@ import pytest
 
 from experiments.__main__ import main
 from experiments.study.record import Mask, ShownRegion, read_record
+from experiments.study.runs import Run
+from experiments.study.settings import parse_settings
 from regions.atlas import load_template, region_coverage, region_mask
 from regions.catalog import REGIONS
 from regions.errors import UserError
@@ -205,3 +207,17 @@ def test_a_study_of_an_atlas_from_a_fold_to_an_external_cohort(
     write(tmp_path, changed)
     assert main(["compare", *study]) == 2
     assert re.search(r"left/fold-0.*another region 'left' \(the template's label map changed\)", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("named", [[], ["--roi", "thalami", "--fold", "1"]])
+def test_a_file_of_settings_brings_its_regions_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], named: list[str]
+) -> None:
+    """A run's config.yaml says all by itself: what is missing here is the cohort."""
+    own, config = tmp_path / "own.yaml", tmp_path / "config.yaml"
+    own.write_text("thalami:\n  labels: [10, 49]\n  description: both thalami\n")
+    words = ["--cohort", str(tmp_path / "cohort"), "--study", "mine", "--studies", str(tmp_path), "--regions", str(own)]
+    settings = parse_settings(words)
+    config.write_text(settings.yaml(Run("thalami", 0, 0, settings.regions["thalami"])))
+    assert main(["fold", f"--config={config}", *named]) == 2
+    assert f"cohort {tmp_path / 'cohort'} does not exist" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from jsonargparse import Namespace
 from rich.console import Console
 
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
@@ -47,11 +48,8 @@ class Options(CommandOptions):
 def run(options: Options, settings_args: list[str]) -> int:
     """Train one run; what cannot be trained is named before torch is imported."""
     install_handlers()
-    if options.roi is None and "--config" in settings_args:
-        recorded = parse_settings(settings_args).values
-        options = replace(
-            options, roi=recorded.roi, fold=options.fold or str(recorded.fold), seed=options.seed or str(recorded.seed)
-        )
+    if any(word.split("=")[0] == "--config" for word in settings_args) and options.roi not in known_regions(options.regions):
+        options = _with_recorded_run(options, parse_settings(settings_args).values)
     if options.folds and not options.folds.isdecimal():
         raise PlanError(f"--folds {options.folds} is not a whole number; the default is {FOLDS}")
     by_site = any(word.split("=")[0] in ("--config", "--split.by") for word in settings_args)
@@ -74,6 +72,14 @@ def run(options: Options, settings_args: list[str]) -> int:
         except Interrupted:
             return RESUME
     return fold(settings, study, run, console, options.restart, options.quiet)
+
+
+def _with_recorded_run(options: Options, recorded: Namespace) -> Options:
+    """Options with the regions of a file of settings; with its run too, where no input is named."""
+    options = replace(options, regions=options.regions or recorded.regions)
+    if options.roi is not None:
+        return options
+    return replace(options, roi=recorded.roi, fold=options.fold or str(recorded.fold), seed=options.seed or str(recorded.seed))
 
 
 def main(arguments: Sequence[str]) -> int:
