@@ -396,6 +396,7 @@ def test_predictions_of_another_value_than_the_cohort_s_are_refused(whole_study:
     ("words", "message"),
     [
         (["--label.column", "age", "--label.kind", "regression", "--model.class_weights", "[1,2]"], "goes with two classes"),
+        (["--label.kind", "regression", "--model.label_noise", "0.2"], "model.label_noise 0.2 goes with two classes, not with"),
         (["--label.column", "site", "--label.kind", "regression"], "site is no number"),
         (["--label.column", "sdmt", "--label.kind", "regression"], "has a column 'sdmt'"),
         (["--label.kind", "ordinal", "--label.cuts", "[2,9.5]"], "0 with EDSS 9.5 or above"),

@@ -156,6 +156,9 @@ class Settings:
         if target.is_number and model["class_weights"] is not None:
             given = f"model.class_weights {list(model['class_weights'])}"
             raise SettingsError(f"{given} goes with two classes, not with label.kind {target.kind}; leave it out")
+        if target.is_number and model["label_noise"]:
+            given = f"model.label_noise {model['label_noise']:g}"
+            raise SettingsError(f"{given} goes with two classes, not with label.kind {target.kind}; leave it out")
         threshold = target.threshold if target.is_edss else None
         check_objective(model["objective"], model["cuts"], model["label_noise"], model["class_weights"], threshold)
         self.tracking()
