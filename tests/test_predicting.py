@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -26,6 +27,8 @@ from datamodules.files.atomic import locked
 from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
+from datamodules.preparation.options import PrepareOptions
+from datamodules.preparation.tables import PROGRAM
 from experiments.__main__ import main
 from experiments.bundles.read import read_bundle
 from experiments.commands.predict import from_bids_app
@@ -33,11 +36,12 @@ from experiments.explaining.group_maps import map_path, write_nifti
 from experiments.predicting import predict as predicting
 from experiments.predicting.errors import PredictError
 from experiments.predicting.files import bids_stem
-from experiments.predicting.intake import thick_slices
+from experiments.predicting.intake import prepare_options, thick_slices
 from experiments.predicting.networks import chosen_bundles
 from experiments.predicting.options import PredictOptions
 from experiments.predicting.records import NOTICE
 from experiments.runtime.interruption import Interrupted
+from experiments.study.preparation import plain_programs
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import PlanError
 
@@ -479,6 +483,20 @@ def test_the_page_fits_a_desk_and_a_phone(predicted: Path, tmp_path: Path, width
         assert browser.complaints() == []
         shown = "[...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().width > 0).length"
         assert browser.ask(shown) == 11
+
+
+@pytest.mark.parametrize("made", [PrepareOptions("registration", True, spacing_mm=2.0), PrepareOptions(spacing_mm=2.0), None])
+def test_raw_scans_are_prepared_as_the_training_cohort_was(tmp_path: Path, made: PrepareOptions | None) -> None:
+    image = tmp_path / "sub-1" / "anat" / "sub-1_T1w.nii.gz"
+    image.parent.mkdir(parents=True)
+    program = {"Name": PROGRAM, "Parameters": (made or PrepareOptions(nonlinear=True)).parameters()}
+    (tmp_path / "dataset_description.json").write_text(json.dumps({"GeneratedBy": [program] if made else [{"Name": "other"}]}))
+    bundle: Any = SimpleNamespace(
+        images=("t1w", "flair"),
+        scan_grid=PrepareOptions(spacing_mm=2.0).grid,
+        preparation={"programs": plain_programs(image)},
+    )
+    assert prepare_options(bundle) == (made or PrepareOptions(spacing_mm=2.0))
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from datamodules.preparation.derivative import PIPELINE, write_json
 from datamodules.preparation.options import PrepareOptions, versions
 
 BIDS_VERSION = "1.10.0"
+PROGRAM = "regionwise prepare"
+"""What a derivative calls the program that made it."""
 
 
 def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tuple[str, ...]:
@@ -48,7 +50,7 @@ def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tup
 
 
 def _describe(folder: Path, kind: str, options: PrepareOptions) -> None:
-    made: dict[str, Any] = {"Name": "regionwise prepare", "Version": versions()["regionwise"]}
+    made: dict[str, Any] = {"Name": PROGRAM, "Version": versions()["regionwise"]}
     if kind == "derivative":
         made |= {"Parameters": options.parameters(), "Versions": versions()}
     content = {"Name": "Prepared scans", "BIDSVersion": BIDS_VERSION, "DatasetType": kind, "GeneratedBy": [made]}

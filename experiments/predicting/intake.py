@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ from datamodules.files.tables import read_rows
 from datamodules.intake.raw import RawDataset, read_raw
 from datamodules.preparation.derivative import PIPELINE
 from datamodules.preparation.options import PrepareOptions
+from datamodules.preparation.tables import PROGRAM
 from datamodules.store.prepared import PreparedCohort
 from datamodules.store.store import BrokenScansError, open_store
 from experiments.bundles.bundle import Bundle
@@ -26,6 +28,8 @@ from regions.grid import Grid
 
 THICK_MM = 3.0
 """Raw slices from this thickness on, twice as thick as a pixel is wide, are named."""
+BRAINS = ("deepbet", "registration")
+"""Ways of brain extraction that ``prepare`` knows."""
 Key = tuple[str, str]
 
 
@@ -60,7 +64,7 @@ def find_scans(source: Path, out: Path, bundle: Bundle, participants: Sequence[s
         return Intake(found.scans, found.exclusions, {})
     dataset = _raw(source, bundle, participants)
     prepared = out / "prepared"
-    prepare(dataset, prepared, _steps(bundle), workers, False, console)
+    prepare(dataset, prepared, prepare_options(bundle), workers, False, console)
     failed = read_rows(prepared / "derivatives" / PIPELINE / FAILURES)
     excluded = tuple(Exclusion(row["patient"], _session(row["session"]), "not prepared", row["reason"]) for row in failed)
     names = {(session.patient, session.session) for session in dataset.sessions}
@@ -79,7 +83,12 @@ def _raw(source: Path, bundle: Bundle, participants: Sequence[str]) -> RawDatase
     return select_sessions(dataset, ",".join(f"sub-{label.removeprefix('sub-')}" for label in participants))
 
 
-def _steps(bundle: Bundle) -> PrepareOptions:
+def prepare_options(bundle: Bundle) -> PrepareOptions:
+    """How raw scans are prepared for the networks of a bundle: as ``prepare`` made their training cohort.
+
+    Raises:
+        PredictError: if they know voxels or images that it does not make.
+    """
     spacing = bundle.scan_grid.spacing
     if not np.allclose(spacing, spacing[0], rtol=1e-3) or bundle.images[0] != "t1w":
         sides = " x ".join(f"{side:g}" for side in spacing)
@@ -87,7 +96,15 @@ def _steps(bundle: Bundle) -> PrepareOptions:
             f"the networks know voxels of {sides} mm and the images {', '.join(bundle.images)}, which prepare does not "
             "make of raw scans; give scans that are prepared like the training cohort"
         )
-    return PrepareOptions(spacing_mm=float(spacing[0]), images=bundle.images)
+    made = _made_with(bundle)
+    brain = next((name for name in BRAINS if name == made.get("brain")), PrepareOptions.brain)
+    return PrepareOptions(brain, made.get("nonlinear") is True, spacing_mm=float(spacing[0]), images=bundle.images)
+
+
+def _made_with(bundle: Bundle) -> Mapping[str, Any]:
+    """How ``prepare`` made the training cohort; empty where something else did."""
+    programs = [program for program in bundle.preparation["programs"] if program.get("Name") == PROGRAM]
+    return programs[0].get("Parameters", {}) if programs else {}
 
 
 def thick_slices(images: Mapping[str, Path]) -> tuple[Reason, ...]:
