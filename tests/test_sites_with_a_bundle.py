@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from bundled import train
 
+from datamodules.cohort.flagged_scans import HELD
 from datamodules.cohort.read import read_cohort
+from datamodules.cohort.records import Cohort, Exclusion
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256
 from datamodules.files.sealed import read_sealed, write_sealed
@@ -21,6 +23,7 @@ from datamodules.files.tables import read_rows
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
 from experiments.bundles.errors import BundleError
 from experiments.bundles.read import read_bundle
+from experiments.bundles.site import excluded_of
 from experiments.bundles.site_files import touched_site
 from experiments.commands import bundle, external, site
 from experiments.externals.log import events, note
@@ -143,6 +146,13 @@ def test_no_file_of_a_site_tells_of_a_patient(home: Path, scored: dict[int, Path
             text = path.read_text()
             assert not re.search(r"sub-|ses-|/tmp|\.nii|participants", text), path
             assert not any(f'"{scan.patient}"' in text or scan.session in text for scan in cohort.scans)
+
+
+def test_what_quality_control_said_by_hand_stays_at_the_site() -> None:
+    reasons = [f"{HELD}Olsen moved on 2021-03-04", f"{HELD}noise", "no EDSS"]
+    exclusions = tuple(Exclusion(f"P{row}", "", reasons[row % 3], "") for row in range(9))
+    told = excluded_of(Cohort(Path(), Target(), (), exclusions), 5)
+    assert told == [{"reason": "held back by QC", "scans": 6}, {"reason": "no EDSS", "scans": None}]
 
 
 def test_the_log_has_the_order_of_things_and_every_change_is_named(home: Path, scored: dict[int, Path], tmp_path: Path) -> None:

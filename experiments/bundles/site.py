@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from datamodules.cohort.flagged_scans import HELD
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, by_reason
@@ -119,7 +120,7 @@ def _scored(bundle: Bundle, out: Path, options: SiteOptions, console: Console) -
         "labels": labels,
         "draws": options.draws,
         **_told(bundle, cohort, p, options),
-        "excluded": _excluded(cohort, options.least),
+        "excluded": excluded_of(cohort, options.least),
     }
     write_sealed(out / SITE, content)
     note(out, "scored", sha256=file_sha256(out / SITE))
@@ -179,10 +180,14 @@ def _refuse_known(bundle: Bundle, cohort: Cohort, prepared: PreparedCohort) -> N
             )
 
 
-def _excluded(cohort: Cohort, least: int) -> list[dict[str, Any]]:
-    """Reasons with their numbers of scans; None where they concern fewer than ``least`` patients."""
+def excluded_of(cohort: Cohort, least: int) -> list[dict[str, Any]]:
+    """Reasons with their numbers of scans; None where they concern fewer than ``least`` patients.
+
+    What quality control said of a scan may have been written by hand, and stays here.
+    """
+    told = [replace(entry, reason=HELD.strip(": ")) if entry.reason.startswith(HELD) else entry for entry in cohort.exclusions]
     rows = []
-    for reason, entries in by_reason(cohort.exclusions).items():
+    for reason, entries in by_reason(told).items():
         few = len({entry.patient for entry in entries}) < least
         rows.append({"reason": reason, "scans": None if few else len(entries)})
     return rows
