@@ -65,6 +65,19 @@ def test_config_refuses_patient_ids(config):
         plain_config(config, patients=["P017"])
 
 
+def test_patients_who_were_counted_stop_no_training():
+    config = {"study": "mine_4.0", "trainer": {"precision": "16-mixed"}, "label": {"positive": ["1"]}}
+    assert plain_config(config, patients=[str(number) for number in range(1, 400)]) == config
+
+
+@pytest.mark.parametrize("patient", ["0016", "1016", "P16"])
+def test_other_ids_are_told_with_what_holds_them(patient):
+    with pytest.raises(
+        PrivacyError, match=rf"value 'study' \(mine_{patient}\) would send a patient id.*--tracking.mode disabled"
+    ):
+        plain_config({"study": f"mine_{patient}"}, patients=[patient])
+
+
 def test_config_refuses_what_is_not_plain():
     with pytest.raises(TypeError, match=r"'data\.volume' is a ndarray"):
         plain_config({"data": {"volume": np.zeros(3)}})

@@ -18,6 +18,8 @@ from regions.errors import UserError
 
 KEY_BYTES = 32
 PSEUDONYM = re.compile(r"[0-9a-f]{10}")
+_COUNTED = re.compile(r"[1-9]?[0-9]{1,2}")
+"""Ids of patients who were merely counted: such numbers stand in every configuration, and say nothing of anybody."""
 _BIDS_PATIENT = re.compile(r"(?<![A-Za-z0-9])sub-[A-Za-z0-9]+")
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -86,7 +88,7 @@ def plain_config(config: Mapping[str, object], patients: Collection[str] = ()) -
 
     Args:
         config: nested mappings and sequences of None, bool, int, float and str.
-        patients: ids that must not occur; BIDS ids (`sub-...`) are refused anyway.
+        patients: ids that must not occur, but for numbers below 1000; BIDS ids (`sub-...`) are refused anyway.
 
     Returns:
         A copy in which every value that is a path (absolute, `~`, `./`, `../`, or present on this disk) is left out.
@@ -95,7 +97,8 @@ def plain_config(config: Mapping[str, object], patients: Collection[str] = ()) -
         PrivacyError: if a key or value holds a patient id.
         TypeError: if a value is not plain.
     """
-    known = [re.compile(rf"(?<![A-Za-z0-9]){re.escape(patient)}(?![A-Za-z0-9])") for patient in patients if patient]
+    telling = [patient for patient in patients if patient and not _COUNTED.fullmatch(patient)]
+    known = [re.compile(rf"(?<![A-Za-z0-9]){re.escape(patient)}(?![A-Za-z0-9])") for patient in telling]
     return {str(key): _plain(str(key), value, known) for key, value in _checked(config, known) if not _is_path(value)}
 
 
@@ -125,7 +128,8 @@ def _plain(name: str, value: object, known: Sequence[re.Pattern[str]]) -> Plain:
 
 def _refuse_patient(where: str, text: str, known: Sequence[re.Pattern[str]]) -> None:
     if _BIDS_PATIENT.search(text) or any(pattern.search(text) for pattern in known):
-        raise PrivacyError(f"{where} would send a patient id to the experiment tracker; leave it out")
+        way = "write it otherwise, or track nothing: --tracking.mode disabled"
+        raise PrivacyError(f"{where} ({text}) would send a patient id to the experiment tracker; {way}")
 
 
 def _is_path(value: object) -> bool:
