@@ -43,7 +43,7 @@ from experiments.predicting.records import NOTICE
 from experiments.runtime.interruption import Interrupted
 from experiments.study.preparation import plain_programs
 from experiments.study.run_folder import RunFolder
-from experiments.study.runs import PlanError
+from experiments.study.runs import PlanError, Run
 
 FOLDS = 3
 
@@ -531,7 +531,10 @@ def test_maps_are_drawn_of_inputs_that_may_be_explained_alone(
         {"input": "global", "state": "no map", "verdict": "no map: its AUC is not shown to be above chance", "maps": {}},
         {"input": "brainstem", "state": "shown", "verdict": "the folds agree", "maps": maps},
     ]
-    write_sealed(study / "explain.json", {"inputs": rows, "method": {"draws": 2}})
+    runs = [Run(name, fold, 0) for name in ("global", "brainstem") for fold in range(FOLDS)]
+    predictions = {run.name: RunFolder(run.folder(study)).facts()["files"]["predictions.tsv"] for run in runs}
+    said = {"inputs": rows, "method": {"draws": 2}, "predictions": predictions}
+    write_sealed(study / "explain.json", said)
     assert predict(home, unseen, tmp_path / "out", *words) == 0
     written = sorted(path.name for path in (tmp_path / "out").rglob("*_relevance.*"))
     assert [name.partition("_desc-")[2] for name in written] == ["brainstem_relevance.nii.gz", "brainstem_relevance.png"]
@@ -539,6 +542,14 @@ def test_maps_are_drawn_of_inputs_that_may_be_explained_alone(
     assert values.shape == grid.shape
     assert values[values > 0].mean() == pytest.approx(1, abs=0.3)
     assert "Where the networks look: brainstem" in (tmp_path / "out" / "predictions.html").read_text(encoding="utf-8")
-    write_sealed(study / "explain.json", {"inputs": rows[:1], "method": {"draws": 2}})
+    write_sealed(study / "explain.json", said | {"method": {"draws": 3}})
+    capsys.readouterr()
+    assert predict(home, unseen, tmp_path / "out", *words) == 0
+    assert "predicted before" not in capsys.readouterr().out
+    assert not np.array_equal(np.asarray(nib.load(next((tmp_path / "out").rglob("*_relevance.nii.gz"))).dataobj), values)
+    write_sealed(study / "explain.json", said | {"predictions": predictions | {runs[-1].name: "of another training"}})
+    assert predict(home, unseen, tmp_path / "out", *words) == 2
+    assert f"explain.json does not tell of {runs[-1].name} as it is now; make it again" in capsys.readouterr().err
+    write_sealed(study / "explain.json", said | {"inputs": rows[:1]})
     assert predict(home, unseen, tmp_path / "out", *words) == 2
     assert "no input of mine may be shown (global: no map" in capsys.readouterr().err

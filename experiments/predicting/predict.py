@@ -69,11 +69,12 @@ class Session:
         return self.options.out / ".work"
 
     def stamp(self, files: Mapping[str, str], scan: Scan) -> str:
-        """From what an outcome comes: the scan's files and covariates, the bundles, the options, the version."""
+        """From what an outcome comes: files and covariates of the scan, bundles, options, the explanation, the version."""
         names = sorted({name for bundle in self.bundles for name in bundle.covariates})
         covariates = {name: text_of(scan.covariates, name) for name in names}
         chosen = [self.options.level, self.options.prevalence, self.options.insist, self.options.maps]
-        return content_sha256([VERSION, dict(files), covariates, list(self.digests), chosen])
+        explained = [self.relevance.digest] if self.relevance else []
+        return content_sha256([VERSION, dict(files), covariates, list(self.digests), [*chosen, *explained]])
 
 
 def predict(options: PredictOptions, console: Console) -> list[ScanOutcome]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from datamodules.cohort.records import Scan
-from datamodules.files.atomic import write_atomically
+from datamodules.files.atomic import file_sha256, write_atomically
 from datamodules.files.sealed import read_sealed
 from datamodules.store.coarse import on_larger_voxels
 from datamodules.store.prepared import PreparedCohort
@@ -31,23 +31,29 @@ from experiments.predicting.records import NOTICE, ScanOutcome
 from experiments.rendering.heat import cuts, picture_png, upper_limit
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.study.covariates import table_of
+from experiments.study.run_folder import RunFolder
+from experiments.study.runs import Run
 
 EXPLAINED, SHOWN, PERMUTED = "explain.json", "shown", "permuted"
 
 
 @dataclass(frozen=True)
 class Relevance:
-    """Inputs whose maps may be shown, with the mean map of networks with permuted labels, and how closely is looked."""
+    """Inputs whose maps may be shown, with the mean map of networks with permuted labels, and how closely is looked.
+
+    ``digest`` is the SHA-256 of the explain.json that says so.
+    """
 
     permuted: Mapping[str, Volume]
     draws: int = DRAWS
+    digest: str = ""
 
 
 def allowed_maps(study: Path, bundles: Sequence[Bundle]) -> Relevance:
     """The inputs of a study that may be explained.
 
     Raises:
-        PredictError: if the study was not explained, or no input may be.
+        PredictError: if the study was not explained, other runs of it were, or no input may be.
         DamagedError: if explain.json is not what was written.
     """
     try:
@@ -56,12 +62,23 @@ def allowed_maps(study: Path, bundles: Sequence[Bundle]) -> Relevance:
         raise PredictError(f"--maps needs {study / EXPLAINED}; make it first: make explain STUDY={study.name}") from None
     said = {row["input"]: row for row in content["inputs"]}
     asked = [bundle for bundle in bundles if bundle.input in said]
+    for bundle in asked:
+        _refuse_other_runs(study, bundle, content.get("predictions", {}))
     rows = [said[bundle.input] for bundle in asked if said[bundle.input]["state"] == SHOWN]
     permuted = {row["input"]: read_map(study / row["maps"][PERMUTED])[0] for row in rows if PERMUTED in row["maps"]}
     if not permuted:
         words = "; ".join(f"{bundle.input}: {said[bundle.input]['verdict']}" for bundle in asked) or "no input was explained"
         raise PredictError(f"--maps: no input of {study.name} may be shown ({words}); leave --maps out")
-    return Relevance(permuted, int(content["method"]["draws"]))
+    return Relevance(permuted, int(content["method"]["draws"]), file_sha256(study / EXPLAINED))
+
+
+def _refuse_other_runs(study: Path, bundle: Bundle, explained: Mapping[str, str]) -> None:
+    """Refuse an explanation of other runs than those that a bundle of the study holds; by the SHA-256 of their predictions."""
+    for model in bundle.models:
+        run = Run(bundle.input, model.fold, int(bundle.provenance["seed"]))
+        if explained.get(run.name) != RunFolder(run.folder(study)).facts().get("files", {}).get("predictions.tsv"):
+            again = f"make explain STUDY={study.name}"
+            raise PredictError(f"--maps: {study / EXPLAINED} does not tell of {run.name} as it is now; make it again: {again}")
 
 
 def relevance_map(bundle: Bundle, prepared: PreparedCohort, scan: Scan, relevance: Relevance, accelerator: str) -> Volume:
