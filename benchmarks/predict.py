@@ -48,7 +48,7 @@ from experiments.statistics.feature_distance import feature_reference
 from experiments.study.record import Mask, ShownRegion
 from experiments.study.settings import parse_settings
 from lightning_modules.classifier import StratificationModule
-from lightning_modules.networks import head_input
+from lightning_modules.head_inputs import head_input
 from regions.atlas import TEMPLATE_PATH
 from regions.catalog import REGIONS
 from regions.grid import Grid

@@ -151,26 +151,6 @@ def recomputed(stage: nn.Module, image: Tensor) -> Tensor:
     return out
 
 
-def head_input(network: nn.Module, image: Tensor) -> Tensor:
-    """What enters the head of a network, (B, features): ``ResidualCNN.features``, or the input of the last ``nn.Linear``.
-
-    Raises:
-        ModelError: if it has no ``nn.Linear``.
-    """
-    if isinstance(network, ResidualCNN):
-        return network.features(image)
-    linear = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-    if not linear:
-        raise ModelError(f"{type(network).__name__} has no nn.Linear, so the features that enter its head are not known")
-    entered: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda layer, inputs: entered.append(inputs[0]))
-    try:
-        network(image)
-    finally:
-        hook.remove()
-    return entered[-1].flatten(1)
-
-
 def multiple_of(network: nn.Module) -> int:
     """The number that each side of the network's input must be a multiple of: its own ``multiple_of``, or 8."""
     return int(getattr(network, "multiple_of", 8))

@@ -36,7 +36,8 @@ from experiments.study.run_folder import RunFolder, read_predictions
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study
 from lightning_modules.errors import ModelError
-from lightning_modules.networks import ResidualCNN, head_input, multiple_of
+from lightning_modules.head_inputs import head_input
+from lightning_modules.networks import ResidualCNN, multiple_of
 from lightning_modules.pretrained import encoder
 from regions.errors import UserError
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from datamodules.files.atomic import file_sha256
+from datamodules.files.sealed import read_sealed, write_sealed
 from experiments.__main__ import main
 from experiments.explaining import maps, outcome, work
 from experiments.explaining.jobs import Job
@@ -120,6 +121,18 @@ def test_a_damaged_part_and_changed_maps_are_made_again(trained: Path, looking: 
     assert command(trained) == 0
     assert content(trained) == before
     assert file_sha256(second / "weights.pt") == weights
+
+
+def test_networks_with_permuted_labels_of_other_images_are_trained_again(trained: Path, looking: None) -> None:
+    assert command(trained) == 0
+    folder = Job("permuted", "brainstem", 0, 0).folder(trained)
+    kept = read_sealed(folder / "weights.json", "")
+    write_sealed(folder / "weights.json", kept | {"data": "of other images"})
+    (folder / "part.json").unlink()
+    before = (folder / "weights.pt").stat().st_mtime_ns
+    assert command(trained) == 0
+    assert read_sealed(folder / "weights.json", "") == kept
+    assert (folder / "weights.pt").stat().st_mtime_ns > before
 
 
 def test_interrupted_it_goes_on_with_the_network_under_way(

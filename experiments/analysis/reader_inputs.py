@@ -17,7 +17,8 @@ from datamodules.store.boxes import crop_to_box, region_step
 from datamodules.store.prepared import PreparedCohort
 from experiments.analysis.linear_readers import Chunk
 from experiments.study.settings import Settings
-from lightning_modules.networks import head_input, multiple_of, smallest_side
+from lightning_modules.head_inputs import head_input
+from lightning_modules.networks import multiple_of, smallest_side
 from lightning_modules.pretrained import PretrainedEncoder
 from regions.catalog import Region
 from regions.grid import Box, Grid
@@ -153,7 +154,7 @@ def encoder_of(network: nn.Module, settings: Settings) -> Encoder:
 
     def encode(images: Tensor) -> Tensor:
         with torch.inference_mode():
-            return head_input(network, images.to(device)).float().cpu()
+            return head_input(network, images.to(device))
 
     return encode
 

@@ -32,7 +32,7 @@ from experiments.statistics.feature_distance import feature_reference
 from experiments.statistics.predictions import FloatArray
 from experiments.study.run_folder import RunFolder
 from lightning_modules.errors import ModelError
-from lightning_modules.networks import head_input
+from lightning_modules.head_inputs import head_input
 
 Parts = Mapping[str, Any]
 
@@ -104,4 +104,4 @@ def features_of(network: nn.Module, data: BrainMRIDataModule) -> FloatArray:
 def _batches(network: nn.Module, data: BrainMRIDataModule, device: torch.device) -> Iterator[tuple[list[int], FloatArray]]:
     for batch in data.test_dataloader():
         seen = data.finish(moved(batch, device), None)
-        yield seen["index"].tolist(), head_input(network, seen["image"]).double().cpu().numpy()
+        yield seen["index"].tolist(), head_input(network, seen["image"]).double().numpy()

@@ -68,7 +68,7 @@ def _permuted(explained: Explained, job: Job) -> Looked:
     sources = permuted(explained.study.cohort.scans, explained.study.splits, rng)
     data = _data(explained, job, values, values.network, _covariates(explained, job), sources)
     module = make_module(explained.settings, values.network, data)
-    made_for = {"network": training_print(explained, job)}
+    made_for = {"network": training_print(explained, job), "data": explained.study.prepared.hash}
     kept = _kept_weights(folder, made_for)
     if kept is None:
         fit_in_memory(module, data, values, lambda number: redrawn(explained.settings, seed, job.fold, number, images))
@@ -82,7 +82,8 @@ def _permuted(explained: Explained, job: Job) -> Looked:
 def _kept_weights(folder: Any, made_for: dict[str, Any]) -> dict[str, torch.Tensor] | None:
     try:
         content = read_sealed(folder / "weights.json", "explain again")
-        if content.get("network") != made_for["network"] or file_sha256(folder / "weights.pt") != content["weights_sha256"]:
+        same = all(content.get(name) == value for name, value in made_for.items())
+        if not same or file_sha256(folder / "weights.pt") != content["weights_sha256"]:
             return None
     except (FileNotFoundError, DamagedError):
         return None

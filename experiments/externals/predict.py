@@ -26,9 +26,9 @@ from experiments.runtime.console import bar
 from experiments.runtime.interruption import stop_if_interrupted
 from experiments.statistics.predictions import FloatArray
 from experiments.study.covariates import Covariate, table_of
-from experiments.study.record import ShownRegion
+from experiments.study.record import ShownRegion, read_record
 from experiments.study.run_folder import RunFolder
-from experiments.study.settings import Settings, parse_settings
+from experiments.study.settings import Settings, settings_of_run
 from experiments.training.trainer import make_data, make_module, make_trainer, probabilities
 from lightning_modules.classifier import StratificationModule
 from regions.catalog import Atlas, Region
@@ -54,8 +54,9 @@ def predict(
         ExternalError: if a checkpoint is not the one that was frozen.
         Interrupted: if a signal came.
     """
-    config = study / frozen["inputs"][0]["models"][0]["run"] / "config.yaml"
-    settings = parse_settings(["--config", str(config)])
+    record = read_record(study)
+    assert record is not None  # what is frozen comes from it
+    settings = settings_of_run(study, record, study / frozen["inputs"][0]["models"][0]["run"])
     torch.set_num_threads(settings.values.threads)
     todo = [(entry, model) for entry in frozen["inputs"] for model in entry["models"]]
     columns_of: dict[str, list[FloatArray]] = {entry["input"]: [] for entry in frozen["inputs"]}
