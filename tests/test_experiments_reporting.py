@@ -17,9 +17,12 @@ import benchmarks.figure
 from experiments.checking import quality_page
 from experiments.rendering import overlay, palette
 from experiments.rendering.page import Html, PageError, Section, figure, page, table
+from experiments.reporting import intervals
 from experiments.reporting.chapter import interval, joined, keyed, number, p_value
 from experiments.reporting.checklist_chapter import CLAIM_ITEMS, ENTRIES, TRIPOD_ITEMS, _runs
+from experiments.reporting.external_chapter import draw_sites
 from experiments.reporting.failure_chapter import _picture, decade
+from experiments.reporting.intervals import Bar, Panel, Row
 from experiments.reporting.look import Canvas, Chart, label_of, render
 from experiments.reporting.results_chapters import sentence, summary
 from experiments.reporting.roc import roc_band
@@ -242,6 +245,34 @@ def test_a_chart_follows_the_page_and_repeats() -> None:
     assert len(ids) == len(set(ids))
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', shown))
     assert used <= set(ids)
+
+
+@pytest.mark.parametrize(
+    ("site", "shown"),
+    [
+        ("pays $5 and $6", "pays $5 and $6"),
+        (r"$\frac{a}$", r"$\frac{a}$"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("", "unknown"),
+        ("A" * 80 + "Z", "AZ"),
+    ],
+)
+def test_a_site_of_any_name_is_drawn(site: str, shown: str) -> None:
+    score = {"value": 0.5, "low": 0.4, "high": 0.6}
+    names = ["global", "white_matter", "brainstem"]
+    inputs = [
+        {"input": name, "sites": [{"site": site, "auc": score}], "ensemble": {"auc": score}, "internal": {"auc": score}}
+        for name in names
+    ]
+    rows = [Row(site, [Bar(0.5)]), Row("other", [Bar(0.5)])]
+    charts = [
+        lambda canvas: draw_sites(canvas, inputs, names, "auc", {"ensemble": "all sites", "internal": "internal"}),
+        lambda canvas: intervals.draw_rows(canvas, rows, [Panel("AUC", (0.0, 1.0))]),
+        lambda canvas: intervals.draw_dots(canvas, rows, [[0.5], [0.5]], Panel("AUC", (0.0, 1.0))),
+    ]
+    for number_, draw in enumerate(charts):
+        drawn = render(Chart("c", "alt", "caption", draw))
+        assert all(f"{shown}</text>" in picture.decode() for picture in (drawn.wide, drawn.narrow) if site or not number_)
 
 
 def test_inputs_differ_in_colour_and_marker() -> None:

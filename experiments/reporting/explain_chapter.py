@@ -16,7 +16,7 @@ from experiments.rendering.heat import Cut, ramp
 from experiments.rendering.page import Html, items, missing, note, paragraph, table
 from experiments.rendering.palette import INK, RULE, SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, keyed, number, p_value, stacked, triple, wordy
-from experiments.reporting.intervals import ROW_INCHES, Bar, Row, draw_bar, label_inches
+from experiments.reporting.intervals import ROW_INCHES, Bar, Row, draw_bar, fitted
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
 
@@ -162,8 +162,8 @@ def _region_chart(row: Mapping[str, Any], sources: Sources) -> Chart:
 
 def draw_regions(canvas: Canvas, regions: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Relevance of each region beside its permuted band, and what its absence costs."""
-    labels = [region_name(region) for region in regions]
-    left, gap = min(label_inches(labels), 0.42 * canvas.width), 0.35
+    labels, left = fitted([region_name(region) for region in regions], 0.42 * canvas.width)
+    gap = 0.35
     height = 0.45 + ROW_INCHES * 1.15 * len(regions) + 0.1
     canvas.figure.set_size_inches(canvas.width, height)
     room = canvas.width - left - 0.15 - gap

@@ -15,7 +15,7 @@ from experiments.externals.score import like_for_like
 from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import RULE, SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, triple, verdict
-from experiments.reporting.intervals import Bar, Row, draw_bar, label_inches
+from experiments.reporting.intervals import Bar, Row, draw_bar, fitted
 from experiments.reporting.look import Canvas, Chart, label_of, quiet_grid
 from experiments.reporting.sources import Sources
 from experiments.runtime.words import plural
@@ -161,9 +161,9 @@ def draw_sites(
         below: Key of each row below the line -> its label.
     """
     rows = max(len(result["sites"]) for result in inputs) + 2
-    labels = [site["site"] for site in inputs[0]["sites"]] + list(below.values())
+    named = [site["site"] or "unknown" for site in inputs[0]["sites"]]
+    labels, left = fitted([*named, *below.values()], 0.35 * canvas.width)
     summary, other = below
-    left = label_inches(labels)
     for index, axes in enumerate(canvas.panels(len(inputs), 0.22 * (rows + 1) / 1.9, left=left)):
         result = inputs[index]
         axes.set_title(canvas.title(result["input"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -69,7 +69,7 @@ def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], rema
         panels: Their axes; each row has as many bars.
         remark_inches: Inches kept at the right for the rows' texts, on wide figures only.
     """
-    left = min(label_inches([row.label for row in rows]), 0.48 * canvas.width)
+    rows, left = _labelled(canvas, rows)
     right = 0.15 if canvas.narrow else 0.15 + remark_inches
     height = 0.45 + ROW_INCHES * len(rows) + 0.1
     canvas.figure.set_size_inches(canvas.width, height)
@@ -93,9 +93,18 @@ def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], rema
                 axes.text(1.03, number, row.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=SOFT)
 
 
-def label_inches(labels: Sequence[str]) -> float:
-    """Room for the longest label left of an axis."""
-    return 0.16 + 0.057 * max(map(len, labels))
+def fitted(labels: Sequence[str], most: float) -> tuple[list[str], float]:
+    """Labels left of an axis, long ones without their middle, and the inches that they take, at most so many."""
+    letters = int((most - 0.06) / 0.052)
+    kept = letters // 2
+    short = [name if len(name) <= letters else f"{name[:kept]}\N{HORIZONTAL ELLIPSIS}{name[1 - kept :]}" for name in labels]
+    return short, min(0.16 + 0.057 * max(map(len, short), default=0), most)
+
+
+def _labelled(canvas: Canvas, rows: Sequence[Row]) -> tuple[list[Row], float]:
+    """Rows with labels that leave half of the width to the axes, and the inches of the labels."""
+    labels, inches = fitted([row.label for row in rows], 0.48 * canvas.width)
+    return [replace(row, label=label) for row, label in zip(rows, labels, strict=True)], inches
 
 
 def _frame(axes: Axes, panel: Panel, rows: int, ticks: int = 5) -> None:
@@ -130,7 +139,7 @@ def draw_bar(axes: Axes, bar: Bar, y: float, row: Row) -> None:
 
 def draw_dots(canvas: Canvas, rows: Sequence[Row], values: Sequence[Sequence[float | None]], panel: Panel) -> None:
     """All single values of each row as small dots, with a short upright line at their mean."""
-    left = label_inches([row.label for row in rows])
+    rows, left = _labelled(canvas, rows)
     height = 0.45 + 1.15 * ROW_INCHES * len(rows) + 0.1
     axes = canvas.single(height, left, bottom=0.45, top=0.1)
     _frame(axes, panel, len(rows))

@@ -33,6 +33,7 @@ STYLE: Any = {
     "svg.hashsalt": "regionwise",
     "font.family": ["DejaVu Sans"],
     "font.size": 8,
+    "text.parse_math": False,  # a name with two $ is a name and no formula
     "axes.titlesize": 8.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
