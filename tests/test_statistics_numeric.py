@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import linregress, spearmanr
@@ -9,6 +11,7 @@ from simulated_numbers import FACTORS, level
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
 from experiments.statistics.chance import OVERLAP
+from experiments.statistics.constant import constant_folds
 from experiments.statistics.numeric import METRICS, Numbers, drawn_scores, fold_scores, has_few, point_scores, title_of
 from experiments.statistics.numeric_pairs import (
     PRIMARY,
@@ -156,6 +159,26 @@ def test_nothing_is_said_of_few_patients_or_of_a_constant_ranking() -> None:
     values = numeric_values(flat, weights)
     silent = compare_numbers(flat, weights, np.random.default_rng(0), values, metric=SECONDARY, permutations=99)[0]
     assert silent.verdict == SILENT["auc"]
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1e-6, 1e9])
+def test_the_scale_of_the_values_changes_no_p_no_verdict_and_no_interval_but_by_itself(scale: float) -> None:
+    inputs = {"global": [made(noise=1.0)], "better": [made(noise=0.3)], "flat": [replace(made(), p=made().mean)]}
+    scaled = {name: [replace(t, y=scale * t.y, p=scale * t.p, mean=scale * t.mean) for t in of] for name, of in inputs.items()}
+    weights = draw_patient_weights(inputs["global"][0], 200, np.random.default_rng(0))
+    values, others = numeric_values(inputs, weights), numeric_values(scaled, weights)
+    for name in inputs:
+        assert constant_folds(scaled[name][0]) == constant_folds(inputs[name][0])
+        usual, other = (numeric_estimates(of_scale[name]) for of_scale in (values, others))
+        assert other["mae"].low == pytest.approx(scale * usual["mae"].low, rel=1e-6)
+        assert other["slope"].low == pytest.approx(usual["slope"].low, rel=1e-6)
+    for metric in (PRIMARY, SECONDARY):
+        pairs, again = (
+            compare_numbers(of, weights, np.random.default_rng(0), drawn, metric=metric, permutations=999)
+            for of, drawn in ((inputs, values), (scaled, others))
+        )
+        assert [(pair.p, pair.verdict) for pair in again] == [(pair.p, pair.verdict) for pair in pairs]
+    assert [pair.verdict for pair in again] == ["different", SILENT["auc"]]
 
 
 def test_values_over_seeds_are_means_and_folds_have_their_own() -> None:

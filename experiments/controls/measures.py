@@ -14,7 +14,7 @@ from experiments.statistics.numeric_pairs import SECONDARY, numeric_estimates, n
 from experiments.statistics.paired import paired_differences
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
-from experiments.statistics.significance import Estimate, Runs, Values, bootstrap_interval, mean_values
+from experiments.statistics.significance import Estimate, Runs, Values, mean_values, percentile_interval
 
 Table = Predictions | Numbers
 Scores = Mapping[str, Estimate]
@@ -39,7 +39,15 @@ def metric_of(target: Target) -> str:
 
 def measured(table: Table, weights: WeightArray) -> Scores:
     """Metric -> value and interval."""
-    return numeric_estimates(values_of(table, weights)) if isinstance(table, Numbers) else bootstrap_interval(table, weights)
+    return estimated(table, values_of(table, weights))
+
+
+def estimated(table: Table, values: Values) -> Scores:
+    """Metric -> value and interval, from values of such a table."""
+    if isinstance(table, Numbers):
+        return numeric_estimates(values)
+    ends = {metric: (None, None) if value is None else percentile_interval(draws) for metric, (value, draws) in values.items()}
+    return {metric: Estimate(value, *ends[metric]) for metric, (value, _) in values.items()}
 
 
 def values_of(table: Table, weights: WeightArray) -> Values:

@@ -15,6 +15,7 @@ from experiments.controls.measures import (
     Scores,
     Table,
     differences,
+    estimated,
     is_small,
     measured,
     metric_of,
@@ -28,7 +29,8 @@ from experiments.statistics.constant import is_silent
 from experiments.statistics.numeric import Numbers
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
-from experiments.statistics.significance import Estimate, draw_patient_weights, percentile_interval
+from experiments.statistics.scores import mean_or_none
+from experiments.statistics.significance import draw_patient_weights
 from experiments.study.run_folder import RunFolder, Scale
 
 
@@ -159,12 +161,12 @@ def compared_row(
 def permuted_row(name: str, tables: Sequence[Table], draws: int, rng: np.random.Generator, target: Target = Target()) -> Row:
     """The mean over permutations; each permutation has labels and draws of its own."""
     drawn = [values_of(table, draw_patient_weights(table, draws, rng)) for table in tables]
-    scores, main = {}, metric_of(target)
-    for metric in drawn[0]:
-        values = [draw[metric][0] for draw in drawn]
-        known = [value for value in values if value is not None]
-        low, high = percentile_interval(np.mean([draw[metric][1] for draw in drawn], axis=0))
-        scores[metric] = Estimate(float(np.mean(known)), low, high) if len(known) == len(values) else Estimate(None, None, None)
+    main = metric_of(target)
+    means = {
+        metric: (mean_or_none([draw[metric][0] for draw in drawn]), np.mean([draw[metric][1] for draw in drawn], axis=0))
+        for metric in drawn[0]
+    }
+    scores = estimated(tables[0], means)
     each = [draw[main][0] for draw in drawn]
     row = plain_row("permuted", name, tables[0], scores, len(tables), details={f"{main}_of_each": each})
     return judged(row, {"a repetition": tables}, target=target)

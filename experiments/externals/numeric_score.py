@@ -16,9 +16,15 @@ import numpy.typing as npt
 
 from datamodules.cohort.target import Target
 from experiments.analysis.pooling import pool_numbers
-from experiments.externals.score import REFERENCE, Known, change
+from experiments.externals.score import REFERENCE, Known
 from experiments.statistics.numeric import Numbers, point_scores
-from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, compare_numbers, numeric_estimates, numeric_values
+from experiments.statistics.numeric_pairs import (
+    NUMERIC_INTERVAL,
+    compare_numbers,
+    numeric_estimates,
+    numeric_gap,
+    numeric_values,
+)
 from experiments.statistics.predictions import FloatArray
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.significance import Estimate, Values
@@ -102,8 +108,8 @@ def _input(
             for metric, estimate in numeric_estimates(singles).items()
         },
         "internal": _plain(numeric_estimates(inside)),
-        "change": _plain({metric: change(singles[metric], inside[metric]) for metric in singles}),
-        "change_to_ensemble": _plain({metric: change(ensemble[metric], inside[metric]) for metric in singles}),
+        "change": _plain(numeric_gap(singles, inside)),
+        "change_to_ensemble": _plain(numeric_gap(ensemble, inside)),
         "sites": [_site(scored.ensemble, known, site, len(weights)) for site in np.unique(known.site)],
         "leave_one_site_out": _without_each_site(scored.ensemble, known),
     }

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.statistics.predictions import FloatArray, IntArray, PatientTable, Predictions
 
 SAME = 1e-6
-"""Probabilities that differ by less are one: such differences come from the order of additions."""
+"""Probabilities that differ by less are one, numbers by less of their range: that comes from the order of additions."""
 LEAST_PATIENTS = 5
 """Patients of each class that a verdict, and a bootstrap interval, needs: of four, one decides a quarter of a rate."""
 VARIED = 0.5
@@ -18,7 +18,7 @@ VARIED = 0.5
 
 def constant_folds(pred: PatientTable, metric: str = "auc") -> list[int]:
     """Folds of two or more scans that all got one probability, or one decision where the metric rests on these."""
-    return [fold for fold, values in _by_fold(pred, metric) if values.size > 1 and np.ptp(values) < SAME]
+    return [fold for fold, values in _by_fold(pred, metric) if values.size > 1 and np.ptp(values) < SAME * pred.unit]
 
 
 def is_silent(tables: PatientTable | Sequence[PatientTable], metric: str) -> bool:
@@ -27,7 +27,7 @@ def is_silent(tables: PatientTable | Sequence[PatientTable], metric: str) -> boo
     Such a score is mostly a known number, 0.5, whatever the images hold. It can be neither equal to another nor at chance.
     """
     return any(
-        sum(values.size for _, values in _by_fold(table, metric) if np.ptp(values) >= SAME) < VARIED * table.y.size
+        sum(values.size for _, values in _by_fold(table, metric) if np.ptp(values) >= SAME * table.unit) < VARIED * table.y.size
         for table in ([tables] if isinstance(tables, PatientTable) else tables)
     )
 

@@ -22,6 +22,8 @@ from experiments.statistics.significance import CHUNK, bootstrap_values
 
 METRICS = ("mae", "rmse", "r2", "spearman", "intercept", "slope")
 """Scores of every predicted number; an ordinal target has ``kappa`` and ``auc_1`` ... beside them."""
+IN_UNITS = ("mae", "rmse", "intercept")
+"""Those in the unit of the values; the others have none."""
 TITLES = {
     "mae": "MAE", "rmse": "RMSE", "r2": "R2", "spearman": "Spearman", "intercept": "calibration intercept",
     "slope": "calibration slope", "kappa": "quadratic kappa",
@@ -67,6 +69,11 @@ class Numbers(PatientTable):
             raise PredictionsError(f"column y holds other values than the steps 0 to {self.steps}")
         if np.ptp(y) == 0:
             raise PredictionsError(f"all {y.size} scans have the value {y[0]:g}; scoring needs different ones")
+
+    @property
+    def unit(self) -> float:
+        """The range of the values, whose scale is the user's."""
+        return float(np.ptp(self.y))
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.stats import false_discovery_control, rankdata
 
 from experiments.statistics.chance import OVERLAP
-from experiments.statistics.constant import LEAST_PATIENTS, is_silent
-from experiments.statistics.numeric import Numbers, drawn_scores, fold_scores, has_few, point_scores
+from experiments.statistics.constant import LEAST_PATIENTS, SAME, is_silent
+from experiments.statistics.numeric import IN_UNITS, Numbers, drawn_scores, fold_scores, has_few, point_scores
 from experiments.statistics.paired import SILENT, Comparison, holm, verdict
 from experiments.statistics.permutation import permutation_p
 from experiments.statistics.predictions import FloatArray, PredictionsError, check_same_scans
@@ -54,7 +54,7 @@ def numeric_estimates(values: Values, tables: Sequence[Numbers] = ()) -> dict[st
     for metric, (value, draws) in values.items():
         defined = [score for score in folds.get(metric, {}).values() if score is not None]
         mean, sd = (float(np.mean(defined)) if defined else None, float(np.std(defined, ddof=1)) if defined[1:] else None)
-        ends = (None, None) if value is None else percentile_interval(draws)
+        ends = (None, None) if value is None else percentile_interval(draws, same=same_of(metric, values))
         out[metric] = Estimate(value, *ends, mean, sd, len(defined))
     return out
 
@@ -154,10 +154,17 @@ def compare_numbers(
 
 
 def numeric_gap(first: Values, second: Values) -> dict[str, Estimate]:
-    """First minus second on every metric, under the same draws of patients."""
+    """First minus second on every metric; draws of the same patients are paired, those of two cohorts independent."""
     out = {}
     for metric, (x, x_draws) in first.items():
         y, y_draws = second[metric]
-        undefined = x is None or y is None
-        out[metric] = Estimate(None, None, None) if undefined else Estimate(x - y, *percentile_interval(x_draws - y_draws))  # type: ignore[operator]
+        if x is None or y is None:
+            out[metric] = Estimate(None, None, None)
+        else:
+            out[metric] = Estimate(x - y, *percentile_interval(x_draws - y_draws, same=same_of(metric, first)))
     return out
+
+
+def same_of(metric: str, values: Values) -> float:
+    """By how much draws of a score must differ to be two: `SAME`, of a score in the unit of the values of their RMSE."""
+    return SAME * (values["rmse"][0] or 1.0) if metric in IN_UNITS else SAME

@@ -119,8 +119,9 @@ def permutation_p(
     """
     if permutations < 1:
         raise ValueError(f"permutations is {permutations}; at least 1 is needed")
-    bound = abs(float(np.sum(contributions))) - 1e-9
-    terms = (contributions * stretch)[np.abs(contributions) > 1e-12]
+    size = np.abs(contributions)
+    bound = abs(float(np.sum(contributions))) - 1e-9 * float(size.sum())
+    terms = (contributions * stretch)[size > 1e-12 * size.max()]
     if terms.size == 0:
         return 1.0
     if terms.size < 30 and 2**terms.size <= permutations:

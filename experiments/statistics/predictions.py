@@ -71,6 +71,11 @@ class PatientTable:
         return np.bincount(self.patient_index, weights=values, minlength=self.patients.size).astype(np.float64)
 
     @property
+    def unit(self) -> float:
+        """What is large among differences of predictions: 1, as probabilities have it."""
+        return 1.0
+
+    @property
     def is_positive(self) -> npt.NDArray[np.bool_]:
         """(patients,) by which draws are stratified within a fold; False for all where there are no classes."""
         return np.zeros(self.patients.size, dtype=np.bool_)

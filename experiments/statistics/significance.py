@@ -160,8 +160,8 @@ def _by_metric(sens: FloatArray, spec: FloatArray, auc: FloatArray) -> dict[str,
     return {"balanced_accuracy": (sens + spec) / 2, "sensitivity": sens, "specificity": spec, "auc": auc}
 
 
-def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Percentile interval of bootstrap values.
+def percentile_interval(values: FloatArray, level: float = 0.95, same: float = SAME) -> tuple[float | None, float | None]:
+    """Percentile interval of bootstrap values; draws that differ by less than `same` are equal.
 
     Returns:
         (None, None), shown as not estimable, without draws, when more than 5 % of them are undefined, or when all are equal.
@@ -169,7 +169,7 @@ def percentile_interval(values: FloatArray, level: float = 0.95) -> tuple[float 
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; it must lie between 0 and 1, for example 0.95")
     defined = values[~np.isnan(values)]
-    if not values.size or defined.size < (1 - MAX_UNDEFINED) * values.size or np.ptp(defined) < SAME:
+    if not values.size or defined.size < (1 - MAX_UNDEFINED) * values.size or np.ptp(defined) < same:
         return None, None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
