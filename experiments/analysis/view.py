@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.runtime.words import plural
-from experiments.statistics.numeric import title_of
+from experiments.statistics.numeric import IN_UNITS, decimals, title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate, interval_text
@@ -32,27 +32,37 @@ class Words:
         primary: The primary metric.
         secondary: The one that ranks scans.
         size: What is said of the scans.
+        shown: Metric -> digits after the point, where these are not 2.
     """
 
     titles: Mapping[str, str]
     primary: str
     secondary: str
     size: str
+    shown: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, target: Mapping[str, Any], metrics: Iterable[str], positives: int) -> Words:
+    def of(
+        cls, target: Mapping[str, Any], metrics: Iterable[str], positives: int, errors: Iterable[float | None] = ()
+    ) -> Words:
         """Of two classes, or of a number.
 
         Args:
             target: As a comparison has it.
             metrics: Names of its scores.
             positives: Positive scans.
+            errors: Of a number, the mean absolute errors, whose size says how many digits are shown.
         """
         if not target:
             return cls(TITLES, "balanced_accuracy", "auc", f"{positives} positive")
         unit = f", {target['unit']}" if target["unit"] else ""
         titles = {metric: title_of(metric) + (unit if metric in ("mae", "rmse") else "") for metric in metrics}
-        return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}")
+        digits = decimals(min((error for error in errors if error), default=1.0))
+        return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}", dict.fromkeys(IN_UNITS, digits))
+
+    def digits(self, metric: str) -> int:
+        """Digits after the point of a score."""
+        return self.shown.get(metric, 2)
 
 
 TITLES = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
@@ -66,7 +76,9 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     seeds = (
         f"seed {comparison.seed}" if len(comparison.seeds) == 1 else f"mean over seeds {', '.join(map(str, comparison.seeds))}"
     )
-    words = Words.of(comparison.target, next(iter(comparison.estimates.values())), comparison.positives)
+    first, everyone = next(iter(comparison.estimates.values())), comparison.estimates.values()
+    errors = [metrics[PRIMARY].value for metrics in everyone if PRIMARY in metrics]
+    words = Words.of(comparison.target, first, comparison.positives, errors)
     gap = f"{words.titles[words.primary]} minus that of"
     size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({words.size})"
     several = len(comparison.seeds) > 1
@@ -79,7 +91,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         console.print(line)
     if comparison.paired or comparison.paired_baselines:
         title = f"{'single networks: ' if several else ''}{gap} global, on the same patients"
-        _print(console, _differences(comparison.paired, comparison.paired_baselines, title))
+        _print(console, _differences(comparison.paired, comparison.paired_baselines, title, words))
     if comparison.paired_readers:
         _print(console, _readers(comparison, words))
     for line in _grouped(map(reader_sentence, comparison.paired_readers)):
@@ -93,7 +105,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         title = f"ensembles: mean of {len(comparison.seeds)} networks a scan" if comparison.target else title
         _print(console, _performance(comparison.ensembles, {}, title, words))
     if comparison.paired_ensembles:
-        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {gap} global's ensemble"))
+        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {gap} global's ensemble", words))
     for note in comparison.notes:
         console.print(f"[yellow]note[/yellow]: {note}")
     if comparison.missing:
@@ -129,16 +141,17 @@ def _seed_lines(comparison: StudyComparison, words: Words) -> list[str]:
         return []
     shown = [metric for metric in (words.primary, words.secondary) if metric in comparison.details["seeds"]]
     agree = "undefined" if report["concordance"] is None else f"{report['concordance']:.2f}"
+    spread = [f"SD of {words.titles[m]} between {report['seeds']} seeds: {_between(comparison, m, words)}." for m in shown]
     return [
-        *(f"SD of {words.titles[metric]} between {report['seeds']} seeds: {_between(comparison, metric)}." for metric in shown),
+        *spread,
         f"Agreement of the inputs' order between seeds (Kendall's W, 1 is the same order): {agree}.",
     ]
 
 
-def _between(comparison: StudyComparison, metric: str) -> str:
+def _between(comparison: StudyComparison, metric: str, words: Words) -> str:
     """SD between seeds of each input."""
     spread = comparison.details["seeds"][metric]["spread"]
-    return ", ".join(f"{name} {entry['sd']:.3f}" for name, entry in spread.items())
+    return ", ".join(f"{name} {entry['sd']:.{words.digits(metric) + 1}f}" for name, entry in spread.items())
 
 
 def _print(console: Console, table: Table) -> None:
@@ -154,18 +167,21 @@ def _performance(estimates: Estimates, baselines: Estimates, title: str, words: 
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(f"{words.titles[words.primary]} over folds", justify="right", no_wrap=True)
     for name, metrics in estimates.items():
-        last = name == list(estimates)[-1]
-        table.add_row(
-            name, *(_interval(metrics[metric]) for metric in words.titles), _spread(metrics[words.primary]), end_section=last
-        )
+        table.add_row(name, *_scores(metrics, words), end_section=name == list(estimates)[-1])
     for name, metrics in baselines.items():
-        table.add_row(f"{name} *", *(_interval(metrics[m]) for m in words.titles), _spread(metrics[words.primary]))
+        table.add_row(f"{name} *", *_scores(metrics, words))
     if baselines:
         table.caption, table.caption_justify = "* baseline without a network, on the same folds", "left"
     return table
 
 
-def _differences(paired: Sequence[Paired], baselines: Sequence[Paired], title: str) -> Table:
+def _scores(metrics: Mapping[str, Estimate], words: Words) -> list[str]:
+    """Each score with its interval, and the spread of the primary one over folds."""
+    intervals = [_interval(metrics[metric], digits=words.digits(metric)) for metric in words.titles]
+    return [*intervals, _spread(metrics[words.primary], words.digits(words.primary))]
+
+
+def _differences(paired: Sequence[Paired], baselines: Sequence[Paired], title: str, words: Words) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     columns: dict[str, Literal["left", "right"]] = {
         "input": "left",
@@ -179,7 +195,8 @@ def _differences(paired: Sequence[Paired], baselines: Sequence[Paired], title: s
         (f"{pair.first} *", pair, False) for pair in baselines
     ]
     for name, pair, last in marked:
-        table.add_row(name, _interval(pair.difference, sign="+"), _p_value(pair), pair.verdict, end_section=last)
+        gap = _interval(pair.difference, "+", words.digits(pair.metric))
+        table.add_row(name, gap, _p_value(pair), pair.verdict, end_section=last)
     if baselines:
         table.caption, table.caption_justify = "* baselines, a Holm family of their own", "left"
     return table
@@ -209,7 +226,7 @@ def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
     tables = [_performance(comparison.stacked, {}, title, words)]
     if comparison.paired_stacked:
         gap = f"{words.titles[words.primary]} minus that of global, on the same patients"
-        tables.append(_differences(comparison.paired_stacked, (), gap))
+        tables.append(_differences(comparison.paired_stacked, (), gap, words))
     if comparison.paired_added:
         table = Table(title="added value: minus age_sex alone", title_justify="left", box=SIMPLE_HEAD)
         table.add_column("input", no_wrap=True)
@@ -226,11 +243,12 @@ def _p_value(pair: Paired) -> str:
     return "undefined" if pair.p_holm is None else f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001"
 
 
-def _interval(estimate: Estimate, sign: str = "") -> str:
-    return escape(interval_text(estimate, sign))
+def _interval(estimate: Estimate, sign: str = "", digits: int = 2) -> str:
+    return escape(interval_text(estimate, sign, digits))
 
 
-def _spread(estimate: Estimate) -> str:
+def _spread(estimate: Estimate, digits: int) -> str:
     if estimate.fold_mean is None:
         return "undefined"
-    return f"{estimate.fold_mean:.2f}" if estimate.fold_sd is None else f"{estimate.fold_mean:.2f} +/- {estimate.fold_sd:.2f}"
+    mean = f"{estimate.fold_mean:.{digits}f}"
+    return mean if estimate.fold_sd is None else f"{mean} +/- {estimate.fold_sd:.{digits}f}"

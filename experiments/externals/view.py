@@ -14,19 +14,22 @@ from rich.table import Table
 from experiments.analysis.view import Words
 from experiments.externals.score import like_for_like
 from experiments.runtime.words import plural
+from experiments.statistics.numeric_pairs import PRIMARY
 from experiments.statistics.significance import interval_text
 
 
 def words_of(results: Mapping[str, Any]) -> Words:
     """How the scores of external.json are called."""
-    return Words.of(results.get("target", {}), list(results["inputs"][0]["ensemble"]), results.get("positives", 0))
+    scores = [entry["ensemble"] for entry in results["inputs"]]
+    errors = [score[PRIMARY]["value"] for score in scores if PRIMARY in score]
+    return Words.of(results.get("target", {}), list(scores[0]), results.get("positives", 0), errors)
 
 
 def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the primary models, their change from the internal test, and how they were frozen."""
     words = words_of(results)
     counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({words.size})"
-    counts += f", {len(results['sites'])} sites"
+    counts += f", {plural(len(results['sites']), 'site')}"
     _print(console, _performance(results, words, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
     for metric in (words.primary, words.secondary):
@@ -49,7 +52,9 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
 def _performance(results: Mapping[str, Any], words: Words, title: str) -> Table:
     table = _table(title, "input", *words.titles.values())
     for entry in results["inputs"]:
-        table.add_row(entry["input"], *(_interval(entry["ensemble"][metric]) for metric in words.titles))
+        table.add_row(
+            entry["input"], *(_interval(entry["ensemble"][metric], "", words.digits(metric)) for metric in words.titles)
+        )
     return table
 
 
@@ -63,13 +68,14 @@ def _changes(results: Mapping[str, Any], words: Words, metric: str) -> Table:
         "change, like for like",
         "change to the ensemble",
     )
+    digits = words.digits(metric)
     for entry in results["inputs"]:
         table.add_row(
             entry["input"],
-            _interval(entry["internal"][metric]),
-            _spread(entry["single"][metric]),
-            _interval(entry["change"][metric], "+"),
-            _interval(entry["change_to_ensemble"][metric], "+"),
+            _interval(entry["internal"][metric], "", digits),
+            _spread(entry["single"][metric], digits),
+            _interval(entry["change"][metric], "+", digits),
+            _interval(entry["change_to_ensemble"][metric], "+", digits),
         )
     return table
 
@@ -81,14 +87,14 @@ def _sites(results: Mapping[str, Any], words: Words) -> Table:
         f"{words.titles[metric]} by site", "site", *(name.replace("positives", "positive") for name in counts), *names
     )
     for position, site in enumerate(results["sites"]):
-        values = (_interval(entry["sites"][position][metric]) for entry in results["inputs"])
+        values = (_interval(entry["sites"][position][metric], "", words.digits(metric)) for entry in results["inputs"])
         table.add_row(site["site"] or "unknown", *(str(site[name]) for name in counts), *values)
     ranges = [entry["leave_one_site_out"].get(metric) for entry in results["inputs"]]
     if all(ranges):
         table.add_row(
             "one left out",
             *("" for _ in counts),
-            *(f"{_two(entry['low'])} to {_two(entry['high'])}" for entry in ranges if entry),
+            *(" to ".join(_fixed(entry[end], words.digits(metric)) for end in ("low", "high")) for entry in ranges if entry),
         )
     return table
 
@@ -98,7 +104,7 @@ def _differences(results: Mapping[str, Any], words: Words) -> Table:
     table = _table(title, "input", "difference", "p (Holm)", "verdict")
     for pair in results["paired"]:
         p = "undefined" if pair["p_holm"] is None else f"{pair['p_holm']:.3f}" if pair["p_holm"] >= 0.001 else "< 0.001"
-        table.add_row(pair["first"], _interval(pair["difference"], "+"), p, pair["verdict"])
+        table.add_row(pair["first"], _interval(pair["difference"], "+", words.digits(words.primary)), p, pair["verdict"])
     return table
 
 
@@ -116,13 +122,13 @@ def _print(console: Console, table: Table) -> None:
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
 
 
-def _two(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"
+def _fixed(value: float | None, digits: int) -> str:
+    return "undefined" if value is None else f"{value:.{digits}f}"
 
 
-def _spread(estimate: Mapping[str, Any]) -> str:
-    return _two(estimate["mean"]) + ("" if estimate["sd"] is None else f" +/- {estimate['sd']:.2f}")
+def _spread(estimate: Mapping[str, Any], digits: int) -> str:
+    return _fixed(estimate["mean"], digits) + ("" if estimate["sd"] is None else f" +/- {estimate['sd']:.{digits}f}")
 
 
-def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
-    return escape(interval_text(estimate, sign))
+def _interval(estimate: Mapping[str, Any], sign: str, digits: int) -> str:
+    return escape(interval_text(estimate, sign, digits))

@@ -23,6 +23,8 @@ from experiments.runtime.words import plural
 from experiments.statistics.precision import StudySize, expected_precision
 
 LINE_INCHES, BOX_GAP = 0.17, 0.3
+MOST_BARS = 40
+"""Values that have a bar of their own; more are put into so many bins."""
 
 
 def data(sources: Sources) -> Chapter:
@@ -45,7 +47,8 @@ def data(sources: Sources) -> Chapter:
     sheets += more
     blocks += ["<h3>Reference standard</h3>", paragraph(reference_standard(sources.target))]
     target = sources.target
-    cells = [(target.value_of(row[target.column]), row["label"] == "1") for row in sources.cohort if row.get(target.column)]
+    known = [row for row in sources.cohort if row.get(target.column)]
+    cells = [(target.value_of(row[target.column]), row["label"] == "1" and not target.is_number) for row in known]
     scores = [(value, positive) for value, positive in cells if value is not None]
     days = [float(row["days"]) for row in sources.cohort if row.get("days")]
     if scores and not target.is_named:
@@ -170,21 +173,38 @@ def _wrapped(words: str, width: int) -> list[str]:
 
 
 def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float], target: Target) -> Chart:
-    values, classes = Counter(scores), "" if target.is_number else " (dark: positive)"
-    counts = ", ".join(f"{edss:g}: {count}" for (edss, _), count in sorted(values.items()))
+    classes = "" if target.is_number else " (dark: positive)"
+    values, width = _bars(scores)
+    at_each = Counter(value for value, _ in scores)
+    counts = ", ".join(f"{value:g}: {count}" for value, count in sorted(at_each.items()))
+    ends = f"{plural(len(scores), 'scan')} from {min(at_each):g} to {max(at_each):g}"
     return Chart(
         "labels",
-        f"Histogram of {target.name} scores. Scans at each score: {counts}.",
+        f"Histogram of {target.name}. " + (f"{ends}." if len(at_each) > MOST_BARS else f"Scans at each value: {counts}."),
         f"{target.name} of the scans used{classes}{' and days from scan to assessment' if days else ''}.",
-        lambda canvas: _draw_labels(canvas, values, days, target.title),
+        lambda canvas: _draw_labels(canvas, values, width, days, target.title),
     )
 
 
-def _draw_labels(canvas: Canvas, values: Mapping[tuple[float, bool], int], days: Sequence[float], title: str) -> None:
+def _bars(scores: Sequence[tuple[float, bool]]) -> tuple[Counter[tuple[float, bool]], float]:
+    """Scans at each value and class, in bins where there are more than ``MOST_BARS`` values, and the width of a bar."""
+    values = np.array([value for value, _ in scores])
+    known = np.unique(values)
+    if known.size <= MOST_BARS:
+        return Counter(scores), 0.8 * float(np.diff(known).min()) if known.size > 1 else 0.4
+    width = float(np.ptp(known)) / MOST_BARS
+    middles = known[0] + (np.minimum((values - known[0]) // width, MOST_BARS - 1) + 0.5) * width
+    return Counter(zip(middles.tolist(), (positive for _, positive in scores), strict=True)), width
+
+
+def _draw_labels(
+    canvas: Canvas, values: Mapping[tuple[float, bool], int], width: float, days: Sequence[float], title: str
+) -> None:
     panels = canvas.panels(2 if days else 1, 0.62, columns=(2, 1))
     for positive, color in ((False, GRAY), (True, ACCENT)):
         counts = {edss: count for (edss, label), count in values.items() if label is positive}
-        panels[0].bar(list(counts), list(counts.values()), width=0.4, color=color)
+        below = [values.get((edss, False), 0) if positive else 0 for edss in counts]
+        panels[0].bar(list(counts), list(counts.values()), width=width, bottom=below, color=color)
     panels[0].set_xlabel(title)
     panels[0].set_ylabel("scans")
     if days:

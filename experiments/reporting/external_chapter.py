@@ -68,7 +68,7 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
         rows = [
             [
                 label_of(pair["first"]),
-                interval(pair["difference"], sign=True),
+                interval(pair["difference"], words.digits(words.primary), sign=True),
                 p_value(pair["p_holm"]),
                 verdict(pair["verdict"]),
             ]
@@ -106,8 +106,10 @@ def changed(study: Path, name: str) -> list[str]:
 def _score(result: Mapping[str, Any], sources: Sources) -> list[Any]:
     words = sources.words
     out = (result.get("leave_one_site_out") or {}).get(words.primary) or {}
-    range_ = f"{number(out['low'])} to {number(out['high'])}" if out.get("low") is not None else "undefined"
-    return [keyed(result["input"], sources.inputs), *(interval(result["ensemble"].get(m)) for m in words.titles), range_]
+    ends = [number(out.get(end), words.digits(words.primary)) for end in ("low", "high")]
+    range_ = " to ".join(ends) if out.get("low") is not None else "undefined"
+    scores = [interval(result["ensemble"].get(metric), words.digits(metric)) for metric in words.titles]
+    return [keyed(result["input"], sources.inputs), *scores, range_]
 
 
 def _changes(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
@@ -118,10 +120,10 @@ def _changes(cohort: Mapping[str, Any], metric: str, sources: Sources) -> str:
 
 
 def _change(result: Mapping[str, Any], metric: str, sources: Sources) -> list[Any]:
-    single = result["single"].get(metric) or {}
-    spread = f"{number(single.get('mean'))} \N{PLUS-MINUS SIGN} {number(single.get('sd'))}"
-    internal = interval(result["internal"].get(metric))
-    return [keyed(result["input"], sources.inputs), spread, internal, interval(result["change"].get(metric), sign=True)]
+    single, digits = result["single"].get(metric) or {}, sources.words.digits(metric)
+    spread = " \N{PLUS-MINUS SIGN} ".join(number(single.get(each), digits) for each in ("mean", "sd"))
+    change = interval(result["change"].get(metric), digits, sign=True)
+    return [keyed(result["input"], sources.inputs), spread, interval(result["internal"].get(metric), digits), change]
 
 
 def _line(result: Mapping[str, Any], sources: Sources) -> list[Any]:
@@ -137,7 +139,8 @@ def _line(result: Mapping[str, Any], sources: Sources) -> list[Any]:
 def _site_chart(cohort: Mapping[str, Any], sources: Sources, name: str) -> Chart:
     inputs, metric = cohort["inputs"], sources.words.primary
     title = sources.words.titles[metric]
-    scores = "; ".join(f"{result['input']} {interval(result['ensemble'].get(metric))}" for result in inputs)
+    digits = sources.words.digits(metric)
+    scores = "; ".join(f"{result['input']} {interval(result['ensemble'].get(metric), digits)}" for result in inputs)
     chance = "" if sources.target.is_number else " The upright line is chance."
     return Chart(
         name,

@@ -156,9 +156,13 @@ def draw_dots(canvas: Canvas, rows: Sequence[Row], values: Sequence[Sequence[flo
     _labels(axes, rows, True)
 
 
-def limits_of(rows: Sequence[Row], column: int, least: tuple[float, float]) -> tuple[float, float]:
-    """Axis limits that hold every interval of a panel, at least as wide as given, rounded outward to 0.05."""
+def limits_of(rows: Sequence[Row], column: int, least: tuple[float, float], digits: int = 2) -> tuple[float, float]:
+    """Axis limits that hold every interval of a panel, at least as wide as given, rounded outward to 0.05.
+
+    Of numbers that are shown with more than two digits all that is as much finer.
+    """
     ends = [end for row in rows if row.bars for bar in (row.bars[column],) for end in (bar.value, bar.low, bar.high)]
-    known = [end for end in ends if end is not None]
+    finer = 10.0 ** (digits - 2)
+    known = [end * finer for end in ends if end is not None]
     low, high = min([*known, least[0]]), max([*known, least[1]])
-    return (low * 20 // 1) / 20, -((-high * 20) // 1) / 20
+    return (low * 20 // 1) / 20 / finer, -((-high * 20) // 1) / 20 / finer

@@ -247,7 +247,7 @@ def model_card(sources: Sources) -> Chapter:
             "trained on",
             f"{plural(comparison['patients'], 'patient')}, {plural(comparison['scans'], 'scan')}; see Patients and data",
         ),
-        ("internal test", f"{title} of {label_of(main['input'])}: {interval(score)}"),
+        ("internal test", f"{title} of {label_of(main['input'])}: {interval(score, sources.words.digits(metric))}"),
         ("external test", _external(sources)),
         ("known limits", _limits(sources)),
         ("weights", "<input>/fold-<k>/seed-<s>/checkpoints/best.ckpt, state dictionaries without pickled objects"),
@@ -266,9 +266,9 @@ def _external(sources: Sources) -> str:
     texts = []
     for name, cohort in sources.external.items():
         result: Mapping[str, Any] = cohort["inputs"][0]
-        texts.append(
-            f"{label_of(name)}, {label_of(result['input'])}: {interval(result['ensemble'].get(sources.words.primary))}"
-        )
+        score = result["ensemble"].get(sources.words.primary)
+        shown = interval(score, sources.words.digits(sources.words.primary))
+        texts.append(f"{label_of(name)}, {label_of(result['input'])}: {shown}")
     return "; ".join(texts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,9 @@ def number_scores(sources: Sources) -> Chapter:
     shown = [
         [
             named(row, sources),
-            *(interval(part(row, metric)) for metric in shown_metrics),
+            *(interval(part(row, metric), words.digits(metric)) for metric in shown_metrics),
             chance_words(row["input"], sources),
-            f"{number(row['mae_fold_mean'])} \N{PLUS-MINUS SIGN} {number(row['mae_fold_sd'])}",
+            " \N{PLUS-MINUS SIGN} ".join(number(row[f"mae_fold_{each}"], words.digits(PRIMARY)) for each in ("mean", "sd")),
         ]
         for row in rows
     ]
@@ -81,13 +82,13 @@ def _steps(sources: Sources) -> str:
 
 
 def _headline(sources: Sources, rows: Sequence[Mapping[str, Any]]) -> Chart:
-    titles = sources.words.titles
+    titles, digits = sources.words.titles, sources.words.digits(PRIMARY)
     drawn = [row_of(row["input"], sources, [Bar.of(part(row, metric)) for metric in (PRIMARY, SECONDARY)]) for row in rows]
     panels = [
-        Panel(titles[PRIMARY], limits_of(drawn, 0, (0.0, 0.0))),
+        Panel(titles[PRIMARY], limits_of(drawn, 0, (0.0, 0.0), digits)),
         Panel(titles[SECONDARY], limits_of(drawn, 1, (-0.2, 0.5)), 0),
     ]
-    alt = "; ".join(f"{row['input']}: {titles[PRIMARY]} {interval(part(row, PRIMARY))}" for row in rows)
+    alt = "; ".join(f"{row['input']}: {titles[PRIMARY]} {interval(part(row, PRIMARY), digits)}" for row in rows)
     caption = f"{titles[PRIMARY]} (lower is better) and {titles[SECONDARY]} with 95 % intervals. The upright line is chance."
     return Chart("scores", f"Dots with 95 % intervals for each input. {alt}.", caption, lambda c: draw_rows(c, drawn, panels))
 
@@ -102,7 +103,7 @@ def number_differences(sources: Sources) -> Chapter:
     shown = [
         [
             keyed(pair["first"], sources.inputs),
-            interval(pair["difference"], sign=True),
+            interval(pair["difference"], sources.words.digits(PRIMARY), sign=True),
             p_value(pair["p_holm"]),
             verdict(pair["verdict"]),
             interval(ranked[pair["first"]]["difference"], sign=True),
@@ -127,8 +128,11 @@ def number_differences(sources: Sources) -> Chapter:
 def _forest(sources: Sources) -> Chart:
     pairs = [*sources.comparison["paired"], *sources.comparison["paired_baselines"]]
     drawn = [row_of(pair["first"], sources, [Bar.of(pair["difference"])], pair["verdict"]) for pair in pairs]
-    panel = Panel(f"{sources.words.titles[PRIMARY]}, minus that of global", limits_of(drawn, 0, (-0.1, 0.1)), null=0.0)
-    described = "; ".join(f"{pair['first']} {interval(pair['difference'], sign=True)}, {pair['verdict']}" for pair in pairs)
+    digits = sources.words.digits(PRIMARY)
+    limits = limits_of(drawn, 0, (-0.1, 0.1), digits)
+    panel = Panel(f"{sources.words.titles[PRIMARY]}, minus that of global", limits, null=0.0)
+    gaps = [interval(pair["difference"], digits, sign=True) for pair in pairs]
+    described = "; ".join(f"{pair['first']} {gap}, {pair['verdict']}" for pair, gap in zip(pairs, gaps, strict=True))
     return Chart(
         "differences",
         f"Forest of paired differences to global. {described}.",
@@ -153,7 +157,8 @@ def agreement(sources: Sources) -> Chapter:
         lambda canvas: _draw_agreement(canvas, tables, lines, corners),
     )
     shown = [
-        [named(row, sources), *(interval(part(row, metric)) for metric in ("intercept", "slope"))] for row in rows.values()
+        [named(row, sources), *(interval(part(row, m), sources.words.digits(m)) for m in ("intercept", "slope"))]
+        for row in rows.values()
     ]
     blocks: list[str | Chart] = [
         chart,
@@ -203,13 +208,14 @@ def _draw_agreement(
 def number_folds(sources: Sources) -> Chapter:
     """Dots of the folds, and seeds."""
     values, title = sources.comparison["details"]["fold_values"], sources.words.titles[PRIMARY]
+    shown = partial(number, digits=sources.words.digits(PRIMARY))
     drawn = [row_of(name, sources, [Bar(None)]) for name in values]
     dots = [values[name][PRIMARY] for name in values]
     known = [value for row in dots for value in row if value is not None]
     chart = Chart(
         "folds",
         "MAE of each fold. "
-        + "; ".join(f"{name}: {', '.join(map(number, row))}" for name, row in zip(values, dots, strict=True)),
+        + "; ".join(f"{name}: {', '.join(map(shown, row))}" for name, row in zip(values, dots, strict=True)),
         f"{title} of each fold and their mean. A fold tests few patients, so its own interval is wide.",
         lambda canvas: draw_dots(canvas, drawn, dots, Panel(f"{title}, of a fold", (0.0, 1.05 * max(known)))),
     )
@@ -230,7 +236,11 @@ def _seeds(sources: Sources) -> list[str | Chart]:
         message = "One seed was trained, so the variation from training again is not known."
         return [missing(message, sources.command("sweep") + " SEEDS=0,1,2")]
     spread = seeds[PRIMARY]["spread"]
-    rows = [[keyed(name, sources.inputs), number(seed["mean"]), number(seed["sd"], 3)] for name, seed in spread.items()]
+    digits = sources.words.digits(PRIMARY)
+    rows = [
+        [keyed(name, sources.inputs), number(seed["mean"], digits), number(seed["sd"], digits + 1)]
+        for name, seed in spread.items()
+    ]
     agree = number(seeds[PRIMARY]["concordance"])
     return [
         table(["input", "mean", "SD between seeds"], rows, caption=f"{sources.words.titles[PRIMARY]} over seeds"),
@@ -240,13 +250,13 @@ def _seeds(sources: Sources) -> list[str | Chart]:
 
 def _ensembles(sources: Sources) -> list[str | Chart]:
     """Ensembles of the seeds, compared with one another; nothing with one seed."""
-    comparison = sources.comparison
+    comparison, digits = sources.comparison, sources.words.digits(PRIMARY)
     pairs = {pair["first"]: pair for pair in comparison.get("paired_ensembles", ())}
     rows = []
     for row in comparison.get("ensembles", ()):
         pair = pairs.get(row["input"])
-        cells = [interval(pair["difference"], sign=True), verdict(pair["verdict"])] if pair else [None, None]
-        rows.append([keyed(row["input"], sources.inputs), interval(part(row, PRIMARY)), *cells])
+        cells = [interval(pair["difference"], digits, sign=True), verdict(pair["verdict"])] if pair else [None, None]
+        rows.append([keyed(row["input"], sources.inputs), interval(part(row, PRIMARY), digits), *cells])
     if not rows:
         return []
     columns = ["ensemble of", sources.words.titles[PRIMARY], "minus global\u2019s", "verdict"]

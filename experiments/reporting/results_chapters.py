@@ -192,10 +192,11 @@ def _forest(sources: Sources) -> Chart:
 def beyond(sources: Sources) -> list[str | Chart]:
     """Baselines, secondary test and exploratory pairs."""
     comparison, metric = sources.comparison, sources.words.titles[sources.words.primary]
+    digits = sources.words.digits(sources.words.primary)
     blocks: list[str | Chart] = []
     columns = ["", "difference", "p (Holm)", "verdict"]
     if comparison.get("paired_baselines"):
-        rows = [pair_row(pair, label_of(pair["first"])) for pair in comparison["paired_baselines"]]
+        rows = [pair_row(pair, label_of(pair["first"]), digits) for pair in comparison["paired_baselines"]]
         blocks += [
             "<h3>Baselines</h3>",
             table(columns, rows, caption=f"Baseline minus global, {metric}; its own family"),
@@ -206,7 +207,7 @@ def beyond(sources: Sources) -> list[str | Chart]:
         rows = [
             [
                 label_of(test["first"]),
-                interval({"value": test["mean"], **test}, sign=True),
+                interval({"value": test["mean"], **test}, digits, sign=True),
                 number(test["t"]),
                 p_value(test["p"]),
             ]
@@ -220,7 +221,8 @@ def beyond(sources: Sources) -> list[str | Chart]:
         ]
     if comparison.get("paired_all"):
         rows = [
-            pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}") for pair in comparison["paired_all"]
+            pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}", digits)
+            for pair in comparison["paired_all"]
         ]
         caption = f"Exploratory: all {len(rows)} pairs, {metric}"
         blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=caption, sortable=True)))
@@ -249,9 +251,9 @@ _CORRECTED = (
 )
 
 
-def pair_row(pair: Mapping[str, Any], name: str) -> list[Any]:
+def pair_row(pair: Mapping[str, Any], name: str, digits: int = 2) -> list[Any]:
     """Cells of a paired difference."""
-    return [name, interval(pair["difference"], sign=True), p_value(pair["p_holm"]), verdict(pair["verdict"])]
+    return [name, interval(pair["difference"], digits, sign=True), p_value(pair["p_holm"]), verdict(pair["verdict"])]
 
 
 def pair_sheets(comparison: Mapping[str, Any]) -> list[Sheet]:

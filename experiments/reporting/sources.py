@@ -25,6 +25,7 @@ from datamodules.files.tables import read_rows
 from experiments.analysis.comparison import usual_keys
 from experiments.analysis.pooling import number_inputs, pool_inputs
 from experiments.analysis.view import Words
+from experiments.statistics.numeric_pairs import PRIMARY
 from experiments.study.record import OLDEST_DECISION, read_record
 from experiments.study.run_folder import ResultsError, RunFolder
 from experiments.study.runs import PlanError, Run
@@ -87,7 +88,8 @@ class Sources:
         """How the scores are called."""
         names = (name for name in self.comparison["inputs"][0] if name.endswith("_fold_mean"))
         metrics = [name.removesuffix("_fold_mean") for name in names]
-        return Words.of(self.comparison["target"], metrics, self.comparison["positives"])
+        errors = [row.get(PRIMARY) for row in self.comparison["inputs"]]
+        return Words.of(self.comparison["target"], metrics, self.comparison["positives"], errors)
 
     @property
     def target(self) -> Target:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,11 @@ class Numbers(PatientTable):
 def title_of(metric: str) -> str:
     """What a table calls a score."""
     return TITLES.get(metric) or f"AUC, step {metric.removeprefix('auc_')} or more"
+
+
+def decimals(size: float) -> int:
+    """Digits after the point that a number of such a size is shown with: 2, and more where two of its figures need more."""
+    return max(2, 1 - floor(log10(size))) if size > 0 else 2
 
 
 def has_few(table: Numbers) -> bool:
