@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_report import write_reportable
-from made_study import Made, cohort_of
+from made_study import Made, cohort_of, write_study
 from statsmodels.stats.meta_analysis import combine_effects
 
 from datamodules.cohort.records import Scan
@@ -22,8 +22,10 @@ from datamodules.cohort.target import Target
 from datamodules.files.sealed import read_sealed
 from datamodules.files.tables import CohortError
 from experiments.__main__ import main
+from experiments.analysis.compare import compared
 from experiments.analysis.pooling import Pooled
 from experiments.analysis.sites import held_over_sites
+from experiments.analysis.stacking import TOGETHER
 from experiments.controls.cases import NotRunError, _leaky, permuted
 from experiments.statistics.heterogeneity import heterogeneity, of_areas
 from experiments.statistics.paired import Comparison
@@ -250,6 +252,25 @@ def test_an_equivalence_of_decisions_must_hold_between_sites_too() -> None:
     assert held_over_sites({"paired": [pair]}, tables, 0.1)[0] == {"paired": [pair]}
     tables, pair = pair_of((0.0, 0.1, 0.0, 0.0, 0.0), "equivalent within 5 points")
     assert held_over_sites({"paired": [pair]}, tables, 0.3)[0]["paired"][0].verdict == "not distinguishable"
+
+
+def test_what_is_said_of_ensembles_and_stacks_must_hold_between_sites_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(patients=60, scans=72, inputs=("global", "ventricles", "brainstem"), seeds=(0, 1), by_site=True)
+    write_study(tmp_path / "sites", made)
+    pairs = (("ventricles", "ensembles"), (TOGETHER, "stacked"))
+    gap, said = Estimate(0.1, 0.05, 0.15), {}
+    for name, role in pairs:
+        verdict = f"different ({role})"
+        said[role] = [Comparison(name, "global", "balanced_accuracy", gap, 0.01, 0.01, 0.01, verdict)]
+    monkeypatch.setattr("experiments.analysis.compare.compare_ensembles", lambda *_: {"paired_ensembles": said["ensembles"]})
+    monkeypatch.setattr("experiments.analysis.compare.compare_stacks", lambda *_: {"paired_stacked": said["stacked"]})
+    found = compared(tmp_path / "sites", made.inputs, made.seeds, folds=3, draws=100)[1]
+    assert found.paired_ensembles[0].verdict == "not distinguishable (ensembles)"
+    assert found.paired_stacked[0].verdict == "not distinguishable (stacked)"
+    over = "different over patients, but not over sites; not called different"
+    assert {f"ensembles: ventricles minus global: {over}", f"{TOGETHER} minus global: {over}"} <= set(found.notes)
 
 
 def test_compare_prints_how_the_sites_differ(reported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from datamodules.cohort.splits import read_facts, test_to_train
 from experiments.analysis.baseline_files import read_baselines, read_readers
 from experiments.analysis.comparison import StudyComparison
 from experiments.analysis.details import details
-from experiments.analysis.ensembles import compare_ensembles
+from experiments.analysis.ensembles import compare_ensembles, ensembles_of
 from experiments.analysis.families import REFERENCE, families, reader_family
 from experiments.analysis.frame import Frame
 from experiments.analysis.notes import (
@@ -25,7 +25,7 @@ from experiments.analysis.notes import (
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.sites import held_over_sites, write_sites
-from experiments.analysis.stacking import compare_stacks, parts_of, stack_notes
+from experiments.analysis.stacking import TOGETHER, compare_stacks, parts_of, regions_together, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import compare_family
@@ -99,6 +99,12 @@ def compared(
     record = read_record(folder)
     parts = parts_of(networks, record.regions if record else {name: (1,) for name in networks})
     content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, parts)
+    if by_site:
+        stacks = {**networks, TOGETHER: regions_together(networks, REFERENCE, decision, parts)}
+        for family, of_family in (("paired_ensembles", ensembles_of(networks, decision)), ("paired_stacked", stacks)):
+            held, more = held_over_sites({family: content.get(family, [])}, of_family, ratio)
+            content |= held
+            taken_back += [f"ensembles: {note}" if family == "paired_ensembles" else note for note in more]
     comparison = StudyComparison(
         draws=draws,
         scans=len(first.y),

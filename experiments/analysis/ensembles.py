@@ -53,6 +53,13 @@ def ensemble(seeds: Sequence[Pooled], decision: Decision) -> Pooled:
     return replace(first, test=replace(first.test, p=p, decision=decided), tuning=tuning, thresholds=thresholds)
 
 
+def ensembles_of(networks: Tables, decision: Decision) -> dict[str, list[Pooled]]:
+    """Input -> the ensemble of its seeds, alone in a list; empty with one seed."""
+    if any(len(seeds) < 2 for seeds in networks.values()):
+        return {}
+    return {name: [ensemble(seeds, decision)] for name, seeds in networks.items()}
+
+
 def compare_ensembles(
     networks: Tables, weights: WeightArray, rng: np.random.Generator, reference: str, decision: Decision
 ) -> dict[str, Any]:
@@ -68,9 +75,9 @@ def compare_ensembles(
     Returns:
         `ensembles`, `paired_ensembles` and `paired_ensembles_auc` of a comparison.
     """
-    if any(len(seeds) < 2 for seeds in networks.values()):
+    tests = {name: pooled.test for name, (pooled,) in ensembles_of(networks, decision).items()}
+    if not tests:
         return {}
-    tests = {name: ensemble(seeds, decision).test for name, seeds in networks.items()}
     values = family_values(tests, weights)
     content: dict[str, Any] = {
         "ensembles": {name: summarise(test, weights, values=values[name]) for name, test in tests.items()}

@@ -68,6 +68,14 @@ def stack(models: Sequence[Pooled], decision: Decision, clinical: Pooled | None 
     return replace(first, test=replace(test, p=p, decision=decided), tuning=tuning, thresholds=thresholds)
 
 
+def regions_together(
+    networks: Tables, reference: str, decision: Decision, parts: Collection[str] | None = None
+) -> list[Pooled]:
+    """The stack of all regions, one for each seed; arguments as of ``compare_stacks``. Empty with fewer than two."""
+    regions = list(_stacked(networks, reference, parts).values())
+    return [stack(of_seed, decision) for of_seed in zip(*regions, strict=True)] if len(regions) > 1 else []
+
+
 def compare_stacks(
     networks: Tables,
     baselines: Mapping[str, Pooled],
@@ -91,11 +99,10 @@ def compare_stacks(
     Returns:
         `stacked` and the families of it, as ``StudyComparison`` holds them.
     """
-    regions = list(_stacked(networks, reference, parts).values())
     clinical = baselines.get(CLINICAL)
     stacks: dict[str, list[Predictions]] = {}
-    if len(regions) > 1:
-        stacks[TOGETHER] = [stack(of_seed, decision).test for of_seed in zip(*regions, strict=True)]
+    if together := regions_together(networks, reference, decision, parts):
+        stacks[TOGETHER] = [pooled.test for pooled in together]
     for name, seeds in networks.items() if clinical else ():
         stacks[beside_clinical(name)] = [stack([pooled], decision, clinical).test for pooled in seeds]
     if not stacks:
