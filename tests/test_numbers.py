@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sklearn.linear_model import Ridge
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, r2_score
 from torch import nn
@@ -29,9 +29,10 @@ from experiments.analysis.linear_readers import fit_number_reader, gram_matrices
 from experiments.analysis.pooling import number_inputs
 from experiments.controls.cases import case_of
 from experiments.controls.measures import on_scale, worded
+from experiments.controls.outcome import write_outcome
 from experiments.controls.plan import ControlRun
 from experiments.controls.rules import RULES, verdict
-from experiments.controls.scores import as_json, compared_row, permuted_row
+from experiments.controls.scores import as_json, compared_row, leaky_row, permuted_row
 from experiments.externals.numeric_score import number_tables
 from experiments.externals.score import Known
 from experiments.statistics.numeric import Numbers, point_scores
@@ -255,7 +256,24 @@ def test_a_control_of_a_number_is_compared_by_spearman_and_judged_about_the_valu
     assert permuted.details["spearman_of_each"] == [pytest.approx(point_scores(noise)["spearman"])] * 2
     small = image.part(np.flatnonzero(fold == 0)[:8])
     few = compared_row("mask_only", "global", small, small, draw_patient_weights(small, 100, rng), AGE)
-    assert few.verdict == "nothing is judged with fewer than 5 patients"
+    assert few.verdict == "nothing is judged with fewer than 10 patients"
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_leaky_split_of_a_number_is_told_by_ranks_and_has_no_error_in_its_unit(steps: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 140).astype(float) if steps else rng.normal(40, 8, 140)
+    ranks = rankdata(y + rng.normal(0, y.std(), 140)) / 140
+    leaky = Numbers(np.arange(140), np.zeros(140, dtype=int), y, ranks, np.full(140, y.mean()), steps=steps)
+    row = leaky_row("global", leaky, replace(leaky, p=rng.permutation(ranks)), draw_patient_weights(leaky, 200, rng), 7, AGE)
+    content = as_json(row)
+    wanted = {"spearman", *(f"auc_{step}" for step in range(1, steps + 1))}
+    assert set(content["estimates"]) == set(content["difference"]) == set(content["details"]["honest"]) == wanted
+    assert row.verdict.startswith("a split by scan instead of by patient inflates Spearman's correlation by 0.")
+    write_outcome(tmp_path, {"metric": "spearman", "controls": [content]})
+    (cells,) = read_rows(tmp_path / "controls.tsv")
+    assert cells["mae"] == cells["rmse"] == cells["r2"] == ""
+    assert cells["spearman"]
 
 
 def test_frozen_numbers_are_averaged_and_compared_with_their_own_training_means() -> None:

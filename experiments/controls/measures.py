@@ -8,7 +8,7 @@ from typing import Any
 
 from datamodules.cohort.target import Target
 from experiments.controls.rules import METRIC, RULES, Verdict
-from experiments.statistics.constant import has_few_patients
+from experiments.statistics.constant import LEAST_PATIENTS, has_few_patients
 from experiments.statistics.numeric import Numbers, has_few
 from experiments.statistics.numeric_pairs import SECONDARY, numeric_estimates, numeric_gap, numeric_values
 from experiments.statistics.paired import paired_differences
@@ -27,7 +27,7 @@ WORDS = {
     "logistic regression": "ridge regression",
     "one probability": "one number",
     "no fold holds both classes": "all scans of each fold have one value",
-    "patients of a class": "patients",
+    f"{LEAST_PATIENTS} patients of a class": f"{2 * LEAST_PATIENTS} patients",
 }
 """What the rules and verdicts of two classes say otherwise of a number."""
 

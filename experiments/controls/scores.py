@@ -27,9 +27,10 @@ from experiments.controls.plan import TITLES, ControlRun
 from experiments.controls.rules import ALONE, METRIC, verdict
 from experiments.statistics.constant import is_silent
 from experiments.statistics.numeric import Numbers
+from experiments.statistics.numeric_pairs import SECONDARY
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray
-from experiments.statistics.scores import mean_or_none
+from experiments.statistics.scores import METRICS, mean_or_none
 from experiments.statistics.significance import draw_patient_weights
 from experiments.study.run_folder import RunFolder, Scale
 
@@ -178,12 +179,18 @@ def leaky_row(name: str, leaky: Table, honest: Table, weights: WeightArray, repe
         "leaky",
         name,
         leaky,
-        measured(leaky, weights),
+        _of_ranks(measured(leaky, weights)),
         difference_of="leaky minus honest split",
-        difference=differences(leaky, honest, weights),
-        details={"repeated_patients": repeated, "honest": _plain(measured(honest, weights))},
+        difference=_of_ranks(differences(leaky, honest, weights)),
+        details={"repeated_patients": repeated, "honest": _plain(_of_ranks(measured(honest, weights)))},
     )
     return judged(row, {"the leaky split": [leaky], "the honest split": [honest]}, target=target)
+
+
+def _of_ranks(scores: Scores) -> Scores:
+    """Scores that ranks in the place of predictions have too: not the errors of a predicted number."""
+    kept = [metric for metric in scores if metric in (*METRICS, SECONDARY) or metric.startswith("auc_")]
+    return {metric: scores[metric] for metric in kept}
 
 
 def unscored_row(control: str, name: str | None, reason: str) -> Row:
