@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from made_study import Made, write_study
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from datamodules.cohort.target import Target
+from datamodules.files.sealed import read_sealed
+from experiments.analysis.baseline_files import BASELINES, SOMETIMES
 from experiments.analysis.compare import compared
-from experiments.analysis.pooling import Pooled
+from experiments.analysis.pooling import Pooled, pool_inputs
 from experiments.analysis.robustness import label_threshold, relabelled, robustness_subsets, worst_errors, write_robustness
 from experiments.analysis.subgroups import subgroup_levels, write_subgroups
+from experiments.reporting.failure_chapter import _facts
 from experiments.statistics.constant import LEAST_PATIENTS
 from experiments.statistics.predictions import Predictions
 from experiments.study.record import Mask, StudyRecord, write_record
 from experiments.study.run_folder import ResultsError
+from experiments.study.runs import Run
 from experiments.study.scan_table import read_scans, rows_in
 
 INPUTS = ["global", "ventricles"]
@@ -147,7 +152,22 @@ def test_the_worst_errors_are_the_most_confident_wrong_decisions() -> None:
         np.array([0, 1, 0, 0]),
     )  # fmt: skip
     found = worst_errors([Pooled(pred, {}, {0: 0.4})], np.array([3.0, 2.0, 1.0, 6.0]))
-    assert [(one["patient"], one["edss"]) for one in found] == [("d", 6.0), ("b", 2.0), ("a", 3.0)]
+    assert [(one["patient"], one["value"]) for one in found] == [("d", 6.0), ("b", 2.0), ("a", 3.0)]
+
+
+@pytest.mark.parametrize("column", ["y", "p", "threshold", "fold"])
+def test_a_target_of_any_name_leaves_the_facts_of_an_error_as_they_are(column: str) -> None:
+    pred = Predictions(np.array(["a", "b"]), np.full(2, 6), np.array([1, 0]), np.array([0.3, 0.2]), np.zeros(2, dtype=int))
+    (error,) = worst_errors([Pooled(pred, {}, {6: 0.4})], np.array([7.0, 2.0]))
+    told = _facts(error, {}, b"k" * 32, Target(column=column, threshold=5.0))
+    assert told[1:] == ["missed", "7", None, None, "0.30", "0.40", 6]
+
+
+def test_a_baseline_has_no_worst_errors(study: Path, tmp_path: Path) -> None:
+    tables = pool_inputs(study, {"global": [Run("global", fold, 0) for fold in range(7)]})
+    copied = Path(shutil.copytree(study, tmp_path / "copy"))
+    write_robustness(copied, {**tables, **dict.fromkeys((*BASELINES, *SOMETIMES), tables["global"])}, 100)
+    assert list(read_sealed(copied / "robustness.json", "again")["worst_errors"]) == ["global"]
 
 
 def test_a_prediction_outside_the_table_is_named(study: Path) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.target import EDSS, EDSS_THRESHOLD
+from datamodules.cohort.target import EDSS_THRESHOLD
 from datamodules.files.sealed import write_sealed
-from experiments.analysis.baseline_files import BASELINES, COMBAT
+from experiments.analysis.baseline_files import BASELINES, SOMETIMES
 from experiments.analysis.pooling import Pooled, Tables
 from experiments.analysis.subgroups import part, scans_and_draws
 from experiments.statistics.predictions import Predictions
@@ -49,8 +49,8 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
     others = EDSS_THRESHOLDS if threshold is not None else ()
     edss = [relabelled(tables, scans.value[rows], value, draws) for value in others]
-    networks = {name: by_seed for name, by_seed in tables.items() if name not in (*BASELINES, *COMBAT)}
-    worst = {name: worst_errors(by_seed, scans.value[rows], scans.target.column) for name, by_seed in networks.items()}
+    networks = {name: by_seed for name, by_seed in tables.items() if name not in (*BASELINES, *SOMETIMES)}
+    worst = {name: worst_errors(by_seed, scans.value[rows]) for name, by_seed in networks.items()}
     about = ABOUT if edss else ABOUT.partition(" With")[0]
     content = {"draws": draws, "about": about, "label_threshold": threshold, "edss": edss, "subsets": subsets}
     write_sealed(study / "robustness.json", content | {"worst_errors": worst})
@@ -129,7 +129,7 @@ def relabelled(tables: Tables, edss: npt.NDArray[np.float64], threshold: float, 
     return facts | {"note": scored["note"], "inputs": inputs}
 
 
-def worst_errors(by_seed: Sequence[Pooled], values: npt.NDArray[np.float64], column: str = EDSS) -> list[dict[str, Any]]:
+def worst_errors(by_seed: Sequence[Pooled], values: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
     """Wrongly decided scans of the first seed, those furthest beyond their threshold first.
 
     The distance is measured towards the wrong end: 1 is a probability of 0 or 1 for the wrong class.
@@ -148,7 +148,7 @@ def worst_errors(by_seed: Sequence[Pooled], values: npt.NDArray[np.float64], col
             "y": int(pred.y[row]),
             "p": float(pred.p[row]),
             "threshold": float(cut[row]),
-            column: float(values[row]),
+            "value": float(values[row]),
         }
         for row in wrong[np.argsort(-beyond[wrong], kind="stable")][:WORST]
     ]

@@ -68,7 +68,7 @@ def _facts(
     error: Mapping[str, Any], rows: Mapping[tuple[str, str], Mapping[str, str]], key: bytes, target: Target
 ) -> list[Any]:
     scan = rows.get((error["patient"], error["session"]), {})
-    value = error.get(target.column)
+    value = error.get("value", error.get(target.column))  # under its own name where an earlier version wrote it
     return [
         pseudonym(error["patient"], key),
         KINDS[int(error["y"])],
