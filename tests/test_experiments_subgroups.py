@@ -146,6 +146,19 @@ def test_the_threshold_is_that_of_the_study_record(study: Path, tmp_path: Path) 
     assert label_threshold(tmp_path, high) == 3.5
 
 
+def test_a_lower_edss_stays_the_positive_class_at_every_threshold(study: Path, tables: dict[str, list[Pooled]]) -> None:
+    scans = read_scans(study)
+    above = relabelled(tables, scans.value[rows_in(scans, tables["global"][0].test)], 2.0, 100)
+    turned = {
+        name: [replace(t, test=replace(t.test, y=1 - t.test.y, p=1 - t.test.p, decision=1 - t.test.decision)) for t in seeds]
+        for name, seeds in tables.items()
+    }
+    below = relabelled(turned, scans.value[rows_in(scans, tables["global"][0].test)], 2.0, 100, below=True)
+    assert below["events"] == above["scans"] - above["events"]
+    for metric in ("auc", "balanced_accuracy"):
+        assert below["inputs"]["global"][metric]["value"] == pytest.approx(above["inputs"]["global"][metric]["value"])
+
+
 def test_the_worst_errors_are_the_most_confident_wrong_decisions() -> None:
     pred = Predictions(
         np.array(["a", "b", "c", "d"]), np.zeros(4, dtype=int), np.array([1, 0, 0, 1]), np.array([0.3, 0.9, 0.2, 0.01]),

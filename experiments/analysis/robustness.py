@@ -48,7 +48,8 @@ def write_robustness(study: Path, tables: Tables, draws: int) -> None:
     threshold = label_threshold(study, scans) if scans.target.is_edss else None
     subsets = [{"name": name} | part(tables, chosen, weights) for name, chosen in robustness_subsets(scans, rows, threshold)]
     others = EDSS_THRESHOLDS if threshold is not None else ()
-    edss = [relabelled(tables, scans.value[rows], value, draws) for value in others]
+    below = scans.target.direction == "below"
+    edss = [relabelled(tables, scans.value[rows], value, draws, below) for value in others]
     networks = {name: by_seed for name, by_seed in tables.items() if name not in (*BASELINES, *SOMETIMES)}
     worst = {name: worst_errors(by_seed, scans.value[rows]) for name, by_seed in networks.items()}
     about = ABOUT if edss else ABOUT.partition(" With")[0]
@@ -75,7 +76,7 @@ def robustness_subsets(
     Args:
         scans: The study's scans.
         rows: (n,) row of each prediction in `scans`.
-        threshold: Lowest positive EDSS; None where the target is another one.
+        threshold: Lowest EDSS of the higher class; None where the target is another one.
     """
     everything = np.ones(rows.size, dtype=bool)
     yield "all scans", everything
@@ -106,7 +107,9 @@ def first_scans(scans: ScanTable) -> BoolArray:
     return first
 
 
-def relabelled(tables: Tables, edss: npt.NDArray[np.float64], threshold: float, draws: int) -> dict[str, Any]:
+def relabelled(
+    tables: Tables, edss: npt.NDArray[np.float64], threshold: float, draws: int, below: bool = False
+) -> dict[str, Any]:
     """Balanced accuracy and AUC of the same predictions against EDSS >= `threshold`; draws are stratified by the new label.
 
     Args:
@@ -114,8 +117,9 @@ def relabelled(tables: Tables, edss: npt.NDArray[np.float64], threshold: float, 
         edss: (n,) score of each prediction.
         threshold: Lowest EDSS that counts as positive.
         draws: Bootstrap draws.
+        below: A lower EDSS is positive instead, as in the study itself.
     """
-    y = (edss >= threshold).astype(np.int64)
+    y = ((edss < threshold) if below else (edss >= threshold)).astype(np.int64)
     facts: dict[str, Any] = {"threshold": threshold, "scans": int(y.size), "events": int(y.sum()), "note": "", "inputs": {}}
     if np.unique(y).size < 2:
         return facts | {"note": "one class only, no score"}

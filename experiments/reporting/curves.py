@@ -145,6 +145,8 @@ def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], 
         names: Inputs, one panel each.
         study_threshold: The study's threshold.
     """
+    areas = [step["inputs"].get(name, {}).get("auc") or {} for step in steps for name in names]
+    lowest = min([0.28, *(end - 0.02 for area in areas for end in (area.get("value"), area.get("low")) if end is not None)])
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
         color = color_of(name, names)
         known = [(step["threshold"], step["inputs"].get(name, {}).get("auc") or {}) for step in steps]
@@ -158,8 +160,8 @@ def draw_ladder(canvas: Canvas, steps: Sequence[Content], names: Sequence[str], 
         axes.plot(
             [x for x, _ in known], [auc["value"] for _, auc in known], color=color, linewidth=1, marker="o", markersize=3.5
         )
-        axes.set_ylim(0.28, 1.02)
-        axes.set_yticks([0.4, 0.6, 0.8, 1.0])
+        axes.set_ylim(lowest, 1.02)
+        axes.set_yticks([tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1.0) if tick > lowest])
         axes.locator_params(axis="x", nbins=5)
         quiet_grid(axes, "both")
     canvas.rim("EDSS threshold", "AUC")

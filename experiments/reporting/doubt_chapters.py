@@ -172,9 +172,10 @@ def _group_sheet(groups: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def _thresholds(content: Mapping[str, Any], sources: Sources) -> Chart:
+    where = "below which" if sources.target.direction == "below" else "from which"
     return Chart(
         "edss_thresholds",
-        "AUC of each input against the EDSS threshold from which a scan counts as positive.",
+        f"AUC of each input against the EDSS threshold {where} a scan counts as positive.",
         f"AUC when another EDSS threshold defines the classes, with 95 % intervals; the models were trained for "
         f"{content['label_threshold']:g} (upright line).",
         lambda canvas: draw_ladder(canvas, content["edss"], sources.inputs, content["label_threshold"]),
@@ -186,7 +187,8 @@ def robustness(sources: Sources) -> Chapter:
     content = sources.optional.get("robustness")
     title = "Robustness"
     if content is None:
-        message = "Other EDSS thresholds and subsets of the scans are missing."
+        thresholds = "Other EDSS thresholds and subsets" if sources.target.is_edss else "Subsets"
+        message = f"{thresholds} of the scans are missing."
         return Chapter("robustness", title, [missing(message, sources.command("compare"))])
     steps = content["edss"]
     head = ["scans used", "scans", "patients", "positive", *(label_of(name) for name in sources.inputs)]
