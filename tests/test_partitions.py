@@ -16,8 +16,9 @@ from simulated_partitions import PARTITIONS, rates_of, simulate
 from datamodules.cohort.splits import test_to_train as size_ratio
 from datamodules.files.sealed import read_sealed, write_sealed
 from experiments.__main__ import main
-from experiments.analysis.partitions import corrected, write_partitions
+from experiments.analysis.partitions import corrected, partition_lines, write_partitions
 from experiments.analysis.pooling import pooled_predictions
+from experiments.analysis.sites import site_sentence
 from experiments.statistics.scores import fold_summary
 from experiments.study.run_folder import ResultsError
 from experiments.study.runs import PlanError, grid
@@ -70,6 +71,14 @@ def test_the_ratio_of_test_and_training_parts() -> None:
     assert size_ratio(7, by_site=False) == pytest.approx(1 / 5)
     assert size_ratio(7, by_site=True) == pytest.approx(1 / 5)
     assert size_ratio(2, by_site=True) == pytest.approx(6 / 5)
+
+
+def test_no_p_is_zero() -> None:
+    pair = {"first": "ventricles", "metric": "auc", "difference": {"value": 0.1}, "p_holm": 2e-5, "verdict": "different"}
+    said = partition_lines({"studies": ["a", "b"], "split_seeds": [0, 1], "inputs": [], "paired": [pair]})
+    assert said[-1] == "  ventricles minus global: AUC +0.10 [not estimable], p (Holm) < 0.001: different"
+    over = dict.fromkeys(("mean", "low", "high", "i2"), 0.9) | {"sites": 5, "q": 40.0, "p": 4e-8, "predicted_low": None}
+    assert site_sentence("global", over).endswith("I2 90 % (Q 40.0, p < 0.001)")
 
 
 def test_compare_prints_them_and_the_report_shows_them_until_the_runs_change(

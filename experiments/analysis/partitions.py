@@ -25,7 +25,7 @@ from experiments.statistics.constant import has_few_patients, is_silent
 from experiments.statistics.paired import SILENT, TOO_FEW, Comparison, corrected_t, holm, verdict
 from experiments.statistics.predictions import FloatArray
 from experiments.statistics.scores import fold_summary
-from experiments.statistics.significance import Estimate, interval_text
+from experiments.statistics.significance import Estimate, interval_text, p_text
 from experiments.study.run_folder import ResultsError, RunFolder, require_complete
 from experiments.study.runs import PlanError, Run
 from experiments.study.settings import NOT_OF_THE_RESULT, NOT_OF_THE_TRAINER
@@ -176,7 +176,7 @@ def partition_lines(content: Mapping[str, Any]) -> list[str]:
         each = ", ".join(f"{value:.2f}" for value in row["by_partition"])
         lines.append(f"  {row['input']}: {SCORES[row['metric']]} {interval_text(row)}, partitions {each}")
     for pair in content["paired"]:
-        p = "undefined" if pair["p_holm"] is None else f"{pair['p_holm']:.3f}"
+        p = p_text(pair["p_holm"])
         gap = interval_text(pair["difference"], "+")
         lines.append(f"  {pair['first']} minus {REFERENCE}: {SCORES[pair['metric']]} {gap}, p (Holm) {p}: {pair['verdict']}")
     return lines

@@ -17,7 +17,7 @@ from experiments.analysis.subgroups import BoolArray, part, scans_and_draws, sub
 from experiments.statistics.heterogeneity import of_areas
 from experiments.statistics.paired import ALPHA, MARGIN, Comparison
 from experiments.statistics.resampling import WeightArray
-from experiments.statistics.significance import family_values
+from experiments.statistics.significance import family_values, p_text
 
 FILE = "sites.json"
 FEW_SITES = 5
@@ -109,7 +109,7 @@ def site_sentence(name: str, over: Mapping[str, Any] | None) -> str:
         return f"{name}: too few sites with an interval to say whether they differ"
     text = (
         f"{name}: AUC over {over['sites']} sites {over['mean']:.2f} [{over['low']:.2f}, {over['high']:.2f}], "
-        f"I2 {100 * over['i2']:.0f} % (Q {over['q']:.1f}, p {over['p']:.2f})"
+        f"I2 {100 * over['i2']:.0f} % (Q {over['q']:.1f}, p {p_text(over['p'])})"
     )
     if over["predicted_low"] is not None:
         text += f"; the AUC of a further site would lie in {over['predicted_low']:.2f} to {over['predicted_high']:.2f}"

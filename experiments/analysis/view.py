@@ -18,7 +18,7 @@ from experiments.runtime.words import plural
 from experiments.statistics.numeric import IN_UNITS, decimals, title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
 from experiments.statistics.paired import Comparison as Paired
-from experiments.statistics.significance import INTERVAL, Estimate, interval_text
+from experiments.statistics.significance import INTERVAL, Estimate, interval_text, p_text
 from experiments.study.record import decision_of
 from lightning_modules.decision import DECISIONS
 
@@ -240,7 +240,7 @@ def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
 
 
 def _p_value(pair: Paired) -> str:
-    return "undefined" if pair.p_holm is None else f"{pair.p_holm:.3f}" if pair.p_holm >= 0.001 else "< 0.001"
+    return p_text(pair.p_holm)
 
 
 def _interval(estimate: Estimate, sign: str = "", digits: int = 2) -> str:

@@ -15,7 +15,7 @@ from experiments.analysis.view import Words
 from experiments.externals.score import like_for_like
 from experiments.runtime.words import plural
 from experiments.statistics.numeric_pairs import PRIMARY
-from experiments.statistics.significance import interval_text
+from experiments.statistics.significance import interval_text, p_text
 
 
 def words_of(results: Mapping[str, Any]) -> Words:
@@ -103,7 +103,7 @@ def _differences(results: Mapping[str, Any], words: Words) -> Table:
     title = f"{words.titles[words.primary]} minus that of global, primary models"
     table = _table(title, "input", "difference", "p (Holm)", "verdict")
     for pair in results["paired"]:
-        p = "undefined" if pair["p_holm"] is None else f"{pair['p_holm']:.3f}" if pair["p_holm"] >= 0.001 else "< 0.001"
+        p = p_text(pair["p_holm"])
         table.add_row(pair["first"], _interval(pair["difference"], "+", words.digits(words.primary)), p, pair["verdict"])
     return table
 

@@ -57,6 +57,7 @@ __all__ = [
     "interval_text",
     "mean_interval",
     "mean_values",
+    "p_text",
     "percentile_interval",
     "point_values",
     "pooled_auc",
@@ -110,6 +111,11 @@ def interval_text(estimate: Estimate | Mapping[str, Any] | None, sign: str = "",
         return "undefined"
     ends = "not estimable" if low is None or high is None else f"{low:{sign}.{digits}f}, {high:{sign}.{digits}f}"
     return f"{value:{sign}.{digits}f} [{ends}]"
+
+
+def p_text(p: float | None) -> str:
+    """A p value with three digits, never 0."""
+    return "undefined" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def bootstrap_values(pred: Predictions, weights: WeightArray) -> dict[str, FloatArray]:
