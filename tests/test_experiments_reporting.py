@@ -310,7 +310,7 @@ def pair(name: str, verdict: str, value: float | None = 0.05) -> dict[str, Any]:
 
 def test_verdicts_are_told_by_rule() -> None:
     none = [pair("ventricles", "not distinguishable"), pair("brainstem", "not distinguishable")]
-    assert summary(none) == "None of the 2 regional inputs can be told apart from the whole brain in this study."
+    assert summary(none) == "None of the other inputs (2) can be told apart from the whole brain in this study."
     mixed = [pair("ventricles", "different"), pair("brainstem", "equivalent within 5 points")]
     assert (
         summary(mixed)

@@ -20,6 +20,7 @@ from experiments.reporting.results_chapters import (
     chance_words,
     named,
     networks_words,
+    nothing_to_compare,
     pair_sheets,
     part,
     row_of,
@@ -98,7 +99,7 @@ def number_differences(sources: Sources) -> Chapter:
     comparison, primary = sources.comparison, sources.comparison["paired"]
     title, metric = "Differences to the whole brain", sources.words.titles[PRIMARY]
     if not primary:
-        return Chapter("differences", title, [paragraph("There is nothing to compare: the study holds one input only.")])
+        return nothing_to_compare(sources, title)
     ranked = {pair["first"]: pair for pair in comparison["paired_auc"]}
     shown = [
         [

@@ -15,7 +15,8 @@ from experiments.reporting.intervals import Bar, Panel, Row, draw_rows, limits_o
 from experiments.reporting.look import Chart, label_of
 from experiments.reporting.sources import Sources
 from experiments.runtime.words import plural
-from experiments.statistics.paired import MARGIN, SILENT
+from experiments.statistics.numeric_pairs import TOO_FEW as TOO_FEW_NUMBERS
+from experiments.statistics.paired import MARGIN, SILENT, TOO_FEW
 
 METRICS = {"balanced_accuracy": "balanced accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "auc": "AUC"}
 ESTIMAND = (
@@ -115,7 +116,7 @@ def differences(sources: Sources) -> Chapter:
     primary = comparison["paired"]
     title = "Differences to the whole brain"
     if not primary:
-        return Chapter("differences", title, [paragraph("There is nothing to compare: the study holds one input only.")])
+        return nothing_to_compare(sources, title)
     auc = {pair["first"]: pair for pair in comparison.get("paired_auc", ())}
     shown = [
         [
@@ -133,16 +134,25 @@ def differences(sources: Sources) -> Chapter:
         _forest(sources),
         table(columns, shown, caption=f"Paired differences, on the same patients{networks_words(comparison)}"),
         note(
-            f"Primary: balanced accuracy, one family of {len(primary)} comparisons, Holm-adjusted p of a paired permutation "
-            "test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an interval that "
-            "excludes 0; \u201cequivalent\u201d three seeds, ten patients decided differently, and an interval that allows for "
-            f"few patients and for overlapping training parts inside \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is "
-            "\u201cnot distinguishable\u201d, which is not a claim of equality. Intervals are not adjusted for multiplicity."
+            f"Primary: balanced accuracy, one family of {plural(len(primary), 'comparison')}, Holm-adjusted p of a paired "
+            "permutation test in which a patient's scans are exchanged together. \u201cDifferent\u201d needs p < 0.05 and an "
+            "interval that excludes 0; \u201cequivalent\u201d three seeds, ten patients decided differently, and an interval "
+            "that allows for few patients and for overlapping training parts inside "
+            f"\N{PLUS-MINUS SIGN}{100 * MARGIN:g} points; all else is \u201cnot distinguishable\u201d, which is not a claim of "
+            "equality. Intervals are not adjusted for multiplicity."
         ),
         items([sentence(pair) for pair in primary]),
     ]
     blocks += beyond(sources)
     return Chapter("differences", title, blocks, pair_sheets(comparison))
+
+
+def nothing_to_compare(sources: Sources, title: str) -> Chapter:
+    """The chapter of a study without the whole brain, or without anything beside it; what else was compared is shown."""
+    why = "the study holds one input only" if len(sources.inputs) == 1 else "global is none of the inputs"
+    more = beyond(sources)
+    sheets = pair_sheets(sources.comparison) if more else []
+    return Chapter("differences", title, [paragraph(f"No input is compared with the whole brain: {why}."), *more], sheets)
 
 
 def summary(primary: Sequence[Mapping[str, Any]]) -> str:
@@ -151,14 +161,16 @@ def summary(primary: Sequence[Mapping[str, Any]]) -> str:
     for pair in primary:
         groups.setdefault(pair["verdict"], []).append(label_of(pair["first"]))
     if set(groups) == {"not distinguishable"}:
-        return f"None of the {len(primary)} regional inputs can be told apart from the whole brain in this study."
+        return f"None of the other inputs ({len(primary)}) can be told apart from the whole brain in this study."
     words = {"different": "from the whole brain", "not distinguishable": "from the whole brain"}
     silent = groups.pop(SILENT["balanced_accuracy"], [])
+    unjudged = {kind: groups.pop(kind) for kind in (TOO_FEW, TOO_FEW_NUMBERS) if kind in groups}
     phrases = [
         f"{joined(names)} {'is' if len(names) == 1 else 'are'} {kind} {words.get(kind, 'with the whole brain')}"
         for kind, names in groups.items()
     ]
     phrases += [f"for {joined(silent)} there is no decision to compare with the whole brain's"] if silent else []
+    phrases += [f"nothing is said of {joined(names)} and the whole brain ({kind})" for kind, names in unjudged.items()]
     text = "; ".join(phrases)
     return text[0].upper() + text[1:] + "."
 
@@ -224,7 +236,7 @@ def beyond(sources: Sources) -> list[str | Chart]:
             pair_row(pair, f"{label_of(pair['first'])} minus {label_of(pair['second'])}", digits)
             for pair in comparison["paired_all"]
         ]
-        caption = f"Exploratory: all {len(rows)} pairs, {metric}"
+        caption = f"Exploratory: all pairs, {metric}"
         blocks.append(fold_away("All pairs of inputs", table(["pair", *columns[1:]], rows, caption=caption, sortable=True)))
     return blocks
 
