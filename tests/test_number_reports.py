@@ -43,6 +43,11 @@ def words(page: str) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)))
 
 
+def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
+    ids = set(re.findall(r'id="([^"]+)"', page))
+    assert set(re.findall(r'<a href="#([^"]+)"', page)) <= ids
+
+
 @pytest.mark.parametrize(("size", "digits"), [(9e8, 2), (7.6, 2), (0.12, 2), (0.098, 3), (1.2e-6, 7), (0.0, 2)])
 def test_a_number_is_shown_with_two_of_its_figures(size: float, digits: int) -> None:
     assert decimals(size) == digits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from made_report import write_reportable
 from made_study import Made
 
 from experiments.reporting.chapter import Chapter
+from experiments.reporting.checklist_chapter import ENTRIES
+from experiments.reporting.doubt_chapters import subgroups
+from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
 from experiments.reporting.sources import Sources, read_sources
 from experiments.statistics.numeric_pairs import TOO_FEW as TOO_FEW_NUMBERS
@@ -50,3 +54,40 @@ def test_without_a_partner_the_differences_say_why_and_show_what_else_was_compar
 def test_too_few_patients_are_no_property_of_an_input(kind: str) -> None:
     pairs = [{"first": name, "verdict": kind} for name in ("ventricles", "brainstem")]
     assert summary(pairs) == f"Nothing is said of ventricles and brainstem and the whole brain ({kind})."
+
+
+def answers(sources: Sources) -> dict[str, str | None]:
+    """Subject of the checklists -> its answer."""
+    return {entry.subject: entry.answer(sources) for entry in ENTRIES}
+
+
+def test_the_checklists_claim_nothing_that_no_file_shows(regions: Sources, tmp_path: Path) -> None:
+    assert answers(regions)["Image preparation, with versions"] is None
+    assert answers(regions)["Measures of performance, their uncertainty, tests"] == (
+        "Patient-cluster bootstrap, paired permutation tests, Holm."
+    )
+    lone = replace(regions, comparison={**regions.comparison, "paired_all": [], "paired_baselines": []})
+    assert answers(lone)["Measures of performance, their uncertainty, tests"] == "Patient-cluster bootstrap."
+    (tmp_path / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "prepare", "Version": "1"}]}')
+    row = {"t1w": "", "flair": str(tmp_path / "flair.nii.gz")}
+    prepared = replace(regions, cohort=[row])
+    assert answers(prepared)["Image preparation, with versions"] == "Described; versions in the methods and in the run card."
+    assert "prepared by prepare 1" in text_of(methods(prepared))
+
+
+def test_robustness_and_subgroups_are_claimed_as_far_as_they_go(regions: Sources) -> None:
+    subject = "Robustness, subgroups, fairness"
+    said = answers(regions)[subject]
+    assert said == "Subgroups with numbers and intervals; robustness to other EDSS thresholds and subsets of the scans."
+    optional = {**regions.optional, "robustness": {**regions.optional["robustness"], "edss": []}}
+    said = answers(replace(regions, optional=optional))[subject]
+    assert said == "Subgroups with numbers and intervals; robustness to subsets of the scans."
+    nothing = {"subgroups": {"groups": []}, "robustness": {"edss": [], "subsets": [{"name": "all scans"}]}}
+    assert answers(replace(regions, optional=nothing))[subject] is None
+
+
+def test_a_variable_of_one_level_is_not_said_to_have_no_values(regions: Sources) -> None:
+    assert "No values in this cohort" not in text_of(subgroups(regions))
+    assert "Not divided by scanner, lesion volume (ml): no values, none that differ, or the target itself." in text_of(
+        subgroups(regions)
+    )

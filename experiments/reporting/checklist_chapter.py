@@ -19,9 +19,12 @@ from datamodules.cohort.covariates import text_of
 from experiments.rendering.page import Html, blank, note, paragraph, table, text
 from experiments.reporting.chapter import Chapter, Sheet, joined, wordy
 from experiments.reporting.data_chapter import reference_standard, sample_size
+from experiments.reporting.method_chapters import preparation_of
 from experiments.reporting.sources import Sources
 
 CLAIM_ITEMS, TRIPOD_ITEMS = 44, 27
+OF_NUMBERS = {"calibration": "data"}
+"""Section of two classes -> what shows the same of numbers."""
 Answer = Callable[[Sources], str | None]
 
 
@@ -77,12 +80,33 @@ def _acquired(sources: Sources) -> str | None:
     )
 
 
+def _prepared(sources: Sources) -> str | None:
+    return "Described; versions in the methods and in the run card." if preparation_of(sources) else None
+
+
+def _tests(sources: Sources) -> str:
+    comparison = sources.comparison
+    tested = any(comparison.get(family) for family in ("paired", "paired_all", "paired_baselines"))
+    return f"Patient-cluster bootstrap{', paired permutation tests, Holm' if tested else ''}."
+
+
+def _subgroups(sources: Sources) -> str | None:
+    groups = (sources.optional.get("subgroups") or {}).get("groups")
+    robust = sources.optional.get("robustness") or {}
+    ways = ["other EDSS thresholds"] if robust.get("edss") else []
+    ways += ["subsets of the scans"] if len(robust.get("subsets", ())) > 1 else []
+    said = ["subgroups with numbers and intervals"] if groups else []
+    said += [f"robustness to {joined(ways)}"] if ways else []
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if text else None
+
+
 def _outside(sources: Sources) -> str | None:
     return f"Frozen models on {joined(list(sources.external))}." if sources.external else None
 
 
 ENTRIES = (
-    Entry("Image preparation, with versions", (9,), ("7",), "methods", lambda s: "Described; versions in the run card."),
+    Entry("Image preparation, with versions", (9,), ("7",), "methods", _prepared),
     Entry("Missing data: rule and counts", (12,), ("11",), "data",
           _from("table1", "Counts in table 1; exclusions with reasons.")),
     Entry("Acquisition of the images", (13,), ("6",), "data", _acquired),
@@ -94,9 +118,9 @@ ENTRIES = (
           lambda s: "Described from config.yaml; parameters and epochs in the run card."),
     Entry("Imbalance of the classes", (), ("13",), "calibration", _balance),
     Entry("Measures of performance, their uncertainty, tests", (28, 29), ("12e",), "methods",
-          lambda s: "Patient-cluster bootstrap, paired permutation tests, Holm."),
+          _tests),
     Entry("Robustness, subgroups, fairness", (30,), ("14", "23a", "23b"), "subgroups",
-          _from("subgroups", "Subgroups with numbers and intervals; robustness to thresholds and subsets.")),
+          _subgroups),
     Entry("Explanations of the models", (31,), (), "", lambda s: None),
     Entry("Flow of participants", (35, 8), ("20a", "21"), "data", _from("flow", "Flow diagram with counts by reason.")),
     Entry("Characteristics, by class and partition", (36,), ("20b", "20c"), "data",
@@ -150,7 +174,8 @@ def _number(item: str) -> tuple[int, str]:
 
 def _row(numbers: str, entry: Entry, sources: Sources) -> list[str]:
     answer = entry.answer(sources)
-    where = Html(f'<a href="#{entry.anchor}">{entry.anchor.replace("-", " ")}</a>') if answer and entry.anchor else ""
+    anchor = OF_NUMBERS.get(entry.anchor, entry.anchor) if sources.target.is_number else entry.anchor
+    where = Html(f'<a href="#{anchor}">{anchor.replace("-", " ")}</a>') if answer and anchor else ""
     return [numbers, entry.subject, wordy(text(answer)) if answer else blank(), where]
 
 

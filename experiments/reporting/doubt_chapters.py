@@ -134,7 +134,8 @@ def subgroups(sources: Sources) -> Chapter:
         every = table(head, rows, caption="Balanced accuracy of every input in every subgroup")
         blocks += [chart, fold_away("All inputs in all subgroups", every)]
     if content["absent"]:
-        blocks.append(note("No values in this cohort: " + ", ".join(VARIABLES.get(n, n) for n in content["absent"]) + "."))
+        names = ", ".join(VARIABLES.get(name, name) for name in content["absent"])
+        blocks.append(note(f"Not divided by {names}: no values, none that differ, or the target itself."))
     return Chapter("subgroups", title, blocks, [_group_sheet(groups)])
 
 

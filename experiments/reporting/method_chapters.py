@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -84,9 +84,15 @@ def outcome(sources: Sources) -> str:
     return sources.target.outcome()
 
 
+def preparation_of(sources: Sources) -> Sequence[Mapping[str, Any]]:
+    """The programs that the scans were prepared with, from the description of the derivative that they lie in."""
+    path = next((row[name] for row in sources.cohort for name in sources.images if row.get(name)), "")
+    return programs_of(Path(path))
+
+
 def _preparation(sources: Sources) -> str:
-    """With which programs the scans were prepared, from the description of the derivative that they lie in."""
-    made = next((programs for row in sources.cohort[:1] if (programs := programs_of(Path(row[sources.images[0]])))), None)
+    """With which programs the scans were prepared, in words."""
+    made = preparation_of(sources)
     if not made:
         return "How the scans were brought to MNI152 space is not recorded beside them: for the authors."
     texts = []
