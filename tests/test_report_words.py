@@ -6,13 +6,16 @@ import html
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_report import write_reportable
 from made_study import Made
 
+from experiments.reporting.build import lead
 from experiments.reporting.chapter import Chapter
 from experiments.reporting.checklist_chapter import ENTRIES
+from experiments.reporting.data_chapter import sample_size
 from experiments.reporting.doubt_chapters import subgroups
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
@@ -91,3 +94,52 @@ def test_a_variable_of_one_level_is_not_said_to_have_no_values(regions: Sources)
     assert "Not divided by scanner, lesion volume (ml): no values, none that differ, or the target itself." in text_of(
         subgroups(regions)
     )
+
+
+def test_the_methods_say_nothing_that_was_not_done(regions: Sources, alone: Sources) -> None:
+    told = text_of(methods(alone))
+    assert "The input was global (" in told
+    for words in ("were compared", "Regions were cut out", "was the same for all inputs", "was compared with", "permutation"):
+        assert words not in told, words
+    assert str(lead(alone)).startswith("1 input, 7 folds, 1 seed: a network on global, ")
+    assert "A paired difference" not in sample_size(alone)
+    told = text_of(methods(regions))
+    assert "2 inputs were compared: white matter (" in told
+    assert "Regions were cut out after all other steps, with the region of the MNI152 template" in told
+    assert "All pairs of inputs were compared by" in told
+    assert "the same network on each" in lead(regions)
+    assert "Wilson's (rates) or Newcombe's (AUC) where patients of a fold hardly differ" in told
+
+
+def with_settings(sources: Sources, group: str, **values: Any) -> str:
+    """The methods of a study with other settings."""
+    return text_of(methods(replace(sources, config={**sources.config, group: {**sources.config[group], **values}})))
+
+
+def test_the_methods_name_what_changes_a_training(regions: Sources) -> None:
+    options = {"class_path": "lightning_modules.networks.ResidualCNN", "init_args": {"width": 8, "pooling": "max+mean"}}
+    told = with_settings(regions, "network", **options)
+    assert "the largest value and the mean of each channel before the classifier" in told
+    assert "global max-pool" not in told
+    assert "global max-pool" in text_of(methods(regions))
+    assert "decay 0.99 per epoch, betas" in text_of(methods(regions))
+    told = with_settings(regions, "model", schedule="cosine", warmup_epochs=5, class_weights=[1.0, 2.5])
+    assert "learning rate 0.001, cosine schedule after 5 epochs of warm-up, betas" in told
+    assert "cross-entropy weighted by class (1 and 2.5) with adamw" in told
+    bias = {"class_path": "torchio.RandomBiasField", "init_args": {"coefficients": 0.3}}
+    told = with_settings(regions, "data", transforms=[bias], augmentation={"flip": 0.0})
+    assert "Augmentation of training scans: RandomBiasField (TorchIO)." in told
+
+
+def test_inputs_of_other_images_are_named_with_them(regions: Sources) -> None:
+    images = {"white_matter": [], "ventricles": ["flair"]}
+    shown = [
+        replace(
+            record,
+            facts={**record.facts, "fingerprint": {"region": {"labels": [1], "images": images[record.run.input]}}},
+        )
+        for record in regions.records
+    ]
+    told = text_of(methods(replace(regions, records=shown)))
+    assert "; FLAIR alone)" in told
+    assert "network but for the images that it takes." in told

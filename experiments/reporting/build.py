@@ -25,7 +25,7 @@ from experiments.reporting.doubt_chapters import controls, robustness, subgroups
 from experiments.reporting.explain_chapter import explain
 from experiments.reporting.external_chapter import external
 from experiments.reporting.failure_chapter import failures
-from experiments.reporting.look import Chart, render
+from experiments.reporting.look import Chart, label_of, render
 from experiments.reporting.method_chapters import methods, model_card
 from experiments.reporting.numeric_chapters import agreement, number_differences, number_folds, number_scores
 from experiments.reporting.probability_chapters import calibration, utility
@@ -36,6 +36,7 @@ from experiments.reporting.sources import Sources
 from experiments.reporting.spread_chapters import discrimination, folds
 from experiments.reporting.stacked_chapter import stacked
 from experiments.runtime.words import plural
+from regions.catalog import REGIONS
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,21 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def _shown(sources: Sources) -> str:
+    """What was trained on what."""
+    regions = [name for name in sources.inputs if name in REGIONS and REGIONS[name].labels]
+    if len(sources.inputs) == 1:
+        return f"a network on {label_of(sources.inputs[0])}"
+    return f"the same network on {'the whole brain and on its regions' if 'global' in sources.inputs and regions else 'each'}"
+
+
 def lead(sources: Sources) -> Html:
     """What was studied, in two sentences, and what a reader must know before any number."""
     comparison = sources.comparison
     text = (
         f"{plural(len(sources.inputs), 'input')}, {plural(comparison['folds'], 'fold')}, "
         f"{plural(len(comparison['seeds']), 'seed')}: "
-        f"the same 3D-CNN on the whole brain and on its regions, {plural(comparison['patients'], 'patient')} with "
+        f"{_shown(sources)}, {plural(comparison['patients'], 'patient')} with "
         f"{plural(comparison['scans'], 'scan')}, split by {'site' if sources.sites else 'patient'}."
     )
     text += f" {sources.target.short()}"

@@ -77,13 +77,18 @@ def sample_size(sources: Sources) -> str:
     if min(comparison["positives"], negatives) < 1:
         return "With one class only nothing can be expected."
     size = StudySize(comparison["positives"], negatives, comparison["patients"])
-    others = max(1, len(sources.inputs) - 1)
-    precision = expected_precision(size, comparisons=others)
+    others = len(comparison["paired"])
+    precision = expected_precision(size, comparisons=max(1, others))
     points = {name: f"{100 * value:.0f}" for name, value in vars(precision).items()}
+    scans = f"{plural(comparison['positives'], 'positive scan')} and {plural(negatives, 'negative scan')}"
+    text = (
+        f"With {scans}, and with sensitivity and specificity of 0.8 assumed, an interval of balanced accuracy reaches about "
+        f"{points['half_width']} points to each side."
+    )
+    if not others:
+        return text
     return (
-        f"With {plural(comparison['positives'], 'positive scan')} and {negatives} negative scans, and with sensitivity and "
-        f"specificity of 0.8 assumed, an interval of balanced accuracy reaches about {points['half_width']} points to each "
-        f"side. A paired difference to the whole brain is detected with a power of 80 % when it is {points['detectable']} "
+        f"{text} A paired difference to the whole brain is detected with a power of 80 % when it is {points['detectable']} "
         f"points ({points['detectable_adjusted']} after Holm's adjustment for {others})."
     )
 

@@ -12,9 +12,10 @@ from experiments.rendering.page import Html, definitions, note, paragraph
 from experiments.reporting.chapter import Chapter, interval, joined, number
 from experiments.reporting.data_chapter import reference_standard
 from experiments.reporting.look import label_of
-from experiments.reporting.sources import Sources
+from experiments.reporting.sources import RunRecord, Sources
 from experiments.runtime.words import plural
 from experiments.study.preparation import programs_of
+from experiments.study.record import read_record
 from regions.catalog import REGIONS
 
 MASKS = {
@@ -115,15 +116,43 @@ def _inputs(sources: Sources) -> str:
     words = MASKS.get(mode, mode)
     if mode == "template-dilated":
         words += f" by {data.get('dilate_mm', 0):g} mm"
-    inputs = [
-        f"{label_of(name)} ({REGIONS[name].description})" if name in REGIONS else label_of(name) for name in sources.inputs
-    ]
-    return (
+    shown = {record.run.input: _shown(record) for record in sources.records}
+    inputs = [_described(name, shown[name].get("images", ())) for name in sources.inputs]
+    texts = [
         "Scans in MNI152 space were cropped to the study's grid, standardised within the brain (mean 0, SD 1, each image by "
-        f"itself) and set to zero outside it. {plural(len(inputs), 'input')} were compared: {joined(inputs)}. "
-        f"Regions were cut out after all other steps, with {words}. Everything else was the same for all inputs: patients, "
-        "order, augmentation, initial weights, network."
-    )
+        "itself) and set to zero outside it.",
+        f"{len(inputs)} inputs were compared: {joined(inputs)}." if len(inputs) > 1 else f"The input was {inputs[0]}.",
+    ]
+    cut = [name for name in sources.inputs if (REGIONS[name].labels if name in REGIONS else shown[name].get("labels", True))]
+    if cut:
+        texts.append(f"Regions were cut out after all other steps, with {words}{_own_atlas(cut, sources)}.")
+    if len(inputs) > 1:
+        network = "network but for the images that it takes" if any(map(_images_of, sources.records)) else "network"
+        same = f"patients, order, augmentation, initial weights, {network}"
+        texts.append(f"Everything else was the same for all inputs: {same}.")
+    return " ".join(texts)
+
+
+def _shown(record: RunRecord) -> Mapping[str, Any]:
+    """What a run's input shows, as its run.json has it."""
+    return record.facts["fingerprint"].get("region") or {}
+
+
+def _images_of(record: RunRecord) -> Sequence[str]:
+    return tuple(_shown(record).get("images", ()))
+
+
+def _described(name: str, images: Sequence[str]) -> str:
+    """An input with what it is, and which images it shows where these are not all."""
+    words = [*([REGIONS[name].description] if name in REGIONS else []), *([f"{titles(images)} alone"] if images else [])]
+    return f"{label_of(name)} ({'; '.join(words)})" if words else label_of(name)
+
+
+def _own_atlas(cut: Sequence[str], sources: Sources) -> str:
+    """Which regions come from a label map of the user's; empty where none does."""
+    record = read_record(sources.folder)
+    own = [label_of(name) for name in cut if name not in REGIONS] if record and record.atlas else []
+    return f", but for {joined(own)}: with the label map that the study was given" if own else ""
 
 
 def _network(sources: Sources) -> str:
@@ -135,14 +164,16 @@ def _network(sources: Sources) -> str:
     described = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in options.items() if value not in ([], ""))
     name = path.rsplit(".", 1)[-1]
     if pretrained := [record.facts["pretrained"] for record in sources.records if "pretrained" in record.facts]:
-        return f"The network was {path}, {size} parameters. {_pretrained(pretrained, titles(sources.images))}"
+        told = f"{_pretrained(pretrained, titles(sources.images))}{_covariates(sources)}"
+        return f"The network was {path}, {size} parameters. {told}"
     if name != "ResidualCNN":
-        return f"The network was {path} ({described}), {size} parameters, initialised at random."
+        return f"The network was {path} ({described}), {size} parameters, initialised at random.{_covariates(sources)}"
+    pooled = "the largest value and the mean of each channel" if options.get("pooling") == "max+mean" else "a global max-pool"
     return (
         f"The network was a residual 3D convolutional network (ResidualCNN: {described}), {size} parameters, initialised at "
         "random: each "
         "stage adds a 3x3x3 and a 1x1x1 convolution, followed by batch normalisation and leaky ReLU, with max-pooling between "
-        f"stages and a global max-pool before the classifier.{_covariates(sources)}"
+        f"stages and {pooled} before the classifier.{_covariates(sources)}"
     )
 
 
@@ -165,7 +196,8 @@ def training_loss(model: Mapping[str, Any]) -> str:
         + joined([f"{cut:g}" for cut in model.get("cuts", ())]),
         "regression": "the negative log-likelihood of the score under a logistic error",
     }.get(str(model.get("objective")), "cross-entropy")
-    noise = model.get("label_noise")
+    noise, weights = model.get("label_noise"), model.get("class_weights")
+    loss += f" weighted by class ({joined([f'{weight:g}' for weight in weights])})" if weights else ""
     return loss + (f", expected over a score that lies one step off with probability {noise:g}," if noise else "")
 
 
@@ -194,15 +226,17 @@ def _training(sources: Sources) -> str:
     config = sources.config
     model, trainer, data = (config.get(name) or {} for name in ("model", "trainer", "data"))
     chosen = {k: v for k, v in (data.get("augmentation") or {}).items() if v}
-    augmented = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in chosen.items()) or "none"
+    changes = [f"{key.replace('_', ' ')} {value:g}" for key, value in chosen.items()]
+    changes += [f"{_class(entry)} (TorchIO)" for entry in data.get("transforms") or ()]
+    augmented = ", ".join(changes) or "none"
     precision = joined(sorted({str(record.facts.get("precision") or "not recorded") for record in sources.records}))
     betas = ", ".join(f"{value:g}" for value in model.get("betas", ()))
     seeds, target = sources.comparison["seeds"], sources.target
     decided = "" if target.is_number else f" A scan counts as positive from this probability on: {sources.decision}."
     return (
         f"Training minimised {number_loss(target) if target.is_number else training_loss(model)} with {model.get('optimizer')} "
-        f"(learning rate {model.get('learning_rate')}, decay "
-        f"{model.get('lr_decay')} per epoch, betas {betas}, weight decay {model.get('weight_decay')}), batches of "
+        f"(learning rate {model.get('learning_rate')}, {_schedule(model)}, betas {betas}, weight decay "
+        f"{model.get('weight_decay')}), batches of "
         f"{data.get('batch_size')} scans, at most {trainer.get('max_epochs')} epochs, early stopping on the tuning loss with "
         f"patience {(config.get('early_stopping') or {}).get('patience')}, precision {precision}, "
         f"{plural(len(seeds), 'seed')} ({joined([str(seed) for seed in seeds])}). Augmentation of training scans: {augmented}. "
@@ -210,17 +244,29 @@ def _training(sources: Sources) -> str:
     )
 
 
+def _class(entry: Any) -> str:
+    """Name of a class without its module, as settings name it."""
+    return str(entry["class_path"] if isinstance(entry, Mapping) else entry).rpartition(".")[2]
+
+
+def _schedule(model: Mapping[str, Any]) -> str:
+    """How the learning rate changes over the epochs."""
+    falls = "cosine schedule" if model.get("schedule") == "cosine" else f"decay {model.get('lr_decay')} per epoch"
+    warmup = model.get("warmup_epochs") or 0
+    return f"{falls} after {plural(warmup, 'epoch')} of warm-up" if warmup else falls
+
+
 def _statistics(sources: Sources) -> str:
     comparison = sources.comparison
     if sources.target.is_number:
         return _number_statistics(comparison)
+    over_sites = " In this leave-site-out study a difference of balanced accuracies also had to hold with sites as units."
     return (
         "Balanced accuracy, sensitivity and specificity were pooled over the folds at each fold's own threshold; the AUC "
         "compares scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster bootstrap stratified by "
-        f"fold and label ({comparison['draws']:,} draws, the same for all inputs). "
-        "Each region was compared with the whole brain by paired bootstrap intervals and a paired permutation test that "
-        f"exchanges all scans of a patient ({comparison['draws']:,} permutations); balanced accuracy was primary, with Holm's "
-        "adjustment over the regions. Calibration: one temperature "
+        f"fold and label ({comparison['draws']:,} draws, the same for all inputs); Wilson's (rates) or Newcombe's (AUC) where "
+        f"patients of a fold hardly differ.{_compared(comparison, 'balanced accuracy')}"
+        f"{over_sites if sources.sites and comparison['paired'] else ''} Calibration: one temperature "
         "per fold from the tuning part, Brier score, log loss, calibration intercept and slope with patient-cluster standard "
         "errors."
     )
@@ -230,10 +276,22 @@ def _number_statistics(comparison: Mapping[str, Any]) -> str:
     return (
         "MAE, RMSE, R2 against the mean of each fold's training part, and the calibration line were pooled over the folds; "
         "Spearman's correlation compares scans within a fold. Intervals are 95 % percentile intervals of a patient-cluster "
-        f"bootstrap stratified by fold ({comparison['draws']:,} draws, the same for all inputs). Each region was compared with "
-        "the whole brain by paired bootstrap intervals and a paired permutation test that exchanges all scans of a patient "
-        f"({comparison['draws']:,} permutations, stretched for overlapping training parts); the MAE was primary, with Holm's "
-        "adjustment over the regions."
+        f"bootstrap stratified by fold ({comparison['draws']:,} draws, the same for all inputs)."
+        f"{_compared(comparison, 'the MAE')}"
+    )
+
+
+def _compared(comparison: Mapping[str, Any], primary: str) -> str:
+    """How inputs were compared with one another; empty where none was."""
+    if not comparison["paired"] and not comparison["paired_all"]:
+        return ""
+    which, over = ("All pairs of inputs were compared", "pairs; they are exploratory")
+    if comparison["paired"]:
+        which, over = "Each other input was compared with the whole brain", "inputs"
+    return (
+        f" {which} by paired bootstrap intervals and a paired permutation test that exchanges all scans of a patient "
+        f"({comparison['draws']:,} permutations, stretched for overlapping training parts); {primary} was primary, with Holm's "
+        f"adjustment over the {over}."
     )
 
 
@@ -299,4 +357,4 @@ def _limits(sources: Sources) -> str:
         limits.append("no controls")
     if not comparison.get("baselines"):
         limits.append("no baselines")
-    return "; ".join(limits) or "see Controls and Subgroups"
+    return "; ".join(limits) or f"see Controls{'' if sources.target.is_number else ' and Subgroups'}"
