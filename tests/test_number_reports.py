@@ -80,3 +80,7 @@ def test_many_values_are_put_into_bins_and_few_have_bars_of_their_own() -> None:
     assert sum(bars.values()) == 100
     assert width == pytest.approx(99e7 / MOST_BARS)
     assert _bars([(0.0, False), (1.0, False), (1.5, True)]) == ({(0.0, False): 1, (1.0, False): 1, (1.5, True): 1}, 0.4)
+
+
+def test_nothing_is_said_of_positive_scans(words: str) -> None:
+    assert "ositive" not in words

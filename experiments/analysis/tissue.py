@@ -225,9 +225,16 @@ def read_tissue(folder: Path) -> Mapping[str, Any]:
 SHARE_WORDS = {"csf": "CSF", "other": "other tissue", "outside": "outside the brain"}
 TISSUE_HEADING = ("input", "CSF, %", "other, %", "outside, %")
 TISSUE_WORDS = (
-    "Median (range) of the scans, and the AUC of the share alone between the classes. CSF: fluid of ventricles and sulci; "
-    "other: brain that is not what the input is named after; outside: outside the brain, or without a label."
+    "Median (range) of the scans{}. CSF: fluid of ventricles and sulci; other: brain that is not what the input is named "
+    "after; outside: outside the brain, or without a label."
 )
+
+
+def tissue_words(facts: Mapping[str, Any]) -> str:
+    """What the columns of ``TISSUE_HEADING`` hold; there is no area where a number is predicted."""
+    areas = [share["auc"]["value"] for row in facts["inputs"] for share in row["shares"].values()]
+    told = any(area is not None for area in areas)
+    return TISSUE_WORDS.format(", and the AUC of the share alone between the classes" if told else "")
 
 
 def tissue_lines(facts: Mapping[str, Any]) -> list[list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datamodules.files.atomic import write_text
 from experiments.analysis.table1 import table1_lines
-from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
+from experiments.analysis.tissue import TISSUE_HEADING, tissue_lines, tissue_words
 from experiments.checking.acquisition import heading_of
 from experiments.checking.days import days_svg
 from experiments.checking.flow import flow_sentence, flow_svg
@@ -26,7 +26,7 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
         findings: All findings.
         quality: What is said of the scans' quality; the page of the scans is ``qc/index.html``.
     """
-    flow = flow_svg(findings.flow, findings.parts)
+    flow = flow_svg(findings.flow, findings.parts, bool(study.splits and study.splits.sites))
     write_text(study.folder / "flow.svg", flow)
     lines, is_number = table1_lines(findings.table1), study.cohort.rule.is_number
     scanners: list[list[Cell]] = [
@@ -39,7 +39,8 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
     ]
     heading = ["part", "patients", "scans", *([] if is_number else ["positive scans"])]
     split = table(heading, parts) if parts else paragraph(f"No split: {study.unsplit}")
-    drawn = figure(days_svg(findings.days).encode(), alt="Histogram of days from scan to EDSS", caption="")
+    name = study.cohort.rule.name
+    drawn = figure(days_svg(findings.days, name).encode(), alt=f"Histogram of days from scan to {name}", caption="")
     days = drawn if findings.days.known else ""
     rows: list[list[Cell]] = [
         [item.first, item.second, item.how, None if item.correlation is None else f"{item.correlation:.3f}"]
@@ -52,12 +53,12 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
         Section("parts", "Parts", split
                 + table(["scanner", *([f"part {n}" for n in range(len(parts))] or ["all"])], scanners,
                         caption=f"Scans{'' if is_number else ' / positive scans'} by scanner{' and part' if parts else ''}")),
-        Section("days", "Scan to EDSS", paragraph(days_text(study, findings).split("\n")[0]) + days),
+        Section("days", f"Scan to {name}", paragraph(days_text(study, findings).split("\n")[0]) + days),
         Section("table1", "Table 1", table(lines[0], lines[1:], caption="Median (quartiles) or n (%)")
                 + note("SMD: standardised difference (Austin 2009; Yang and Dalton 2012); above 0.1 groups count as unlike.")),
         Section("acquisition", "Acquisition", table(heading_of(study.cohort.rule), findings.acquisition)),
         Section("tissue", "What the inputs hold", table(TISSUE_HEADING, tissue_lines(findings.tissue),
-                caption=f"From {findings.tissue['source']}, % of the voxels") + note(TISSUE_WORDS)),
+                caption=f"From {findings.tissue['source']}, % of the voxels") + note(tissue_words(findings.tissue))),
         Section("duplicates", "Suspected duplicates", _lines(duplicates_text(study, findings).split("\n")[0]) + twins),
         Section("precision", "Precision to expect", _lines(precision_text(findings))),
         Section("costs", "Cost", _lines(costs_text(study, findings))),

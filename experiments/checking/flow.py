@@ -22,12 +22,13 @@ STYLE = (
 )
 
 
-def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = ()) -> str:
+def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = (), by_site: bool = False) -> str:
     """Draw a flow.
 
     Args:
         flow: As ``Cohort.flow`` gives it.
         parts: ``patients``, ``scans`` and ``positive_scans`` of each part of the split.
+        by_site: Whether a part is a site.
 
     Returns:
         An SVG document, 860 pixels wide.
@@ -47,8 +48,16 @@ def flow_svg(flow: Mapping[str, Any], parts: Sequence[Mapping[str, int]] = ()) -
     if parts:
         drawn.append(f'<path d="M{middle} {y}V{y + GAP}" marker-end="url(#arrow)"/>')
         part_texts = [f"part {number}: {counts(part)}" for number, part in enumerate(parts)]
-        note = "fold k tests part k, tunes on part k + 1, trains on the others"
-        y = _box(drawn, PAD, y + GAP, WIDTH - 2 * PAD, f"split by patient into {len(parts)} parts", [*part_texts, note])
+        others = "of the patients of the others a sixth tunes, the rest trains"
+        note = f"fold k tests part k, {others if by_site else 'tunes on part k + 1, trains on the others'}"
+        y = _box(
+            drawn,
+            PAD,
+            y + GAP,
+            WIDTH - 2 * PAD,
+            f"split by {'site' if by_site else 'patient'} into {len(parts)} parts",
+            [*part_texts, note],
+        )
     height = round(y + PAD)
     arrow = (
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'

@@ -18,7 +18,7 @@ from datamodules.cohort.splits import Splits
 from datamodules.quality.limits import Judged
 from datamodules.store.duplicates import LEAST_SCANS
 from experiments.analysis.table1 import table1_lines
-from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
+from experiments.analysis.tissue import TISSUE_HEADING, tissue_lines, tissue_words
 from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
 from experiments.checking.gather import Findings, Subject
@@ -50,7 +50,7 @@ def show(
     console.print(duplicates_text(study, findings))
     console.print(input_table(study, findings))
     console.print(tissue_table(findings))
-    console.print(TISSUE_WORDS)
+    console.print(tissue_words(findings.tissue))
     console.print(precision_text(findings))
     console.print(costs_text(study, findings))
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from datamodules.cohort.target import Target
-from experiments.analysis.tissue import TISSUE_HEADING, TISSUE_WORDS, tissue_lines
+from experiments.analysis.tissue import TISSUE_HEADING, tissue_lines, tissue_words
 from experiments.rendering.page import missing, note, paragraph, table
 from experiments.rendering.palette import ACCENT, GRAY, INK, RULE, SOFT
 from experiments.reporting.chapter import Chapter, Sheet
@@ -65,7 +65,7 @@ def _tissue(sources: Sources) -> list[str]:
     if content is None:
         return [missing("How much of each region is fluid, other tissue or outside is missing.", sources.command("check"))]
     caption = f"Shares of the voxels, from {content['source']}"
-    return [table(TISSUE_HEADING, tissue_lines(content), caption=caption), note(TISSUE_WORDS)]
+    return [table(TISSUE_HEADING, tissue_lines(content), caption=caption), note(tissue_words(content))]
 
 
 def sample_size(sources: Sources) -> str:
@@ -114,7 +114,8 @@ def _flow_chart(flow: Mapping[str, Any], division: tuple[str, str]) -> Chart:
     return Chart(
         "flow",
         f"{alt}; {_counts(used)} used.",
-        "Flow of patients and scans. Positive scans are counted where the score is known.",
+        "Flow of patients and scans."
+        + (" Positive scans are counted where the score is known." if "positive_scans" in used else ""),
         lambda canvas: _draw_flow(canvas, flow, division),
     )
 
