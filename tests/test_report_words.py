@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_report import write_reportable
+from made_report import write_controls, write_reportable
 from made_study import Made
 
 from experiments.reporting.build import lead
 from experiments.reporting.chapter import Chapter
 from experiments.reporting.checklist_chapter import ENTRIES
 from experiments.reporting.data_chapter import sample_size
-from experiments.reporting.doubt_chapters import subgroups
+from experiments.reporting.doubt_chapters import controls, subgroups
+from experiments.reporting.look import Chart
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
-from experiments.reporting.sources import Sources, read_sources
+from experiments.reporting.sources import Sources, read_content, read_sources
 from experiments.statistics.numeric_pairs import TOO_FEW as TOO_FEW_NUMBERS
 from experiments.statistics.paired import TOO_FEW
 
@@ -143,3 +144,15 @@ def test_inputs_of_other_images_are_named_with_them(regions: Sources) -> None:
     told = text_of(methods(replace(regions, records=shown)))
     assert "; FLAIR alone)" in told
     assert "network but for the images that it takes." in told
+
+
+def test_controls_of_which_none_could_be_run_are_listed_without_a_figure(regions: Sources) -> None:
+    write_controls(regions.folder, ["ventricles"])
+    content = read_content(regions.folder / "controls.json")
+    rows = [row | {"state": "not run", "reason": "its network is dead", "estimates": None} for row in content["controls"]]
+    chapter = controls(replace(regions, optional={"controls": {**content, "controls": rows}}))
+    assert not [block for block in chapter.blocks if isinstance(block, Chart)]
+    assert "the image itself: not run, its network is dead" in text_of(chapter)
+    whole = controls(replace(regions, optional={"controls": content}))
+    assert [block.name for block in whole.blocks if isinstance(block, Chart)] == ["controls"]
+    assert "header only: not run, nothing differs" in text_of(whole)

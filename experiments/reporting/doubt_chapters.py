@@ -55,14 +55,14 @@ def controls(sources: Sources) -> Chapter:
             f"{content['mask_mode']}. The controls are compared with the same network on the image itself, never with the "
             "networks of the study."
         ),
-        chart,
+        *([chart] if drawn else []),
         table(columns, shown, caption="Controls and verdicts"),
         fold_away(
             "Rules behind the verdicts", items([f"{label_of(n)}: {rule}" for n, rule in content.get("rules", {}).items()])
         ),
     ]
     if absent:
-        blocks.insert(3, items(absent))
+        blocks.insert(-1, items(absent))
     return Chapter("controls", title, blocks, [_control_sheet(content["controls"], metric)])
 
 
