@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from made_study import Made
 from experiments.reporting.build import lead
 from experiments.reporting.chapter import Chapter
 from experiments.reporting.checklist_chapter import ENTRIES
+from experiments.reporting.curves import draw_decision
 from experiments.reporting.data_chapter import sample_size
 from experiments.reporting.doubt_chapters import controls, subgroups
-from experiments.reporting.look import Chart
+from experiments.reporting.look import Chart, render
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
 from experiments.reporting.sources import Sources, read_content, read_sources
@@ -156,3 +158,11 @@ def test_controls_of_which_none_could_be_run_are_listed_without_a_figure(regions
     whole = controls(replace(regions, optional={"controls": content}))
     assert [block.name for block in whole.blocks if isinstance(block, Chart)] == ["controls"]
     assert "header only: not run, nothing differs" in text_of(whole)
+
+
+def test_a_rare_class_that_nothing_finds_has_a_decision_curve() -> None:
+    utility = {"thresholds": [0.1, 0.5], "treat_all": [-0.08, -0.94], "inputs": {"global": [-0.01, 0.0]}}
+    chart = Chart("decision", "alt", "caption", lambda canvas: draw_decision(canvas, utility, ["global"], []))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert render(chart).svg

@@ -95,7 +95,7 @@ def draw_decision(canvas: Canvas, utility: Content, names: Sequence[str], others
         others: Up to two baselines, drawn in every panel.
     """
     x, curves, treat_all = utility["thresholds"], utility["inputs"], utility["treat_all"]
-    top = max([max(curves[name]) for name in names] + [max(treat_all)])
+    top = max([0.01, *(max(curves[name]) for name in names), max(treat_all)])
     last = max([t for name in names for t, value in zip(x, curves[name], strict=True) if value > 0.02 * top] + [0.5])
     styles = [(0, (1, 1.5)), (0, (4, 1.5, 1, 1.5))]
     for axes, name in zip(canvas.panels(len(names), 0.8), names, strict=True):
