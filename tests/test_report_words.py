@@ -22,6 +22,7 @@ from experiments.reporting.doubt_chapters import controls, subgroups
 from experiments.reporting.look import Chart, render
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
+from experiments.reporting.run_chapters import run_card
 from experiments.reporting.sources import Sources, read_content, read_sources
 from experiments.statistics.numeric_pairs import TOO_FEW as TOO_FEW_NUMBERS
 from experiments.statistics.paired import TOO_FEW
@@ -166,3 +167,15 @@ def test_a_rare_class_that_nothing_finds_has_a_decision_curve() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert render(chart).svg
+
+
+def test_the_run_card_names_the_devices_of_each_kind_and_writes_no_exponent(regions: Sources) -> None:
+    gpu, cpu = (
+        replace(record, facts={**record.facts, "device": kind, "device_name": name, "peak_memory_mb": 137_200.0})
+        for record, kind, name in zip(regions.records, ("cuda", "cpu"), ("H200", "EPYC"), strict=False)
+    )
+    long = replace(gpu, facts={**gpu.facts, "seconds": {**gpu.facts["seconds"], "training": 4.44e6}})
+    told = text_of(run_card(replace(regions, records=[long, cpu, *regions.records[2:]])))
+    assert "cpu (EPYC) and cuda (H200)" in told
+    for words in ("1,230 h of one device", "140 GB per run", "490 kWh"):
+        assert words in told

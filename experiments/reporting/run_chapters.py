@@ -58,9 +58,9 @@ def run_card(sources: Sources) -> Chapter:
         ("runs", plural(len(records), "run")),
         ("device", joined([_device(kind, records) for kind in devices])),
         ("precision", joined(sorted({str(record.facts.get("precision") or "not recorded") for record in records}))),
-        ("training time", f"{sum(hours.values()):.3g} h of one device, all runs together"),
-        ("peak memory", f"{max(float(record.facts['peak_memory_mb']) for record in records) / 1000:.2g} GB per run"),
-        ("energy, estimated", f"{energy:.2g} kWh"),
+        ("training time", f"{rounded(sum(hours.values()), 3)} h of one device, all runs together"),
+        ("peak memory", f"{rounded(max(float(record.facts['peak_memory_mb']) for record in records) / 1000, 2)} GB per run"),
+        ("energy, estimated", f"{rounded(energy, 2)} kWh"),
         ("trained", _dates(records)),
         ("commit", joined(sorted({str(record.facts.get("git_commit") or "unknown")[:10] for record in records}))),
         ("interrupted and resumed", plural(sum(int(record.facts.get("attempts", 1)) > 1 for record in records), "run")),
@@ -77,8 +77,14 @@ def run_card(sources: Sources) -> Chapter:
     return Chapter("run-card", "Run card", blocks, [_sheet(records)])
 
 
+def rounded(value: float, figures: int) -> str:
+    """A number with so many figures, and no exponent where it is large: 1,230."""
+    return f"{float(f'{value:.{figures}g}'):,.12g}"
+
+
 def _device(kind: str, records: Sequence[RunRecord]) -> str:
-    names = sorted({str(record.facts["device_name"]) for record in records if record.facts.get("device_name")})
+    of_kind = [record.facts for record in records if str(record.facts["device"]) == kind]
+    names = sorted({str(facts["device_name"]) for facts in of_kind if facts.get("device_name")})
     return f"{kind} ({joined(names)})" if names else kind
 
 
