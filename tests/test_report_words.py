@@ -24,6 +24,7 @@ from experiments.reporting.method_chapters import methods
 from experiments.reporting.results_chapters import differences, summary
 from experiments.reporting.run_chapters import run_card
 from experiments.reporting.sources import Sources, read_content, read_sources
+from experiments.reporting.table_one import acquisition_blocks
 from experiments.statistics.numeric_pairs import TOO_FEW as TOO_FEW_NUMBERS
 from experiments.statistics.paired import TOO_FEW
 
@@ -179,3 +180,11 @@ def test_the_run_card_names_the_devices_of_each_kind_and_writes_no_exponent(regi
     assert "cpu (EPYC) and cuda (H200)" in told
     for words in ("1,230 h of one device", "140 GB per run", "490 kWh"):
         assert words in told
+
+
+def test_more_than_ten_steps_stand_below_their_own_headings(regions: Sources) -> None:
+    steps = tuple(float(cut) for cut in range(1, 12))
+    config = {**regions.config, "label": {"column": "score", "kind": "ordinal", "cuts": steps}}
+    cohort = [{"site": "A", "label": str(step)} for step in range(12) for _ in range(step + 1)]
+    (sheet,) = acquisition_blocks(replace(regions, config=config, cohort=cohort))[1]
+    assert sheet.rows == [["A", *range(1, 13)]]

@@ -77,7 +77,7 @@ def acquisition_blocks(sources: Sources) -> tuple[list[str], list[Sheet]]:
     else:
         facts = [name for name in FACTS if any(text_of(row, name) for row in sources.cohort)]
         counted = Counter((tuple(text_of(row, name) or "unknown" for name in facts), row["label"]) for row in sources.cohort)
-        labels = sorted({label for _, label in counted}) if sources.target.is_number else ["0", "1"]
+        labels = sorted({label for _, label in counted}, key=int) if sources.target.is_number else ["0", "1"]
         rows = [[*key, *(counted[key, label] for label in labels)] for key in sorted({key for key, _ in counted})]
         columns = [*(name.replace("_", " ") for name in facts), *_classes(sources.target)]
         caption = f"Scans by acquisition{' and class' if labels == ['0', '1'] else ''}, from the cohort's table"
