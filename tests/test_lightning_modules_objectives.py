@@ -24,7 +24,7 @@ from datamodules.cohort.target import EDSS_SCALE
 from experiments.controls import training
 from experiments.controls.cases import case_of
 from experiments.controls.plan import ControlRun
-from experiments.reporting.method_chapters import training_loss
+from experiments.reporting.method_training import training_loss
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings, parse_settings

@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from experiments.reporting.method_chapters import _pretrained
+from experiments.reporting.method_training import _pretrained
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings, parse_settings
