@@ -172,6 +172,12 @@ def test_a_person_stands_in_one_part_and_a_scan_keeps_a_name_of_its_own(tmp_path
         read_cohort(path, Target())
 
 
+def test_ids_of_one_person_that_the_cohort_does_not_have_are_one_id_in_whatever_writing(tmp_path: Path) -> None:
+    path = table(tmp_path, ("P1", ""), ("P2", ""), ("P3", ""))
+    assert read(tmp_path, "P2\tsub-77", "P3\t077") == {"p2": "sub-77", "p3": "sub-77"}
+    assert [scan.name for scan in read_cohort(path, Target()).scans] == ["P1", "sub-77/P2", "sub-77/P3"]
+
+
 def people(count: int, twice: int, noise: float, rng: np.random.Generator) -> list[np.ndarray]:
     """Scans of so many people around one brain, the first of them twice; noise is that of a session, in people's spread."""
     brain, spread = 5 * rng.normal(size=(2, 800)), rng.normal(size=(count, 2, 800))

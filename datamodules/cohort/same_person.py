@@ -24,7 +24,7 @@ Record = TypeVar("Record", Scan, Exclusion)
 
 
 class Kept(NamedTuple):
-    """The id that a person keeps: what identifies it, and how same_person.tsv writes it."""
+    """The id that a person keeps: what identifies it, and how same_person.tsv writes it where it first stands."""
 
     key: str
     text: str
@@ -42,10 +42,12 @@ def read_same_person(folder: Path) -> dict[str, Kept]:
         return {}
     require_columns(path, rows, JOINED[SAME_PERSON][:2])
     links: dict[str, Kept] = {}
+    texts: dict[str, str] = {}
     for row in rows:
         if not row["patient"] or not row["same_as"]:
             raise CohortError(f"{path} line {row['#']}: each row needs two ids of one person, patient and same_as")
-        end = Kept(identity(row["same_as"]), row["same_as"])
+        key = identity(row["same_as"])
+        end = Kept(key, texts.setdefault(key, row["same_as"]))
         if links.setdefault(identity(row["patient"]), end).key != end.key:
             raise CohortError(f"{path} line {row['#']}: {row['patient']} is the same as two others; write one row for each id")
     kept = {}
