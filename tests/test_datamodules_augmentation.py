@@ -135,6 +135,20 @@ def test_switching_one_option_leaves_the_parameters_of_the_others() -> None:
     assert (less.exponent == 1).all()
 
 
+def test_noise_does_not_depend_on_whether_a_scan_has_the_first_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = brains()
+    lacking = whole.clone()
+    lacking[3, 0] = 0
+    for devices in (("cpu",), ()):
+        monkeypatch.setattr(augmenter_module, "ONE_AFTER_ANOTHER", devices)
+        made = Augmenter(replace(NOTHING, noise=0.1), BOX, GRID, SCANS, 0, {3: (0,)})
+        full, less = run(augmenter(replace(NOTHING, noise=0.1)), whole, [2, 3]), run(made, lacking, [2, 3])
+        assert torch.equal(full[0], less[0])
+        assert torch.equal(full[1, 1], less[1, 1])
+        assert not torch.equal(less[1, 1], cut(whole, BOX)[3, 1])
+        assert not less[1, 0].any()
+
+
 @pytest.mark.parametrize("options", [EXACT, EVERYTHING], ids=["whole voxels", "interpolating"])
 def test_channels_stay_in_their_place(options: Augmentation) -> None:
     quiet = replace(options, noise=0.0, gamma=0.0)

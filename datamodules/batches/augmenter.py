@@ -111,7 +111,7 @@ class Augmenter:
             for target, volume, row in zip(out, image, rows, strict=True):
                 target.copy_(move(volume, row, drawn))
         kept = out[:, self.kept]
-        inside = torch.ne(out[:, :1], 0, out=torch.empty_like(out[:, :1])) if self.options.noise else out
+        inside = self._inside(out, rows) if self.options.noise else out
         if self.options.gamma:
             exponent = _sent(drawn.exponent[rows], out.device)
             out = out.sign() * out.abs() ** exponent[:, None, None, None, None]
@@ -145,6 +145,15 @@ class Augmenter:
             )
             self._drawn = epoch, drawn
         return self._drawn[1]
+
+    def _inside(self, image: Tensor, rows: list[int]) -> Tensor:
+        """(B, 1, *box.shape) 1 in the brain, 0 elsewhere: where the first image that a scan has is not zero."""
+        inside = torch.ne(image[:, :1], 0, out=torch.empty_like(image[:, :1]))
+        for target, volume, row in zip(inside, image, rows, strict=True):
+            there = [channel for channel in range(len(volume)) if channel not in self.missing.get(row, ())]
+            if there and there[0]:
+                torch.ne(volume[there[0]], 0, out=target[0])
+        return inside
 
     def _first(self, row: int, drawn: Parameters) -> list[int]:
         """The corner of the voxels that a scan's crop takes, on the grid, before it is mirrored."""

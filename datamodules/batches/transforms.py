@@ -35,7 +35,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     np.random.seed(seeds[1])
     random.seed(seeds[2])
     subject: Any = scan_subject(task.prepared, row, task.with_labels)
-    brain = (subject[task.prepared.names[0]].data != 0).to(torch.uint8)
+    brain = torch.stack([subject[name].data != 0 for name in task.prepared.names]).any(dim=0).to(torch.uint8)
     subject.add_image(tio.LabelMap(tensor=brain, affine=task.prepared.grid.matrix), "brain")
     for transform in task.transforms:
         name = f"data.transforms: {type(transform).__name__}"
