@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 import torchio as tio
 
+from datamodules.batches.augmentation import Augmentation
+from datamodules.batches.augmenter import Augmenter
 from datamodules.batches.transform_task import TransformTask
 from datamodules.batches.transforms import changed_scan
+from datamodules.store.boxes import crop_to_box
+from datamodules.store.coarse import coarsened
 from datamodules.store.prepared import PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
 from regions.grid import Box, Grid
@@ -41,3 +46,46 @@ def test_transforms_show_a_scan_that_lacks_the_first_image(tmp_path: Path) -> No
     assert not lacking[0].any()
     assert np.array_equal(lacking[1] != 0, whole[1] != 0)
     assert np.count_nonzero(lacking[1]) == np.count_nonzero(cohort.image(0)[1])
+
+
+NAMES = ("t1w", "label-lesion_mask", "atlas-x_dseg")
+INSIDE = [float(np.float16(6e-8)), 1.0], [10.0, 49.0]
+"""What a mask and a label map hold in the brain."""
+
+
+def values(volume: np.ndarray) -> list[float]:
+    """What an image holds where it is not exactly zero."""
+    return np.unique(volume[volume != 0]).tolist()
+
+
+def test_turning_and_scaling_give_masks_and_labels_no_new_value(tmp_path: Path) -> None:
+    cohort = stored(tmp_path, NAMES, ("a", "mask", "dseg"))
+    turning = Augmentation(flip=0, noise=0.1, gamma=0.2, rotate_deg=10, scale=0.1)
+    augmenter = Augmenter(turning, WHOLE, GRID, 1, 0, {}, (1, 2))
+    image = torch.from_numpy(crop_to_box(cohort.image(0), augmenter.read))[None]
+    changed = augmenter(image, torch.tensor([0]), 0)[0][0].numpy()
+    assert tuple(map(values, changed[1:])) == INSIDE
+    assert not np.array_equal(changed[2], cohort.image(0)[2])
+
+
+def test_transforms_give_masks_and_labels_no_new_value(tmp_path: Path) -> None:
+    cohort = stored(tmp_path, NAMES, ("a", "mask", "dseg"))
+    transforms = (tio.RandomNoise(std=(0.5, 0.5)), tio.RandomAffine(degrees=10), tio.RandomBiasField())
+    changed = changed_scan(TransformTask(cohort, transforms, 0, WHOLE, False), 0, 0)["image"]
+    assert tuple(map(values, changed[1:])) == INSIDE
+    assert not np.array_equal(changed[2], cohort.image(0)[2])
+    assert not np.array_equal(changed[0], cohort.image(0)[0])
+
+
+def test_larger_voxels_hold_labels_that_were_there(tmp_path: Path) -> None:
+    cohort = stored(tmp_path, NAMES, ("a", "mask", "dseg"))
+    coarse = coarsened(cohort, 16)
+    t1w, mask, dseg = coarse.image(0)
+    assert values(dseg) == INSIDE[1]
+    assert np.array_equal(dseg != 0, t1w != 0)
+    assert 0 < float(mask.max()) <= 1
+    block = cohort.image(0)[2][4:6, 4:6, 4:6]
+    assert dseg[2, 2, 2] == (49 if (block == 49).sum() > 4 or (block[0, 0, 0] == 49 and (block == 49).sum() == 4) else 10)
+    assert coarsened(cohort, 16).keys == coarse.keys != cohort.keys
+    plain = cohort.showing(["t1w", "label-lesion_mask"])
+    assert coarsened(plain, 16).keys == plain.keys

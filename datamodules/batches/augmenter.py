@@ -64,7 +64,7 @@ class Augmenter:
         scans: Number of scans of the cohort.
         seed: Seed of the run.
         missing: Row of a scan -> channels of the images that it lacks, which stay zero.
-        kept: Channels of masks and maps, whose values get neither noise nor another grey scale.
+        kept: Channels of masks and maps, whose values get neither noise nor another grey scale and are not interpolated.
 
     Raises:
         ValueError: if scans are mirrored and x = 0 lies neither on a voxel's centre nor between two.
@@ -181,7 +181,7 @@ class Augmenter:
         return windows[scans, :, sent[:, :side], sent[:, side, None], sent[:, side + 1, None]].permute(0, 2, 1, 3, 4)
 
     def _warped(self, volume: Tensor, row: int, drawn: Parameters) -> Tensor:
-        """Shift, mirror, rotate and scale one volume (C, *read.shape) in one step; labels take the nearest voxel."""
+        """Shift, mirror, rotate and scale one volume (C, *read.shape) in one step; labels, masks and maps stay exact."""
         backward = rotation(drawn.angle[row]).T / drawn.size[row]
         spacing, centre = np.array(self.grid.spacing), (np.array(self.grid.shape) - 1) / 2
         positions = []
@@ -197,7 +197,11 @@ class Augmenter:
         where = torch.stack(places[::-1], dim=-1)[None]
         mode = "bilinear" if volume.is_floating_point() else "nearest"
         moved = F.grid_sample(volume[None].float(), where, mode, align_corners=False)[0]
-        return moved if mode == "bilinear" else moved.to(volume.dtype)
+        if mode == "nearest":
+            return moved.to(volume.dtype)
+        if self.kept:
+            moved[self.kept] = F.grid_sample(volume[None, self.kept].float(), where, "nearest", align_corners=False)[0]
+        return moved
 
     def _add_noise(self, image: Tensor, brain: Tensor, rows: list[int], epoch: int, drawn: Parameters) -> None:
         """Add each scan's noise to (B, C, *box.shape) in place: a stretch of the epoch's row, laid out on the study's grid.

@@ -11,6 +11,7 @@ import torchio as tio
 
 from datamodules.batches.subjects import scan_subject
 from datamodules.batches.transform_task import Arrays, TransformTask
+from datamodules.cohort.images import kind_of
 from datamodules.store.boxes import crop_to_box
 from regions.errors import UserError
 
@@ -22,7 +23,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     """Change a scan on the study's whole grid, then cut out the box, so that all inputs see the same change.
 
     All random numbers follow from (seed, epoch, row). The brain's voxels are moved along with the image; outside them the
-    result is exactly zero.
+    result is exactly zero. Masks and maps are moved along without a new value.
 
     Returns:
         ``image`` (C, *box.shape) float32 and, if asked for, ``labels`` box.shape uint8.
@@ -36,7 +37,10 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     random.seed(seeds[2])
     subject: Any = scan_subject(task.prepared, row, task.with_labels)
     brain = torch.stack([subject[name].data != 0 for name in task.prepared.names]).any(dim=0).to(torch.uint8)
-    subject.add_image(tio.LabelMap(tensor=brain, affine=task.prepared.grid.matrix), "brain")
+    affine = task.prepared.grid.matrix
+    subject.add_image(tio.LabelMap(tensor=brain, affine=affine), "brain")
+    for name in (name for name in task.prepared.names if kind_of(name) != "contrast"):
+        subject.add_image(tio.LabelMap(tensor=subject[name].data, affine=affine), name)
     for transform in task.transforms:
         name = f"data.transforms: {type(transform).__name__}"
         try:

@@ -6,7 +6,7 @@ Beside ``volumes/`` of a store lies ``averaged-<factor>/volumes/<key>/`` with th
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.files.atomic import locked, new_folder
+from datamodules.cohort.images import kind_of
+from datamodules.files.atomic import content_sha256, locked, new_folder
 from datamodules.store.checksums import complete, verify
 from datamodules.store.prepare import TINY
-from datamodules.store.prepared import FILES, PreparedCohort
+from datamodules.store.prepared import FILES, PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
 from regions.errors import UserError
 from regions.grid import Grid
@@ -41,11 +42,13 @@ def coarsened(prepared: PreparedCohort, spacing_mm: float, on_scan: Callable[[in
     if factor < 2:
         return prepared
     folder = prepared.folder / f"averaged-{factor}"
-    made = replace(prepared, folder=folder, grid=coarse_grid(prepared.grid, factor))
+    scans = tuple(_coarse_scan(scan, prepared.names) for scan in prepared.scans)
+    made = replace(prepared, folder=folder, grid=coarse_grid(prepared.grid, factor), scans=scans)
     todo = [row for row in range(len(prepared.scans)) if made.missing(row)]
     for done, row in enumerate(todo, start=1):
+        fine = dict(zip(scans[row].volumes, prepared.scans[row].volumes, strict=True))
         for path in made.missing(row):
-            _make(prepared.folder / "volumes" / path.parent.name / path.name, path, factor, prepared)
+            _make(prepared.folder / "volumes" / fine[path.parent.name] / path.name, path, factor, prepared)
         if on_scan:
             on_scan(done, len(todo))
     return made
@@ -75,6 +78,16 @@ def coarse_grid(grid: Grid, factor: int) -> Grid:
     return Grid.of(shape, affine)
 
 
+def _coarse_scan(scan: StoredScan, names: Sequence[str]) -> StoredScan:
+    """The same volumes, under other keys where an image holds labels, which have no average."""
+    keys = zip(names, scan.images, strict=True)
+    return replace(scan, images=tuple(_commonest_key(key) if key and kind_of(name) == "labels" else key for name, key in keys))
+
+
+def _commonest_key(key: str) -> str:
+    return content_sha256([key, "commonest"])[:40]
+
+
 def _make(fine: Path, coarse: Path, factor: int, prepared: PreparedCohort) -> None:
     target = coarse.parent
     with locked(target.parents[1] / "locks" / target.name):
@@ -83,9 +96,17 @@ def _make(fine: Path, coarse: Path, factor: int, prepared: PreparedCohort) -> No
         verify(fine.with_name("scan.json"))
         facts = json.loads(fine.with_name("scan.json").read_text(encoding="utf-8"))
         array = np.asarray(prepared.mapped(fine))
-        average = averaged(array[None], factor)[0] if coarse.stem == "image" else commonest(array, factor)
         with new_folder(target) as new:
-            write_volume(new, target.name, {coarse.stem: average}, facts)
+            write_volume(new, target.name, {coarse.stem: _coarse(array, coarse, fine, factor)}, facts)
+
+
+def _coarse(array: npt.NDArray[Any], coarse: Path, fine: Path, factor: int) -> npt.NDArray[Any]:
+    if coarse.stem == "labels":
+        return commonest(array, factor)
+    average = averaged(array[None], factor)[0]
+    if coarse.parent.name != _commonest_key(fine.parent.name):
+        return average
+    return np.where(average != 0, commonest(array, factor, outside=0), np.float16(0))
 
 
 def _blocks(volume: npt.NDArray[Any], factor: int) -> npt.NDArray[Any]:
@@ -121,13 +142,21 @@ def averaged(image: npt.NDArray[np.float16], factor: int) -> npt.NDArray[np.floa
     return np.asarray(mean, dtype=np.float16)
 
 
-def commonest(labels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
-    """The most frequent label of each block, the first of equally frequent ones: (I, J, K) uint8 -> (I', J', K') uint8."""
+def commonest(labels: npt.NDArray[Any], factor: int, outside: int | None = None) -> npt.NDArray[Any]:
+    """The most frequent label of each block, the first of equally frequent ones: (I, J, K) -> (I', J', K') of the same type.
+
+    Args:
+        labels: A label map, or an image of labels.
+        factor: Voxels a side that are put together.
+        outside: A value that is taken only where a block has no other.
+    """
     blocks = np.moveaxis(_blocks(labels, factor), -1, 0)
     most = np.zeros(blocks.shape[1:], dtype=np.int16)
     best = blocks[0].copy()
     for candidate in blocks:
         count = (blocks == candidate).sum(axis=0, dtype=np.int16)
+        if outside is not None:
+            count[candidate == outside] = 0
         better = count > most
         best[better], most[better] = candidate[better], count[better]
     return best
