@@ -10,12 +10,14 @@ import torchio as tio
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.batches.augmenter import Augmenter
+from datamodules.batches.subjects import region_subjects
 from datamodules.batches.transform_task import TransformTask
 from datamodules.batches.transforms import changed_scan
 from datamodules.store.boxes import crop_to_box
 from datamodules.store.coarse import coarsened
 from datamodules.store.prepared import PreparedCohort, StoredScan
 from datamodules.store.writing import write_volume
+from regions.catalog import get_region
 from regions.grid import Box, Grid
 
 GRID = Grid.of((24, 28, 24), [[8, 0, 0, -92], [0, 8, 0, -120], [0, 0, 8, -76], [0, 0, 0, 1]])
@@ -46,6 +48,16 @@ def test_transforms_show_a_scan_that_lacks_the_first_image(tmp_path: Path) -> No
     assert not lacking[0].any()
     assert np.array_equal(lacking[1] != 0, whole[1] != 0)
     assert np.count_nonzero(lacking[1]) == np.count_nonzero(cohort.image(0)[1])
+
+
+def test_subjects_of_scans_that_lack_an_image_show_the_region_of_the_others(tmp_path: Path) -> None:
+    cohort = stored(tmp_path, ("t1w", "flair"), ("a", "b"), ("a", ""), ("", "b"), ("", ""))
+    whole, *lacking = region_subjects(cohort, {row: {} for row in range(4)}, get_region("brainstem"), "template", 0.0)
+    mask = whole["t1w"].data != 0
+    assert 0 < int(mask.sum()) < int((torch.from_numpy(cohort.image(0)) != 0).sum()) / 4
+    for row, subject in enumerate(lacking, start=1):
+        for name, key in zip(cohort.names, cohort.scans[row].images, strict=True):
+            assert torch.equal(subject[name].data != 0, mask & bool(key))
 
 
 NAMES = ("t1w", "label-lesion_mask", "atlas-x_dseg")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,17 @@ class RegionSubjects(tio.SubjectsDataset):
         """Read one subject."""
         row = self.rows[index]
         subject = scan_subject(self.prepared, row, self.with_labels, {"row": row, **self.facts[row]})
-        return self._transform(subject) if self._transform else subject
+        lacking = [self.prepared.names[column] for column in self.prepared.missing_channels.get(row, ())]
+        return self._shown(subject, lacking)
+
+    def _shown(self, subject: tio.Subject, lacking: Sequence[str]) -> tio.Subject:
+        """The subject after its transform; the region step passes over images that the scan lacks, which are zero already."""
+        transform: Any = self._transform
+        if lacking and isinstance(transform, KeepRegion):
+            transform = None if len(lacking) == len(self.prepared.names) else copy(transform)
+            if transform is not None:
+                transform.exclude = list(lacking)
+        return transform(subject) if transform else subject
 
     def dry_iter(self) -> Any:
         """Subjects, read one after another."""
