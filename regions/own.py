@@ -172,7 +172,7 @@ def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Pat
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise UserError(f"images are a list such as [t1w, flair], found {images!r}.")
     taken: set[int] = set()
-    if not images or entry.get("of") != ["global"]:
+    if not images or entry.get("of") != ["global"] or entry.get("without"):
         known = regions if atlas else {**REGIONS, **regions}
         taken = _ids(entry.get("labels", entry.get("of")), known) - _ids(entry.get("without", []), known)
         if not taken:

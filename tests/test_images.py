@@ -36,7 +36,7 @@ from experiments.study.trainer_options import SettingsError
 from lightning_modules.networks import ResidualCNN
 from lightning_modules.pretrained import PretrainedEncoder
 from regions.catalog import REGIONS
-from regions.own import RegionFileError
+from regions.own import RegionFileError, load_regions
 
 Make = Callable[..., Any]
 Write = Callable[..., Path]
@@ -108,6 +108,13 @@ def more(phantom_copy: Path, write_nifti: Write) -> Path:
         write_nifti(path.with_name(re.sub("_desc-preproc_T1w", f"_{LESIONS}", path.name)), lesions, image.affine)
         Path(str(path).replace("_T1w", "_FLAIR")).unlink()
     return phantom_copy
+
+
+def test_what_is_taken_away_from_the_whole_brain_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("rest_t1w:\n  of: [global]\n  without: [brainstem]\n  images: [t1w]\n")
+    with pytest.raises(RegionFileError, match=r"'rest_t1w': 'global' is the whole brain .* name the parts that you want"):
+        load_regions(path)
 
 
 def as_table(cohort: Path, folder: Path, names: tuple[str, ...]) -> Path:
