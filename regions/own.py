@@ -65,8 +65,11 @@ def regions_of_table(atlas: Atlas) -> dict[str, Region]:
     table = atlas.path.with_name(atlas.path.name.split(".nii")[0] + ".tsv")
     if not table.is_file():
         raise RegionFileError(f"{table} is missing; it names the labels of {atlas.path.name} in columns index and name")
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise RegionFileError(f"{table} is not a readable table ({error}); save it as tab-separated UTF-8 text") from None
     lacking = [column for column in ("index", "name") if not rows or column not in rows[0]]
     if lacking:
         raise RegionFileError(f"{table} has no column {lacking[0]!r}; it needs index and name, with a tab between them")
@@ -75,6 +78,8 @@ def regions_of_table(atlas: Atlas) -> dict[str, Region]:
     for number, row in enumerate(rows, start=2):
         if not re.fullmatch(r"[0-9]+", (row["index"] or "").strip()):
             raise RegionFileError(f"{table} line {number}: index {row['index']!r} is not a whole number from 0")
+        if int(row["index"]) in names:
+            raise RegionFileError(f"{table} line {number}: index {row['index']} stands twice; keep one row for each label")
         names[int(row["index"])] = (row["name"] or "").strip()
     nameless = sorted(label for label in present if not names.get(label))
     if nameless:

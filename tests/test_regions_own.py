@@ -88,6 +88,11 @@ MISTAKES = {
     "a label that it has not": ("piece: {labels: [8]}", "atlas halves.nii.gz has no label 8; it has 3 labels from 7 to 65535"),
     "a region of the shipped map": ("piece: {of: [ventricles]}", "'ventricles' is a region of the shipped label map"),
     "no region": ("", "has no regions"),
+    "a name twice": (
+        "half: {labels: [7]}\nhalf: {labels: [300]}",
+        r"own.yaml: not YAML in line 3: 'half' stands twice; keep one$",
+    ),
+    "a key twice": ("half: {labels: [7], labels: [300]}", r"not YAML in line 2: 'labels' stands twice; keep one$"),
     "a taken name": ("global: {labels: [7]}", "the name is taken"),
 }
 
@@ -144,6 +149,8 @@ TABLES = {
     "no column": ("id\tname\n7\tleft\n", "has no column 'index'"),
     "a label without a row": ("index\tname\n7\tleft\n300\tright\n", "has no name for label 65535"),
     "one name twice": ("index\tname\n7\tL\n300\tl\n65535\tb\n", "'l' and label 7 have one name"),
+    "a label twice": ("index\tname\n7\tleft\n300\tright\n7\tother\n65535\tb\n", "line 4: index 7 stands twice; keep one row"),
+    "another encoding": ("index\tname\n7\tl\udced\n", "is not a readable table .*; save it as tab-separated UTF-8 text"),
     "an index that is none": ("index\tname\n7.5\tleft\n", "line 2: index '7.5' is not a whole number"),
 }
 
@@ -154,7 +161,7 @@ def test_a_table_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, fault:
     path = write(tmp_path)
     (tmp_path / "halves.tsv").unlink()
     if text is not None:
-        (tmp_path / "halves.tsv").write_text(text)
+        (tmp_path / "halves.tsv").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(RegionFileError, match=message) as found:
         load_regions(path)
     assert "\n" not in str(found.value)
