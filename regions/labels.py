@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -137,7 +138,7 @@ def read_table(path: Path) -> dict[int, int]:
     for line, row in enumerate(rows, start=2):
         index = _number(row["index"])
         target = _meaning(row)
-        if index is None or index < 0 or index in seen or target is None:
+        if index < 0 or index in seen or target is None:
             raise LabelError(
                 f"{path}, line {line}: index {row['index']!r}, name {row.get('name')!r} has no clear meaning. "
                 "Each index stands once, with a FreeSurfer name, a BIDS 'mapping' (0-11) or an id under 'freesurfer'."
@@ -149,17 +150,21 @@ def read_table(path: Path) -> dict[int, int]:
 
 def _meaning(row: Mapping[str, str | None]) -> int | None:
     """Return the id in the scheme that a row stands for, or None."""
-    freesurfer_id = _number(row.get("freesurfer"))
-    if freesurfer_id is not None:
+    if _is_filled(row.get("freesurfer")):
+        freesurfer_id = _number(row.get("freesurfer"))
         return DIALECTS["freesurfer"].get(freesurfer_id, freesurfer_id if freesurfer_id in STRUCTURES else None)
-    generic = _number(row.get("mapping"))
-    if generic is not None:
-        return DIALECTS["bids-generic"].get(generic)
+    if _is_filled(row.get("mapping")):
+        return DIALECTS["bids-generic"].get(_number(row.get("mapping")))
     names = {name.lower(): label for label, name in STRUCTURES.items()} | {"background": 0}
     return names.get((row.get("name") or "").strip().lower())
 
 
-def _number(cell: str | None) -> int | None:
-    """Return a cell's whole number, None if it does not hold one."""
-    text = (cell or "").strip()
-    return int(text) if text.lstrip("-").isdigit() else None
+def _is_filled(cell: str | None) -> bool:
+    """Return whether a cell says something."""
+    return (cell or "").strip().lower() not in ("", "n/a")
+
+
+def _number(cell: str | None) -> int:
+    """Return a cell's whole number, also written as 10.0, and -1, which no table knows, if it does not hold one."""
+    number = re.fullmatch(r"([0-9]{1,9})(\.0*)?", (cell or "").strip())
+    return int(number[1]) if number else -1

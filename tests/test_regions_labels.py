@@ -120,8 +120,9 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         "2\tsome lesion\t7\t\n"
         "500\tcortical ribbon\t8\t1005\n"
         "7\tBackground\t\t\n"
+        "8.0\tmine\t1.0\t10.0\n"
     )
-    assert read_table(path) == {0: 0, 1: 17, 2: 77, 500: 3, 7: 0}
+    assert read_table(path) == {0: 0, 1: 17, 2: 77, 500: 3, 7: 0, 8: 10}
     assert to_scheme(np.array([[0, 1], [500, 2]]), path).tolist() == [[0, 17], [3, 77]]
     assert to_scheme(np.array([7]), str(path)).tolist() == [0]
 
@@ -136,6 +137,8 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("index\tname\none\tPons\n", "line 2: index 'one'"),
         ("index\tname\tmapping\n1\tPons\t12\n", "line 2: index '1', name 'Pons'"),
         ("index\tname\tfreesurfer\n1\tPons\t600\n", "line 2: index '1', name 'Pons'"),
+        ("index\tname\tfreesurfer\n1\tPons\t10.5\n", "line 2: index '1', name 'Pons' has no clear meaning"),
+        ("index\tname\tfreesurfer\n1\tPons\t\u00b2\n", "line 2: index '1', name 'Pons' has no clear meaning"),
     ],
 )
 def test_a_mistake_in_a_table_is_named(tmp_path: Path, text: str, message: str) -> None:
