@@ -86,6 +86,8 @@ def test_half_is_kept_with_a_remark(judged: Judge) -> None:
     cohort = judged({"patient": "p", "session": "ses-1", "score": Score("0.5", 0)})
     assert [(scan.value, scan.label) for scan in cohort.scans] == [(2.0, 0), (0.5, 0)]
     assert cohort.remarks == ("EDSS 0.5 is not on the scale, its class is certain: kept p/ses-1",)
+    cohort = judged({"patient": "p", "session": "ses-1", "score": Score("0.5", 0)}, rule=Target(kind="regression"))
+    assert cohort.remarks == ("EDSS 0.5 is not on the scale, taken as it stands: kept p/ses-1",)
 
 
 def test_half_is_excluded_where_its_class_is_not_certain(judged: Judge) -> None:

@@ -61,7 +61,8 @@ def select_scans(
         reasons = counted_reasons(exclusions, rule) or "it has no rows"
         raise CohortError(f"no usable scan in the {len(exclusions)} rows of {source}: {reasons}")
     odd = [scan.name for scan in scans if rule.is_edss and scan.value == BETWEEN_STEPS]
-    notes = [f"EDSS 0.5 is not on the scale, its class is certain: kept {', '.join(odd)}"] if odd else []
+    certain = "taken as it stands" if rule.kind == "regression" else "its class is certain"
+    notes = [f"EDSS 0.5 is not on the scale, {certain}: kept {', '.join(odd)}"] if odd else []
     if ages:
         listed = ", ".join(sorted(set(ages)))
         notes.append(f"age capped for {len(ages)} of {len(scans)} scans ({listed}): the number given is taken as the age")

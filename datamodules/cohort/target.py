@@ -21,7 +21,7 @@ EDSS = "edss"
 EDSS_SCALE = (0.0, *(half / 2 for half in range(2, 21)))
 """The 20 valid steps of the EDSS: 0, 1.0, 1.5, ... 10 (Kurtzke, Neurology 1983;33:1444)."""
 BETWEEN_STEPS = 0.5
-"""Not on the EDSS, yet often written; its class is certain whenever the threshold lies above 1."""
+"""Not on the EDSS, yet often written; its class is certain whenever the threshold, or every cut, lies above 1."""
 EDSS_THRESHOLD = 3.0
 EDSS_RULES = {"threshold": EDSS_THRESHOLD, "min_days": 0, "max_days": 183, "undated": "exclude"}
 """What EDSS brings where nothing else is asked for."""
@@ -312,8 +312,8 @@ class Target:
         if self.is_named:
             return f"{self.name} of neither class" if value is None else ""
         if self.is_edss:
-            between = value == BETWEEN_STEPS and self.kind == "binary" and self.threshold is not None and self.threshold <= 1
-            if value is None or between:
+            limits = self.cuts if self.kind == "ordinal" else () if self.threshold is None else (self.threshold,)
+            if value is None or (value == BETWEEN_STEPS and any(0 < limit <= 1 for limit in limits)):
                 return "EDSS not on the scale"
         if value is None:
             return f"{self.name} is no number"
