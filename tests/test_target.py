@@ -20,6 +20,7 @@ from experiments.study.record import read_record
 from experiments.study.recorded import recorded_words
 from experiments.study.scan_table import read_scans
 from experiments.study.settings import parse_settings
+from experiments.study.study import cohort_hash, cohort_table
 
 SEX = Target("sex", positive="M", negative="F")
 TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.width", "2", "--network.init_args.stages", "2"]
@@ -48,6 +49,8 @@ def test_the_edss_brings_its_rules_and_any_other_column_none() -> None:
         (Target("diagnosis", positive="RRMS, SPMS", negative="HC"), " spms ", 1.0, 1),
         (Target("diagnosis", positive=("isolated  syndrome",), negative="HC"), "Isolated Syndrome", 1.0, 1),
         (Target("group", positive="2", negative="1"), "2", 1.0, 1),
+        (Target("diagnosis", positive="RRMS,SPMS", negative="HC"), "RRMS/SPMS", 1.0, 1),
+        (Target("diagnosis", positive="RRMS", negative="HC,OND,HC/OND"), "HC/OND/HC/OND", 0.0, 0),
         (Target(kind="ordinal", cuts=(2, 4, 6)), "4.0", 4.0, 2),
         (Target("age", "regression"), "89+", 89.0, 0),
         (Target("age", "regression"), "41,5", 41.5, 0),
@@ -368,3 +371,15 @@ def test_a_study_of_two_of_three_diagnoses_from_table_to_report(
     page = re.sub(r"<style.*?</style>", "", (folder / "report.html").read_text(), flags=re.DOTALL)
     assert "A scan is positive when the diagnosis is RRMS, and negative when it is HC" in page
     assert "EDSS" not in page
+
+
+def test_a_study_of_classes_of_several_names_leaves_a_cohort_that_reads_again(tmp_path: Path) -> None:
+    rows = "".join(f"P{number}\ta.nii\ta.nii\t{name}\n" for number, name in enumerate(("RRMS", "SPMS", "HC", "PPMS")))
+    (tmp_path / "a.nii").write_text("")
+    (tmp_path / "own.tsv").write_text(f"patient\tt1w\tflair\tdiagnosis\n{rows}")
+    target = Target("diagnosis", positive="RRMS,SPMS", negative="HC")
+    cohort = read_cohort(tmp_path / "own.tsv", target)
+    (tmp_path / "cohort.tsv").write_text(cohort_table(cohort))
+    again = read_cohort(tmp_path / "cohort.tsv", target)
+    assert [(scan.patient, scan.label) for scan in again.scans] == [("P0", 1), ("P1", 1), ("P2", 0)]
+    assert cohort_hash(again) == cohort_hash(cohort)

@@ -288,11 +288,16 @@ class Target:
     def value_of(self, text: str) -> float | None:
         """The value of a cell: the number, or 1 or 0 for a named class; None where it is neither."""
         if self.is_named:
-            classes = dict.fromkeys(map(self._usual, self.positive), 1.0) | dict.fromkeys(map(self._usual, self.negative), 0.0)
-            return classes.get(self._usual(text))
+            return self._classes().get(self._usual(text))
         if self.is_edss:
             return parse_edss(text)
         return parse_number(uncapped_age(text) if self.covariate == "age" else text)
+
+    def _classes(self) -> dict[str, float]:
+        """Each named value -> 1 or 0; also all names of a class together, as a study's table writes them."""
+        of_class = {1.0: self.positive, 0.0: self.negative}
+        together = {self._usual(self.text_of(value)): value for value in of_class}
+        return together | {self._usual(name): value for value, names in of_class.items() for name in names}
 
     def _usual(self, text: str) -> str:
         """A named value as values are compared: one spelling of each sex, no case, no surplus blanks."""
