@@ -49,6 +49,7 @@ def test_the_edss_brings_its_rules_and_any_other_column_none() -> None:
         (Target("diagnosis", positive="RRMS, SPMS", negative="HC"), " spms ", 1.0, 1),
         (Target("diagnosis", positive=("isolated  syndrome",), negative="HC"), "Isolated Syndrome", 1.0, 1),
         (Target("group", positive="2", negative="1"), "2", 1.0, 1),
+        (Target("age", positive="young", negative="old"), "old", 0.0, 0),
         (Target("diagnosis", positive="RRMS,SPMS", negative="HC"), "RRMS/SPMS", 1.0, 1),
         (Target("diagnosis", positive="RRMS", negative="HC,OND,HC/OND"), "HC/OND/HC/OND", 0.0, 0),
         (Target(kind="ordinal", cuts=(2, 4, 6)), "4.0", 4.0, 2),
@@ -103,6 +104,14 @@ def test_a_cell_without_a_label_says_why(target: Target, text: str, fault: str) 
         ({"kind": "ordinal", "cuts": (4, 2)}, r"label.cuts is \[4, 2\]; an ordinal"),
         ({"kind": "ordinal", "cuts": (2, 2)}, r"label.cuts is \[2, 2\]; an ordinal"),
         ({"column": "sdmt", "threshold": 4, "low": 9, "high": 3}, r"label.low 9 is not below label.high 3"),
+        ({"kind": "ordinal", "cuts": (1, float("nan"))}, r"label.cuts: nan is no finite number; give another"),
+        ({"column": "sdmt", "kind": "regression", "low": float("nan")}, r"label.low: nan is no finite number"),
+        ({"column": "sdmt", "kind": "regression", "direction": "below"}, r"label.direction does not go with .* regression"),
+        (
+            {"column": "sex", "positive": "M", "negative": "F", "direction": "below"},
+            r"label.direction does not go with .* of names",
+        ),
+        ({"column": "drug", "positive": "dmt", "negative": "None"}, r"'None' in a table says that a value is not known"),
         ({"threshold": 11}, r"label.threshold is 11; an EDSS threshold lies in \(0, 10\]"),
     ],
 )

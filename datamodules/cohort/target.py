@@ -83,7 +83,7 @@ class Target:
             for name, value in unset.items():
                 if name != "threshold" or self.kind == "binary":
                     self._set(name, value)
-        if self.covariate == "age":
+        if self.covariate == "age" and not self.is_named:
             self._set("low", 0.0 if self.low is None else self.low)
             self._set("high", float(OLDEST) if self.high is None else self.high)
         if self.undated is None:
@@ -105,7 +105,11 @@ class Target:
             raise CohortError(f"label.relapse_days {self.relapse_days} goes with edss, not with {self.column}; leave it out")
 
     def _check_kind(self) -> None:
+        limits = [("low", self.low), ("high", self.high), *(("cuts", cut) for cut in self.cuts)]
+        for name, limit in ((name, limit) for name, limit in limits if limit is not None and not math.isfinite(limit)):
+            raise CohortError(f"label.{name}: {limit} is no finite number; give another, or leave it out")
         given = {
+            "direction": self.direction == "below",
             "threshold": self.threshold is not None,
             "positive": bool(self.positive),
             "negative": bool(self.negative),
@@ -114,7 +118,7 @@ class Target:
             "high": self.high is not None,
         }
         allowed = {
-            "binary": ("positive", "negative") if self.is_named else ("threshold", "low", "high"),
+            "binary": ("positive", "negative") if self.is_named else ("threshold", "direction", "low", "high"),
             "ordinal": ("cuts", "low", "high"),
             "regression": ("low", "high"),
         }[self.kind]
@@ -136,6 +140,10 @@ class Target:
         if not self.positive or not self.negative:
             other = "positive" if not self.positive else "negative"
             raise CohortError(f"label.{other} is empty; name the values of both classes, as --label.{other} '[yes]'")
+        if unknown := [name for name in (*self.positive, *self.negative) if name.lower() in MISSING]:
+            raise CohortError(
+                f"{unknown[0]!r} in a table says that a value is not known; give that class another name"
+            )
         both = set(map(self._usual, self.positive)) & set(map(self._usual, self.negative))
         if both:
             raise CohortError(f"{sorted(both)[0]!r} is in label.positive and in label.negative; keep it in one")
