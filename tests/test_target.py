@@ -392,3 +392,37 @@ def test_a_study_of_classes_of_several_names_leaves_a_cohort_that_reads_again(tm
     again = read_cohort(tmp_path / "cohort.tsv", target)
     assert [(scan.patient, scan.label) for scan in again.scans] == [("P0", 1), ("P1", 1), ("P2", 0)]
     assert cohort_hash(again) == cohort_hash(cohort)
+
+
+def sizes(folder: Path, *cells: str) -> list[float]:
+    """What a table and a BIDS folder with these volumes, of two patients or three, say that they are; both alike."""
+    (folder / "a.nii").write_text("")
+    (folder / "own.tsv").write_text(
+        "patient\tt1w\tvolume\n" + "".join(f"P{n}\ta.nii\t{cell}\n" for n, cell in enumerate(cells))
+    )
+    people = folder / "bids" / "participants.tsv"
+    people.parent.mkdir(exist_ok=True)
+    people.write_text("participant_id\tvolume\n" + "".join(f"sub-{n}\t{cell}\n" for n, cell in enumerate(cells)))
+    for number in range(len(cells)):
+        path = folder / "bids" / f"sub-{number}" / "anat" / f"sub-{number}_space-MNI152_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    target = Target("volume", "regression", units="ml")
+    table, bids = (
+        [scan.value for scan in read_cohort(path, target, images=("t1w",)).scans]
+        for path in (folder / "own.tsv", people.parent)
+    )
+    assert table == bids
+    return table
+
+
+def test_a_comma_of_a_target_is_read_as_that_of_a_covariate(tmp_path: Path) -> None:
+    assert sizes(tmp_path, "1,234", "2,5") == [1.234, 2.5]
+    assert sizes(tmp_path, "1.234", "987") == [1.234, 987.0]
+    with pytest.raises(
+        CohortError, match=r"own.tsv line 2, column 'volume': '1,234' can be 1.234 or 1234; write it with a point"
+    ):
+        sizes(tmp_path, "1,234", "987", "2,500")
+    (tmp_path / "own.tsv").unlink()
+    with pytest.raises(CohortError, match=r"participants.tsv line 2, column 'volume': '1,234' can be 1.234 or 1234"):
+        read_cohort(tmp_path / "bids", Target("volume", threshold=1000.0), images=("t1w",))

@@ -85,7 +85,7 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
     Raises:
         CohortError: naming rows and columns of all implausible ages, and of numbers that a comma makes ambiguous.
     """
-    columns = {name: _points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
+    columns = {name: decimal_points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
     ages = [name for name in names if name.lower() in COLUMNS["age"]]
     columns |= {name: [_usual_age(cell) for cell in columns[name]] for name in ages}
     faults = [fault for name in ages for fault in _odd_ages(columns[name], _locations(path, rows, name))]
@@ -103,8 +103,16 @@ def _locations(path: Path, rows: Sequence[Row], name: str) -> list[str]:
     return [f"{path.name} line {row['#']}, column {name!r}" for row in rows]
 
 
-def _points(cells: list[str], where: Sequence[str]) -> list[str]:
-    """Decimal commas as points; three digits after a comma may also be thousands, which other cells of the column decide."""
+def decimal_points(cells: list[str], where: Sequence[str]) -> list[str]:
+    """Decimal commas as points; three digits after a comma may also be thousands, which other cells of the column decide.
+
+    Args:
+        cells: Those of one column.
+        where: Where each stands, for the message.
+
+    Raises:
+        CohortError: naming a cell that can be two numbers.
+    """
     numbers = [re.fullmatch(r"[+-]?([0-9]+),([0-9]+)", cell) for cell in cells]
     if not any(numbers):
         return cells

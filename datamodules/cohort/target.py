@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
 
-from datamodules.cohort.covariates import COLUMNS, OLDEST, uncapped_age, usual_spelling
+from datamodules.cohort.covariates import COLUMNS, OLDEST, decimal_points, uncapped_age, usual_spelling
 from datamodules.files.tables import MISSING, CohortError
 
 Kind = Literal["binary", "ordinal", "regression"]
@@ -141,9 +141,7 @@ class Target:
             other = "positive" if not self.positive else "negative"
             raise CohortError(f"label.{other} is empty; name the values of both classes, as --label.{other} '[yes]'")
         if unknown := [name for name in (*self.positive, *self.negative) if name.lower() in MISSING]:
-            raise CohortError(
-                f"{unknown[0]!r} in a table says that a value is not known; give that class another name"
-            )
+            raise CohortError(f"{unknown[0]!r} in a table says that a value is not known; give that class another name")
         both = set(map(self._usual, self.positive)) & set(map(self._usual, self.negative))
         if both:
             raise CohortError(f"{sorted(both)[0]!r} is in label.positive and in label.negative; keep it in one")
@@ -292,6 +290,18 @@ class Target:
         if self.max_days is None:
             return f"at least {self.min_days} days after the scan"
         return f"{self.min_days} to {self.max_days} days after the scan"
+
+    def pointed(self, cells: list[str], where: Sequence[str]) -> list[str]:
+        """The cells of the target's column, numbers with decimal points; those of the EDSS can be one number only.
+
+        Args:
+            cells: As they are written.
+            where: Where each stands, for the message.
+
+        Raises:
+            CohortError: naming a cell that can be two numbers.
+        """
+        return cells if self.is_named or self.is_edss else decimal_points(cells, where)
 
     def value_of(self, text: str) -> float | None:
         """The value of a cell: the number, or 1 or 0 for a named class; None where it is neither."""
