@@ -12,6 +12,7 @@ from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import NO_SCAN, Candidate, Cohort
 from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
+from experiments.study.study import cohort_table
 
 RULE = Target()
 SPACE = "space-MNI152NLin6Asym"
@@ -54,6 +55,23 @@ def found(root: Path, rule: Target = RULE) -> dict[str, tuple[str | None, int | 
 
 def first(root: Path) -> Candidate:
     return next(one for one in read_bids(root, RULE)[0] if one.name == "sub-01/ses-1")
+
+
+@pytest.mark.parametrize("target", [Target("field_strength", threshold=2.0), Target("vendor", positive="A", negative="B")])
+def test_a_sidecar_does_not_repeat_the_target_and_a_column_not_an_image(folder: Path, tmp_path: Path, target: Target) -> None:
+    people = "participant_id\tt2w\tage\tfield_strength\tvendor\nsub-01\t1\t40\t1.5\tA\nsub-02\t0\t50\t3\tB\n"
+    put(folder / "participants.tsv", people)
+    for path in folder.rglob("*_T1w.nii.gz"):
+        put(Path(str(path).replace("_T1w", "_T2w")))
+        put(Path(str(path).replace(".nii.gz", ".json")), json.dumps({"MagneticFieldStrength": 3, "Manufacturer": "B"}))
+    cohort = read_cohort(folder, target, images=("t1w", "t2w"))
+    assert [scan.label for scan in cohort.scans] == [0, 0, 1] if target.threshold else [1, 1, 0]
+    assert not {target.column, "t2w"} & {name for scan in cohort.scans for name in scan.covariates}
+    table = put(tmp_path / "again" / "cohort.tsv", cohort_table(cohort))
+    again = read_cohort(table, target, images=("t1w", "t2w"))
+    assert [(scan.name, scan.label, scan.covariates) for scan in again.scans] == [
+        (scan.name, scan.label, scan.covariates) for scan in cohort.scans
+    ]
 
 
 def test_scans_scores_and_covariates(folder: Path) -> None:

@@ -70,7 +70,9 @@ def read_bids(
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
         candidate = _scored(_candidate(t1w, (patient, session), images), score, where, rule)
-        candidates.append(replace(candidate, covariates={**people[patient], **candidate.covariates}))
+        known = {**people[patient], **candidate.covariates}
+        covariates = {name: text for name, text in known.items() if not rule.owns(name) and name not in images}
+        candidates.append(replace(candidate, covariates=covariates))
     scanless = sorted({*people, *scores.by_patient} - set(scans_of))
     candidates += [Candidate(patient, "", {}, None, _without_scan(patient, scores, rule)) for patient in scanless]
     return candidates, (*scores.remarks, *_unused(len(used), scans_of, scores, rule))
