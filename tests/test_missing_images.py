@@ -14,7 +14,7 @@ from bundled import train
 from small_networks import made
 
 from datamodules.batches.augmentation import Augmentation
-from datamodules.cohort.images import indicators, parse_optional
+from datamodules.cohort.images import indicated, indicators, parse_optional
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort
 from datamodules.cohort.target import Target
@@ -38,7 +38,7 @@ from experiments.study.covariates import fit_covariates
 from experiments.study.record import read_record
 from experiments.study.run_folder import RunFolder
 from experiments.study.settings import parse_settings
-from experiments.study.study import Study
+from experiments.study.study import Study, cohort_table
 from regions.catalog import REGIONS
 from regions.grid import Box
 
@@ -102,6 +102,23 @@ def test_a_scan_without_an_optional_image_is_used_and_counted(partly: Path) -> N
     assert told in cohort.remarks
     assert len(read_unlabelled(partly).scans) == 18
     assert len(read_unlabelled(partly, BOTH, OPTIONAL).scans) == 25
+
+
+def test_only_an_image_is_told_to_be_there_and_only_where_it_is_optional(partly: Path, tmp_path: Path) -> None:
+    scans = read_cohort(partly, Target(), optional=OPTIONAL).scans
+    rows = ["patient\tt1w\tflair\tmask\tedss\tdays\thas_flair\thas_t1w\trelapse\thas_relapse"]
+    for number, scan in enumerate(scans):
+        images = f"{scan.images['t1w']}\t{scan.images.get('flair', 'n/a')}\t{scan.mask}"
+        rows.append(f"{number}\t{images}\t{scan.value:g}\t0\tyes\tyes\t1\tyes")
+    (tmp_path / "cohort.tsv").write_text("\n".join(rows) + "\n")
+    given = {"relapse": "1", "has_relapse": "yes"}
+    plain = read_cohort(tmp_path / "cohort.tsv", Target())
+    assert [scan.covariates for scan in plain.scans] == [given] * 18
+    told = read_cohort(tmp_path / "cohort.tsv", Target(), optional=OPTIONAL)
+    assert [scan.covariates for scan in told.scans] == [{**given, **indicators(scan.images, OPTIONAL)} for scan in told.scans]
+    for cohort, expected in ((plain, ()), (told, OPTIONAL)):
+        (tmp_path / "study.tsv").write_text(cohort_table(cohort))
+        assert indicated(read_rows(tmp_path / "study.tsv")[0]) == expected
 
 
 def test_the_first_image_and_a_named_file_that_is_gone_are_still_needed(partly: Path, tmp_path: Path) -> None:

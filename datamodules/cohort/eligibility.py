@@ -14,7 +14,7 @@ from pathlib import Path
 
 from datamodules.cohort.covariates import split_capped_ages
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
-from datamodules.cohort.images import DEFAULT_IMAGES, indicators, title
+from datamodules.cohort.images import DEFAULT_IMAGES, indicator, indicators, title
 from datamodules.cohort.records import NO_SCAN, UNDATED, Candidate, Cohort, Exclusion, Scan, Score, counted_reasons
 from datamodules.cohort.target import BETWEEN_STEPS, Target
 from datamodules.files.tables import CohortError
@@ -156,9 +156,11 @@ def scan_of(
     Args:
         candidate: Its files.
         images: What is read of each scan.
-        optional: Those that it may lack; covariates tell which it has.
+        optional: Those that it may lack; covariates tell which it has, and nothing else may be called so.
         outcome: Its value, the days from the scan to the assessment, its label.
     """
+    told = {indicator(name) for name in images}
+    known = {name: text for name, text in candidate.covariates.items() if name not in told}
     return Scan(
         candidate.patient,
         candidate.session,
@@ -167,7 +169,7 @@ def scan_of(
         candidate.mask,
         candidate.labels,
         candidate.dialect,
-        {**candidate.covariates, **indicators(candidate.images, optional)},
+        known | indicators(candidate.images, optional),
         tuple(images),
     )
 

@@ -111,9 +111,11 @@ def indicators(images: Collection[str], optional: Iterable[str]) -> dict[str, st
     return {indicator(name): str(int(name in images)) for name in optional}
 
 
-def indicated(columns: Collection[str]) -> tuple[str, ...]:
-    """The images of which a study's table tells which scans have them."""
-    return tuple(name for name in columns if indicator(name) in columns)
+def indicated(columns: Iterable[str]) -> tuple[str, ...]:
+    """The images of which a study's table tells which scans have them; its images stand between ``label`` and ``mask``."""
+    names = list(columns)
+    images = names[names.index("label") + 1 : names.index("mask")] if {"label", "mask"} <= {*names} else []
+    return tuple(name for name in images if indicator(name) in names)
 
 
 def _is_image(cell: str) -> bool:
