@@ -74,6 +74,30 @@ def test_a_sidecar_does_not_repeat_the_target_and_a_column_not_an_image(folder: 
     ]
 
 
+GADOLINIUM = "ce-gadolinium_t1w"
+
+
+@pytest.mark.parametrize("order", [("t1w", "flair", GADOLINIUM), (GADOLINIUM, "flair", "t1w"), ("flair", GADOLINIUM)])
+def test_an_image_with_entities_of_its_own_is_found_beside_the_others(folder: Path, order: tuple[str, ...]) -> None:
+    for path in folder.rglob("*_T1w.nii.gz"):
+        put(Path(str(path).replace("_space", "_ce-gadolinium_space")))
+        put(Path(str(path).replace("_T1w", "_desc-brain_mask")))
+        put(Path(str(path).replace("_T1w", "_seg-samseg_dseg")))
+    scans = read_cohort(folder, RULE, images=order).scans
+    assert len(scans) == 3
+    for scan in scans:
+        stem = f"{scan.patient}_{scan.session}"
+        files = {
+            "t1w": f"{stem}_{SPACE}_T1w",
+            "flair": f"{stem}_{SPACE}_FLAIR",
+            GADOLINIUM: f"{stem}_ce-gadolinium_{SPACE}_T1w",
+        }
+        assert {name: path.name for name, path in scan.images.items()} == {name: f"{files[name]}.nii.gz" for name in order}
+        assert scan.mask is not None
+        assert scan.mask.name == f"{stem}_{SPACE}_desc-brain_mask.nii.gz"
+        assert (scan.labels is not None, scan.dialect) == (True, "samseg")
+
+
 def test_scans_scores_and_covariates(folder: Path) -> None:
     assert found(folder) == {"sub-01/ses-1": ("2.0", 10), "sub-01/ses-2": ("3.5", 31), "sub-02/ses-1": ("1.0", 0)}
     one = first(folder)

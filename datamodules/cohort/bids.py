@@ -26,7 +26,7 @@ from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
-from datamodules.cohort.images import DEFAULT_IMAGES, files_named, images_of, title
+from datamodules.cohort.images import DEFAULT_IMAGES, files_named, images_of, title, without_entities
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
@@ -85,14 +85,14 @@ def scans_of(firsts: Sequence[Path], images: Sequence[str]) -> list[Candidate]:
 
 def _candidate(t1w: Path, name: tuple[str, str], images: Sequence[str]) -> Candidate:
     beside = _nifti(list_folder(t1w.parent))
-    labels, dialect = _label_map(t1w, beside)
+    labels, dialect = _label_map(t1w, images[0], beside)
     return Candidate(
         patient=name[0],
         session=name[1],
-        images={images[0]: t1w} | images_of(**{other: _beside(t1w, beside, other) for other in images[1:]}),
+        images={images[0]: t1w} | images_of(**{other: _beside(t1w, images[0], beside, other) for other in images[1:]}),
         score=None,
         where=t1w.name,
-        mask=_only(beside, _space(t1w), "_desc-brain_mask", "brain masks"),
+        mask=_only(beside, _starts(t1w, images[0]), "_desc-brain_mask", "brain masks"),
         labels=labels,
         dialect=dialect,
         covariates=_sidecar(t1w),
@@ -244,14 +244,20 @@ def _stem(t1w: Path) -> str:
     return t1w.name.split(".nii")[0].rpartition("_")[0]
 
 
-def _space(t1w: Path) -> str:
-    match = re.match(r".*_space-[A-Za-z0-9]+", t1w.name)
+def _space(name: str) -> str:
+    """A file's name up to its space."""
+    match = re.match(r".*_space-[A-Za-z0-9]+", name)
     assert match is not None  # the glob asked for it
     return match[0]
 
 
-def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
-    path = _only(beside, _space(t1w), "_dseg", "label maps")
+def _starts(first: Path, image: str) -> tuple[str, ...]:
+    """How the names of files of the same scan and space start: as the first image's, else without what tells it from others."""
+    return tuple(dict.fromkeys((_space(first.name), _space(without_entities(first.name, image)))))
+
+
+def _label_map(t1w: Path, image: str, beside: Sequence[Path]) -> tuple[Path | None, str]:
+    path = _only(beside, _starts(t1w, image), "_dseg", "label maps")
     if path is None:
         return None, "freesurfer"
     table = path.with_name(path.name.split(".nii")[0] + ".tsv")
@@ -261,15 +267,21 @@ def _label_map(t1w: Path, beside: Sequence[Path]) -> tuple[Path | None, str]:
     return path, match[1].lower() if match else "bids-generic"
 
 
-def _beside(first: Path, beside: Sequence[Path], name: str) -> Path | None:
-    """Another image of the same scan and space; where there are several, that whose name differs in the suffix alone."""
-    named = files_named([path for path in beside if path.name.startswith(_space(first))], name)
+def _beside(first: Path, image: str, beside: Sequence[Path], name: str) -> Path | None:
+    """Another image of the same scan and space; where there are several, that whose name differs in the suffix alone.
+
+    What an image's name asks for, as ``ce-gadolinium``, may stand before or after the space.
+    """
+    start = _space(without_entities(first.name, image))
+    named = files_named([path for path in beside if without_entities(path.name, name).startswith(start)], name)
     return _one(first.parent, [path for path in named if _stem(path) == _stem(first)] or named, f"{title(name)} images")
 
 
-def _only(beside: Sequence[Path], start: str, end: str, what: str) -> Path | None:
-    """The one image in the T1w's folder whose name starts and ends so."""
-    matches = [path for path in beside if path.name.startswith(start) and path.name.split(".nii")[0].endswith(end)]
+def _only(beside: Sequence[Path], starts: Sequence[str], end: str, what: str) -> Path | None:
+    """The one image in the T1w's folder whose name ends so, and starts so; with the first start that some image has."""
+    ending = [path for path in beside if path.name.split(".nii")[0].endswith(end)]
+    every = ([path for path in ending if path.name.startswith(start)] for start in starts)
+    matches = next((matches for matches in every if matches), [])
     return _one(matches[0].parent, matches, what) if matches else None
 
 

@@ -129,6 +129,12 @@ def is_named(path: Path, name: str) -> bool:
     return suffix == wanted_suffix and set(wanted) <= set(entities)
 
 
+def without_entities(file: str, name: str) -> str:
+    """The name of a BIDS file without the entities that an image's name asks for."""
+    asked = name.split("_")[:-1]
+    return "_".join(part for part in file.split("_") if part.lower() not in asked)
+
+
 def files_named(paths: Iterable[Path], name: str) -> list[Path]:
     """The BIDS files of an image; where some have entities of ``APART`` that the name lacks, those without them."""
     named = [path for path in paths if is_named(path, name)]
