@@ -98,6 +98,26 @@ def test_an_image_with_entities_of_its_own_is_found_beside_the_others(folder: Pa
         assert (scan.labels is not None, scan.dialect) == (True, "samseg")
 
 
+@pytest.mark.parametrize(
+    ("files", "days"),
+    [
+        ({"FLAIR": 2}, 10),
+        ({"T1w": 1, "FLAIR": 2}, 10),
+        ({"T1w": 1}, 11),
+        ({"flair": 2, "ce-gadolinium_T1w": 1}, 10),
+        ({}, None),
+    ],
+)
+def test_the_day_of_a_scan_is_that_of_the_image_that_a_study_reads_first(tmp_path: Path, files: dict, days: int | None) -> None:
+    put(tmp_path / "participants.tsv", "participant_id\nsub-01\n")
+    scores(tmp_path, "01\t1\t2.0\t2020-01-12")
+    add_scan(tmp_path, "sub-01", "ses-1")
+    rows = [f"anat/sub-01_ses-1_{name}.nii.gz\t2020-01-0{day}\n" for name, day in files.items()]
+    put(tmp_path / "sub-01/ses-1/sub-01_ses-1_scans.tsv", "".join(["filename\tacq_time\n", *rows]) if rows else "filename\nx\n")
+    (scan,) = read_cohort(tmp_path, Target(undated="keep"), images=("flair",)).scans
+    assert scan.days == days
+
+
 def test_scans_scores_and_covariates(folder: Path) -> None:
     assert found(folder) == {"sub-01/ses-1": ("2.0", 10), "sub-01/ses-2": ("3.5", 31), "sub-02/ses-1": ("1.0", 0)}
     one = first(folder)

@@ -66,7 +66,7 @@ def read_bids(
     for t1w, (patient, session) in zip(firsts, names, strict=True):
         if patient not in people:
             raise CohortError(f"{t1w.name}: {patient} has no row in {root / 'participants.tsv'}; add it or remove the scan")
-        scanned, rows = dates.of(patient, session), scores.by_patient.get(patient, [])
+        scanned, rows = dates.of(patient, session, kind=images[0]), scores.by_patient.get(patient, [])
         score, where = assigned_score(rows, (patient, session), scanned, scans_of[patient] == 1, rule)
         used |= {(patient, where)} if score else set()
         candidate = _scored(_candidate(t1w, (patient, session), images), score, where, rule)

@@ -10,10 +10,11 @@ The day of a scan is read from the first of these, the most exact one first::
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 
+from datamodules.cohort.images import title
 from datamodules.cohort.records import scan_name
 from datamodules.files.tables import MISSING, CohortError, bids_id, read_rows, require_columns
 
@@ -85,18 +86,22 @@ class ScanDates:
             self.all_sessions = read_rows(path)
             require_columns(path, self.all_sessions, ("participant_id", "session_id"))
 
-    def of(self, patient: str, session: str, image: Path | None = None) -> date | None:
+    def of(self, patient: str, session: str, image: Path | None = None, kind: str = "t1w") -> date | None:
         """The day of a scan, None if no table gives it.
 
         Args:
             patient: ``sub-X``.
             session: ``ses-Y``, or empty.
-            image: The T1w, where the row of another one in scans.tsv would do harm.
+            image: The file, where the row of another one of its kind in scans.tsv would do harm.
+            kind: The image whose day counts, by name; that of the T1w where scans.tsv has no such image.
 
         Raises:
             CohortError: if a session has two rows, a text is not a date, or two tables differ by more than a day.
         """
-        day_of = {"scans.tsv": self._from_scans(patient, session, image), "sessions.tsv": self._from_sessions(patient, session)}
+        day_of = {
+            "scans.tsv": self._from_scans(patient, session, image, kind),
+            "sessions.tsv": self._from_sessions(patient, session),
+        }
         days = {name: day for name, day in day_of.items() if day is not None}
         if len(days) > 1 and abs((days["scans.tsv"] - days["sessions.tsv"]).days) > 1:
             both = " and ".join(f"{day} in its {name}" for name, day in days.items())
@@ -117,21 +122,26 @@ class ScanDates:
             raise CohortError(f"{path} {lines}: {session or patient} occurs twice; keep one row for each session")
         return _acquired(matches[0], path) if matches else None
 
-    def _from_scans(self, patient: str, session: str, image: Path | None) -> date | None:
+    def _from_scans(self, patient: str, session: str, image: Path | None, kind: str) -> date | None:
         stem = f"{patient}_{session}" if session else patient
         path = self.root / patient / session / f"{stem}_scans.tsv"
         if not path.is_file():
             return None
         rows = read_rows(path)
         require_columns(path, rows, ("filename",))
-        images = [row for row in rows if re.search(r"_T1w\.nii(\.gz)?$", row["filename"])]
+        suffix = kind.rpartition("_")[2]
+        kind, images = next(((name, of) for name in (suffix, "t1w") if (of := _of_kind(rows, name))), (suffix, []))
         matches = [row for row in images if image is not None and Path(row["filename"]).name == image.name] or images
         days = {day for row in matches if (day := _acquired(row, path)) is not None}
         if len(days) > 1:
             raise CohortError(
-                f"{path} gives the T1w of {stem} {len(days)} dates ({', '.join(map(str, sorted(days)))}); keep one"
+                f"{path} gives the {title(kind)} of {stem} {len(days)} dates ({', '.join(map(str, sorted(days)))}); keep one"
             )
         return next(iter(days), None)
+
+
+def _of_kind(rows: Sequence[Mapping[str, str]], suffix: str) -> list[Mapping[str, str]]:
+    return [row for row in rows if re.search(rf"_{suffix}\.nii(\.gz)?$", row["filename"], re.IGNORECASE)]
 
 
 def _acquired(row: Mapping[str, str], path: Path) -> date | None:
