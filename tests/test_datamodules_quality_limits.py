@@ -92,6 +92,17 @@ def test_a_held_scan_is_excluded_and_counted(held: Path) -> None:
     assert cohort.flow()["found"] == whole.flow()["found"]
 
 
+def test_a_verdict_that_was_written_by_hand_counts_or_is_refused(held: Path) -> None:
+    path, ((patient, session),) = held / VERDICTS, read_flagged(held)
+    written = path.read_text()
+    path.write_text(written.replace("\theld\t", "\tHeld\t"))
+    assert [scan.name for scan in read_cohort(held, Target()).exclusions] == [f"{patient}/{session}"]
+    for word in ("hold", ""):
+        path.write_text(written.replace("\theld\t", f"\t{word}\t"))
+        with pytest.raises(CohortError, match=rf"qc.tsv line 4: verdict '{word}' is none; it can be held, look or ok$"):
+            read_cohort(held, Target())
+
+
 @pytest.mark.parametrize("bare", [False, True])
 def test_an_accepted_scan_is_used_and_named(held: Path, bare: bool) -> None:
     ((patient, session),) = read_flagged(held)

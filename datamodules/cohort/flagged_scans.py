@@ -73,15 +73,22 @@ def read_verdicts(folder: Path) -> dict[Key, tuple[Verdict, str, str]]:
     """Verdict, reason and detail of every scan of qc.tsv; empty without such a file.
 
     Raises:
-        CohortError: if the file cannot be read.
+        CohortError: if the file cannot be read, or a verdict is none of the three.
     """
     path = folder / VERDICTS
     if not path.is_file():
         return {}
     rows = read_rows(path)
     require_columns(path, rows, ("patient", "session", "verdict", "reason"))
+    return {_key(row): (_verdict(path, row), row["reason"], row.get("detail", "")) for row in rows}
+
+
+def _verdict(path: Path, row: Mapping[str, str]) -> Verdict:
     known: dict[str, Verdict] = {"held": "held", "look": "look", "ok": "ok"}
-    return {_key(row): (known[row["verdict"]], row["reason"], row.get("detail", "")) for row in rows if row["verdict"] in known}
+    verdict = row["verdict"].lower()
+    if verdict not in known:
+        raise CohortError(f"{path} line {row['#']}: verdict {row['verdict']!r} is none; it can be held, look or ok")
+    return known[verdict]
 
 
 def read_accepted(folder: Path) -> dict[Key, str]:
