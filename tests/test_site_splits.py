@@ -82,6 +82,14 @@ def test_each_site_is_tested_once_and_none_of_its_patients_trains_or_tunes(seed:
     assert tested == dict.fromkeys(patients, 1)
 
 
+def test_a_site_is_one_however_its_name_was_typed() -> None:
+    typed = ("K\u00f6ln", "Ko\u0308ln", "k\u00f6ln", "K\u00f6ln\u00a0")
+    renamed = [replace(each, covariates={"site": typed[number % 4]}) for number, each in enumerate(site("Wien", 6, 9))]
+    cohort = at_one_site(cohort_of([*renamed, *COHORT[20:]]))
+    assert len(cohort.scans) == len(renamed) + len(COHORT[20:])
+    assert make_site_splits(cohort.scans, 0).sites == ("Graz", "K\u00f6ln", "Linz")
+
+
 def test_seed_and_scans_decide_the_split_and_their_order_does_not() -> None:
     assert make_site_splits(COHORT, 0) == make_site_splits(COHORT[::-1], 0)
     hashes = {make_site_splits(COHORT, seed).hash for seed in range(5)}

@@ -49,6 +49,7 @@ def test_the_edss_brings_its_rules_and_any_other_column_none() -> None:
         (Target("diagnosis", positive="RRMS, SPMS", negative="HC"), " spms ", 1.0, 1),
         (Target("diagnosis", positive=("isolated  syndrome",), negative="HC"), "Isolated Syndrome", 1.0, 1),
         (Target("group", positive="2", negative="1"), "2", 1.0, 1),
+        (Target("group", positive="j\u00e4h", negative="langsam"), "Ja\u0308h", 1.0, 1),
         (Target("age", positive="young", negative="old"), "old", 0.0, 0),
         (Target("diagnosis", positive="RRMS,SPMS", negative="HC"), "RRMS/SPMS", 1.0, 1),
         (Target("diagnosis", positive="RRMS", negative="HC,OND,HC/OND"), "HC/OND/HC/OND", 0.0, 0),

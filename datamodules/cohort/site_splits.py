@@ -15,6 +15,7 @@ import numpy as np
 
 from datamodules.cohort.records import Cohort, Exclusion, Scan
 from datamodules.cohort.splits import SITE_BLOCKS, SplitError, Splits, TooFewPatientsError, patient_labels
+from datamodules.cohort.target import folded
 
 NO_SITE = "site unknown, with --split.by site"
 OTHER_SITE = "scanned at another site than most of the patient's scans, with --split.by site"
@@ -37,13 +38,9 @@ def at_one_site(cohort: Cohort) -> Cohort:
     for scan in cohort.scans:
         if not scan.site:
             out.append(Exclusion(scan.patient, scan.session, NO_SITE, "no site, center or hospital"))
-        elif _key(scan.site) != _key(homes[scan.patient]):
+        elif folded(scan.site) != folded(homes[scan.patient]):
             out.append(Exclusion(scan.patient, scan.session, OTHER_SITE, f"{scan.site}, the others {homes[scan.patient]}"))
     return cohort.without(out) if out else cohort
-
-
-def _key(site: str) -> str:
-    return " ".join(site.split()).casefold()
 
 
 def _homes(scans: Sequence[Scan]) -> dict[str, str]:
@@ -52,8 +49,8 @@ def _homes(scans: Sequence[Scan]) -> dict[str, str]:
     sites: dict[str, Counter[str]] = defaultdict(Counter)
     for scan in sorted(scans, key=lambda s: (s.patient, len(s.session), s.session)):
         if scan.site:
-            spelling.setdefault(_key(scan.site), scan.site)
-            sites[scan.patient][_key(scan.site)] += 1
+            spelling.setdefault(folded(scan.site), scan.site)
+            sites[scan.patient][folded(scan.site)] += 1
     return {patient: spelling[counts.most_common(1)[0][0]] for patient, counts in sites.items()}
 
 

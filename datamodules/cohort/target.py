@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -373,8 +374,8 @@ RESERVED = ("patient", "session", "participant_id", "session_id", "days", "label
 
 
 def folded(text: str) -> str:
-    """A name as names are compared: without case and surplus blanks."""
-    return " ".join(text.split()).casefold()
+    """A name as names are compared: without case and surplus blanks, an accent in one way, however it was typed."""
+    return unicodedata.normalize("NFKC", " ".join(text.split()).casefold())
 
 
 def parse_edss(text: str) -> float | None:
