@@ -233,6 +233,38 @@ def test_cohorts_are_combined_and_say_where_each_scan_is_from(tmp_path: Path) ->
     assert not (tmp_path / "more").exists()
 
 
+def test_a_relapse_before_a_score_is_known_in_every_table_that_is_written(tmp_path: Path) -> None:
+    table_of(tmp_path / "a", "p1")
+    dated = table_of(tmp_path / "b", "q1", "q2")
+    header = "patient\tt1w\tflair\tedss\tscan_date\tedss_date\trelapse_date"
+    rows = [
+        f"{name}\t{name}.nii\t{name}_f.nii\t2\t2020-01-01\t2020-01-20\t2020-01-{day}"
+        for name, day in (("q1", 10), ("q2", "02"))
+    ]
+    put(dated, "\n".join([header, *rows]) + "\n")
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", Target())
+    put(tmp_path / "study/cohort.tsv", cohort_table(read_cohort(tmp_path / "both", Target())))
+    for place in ("both", "study"):
+        (out,) = read_cohort(tmp_path / place, Target(relapse_days=15)).exclusions
+        assert (out.patient, out.reason) == ("q1", "EDSS within 15 days after a relapse")
+        assert len(read_cohort(tmp_path / place, Target(relapse_days=18)).exclusions) == 2
+
+
+def test_a_column_that_is_an_image_in_another_cohort_is_no_covariate(tmp_path: Path) -> None:
+    pairs = [
+        (table_of(tmp_path / name, patient), f"\t{cell}\n")
+        for name, patient, cell in (("a", "p1", "p1.nii"), ("b", "q1", "yes"))
+    ]
+    for path, cell in pairs:
+        header, row = path.read_text().splitlines()
+        path.write_text(f"{header}\tt2w\n{row}{cell}")
+    combine([tmp_path / "a", tmp_path / "b"], tmp_path / "both", Target())
+    scans = read_cohort(tmp_path / "both", Target()).scans
+    assert [scan.covariates for scan in scans] == [{"cohort": "a"}, {"cohort": "b"}]
+    (scan,) = read_cohort(tmp_path / "both", Target(), images=("t1w", "t2w")).scans
+    assert scan.images["t2w"] == tmp_path / "a/p1.nii"
+
+
 def test_what_is_held_back_stays_held_back_when_cohorts_are_combined(tmp_path: Path) -> None:
     table_of(tmp_path / "a", "p1", "p2", "p3")
     table_of(tmp_path / "b", "q1")

@@ -6,7 +6,8 @@ optional are
 - ``session``, for repeated scans;
 - ``days`` from scan to assessment, or ``scan_date`` and ``edss_date``;
 - ``mask`` (brain mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``);
-- ``edss_source`` (clinician, patient, ...), ``relapse_date`` or ``days_since_relapse`` (last onset before the EDSS);
+- ``edss_source`` (clinician, patient, ...), ``relapse_date`` or ``days_since_relapse`` (last onset before the EDSS), of which
+  the second is kept in the tables that are written of these;
 - any covariates (``age``, ``sex``, ``site``, ...).
 
 Paths are relative to the table. ``label`` follows from ``edss`` and is not read.
@@ -65,16 +66,18 @@ def _candidate(
     given = {name: value for name, value in row.items() if value.lower() not in MISSING}
     files = {name: path.parent / given[name] if name in given else None for name in (*images, "mask", "labels")}
     dialect = given.get("dialect", "freesurfer")
+    score = _score(row, where, target) if target else None
+    known = {} if score is None or score.since_relapse is None else {"days_since_relapse": str(score.since_relapse)}
     return Candidate(
         patient=row["patient"],
         session=given.get("session", ""),
         images=images_of(**{name: files[name] for name in images}),
-        score=_score(row, where, target) if target else None,
+        score=score,
         where=where,
         mask=files["mask"],
         labels=files["labels"],
         dialect=str(path.parent / dialect) if dialect.endswith(".tsv") else dialect.lower(),
-        covariates=covariates,
+        covariates={**covariates, **known},
     )
 
 
@@ -103,8 +106,8 @@ def write_table(path: Path, candidates: Sequence[Candidate]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    names = sorted({name for candidate in candidates for name in candidate.covariates})
     images = list(dict.fromkeys([*DEFAULT_IMAGES, *(name for candidate in candidates for name in candidate.images)]))
+    names = sorted({name for candidate in candidates for name in candidate.covariates} - {*images})
     header = ["patient", "session", "edss", "days", *images, "mask", "labels", "dialect", *names]
     write_text(path, tsv_text(header, [_cells(candidate, images, names) for candidate in candidates]))
 
