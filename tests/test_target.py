@@ -383,6 +383,15 @@ def test_a_study_of_two_of_three_diagnoses_from_table_to_report(
     assert "EDSS" not in page
 
 
+def test_a_capped_age_that_is_to_be_told_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.nii").write_text("")
+    rows = "".join(f"P{number}\ta.nii\t{age}\n" for number, age in enumerate(("89+", "> 89", "45", "n/a")))
+    (tmp_path / "own.tsv").write_text(f"patient\tt1w\tage\n{rows}")
+    cohort = read_cohort(tmp_path / "own.tsv", Target("age", "regression"), images=("t1w",))
+    assert [scan.value for scan in cohort.scans] == [89.0, 89.0, 45.0]
+    assert cohort.remarks == ("age capped for 2 of 3 scans (89+, > 89): the number given is taken as the age",)
+
+
 def test_a_study_of_classes_of_several_names_leaves_a_cohort_that_reads_again(tmp_path: Path) -> None:
     rows = "".join(f"P{number}\ta.nii\ta.nii\t{name}\n" for number, name in enumerate(("RRMS", "SPMS", "HC", "PPMS")))
     (tmp_path / "a.nii").write_text("")

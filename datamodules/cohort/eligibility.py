@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from datamodules.cohort.covariates import split_capped_ages
+from datamodules.cohort.covariates import split_capped_ages, uncapped_age
 from datamodules.cohort.identity import AlikeIds, Written, identity, refuse_alike
 from datamodules.cohort.images import DEFAULT_IMAGES, indicator, indicators, title
 from datamodules.cohort.records import NO_SCAN, UNDATED, Candidate, Cohort, Exclusion, Scan, Score, counted_reasons
@@ -54,7 +54,7 @@ def select_scans(
     for candidate in sorted(candidates, key=lambda c: (c.patient, c.session)):
         covariates, capped = split_capped_ages(candidate.covariates)
         outcomes.append(_scan_or_exclusion(replace(candidate, covariates=covariates), rule, images, optional))
-        ages += capped[:1] if isinstance(outcomes[-1], Scan) else []
+        ages += [*capped, *_capped(candidate, rule)][:1] if isinstance(outcomes[-1], Scan) else []
     scans = tuple(outcome for outcome in outcomes if isinstance(outcome, Scan))
     exclusions = tuple(outcome for outcome in outcomes if isinstance(outcome, Exclusion))
     if not scans:
@@ -71,6 +71,12 @@ def select_scans(
     scores = [candidate.score for candidate in candidates if (candidate.patient, candidate.session) in used]
     notes += _provenance([score for score in scores if score], rule)
     return Cohort(source, rule, scans, exclusions, (*remarks, *notes))
+
+
+def _capped(candidate: Candidate, rule: Target) -> list[str]:
+    """The age that is to be told, where it was capped (``89+``)."""
+    text = candidate.score.value if candidate.score and rule.covariate == "age" and not rule.is_named else ""
+    return [text] if uncapped_age(text) != text else []
 
 
 def _missing(name: str, scans: Sequence[Scan], rule: Target) -> str:
