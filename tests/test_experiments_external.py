@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
+from datamodules.cohort.records import Scan
 from datamodules.files.tables import read_rows
+from datamodules.store.prepared import PreparedCohort, StoredScan
+from datamodules.store.writing import write_volume
 from experiments.analysis.pooling import pooled_predictions
 from experiments.commands import external
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import label_files, touched
 from experiments.externals.log import broken_line, events, latest, note
+from experiments.externals.scans import _refuse_shared_files, _refuse_shared_volumes
 from experiments.statistics.scores import point_values
 from experiments.study.run_folder import ResultsError
 from experiments.study.runs import Run, grid
@@ -27,6 +31,7 @@ from experiments.study.settings import parse_settings
 from experiments.study.study import open_study
 from experiments.training.worker import work
 from regions.errors import UserError
+from regions.grid import Grid
 
 INPUTS = ("global", "brainstem")
 
@@ -267,6 +272,25 @@ def test_an_internal_scan_that_was_saved_anew_under_another_name_is_refused(
     table.write_text("\n".join(rows) + "\n")
     with pytest.raises(ExternalError, match="scan X0001/1 is voxel for voxel a scan of the study"):
         external.main(call(home, table))
+
+
+def test_two_people_may_have_one_mask_and_no_image_in_common(tmp_path: Path) -> None:
+    for name, content in (("a", "a"), ("b", "b"), ("a-mask", "none"), ("b-mask", "none"), ("b-copy", "a")):
+        (tmp_path / name).write_text(content)
+    ours, theirs, copy = (
+        Scan(name, "", {"t1w": tmp_path / t1w, "label-lesion_mask": tmp_path / f"{name}-mask"}, 1.0, 0, 0)
+        for name, t1w in (("a", "a"), ("b", "b"), ("b", "b-copy"))
+    )
+    _refuse_shared_files([theirs], [ours], tmp_path)
+    with pytest.raises(ExternalError, match="scan b is byte for byte an image of a"):
+        _refuse_shared_files([copy], [ours], tmp_path)
+    grid = Grid.of((2, 2, 2), np.eye(4))
+    (tmp_path / "volumes" / "b").mkdir(parents=True)
+    write_volume(tmp_path / "volumes" / "b", "b", {"image": np.ones(grid.shape, np.float16)}, {})
+    prepared = PreparedCohort(tmp_path, grid, (StoredScan(("b", "mask")),), ("t1w", "label-lesion_mask"))
+    _refuse_shared_volumes([theirs], prepared, {"a", "mask"})
+    with pytest.raises(ExternalError, match="scan b is voxel for voxel a scan of the study"):
+        _refuse_shared_volumes([theirs], prepared, {"b", "mask"})
 
 
 def test_another_cohort_under_the_same_name_is_refused(home: Path, external_cohort: Path) -> None:

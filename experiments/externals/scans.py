@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.cohort.identity import AlikeIds, Written, identity
-from datamodules.cohort.images import DEFAULT_IMAGES
+from datamodules.cohort.images import DEFAULT_IMAGES, kind_of
 from datamodules.cohort.read import read_cohort
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.target import Target
@@ -109,7 +109,9 @@ def _refuse_shared_files(scans: Sequence[Scan], internal: Sequence[Scan], store:
 
 
 def _images(scan: Scan, sources: Mapping[str, Source]) -> list[str]:
-    return [sources[str(path)].sha256 for path in scan.images.values() if str(path) in sources]
+    """Of its contrasts: masks and maps may be alike, as two patients without lesions have the same mask."""
+    contrasts = (path for name, path in scan.images.items() if kind_of(name) == "contrast")
+    return [sources[str(path)].sha256 for path in contrasts if str(path) in sources]
 
 
 def _internal_keys(study: Path, frozen: Mapping[str, Any]) -> set[str]:
@@ -128,7 +130,8 @@ def _refuse_shared_volumes(scans: Sequence[Scan], prepared: PreparedCohort, inte
         facts.setdefault(_facts(prepared, key), []).append(key)
     shared = []
     for scan, stored in zip(scans, prepared.scans, strict=True):
-        keys = [key for key in stored.images if key]
+        there = zip(prepared.names, stored.images, strict=True)
+        keys = [key for name, key in there if key and kind_of(name) == "contrast"]
         if internal & {*keys} or any(_is_among(prepared, key, facts) for key in keys):
             shared.append((scan.name, "the study"))
     if shared:
