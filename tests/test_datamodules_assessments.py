@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -98,6 +99,17 @@ def test_one_source_and_unknown_ones_are_told(tmp_path: Path) -> None:
         "EDSS by source: clinician 1, unknown 1",
     )
     assert judged(tmp_path, Score("2.0", 1)).remarks == ()
+
+
+def test_an_undated_row_of_the_scans_own_session_goes_before_another_session_where_no_window_is_asked() -> None:
+    dated = Assessment("sub-1", "ses-2", "60", date(2020, 3, 1), None, "", "line 2")
+    own = Assessment("sub-1", "ses-1", "30", None, None, "", "line 3")
+    name, scanned, target = ("sub-1", "ses-1"), date(2020, 1, 10), Target("sdmt", threshold=45.0)
+    assert assigned_score([dated, own], name, scanned, False, target) == (Score("30", None), "line 3")
+    assert assigned_score([dated, replace(own, assessed=date(2019, 1, 1))], name, scanned, False, target)[0] == Score("60", 51)
+    assert assigned_score([dated], name, scanned, False, target)[0] == Score("60", 51)
+    windowed = Target("sdmt", threshold=45.0, max_days=90)
+    assert assigned_score([dated, own], name, scanned, False, windowed)[0] == Score("60", 51)
 
 
 def test_assessment_after_a_relapse_is_passed_over_only_on_request() -> None:

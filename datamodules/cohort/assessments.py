@@ -1,7 +1,8 @@
 """Which assessment belongs to which scan: of the EDSS, or of any other column that a target names.
 
-A score belongs to a scan by date, not by session name: the assessment nearest to the scan among those in the label window wins,
-the earlier of two equally near. Only where there are no dates does the session's name decide. Assessments stand in the first of
+A score belongs to a scan by date, not by session name: the assessment nearest to the scan among those in the label window
+wins, the earlier of two equally near. Only where there are no dates does the session's name decide; without a window it is
+enough that those of this session have none. Assessments stand in the first of
 
 ::
 
@@ -200,6 +201,7 @@ def assigned_score(
     """The assessment that belongs to a scan, and where it stands.
 
     One of the wanted source goes before others, then one in the window, then one without a relapse before it, then the nearest.
+    Where no window is asked, none of another session goes before those of the scan's own, where these have no date.
 
     Args:
         rows: The patient's assessments.
@@ -212,6 +214,7 @@ def assigned_score(
         CohortError: if the rows leave open which score it is.
     """
     session, scan = name[1], scan_name(*name)
+    rows = _of_its_session(rows, session, scanned, single, rule) or rows
     dated = [(days, row) for row in rows if (days := _days(row, session, scanned, single)) is not None]
     if dated:
         scored = [(Score(row.value, days, row.source, _since_relapse(row, days, scanned)), row) for days, row in dated]
@@ -223,6 +226,15 @@ def assigned_score(
     same = [row for row in same if row.source == rule.source] or same
     _refuse_contradiction(same, rule, scan, f"and no dates to choose by; add acq_time and {rule.date_column}")
     return (Score(same[0].value, None, same[0].source), same[0].where) if same else (None, "")
+
+
+def _of_its_session(
+    rows: Sequence[Assessment], session: str, scanned: date | None, single: bool, rule: Target
+) -> list[Assessment]:
+    """The assessments of the scan's own session where they have no date and no window asks for one; else none."""
+    own = [row for row in rows if session and row.session == session]
+    undated = all(_days(row, session, scanned, single) is None for row in own)
+    return own if undated and rule.min_days is None and rule.max_days is None else []
 
 
 def _distance(score: Score, rule: Target) -> tuple[bool, bool, bool, int, int]:
