@@ -89,6 +89,12 @@ def test_transforms_give_masks_and_labels_no_new_value(tmp_path: Path) -> None:
     assert not np.array_equal(changed[0], cohort.image(0)[0])
 
 
+def test_an_image_may_be_called_as_the_brain_is(tmp_path: Path) -> None:
+    cohort = stored(tmp_path, ("t1w", "brain"), ("a", "b"))
+    changed = changed_scan(TransformTask(cohort, (tio.RandomFlip(flip_probability=0),), 0, WHOLE, False), 0, 0)["image"]
+    assert np.array_equal(changed, cohort.image(0).astype(np.float32))
+
+
 def test_larger_voxels_hold_labels_that_were_there(tmp_path: Path) -> None:
     cohort = stored(tmp_path, NAMES, ("a", "mask", "dseg"))
     coarse = coarsened(cohort, 16)

@@ -15,6 +15,8 @@ from datamodules.cohort.images import kind_of
 from datamodules.store.boxes import crop_to_box
 from regions.errors import UserError
 
+BRAIN = "brain mask"
+"""What a subject's brain is called; no image of a study can be, for the blank."""
 TAG = 2
 """Keeps the random numbers of the transforms apart from those of order (1) and augmentation."""
 
@@ -38,7 +40,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
     subject: Any = scan_subject(task.prepared, row, task.with_labels)
     brain = torch.stack([subject[name].data != 0 for name in task.prepared.names]).any(dim=0).to(torch.uint8)
     affine = task.prepared.grid.matrix
-    subject.add_image(tio.LabelMap(tensor=brain, affine=affine), "brain")
+    subject.add_image(tio.LabelMap(tensor=brain, affine=affine), BRAIN)
     for name in (name for name in task.prepared.names if kind_of(name) != "contrast"):
         subject.add_image(tio.LabelMap(tensor=subject[name].data, affine=affine), name)
     for transform in task.transforms:
@@ -52,7 +54,7 @@ def changed_scan(task: TransformTask, row: int, epoch: int) -> Arrays:
                 raise UserError(
                     f"{name} changes the shape from {(1, *task.prepared.grid.shape)} to {tuple(image.shape)}; leave it out"
                 )
-    inside = subject["brain"].data[0].numpy() != 0
+    inside = subject[BRAIN].data[0].numpy() != 0
     there = zip(task.prepared.names, task.prepared.scans[row].images, strict=True)
     seen = [np.where(inside & bool(key), subject[name].data[0].numpy(), 0).astype(np.float32) for name, key in there]
     image = np.stack(seen)
