@@ -176,6 +176,8 @@ def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Pat
     images = entry.get("images", [])
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise UserError(f"images are a list such as [t1w, flair], found {images!r}.")
+    if twice := [image for image in images if [other.lower() for other in images].count(image.lower()) > 1]:
+        raise UserError(f"images name {twice[0]} twice; keep one.")
     taken: set[int] = set()
     if not images or entry.get("of") != ["global"] or entry.get("without"):
         known = regions if atlas else {**REGIONS, **regions}

@@ -117,6 +117,12 @@ def test_what_is_taken_away_from_the_whole_brain_is_not_passed_over(tmp_path: Pa
         load_regions(path)
 
 
+def test_an_image_that_a_region_shows_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("stem:\n  of: [brainstem]\n  images: [t1w, T1w]\n")
+    with pytest.raises(RegionFileError, match=r"region 'stem': images name t1w twice; keep one"):
+        load_regions(tmp_path / "own.yaml")
+
+
 def as_table(cohort: Path, folder: Path, names: tuple[str, ...]) -> Path:
     """The same scans as a plain table."""
     rows = ["\t".join(["patient", "session", *names, "mask", "edss", "days"])]
