@@ -211,6 +211,12 @@ def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[n
     """
     mask = region.select(template_on(grid) if region.atlas is None else atlas_on(region.atlas, grid))
     if not mask.any():
+        source = load_template() if region.atlas is None else atlas_labels(region.atlas)
+        if not region.select(source[0]).any():
+            numbers = ", ".join(map(str, region.labels))
+            raise EmptyRegionError(
+                f"Region {region.name!r} is nowhere: the label map of the template has no voxel of {numbers}."
+            )
         far = [
             origin + spacing * (side - 1) for origin, spacing, side in zip(grid.origin, grid.spacing, grid.shape, strict=True)
         ]

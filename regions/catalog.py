@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 
 from regions.errors import UserError, did_you_mean
 
+LAST_OF_SCHEME = 255
+"""Highest id of the shipped label map."""
 LAST_OF_ATLAS = 65535
 """Highest id of an atlas."""
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_]*")
@@ -79,7 +81,7 @@ class Region:
     def __post_init__(self) -> None:
         if not NAME_PATTERN.fullmatch(self.name):
             raise UserError(f"A region's name has only a-z, 0-9 and _, and starts with a letter; {self.name!r} does not.")
-        last = 255 if self.atlas is None else LAST_OF_ATLAS
+        last = LAST_OF_SCHEME if self.atlas is None else LAST_OF_ATLAS
         bad = [label for label in self.labels if type(label) is not int or not 1 <= label <= last]
         if bad:
             raise UserError(f"Region {self.name!r}: labels are whole numbers from 1 to {last}, not {bad}.")

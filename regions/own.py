@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from regions.atlas import atlas_labels, inside_template
-from regions.catalog import REGIONS, Atlas, Region, get_region
+from regions.catalog import LAST_OF_SCHEME, REGIONS, Atlas, Region, get_region
+from regions.dialects import STRUCTURES
 from regions.errors import UserError
 from regions.files import read_yaml
 from regions.grid import SpaceError
@@ -186,6 +187,10 @@ def _file_region(name: str, entry: Any, regions: Mapping[str, Region], path: Pat
             raise UserError("no label is left.")
     if atlas is not None:
         _require_labels(atlas, taken)
+    elif unknown := sorted({label for label in taken if 1 <= label <= LAST_OF_SCHEME} - {*STRUCTURES}):
+        raise UserError(
+            f"label {unknown[0]} stands for nothing in the scheme, which has FreeSurfer's numbers: 10 is Left-Thalamus."
+        )
     text = {key: str(entry.get(key, usual)) for key, usual in (("description", name), ("source", path.name))}
     shown = tuple(image.lower() for image in images)
     return Region(name, tuple(sorted(taken)), **text, atlas=atlas, images=shown)

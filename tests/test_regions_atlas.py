@@ -16,7 +16,7 @@ from regions.atlas import (
     template_dice,
     template_on,
 )
-from regions.catalog import REGIONS
+from regions.catalog import REGIONS, Region
 from regions.dialects import STRUCTURES
 from regions.measure import region_volumes
 
@@ -275,3 +275,9 @@ def test_boxes_of_labels_are_those_of_scipy() -> None:
     labels, _ = load_template()
     boxes = {label: box for label, box in enumerate(find_objects(labels.astype(np.int32)), start=1) if box is not None}
     assert list(_boxes_of(labels).items()) == list(boxes.items())
+
+
+def test_a_region_of_labels_that_the_template_has_not_is_named_as_such() -> None:
+    callosum = Region("callosum", (251, 255), "corpus callosum", "test")
+    with pytest.raises(EmptyRegionError, match="'callosum' is nowhere: the label map of the template has no voxel of 251, 255"):
+        region_mask(callosum, load_template()[1])

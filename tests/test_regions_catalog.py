@@ -138,6 +138,7 @@ def test_own_regions_are_read_from_yaml(tmp_path: Path) -> None:
         ("a:\n  of: [brain_stem]\n", r"no region 'brain_stem' \(did you mean 'brainstem'\?\)"),
         ("a:\n  of: [global]\n", "'global' is the whole brain"),
         ("a:\n  labels: [16]\n  without: [brainstem]\n", "no label is left"),
+        ("a:\n  labels: [10, 1]\n", "label 1 stands for nothing in the scheme, which has FreeSurfer's numbers"),
         ("a:\n  labels: [1001]\n", r"from 1 to 255, not \[1001\]"),
         ("a:\n  labels: [[3, 42]]\n", r"\[3, 42\] is neither"),
         ("A b:\n  labels: [3]\n", "'A b' does not"),
