@@ -214,7 +214,9 @@ def test_sessions_table_may_lack_times_but_not_repeat_a_session(folder: Path) ->
         found(folder)
 
 
-@pytest.mark.parametrize("day", ["20.01.2020", "2020-01-20T09:15:00", "20-Jan-2020", "2020/1/20", "20/01/2020", "01/20/2020"])
+@pytest.mark.parametrize(
+    "day", ["20.01.2020", "2020-01-20T09:15:00", "20-Jan-2020", "20 january 2020", "2020/1/20", "20/01/2020", "01/20/2020"]
+)
 def test_dates_in_mixed_forms(folder: Path, day: str) -> None:
     scores(folder, f"01\tses-1\t2.0\t{day}", "02\tses-1\t1.0\t2020-05-05")
     assert found(folder)["sub-01/ses-1"] == ("2.0", 10)
@@ -228,6 +230,8 @@ def test_dates_in_mixed_forms(folder: Path, day: str) -> None:
         ("31.02.2020", "is not a date; write YYYY-MM-DD"),
         ("20.1.20", "is not a date"),
         ("2020-01", "is not a date"),
+        ("20 Marraskuu 2020", "is not a date"),
+        ("20-Marzo-2020", "is not a date"),
     ],
 )
 def test_text_that_is_no_date_or_two(folder: Path, day: str, told: str) -> None:

@@ -37,6 +37,11 @@ def test_three_digits_after_a_comma_are_settled_by_the_column() -> None:
             cleaned(ml=["1,234", other])
 
 
+def test_columns_that_differ_in_case_alone_are_refused() -> None:
+    with pytest.raises(CohortError, match=r"participants.tsv has the columns 'Site' and 'site'; rename or remove one"):
+        cleaned(Site=["A"], site=["B"])
+
+
 @pytest.mark.parametrize(
     ("text", "sex"), [("f", "F"), ("Female", "F"), ("MALE", "M"), ("M", "M"), ("1", "1"), ("other", "other")]
 )
@@ -100,7 +105,7 @@ def test_days_follow_from_dates(tmp_path: Path) -> None:
     row = "p\ta\tb\t2,5\t10.01.2020\t2020-01-20\t\tClinician\t2020-01-15\t41,5"
     (one,) = read_table(table(tmp_path, row))
     assert one.score == Score("2,5", 10, "clinician", 5)
-    assert one.covariates == {"edss_source": "Clinician", "age": "41.5"}
+    assert one.covariates == {"edss_source": "Clinician", "age": "41.5", "days_since_relapse": "5"}
 
 
 def test_days_that_contradict_the_dates_are_refused(tmp_path: Path) -> None:

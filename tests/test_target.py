@@ -28,7 +28,8 @@ TINY = ["--preset", "demo", "--trainer.max_epochs", "1", "--network.init_args.wi
 
 def test_the_edss_brings_its_rules_and_any_other_column_none() -> None:
     edss = Target()
-    assert (edss.threshold, edss.min_days, edss.max_days, edss.undated) == (3.0, 0, 183, "exclude")
+    for same in (edss, Target("EDSS"), Target("Edss")):
+        assert (same.threshold, same.min_days, same.max_days, same.undated) == (3.0, 0, 183, "exclude")
     sdmt = Target("sdmt", threshold=45, direction="below")
     assert (sdmt.min_days, sdmt.max_days, sdmt.undated) == (None, None, "keep")
     assert Target("sdmt", threshold=45, max_days=90).undated == "exclude"

@@ -83,8 +83,13 @@ def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> l
         names: Columns that are covariates.
 
     Raises:
-        CohortError: naming rows and columns of all implausible ages, and of numbers that a comma makes ambiguous.
+        CohortError: naming rows and columns of all implausible ages, and of numbers that a comma makes ambiguous; two columns
+            whose names differ in case alone.
     """
+    spelled: dict[str, str] = {}
+    for name in names:
+        if spelled.setdefault(name.lower(), name) != name:
+            raise CohortError(f"{path} has the columns {spelled[name.lower()]!r} and {name!r}; rename or remove one")
     columns = {name: decimal_points([row.get(name, "") for row in rows], _locations(path, rows, name)) for name in names}
     ages = [name for name in names if name.lower() in COLUMNS["age"]]
     columns |= {name: [_usual_age(cell) for cell in columns[name]] for name in ages}

@@ -18,7 +18,9 @@ from datamodules.cohort.images import title
 from datamodules.cohort.records import scan_name
 from datamodules.files.tables import MISSING, CohortError, bids_id, read_rows, require_columns
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTHS = (
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
+)  # fmt: skip
 
 
 def parse_date(text: str, where: str) -> date | None:
@@ -60,10 +62,9 @@ def _readings(text: str) -> list[date]:
     elif match := re.fullmatch(r"([0-9]{1,2})[/-]([0-9]{1,2})[/-]([0-9]{4})", text):
         year, first, second = int(match[3]), int(match[1]), int(match[2])
         wanted = [(year, first, second), (year, second, first)]
-    elif (match := re.fullmatch(r"([0-9]{1,2})[ .-]+([A-Za-z]{3,9})[ .,-]+([0-9]{4})", text)) and match[2][
-        :3
-    ].lower() in MONTHS:
-        wanted = [(int(match[3]), MONTHS.index(match[2][:3].lower()) + 1, int(match[1]))]
+    elif match := re.fullmatch(r"([0-9]{1,2})[ .-]+([A-Za-z]{3,9})[ .,-]+([0-9]{4})", text):
+        months = [number for number, name in enumerate(MONTHS, start=1) if name.startswith(match[2].lower())]
+        wanted = [(int(match[3]), month, int(match[1])) for month in months]
     else:
         return []
     dates = set()

@@ -158,8 +158,8 @@ class Target:
 
     @property
     def is_edss(self) -> bool:
-        """Whether the rules of the EDSS hold."""
-        return self.column == EDSS
+        """Whether the rules of the EDSS hold, which they do in whatever case its column is written."""
+        return self.column.casefold() == EDSS
 
     @property
     def is_named(self) -> bool:
