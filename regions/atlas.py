@@ -247,6 +247,21 @@ def region_coverage(region: Region, grid: Grid) -> float:
     return float(mask[np.ix_(*inside)].sum() / mask.sum())
 
 
+def mirrored_share(region: Region) -> float:
+    """Return which share of a region's voxels has its mirror image about x = 0 mm in the region too, 0 ... 1.
+
+    Args:
+        region: its labels, or the whole brain when it has none.
+    """
+    labels, source = load_template() if region.atlas is None else atlas_labels(region.atlas)
+    mask = region.select(labels)
+    left, *others = np.nonzero(mask)
+    right = round(-2 * source.origin[0] / source.spacing[0]) - left
+    there = (right >= 0) & (right < mask.shape[0])
+    found = mask[right[there], others[0][there], others[1][there]]
+    return float(np.count_nonzero(found) / left.size) if left.size else 0.0
+
+
 def template_dice(brain: NDArray[np.bool_], grid: Grid) -> float:
     """Return how well a brain fills the template's outline: 1 for a perfect fit, 0 for none (Dice coefficient).
 

@@ -36,7 +36,7 @@ def page_of(folder: Path, splits: Splits) -> str:
         flow=cohort.flow(), parts=part_counts(study), scanners={}, days=days_of(scans, FATIGUE),
         table1={"groups": [group], "rows": []}, left_out_columns=(), acquisition=(), duplicates=(), inputs=(), precision=None,
         costs=Costs(1.0, {}, 1.0, 1.0, 1.0, 1.0, "here"), transform_seconds=None, quality={},
-        tissue={"source": "label maps", "inputs": []},
+        tissue={"source": "label maps", "inputs": []}, one_sided="thalamus lies on one side",
     )  # fmt: skip
     return html.unescape(write_check_page(study, findings, "").read_text(encoding="utf-8"))
 
@@ -45,6 +45,7 @@ def page_of(folder: Path, splits: Splits) -> str:
 def test_the_page_names_the_target_and_the_split_of_the_study(by_site: bool, tmp_path: Path) -> None:
     page = page_of(tmp_path, make_site_splits(scans_of(), 0) if by_site else make_splits(scans_of(), 0, target=FATIGUE))
     assert "EDSS" not in page
+    assert "thalamus lies on one side" in page
     assert "Scan to fatigue" in page
     assert "days from scan to fatigue" in page
     assert ("split by site into 2 parts" in page) == by_site

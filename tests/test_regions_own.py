@@ -15,7 +15,8 @@ from experiments.__main__ import main
 from experiments.study.record import Mask, ShownRegion, read_record
 from experiments.study.runs import Run
 from experiments.study.settings import parse_settings
-from regions.atlas import load_template, region_coverage, region_mask
+from experiments.study.sides import one_sided
+from regions.atlas import load_template, mirrored_share, region_coverage, region_mask
 from regions.catalog import REGIONS
 from regions.errors import UserError
 from regions.grid import Grid
@@ -188,18 +189,41 @@ def test_another_file_is_another_region(tmp_path: Path) -> None:
     assert second.changed_since(first.plain()) == "region 'left' (the template's label map changed)"
 
 
+@pytest.mark.parametrize("command", ["fold", "sweep", "submit", "controls"])
+def test_an_input_of_one_side_is_not_trained_on_mirrored_scans(
+    command: str, phantom_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.yaml").write_text("thalamus: {labels: [10]}\nthalami: {labels: [10, 49]}\n")
+    places = ["--cohort", str(phantom_cohort), "--studies", str(tmp_path / "studies"), "--store", str(tmp_path / "store")]
+    chosen = {"fold": ["--roi", "thalamus", "--fold", "0"], "submit": ["--inputs", "thalami,thalamus", "--dry_run"]}
+    words = [*places, "--regions", str(tmp_path / "own.yaml"), *chosen.get(command, ["--inputs", "thalami,thalamus"])]
+    assert main([command, *words]) == 2
+    told = capsys.readouterr().err
+    assert "regionwise: thalamus (0 %): so little of the region has its mirror image in it" in told
+    assert told.rstrip().endswith("set --data.augmentation.flip 0")
+    assert not (tmp_path / "studies").exists()
+    settings = parse_settings([*words[:8], "--data.augmentation.flip", "0"])
+    assert one_sided(settings, ["thalamus"]) == ""
+
+
+@pytest.mark.parametrize("name", list(REGIONS))
+def test_the_six_inputs_have_both_sides(name: str) -> None:
+    assert mirrored_share(REGIONS[name]) > 0.85
+
+
 def test_a_study_of_an_atlas_from_a_fold_to_an_external_cohort(
     phantom_cohort: Path, external_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     atlas = write(tmp_path)
     places = ["--store", str(tmp_path / "store"), "--studies", str(tmp_path / "studies"), "--study", "halves"]
-    grid = ["--cohort", str(phantom_cohort), "--folds", "3", "--regions", str(atlas)]
+    grid = ["--cohort", str(phantom_cohort), "--folds", "3", "--regions", str(atlas), "--data.augmentation.flip", "0"]
     assert main(["sweep", *places, *grid, *TINY, "--inputs", "global,left,right", "--tracking.mode", "disabled"]) == 0
     record = read_record(tmp_path / "studies" / "halves")
     assert record is not None
     assert record.atlas is not None
     assert record.atlas.path == atlas
-    assert main(["fold", *places, *TINY, "--roi", "left", "--fold", "0", "--tracking.mode", "disabled"]) == 0
+    again = [*places, *TINY, "--data.augmentation.flip", "0", "--tracking.mode", "disabled"]
+    assert main(["fold", *again, "--roi", "left", "--fold", "0"]) == 0
     assert "already complete" in capsys.readouterr().out
     study = [*places[2:], "--inputs", "global,left,right", "--folds", "3"]
     assert main(["compare", *study]) == 0

@@ -58,7 +58,8 @@ def write_check_page(study: Subject, findings: Findings, quality: str) -> Path:
                 + note("SMD: standardised difference (Austin 2009; Yang and Dalton 2012); above 0.1 groups count as unlike.")),
         Section("acquisition", "Acquisition", table(heading_of(study.cohort.rule), findings.acquisition)),
         Section("tissue", "What the inputs hold", table(TISSUE_HEADING, tissue_lines(findings.tissue),
-                caption=f"From {findings.tissue['source']}, % of the voxels") + note(tissue_words(findings.tissue))),
+                caption=f"From {findings.tissue['source']}, % of the voxels") + note(tissue_words(findings.tissue))
+                + (note(findings.one_sided) if findings.one_sided else "")),
         Section("duplicates", "Suspected duplicates", _lines(duplicates_text(study, findings).split("\n")[0]) + twins),
         Section("precision", "Precision to expect", _lines(precision_text(findings))),
         Section("costs", "Cost", _lines(costs_text(study, findings))),

@@ -29,6 +29,7 @@ from experiments.study.duplicates import known_duplicates
 from experiments.study.grid import planned_runs
 from experiments.study.scan_table import read_scans
 from experiments.study.settings import Settings
+from experiments.study.sides import one_sided
 from lightning_modules.networks import multiple_of, smallest_side
 from regions.grid import Box
 
@@ -86,6 +87,7 @@ class Findings:
     transform_seconds: float | None
     quality: Mapping[str, int]
     tissue: Mapping[str, Any]
+    one_sided: str
 
     def facts(self) -> dict[str, Any]:
         """What check.json holds."""
@@ -100,6 +102,7 @@ class Findings:
             "transform_seconds": self.transform_seconds,
             "quality": dict(self.quality),
             "not_in_table1": list(self.left_out_columns),
+            "one_sided": self.one_sided,
         }
 
 
@@ -137,6 +140,7 @@ def gather(
         transform_seconds=transform_seconds(settings, study.prepared),
         quality={name: sum(scan.verdict == name for scan in judged) for name in ("held", "look", "ok")},
         tissue=tissue,
+        one_sided=one_sided(settings, [shown.name for shown in inputs]),
     )
 
 

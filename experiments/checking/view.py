@@ -49,6 +49,8 @@ def show(
         console.print(f"not in table 1, since nothing says what they are: columns {', '.join(findings.left_out_columns)}")
     console.print(duplicates_text(study, findings))
     console.print(input_table(study, findings))
+    if findings.one_sided:
+        console.print(f"note: {findings.one_sided}", markup=False)
     console.print(tissue_table(findings))
     console.print(tissue_words(findings.tissue))
     console.print(precision_text(findings))

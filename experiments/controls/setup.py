@@ -18,6 +18,7 @@ from experiments.study.grid import planned_runs
 from experiments.study.opening import open_with_progress
 from experiments.study.record import ShownRegion
 from experiments.study.settings import Settings, parse_settings
+from experiments.study.sides import refuse_one_sided
 from experiments.study.study import Study
 from regions.catalog import Region
 
@@ -87,6 +88,7 @@ def prepare(words: Sequence[str], inputs: str, spacing_mm: float, console: Conso
     preset = [] if any(word.split("=")[0] == "--preset" for word in words) else ["--preset", "controls"]
     settings = parse_settings([*preset, *words])
     names = list(dict.fromkeys(run.input for run in planned_runs(settings, inputs)))
+    refuse_one_sided(settings, names)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     fine = study.prepared.grid.spacing
