@@ -69,6 +69,24 @@ def test_numbers_are_standardised_and_filled_as_scikit_learn_does() -> None:
     assert age.message == "age is missing or new in 1 train, 1 internal test scans, which get the training part's 50"
 
 
+@pytest.mark.parametrize("cell", ["inf", "-inf", "Infinity", "1e400", "-nan", "3e38"])
+def test_a_number_that_is_not_finite_is_refused_and_missing_in_new_scans(cell: str) -> None:
+    with pytest.raises(SettingsError, match=rf"covariates load: '{cell}' in a column of numbers; give finite ones"):
+        fit_covariates("load", told(scans(load=[*AGES[:8], cell])), PARTS, 0)
+    (load,) = fit_covariates("load", told(scans(load=AGES)), PARTS, 0)
+    new = scans(load=[*AGES[:8], cell])
+    assert np.isnan(load.values(new)[8])
+    table = table_of([load], new)
+    assert table is not None
+    assert table[8, 0] == table[7, 0]
+    assert np.isfinite(table).all()
+
+
+def test_a_word_that_float_reads_stays_a_word_among_words() -> None:
+    (load,) = fit_covariates("load", told(scans(load=["inf", "inf", "sup"] * 3)), PARTS, 0)
+    assert load.levels == ("inf", "sup")
+
+
 def test_two_values_are_one_number_and_more_are_one_each() -> None:
     cohort = scans(sex=SEXES, scanner=SCANNERS)
     sex, scanner = fit_covariates("sex,scanner", told(cohort), PARTS, 0)

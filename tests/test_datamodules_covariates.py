@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import openpyxl
@@ -21,6 +22,11 @@ def cleaned(**columns: list[str]) -> list[dict[str, str]]:
     count = len(next(iter(columns.values())))
     rows = [{"#": str(n + 2), **{name: cells[n] for name, cells in columns.items()}} for n in range(count)]
     return clean_covariates(PATH, rows, list(columns))
+
+
+def test_a_number_too_large_to_be_one_is_none() -> None:
+    assert [number_of(text) for text in ("3,0", "3 Tesla", "1e3")] == [3, 3, 1000]
+    assert math.isnan(number_of("1e400"))
 
 
 def test_decimal_commas_become_points_and_missing_cells_are_left_out() -> None:

@@ -176,6 +176,16 @@ def test_a_missing_value_of_the_acquisition_is_a_level_of_its_own(study: Study) 
     assert fold_stratified_auc(header_predictions(scans, study.splits, "midpoint")) == 1.0
 
 
+@pytest.mark.parametrize("odd", ["inf", "1e400"])
+def test_an_infinite_number_of_the_acquisition_is_a_missing_one(study: Study, odd: str) -> None:
+    def found(cell: str) -> np.ndarray:
+        scans = told(study, {0: {"echo_time": "3"}, 1: {"echo_time": "4"}})
+        scans = (replace(scans[0], covariates={"echo_time": cell}), *scans[1:])
+        return header_predictions(scans, study.splits, "midpoint").p
+
+    np.testing.assert_array_equal(found(odd), found("n/a"))
+
+
 def test_an_acquisition_that_is_the_same_for_all_says_nothing(study: Study) -> None:
     scans = told(study, {0: {"vendor": "A", "age": "3"}, 1: {"vendor": "A", "age": "4"}})
     with pytest.raises(NotRunError, match="no scan has a field strength"):

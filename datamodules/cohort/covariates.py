@@ -67,9 +67,10 @@ def text_of(covariates: Row, covariate: str) -> str:
 
 
 def number_of(text: str) -> float:
-    """The number at the start of a text such as ``3.0``, ``3,0`` or ``3 Tesla``; NaN where there is none."""
+    """The finite number at the start of a text such as ``3.0``, ``3,0`` or ``3 Tesla``; NaN where there is none."""
     match = re.match(r"[+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?", text)
-    return float(match[0].replace(",", ".")) if match else float("nan")
+    value = float(match[0].replace(",", ".")) if match else math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 def clean_covariates(path: Path, rows: Sequence[Row], names: Sequence[str]) -> list[dict[str, str]]:

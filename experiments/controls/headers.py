@@ -102,7 +102,7 @@ def _design(scans: Sequence[Scan], name: str, train: Any) -> FloatArray:
     except ValueError:
         levels = sorted({texts[row] for row in train})
         return np.array([[float(text == level) for level in levels] for text in texts])
-    missing = np.isnan(numbers)
+    missing = ~np.isfinite(numbers)
     known = numbers[train][~missing[train]]
     mean, sd = (known.mean(), known.std()) if known.size else (0.0, 1.0)
     values = np.where(missing, 0.0, (numbers - mean) / (sd or 1.0))

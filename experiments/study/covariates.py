@@ -23,6 +23,8 @@ from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import SLOTS, covariate_names
 
 OPTION = "--network.covariates"
+LARGEST = 1e30
+"""A number of this size or more is taken as a typing error, as ``inf`` is: standardised, it can be infinite in float32."""
 Parts = Mapping[str, npt.NDArray[np.int64]]
 
 
@@ -99,7 +101,8 @@ def fit_covariates(names: str, cohort: Cohort, parts: Parts, fold: int) -> list[
         fold: Which fold, for messages.
 
     Raises:
-        SettingsError: if one is not a column, has one value only, is a text of more than ``SLOTS`` values, or is the label.
+        SettingsError: if one is not a column, has one value only, holds a number that is not finite, is a text of more than
+            ``SLOTS`` values, or is the label.
     """
     return [_fitted(name, cohort, parts, fold) for name in covariate_names(names)]
 
@@ -129,9 +132,10 @@ def _fitted(name: str, cohort: Cohort, parts: Parts, fold: int) -> Covariate:
     if not known:
         columns = ", ".join(sorted({column for scan in scans for column in scan.covariates})) or "none"
         raise SettingsError(f"{OPTION} {name}: the cohort has no such column, or no value in it; its covariates are {columns}")
+    _refuse_infinite(name, known)
     levels: tuple[str, ...] = ()
     train = [scans[row] for row in parts["train"]]
-    if not all(np.isfinite(_number(text)) for text in known):
+    if any(np.isnan(_number(text)) for text in known):
         if len(known) > SLOTS:
             given = f"{known[0]!r}, {known[1]!r} and {len(known) - 2} more"
             raise SettingsError(f"{OPTION} {name}: a text of {len(known)} values ({given}); give a number, or {SLOTS} at most")
@@ -148,6 +152,17 @@ def _fitted(name: str, cohort: Cohort, parts: Parts, fold: int) -> Covariate:
     return replace(bare, means=tuple(seen.mean(axis=0).tolist()), sds=tuple(seen.std(axis=0).tolist()), missing=missing)
 
 
+def _refuse_infinite(name: str, texts: Sequence[str]) -> None:
+    """Refuse a column of numbers one of which is infinite, or as good as that."""
+    numbers = [value for text in texts if (value := _read(text)) is not None]
+    odd = [text for text in texts if np.isnan(_number(text))]
+    if odd and len(numbers) == len(texts):
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise SettingsError(
+            f"{OPTION} {name}: {odd[0]!r}{more} in a column of numbers; give finite ones below 1e30, or leave the cells empty"
+        )
+
+
 def _refuse_label(name: str, values: npt.NDArray[np.float64], cohort: Cohort) -> None:
     """Refuse a column that is the score, or whose few values each stand in one class only."""
     score = np.array([scan.value for scan in cohort.scans], dtype=np.float64)
@@ -160,8 +175,14 @@ def _refuse_label(name: str, values: npt.NDArray[np.float64], cohort: Cohort) ->
 
 
 def _number(text: str) -> float:
-    """NaN where a text is no number."""
+    """NaN where a text is no number that a network can be given."""
+    value = _read(text)
+    return value if value is not None and abs(value) < LARGEST else float("nan")
+
+
+def _read(text: str) -> float | None:
+    """What a text says as a number, infinite or not a number among them; None where it is a word."""
     try:
         return float(text.replace(",", "."))
     except ValueError:
-        return float("nan")
+        return None
