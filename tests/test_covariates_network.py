@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from datamodules.cohort.records import Cohort, Scan
 from datamodules.cohort.target import Target
 from datamodules.files.tables import read_rows
 from experiments.__main__ import main
-from experiments.commands import external
+from experiments.commands import bundle, external, site
 from experiments.reporting.method_chapters import methods
 from experiments.reporting.sources import read_sources
 from experiments.study.covariates import Covariate, fit_covariates, table_of
@@ -266,6 +267,15 @@ def test_an_external_cohort_without_the_column_is_refused(home: Path, capsys: py
     rewrite(other, dict.fromkeys(range(1, 11), "n/a"))
     assert main(["external", *external_words(home, "ageless")]) == 2
     assert "no external scan has a known age, which the networks are given; add the column" in capsys.readouterr().err
+
+
+def test_a_site_is_told_what_was_filled(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--study", "mine", "--studies", str(home / "studies"), "--input", "global", "--out", str(tmp_path / "bundle")]
+    assert bundle.main(words) == 0
+    words = ["--bundle", str(tmp_path / "bundle"), "--cohort", str(home / "cohort"), "--out", str(tmp_path / "oslo")]
+    assert site.main([*words, "--store", str(home / "store"), "--draws", "100", "--accelerator", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"global: age is missing or new in \d+ of the site's scans, which get the training part's \d", said)
 
 
 def test_runs_of_other_covariates_are_stale_and_never_compared(home: Path, tmp_path: Path) -> None:

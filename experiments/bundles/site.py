@@ -111,6 +111,9 @@ def _scored(bundle: Bundle, out: Path, options: SiteOptions, console: Console) -
     scans = cohort.scans
     with bar(console, "models") as on_model:
         p = primary(bundle, run_models(bundle, prepared, scans, options.accelerator, on_model))
+    for covariate in bundle.models[0].covariates:
+        if message := covariate.filled("of the site's", scans):
+            console.print(f"{bundle.input}: {message}", markup=False)
     note(out, "predicted", sha256=hashlib.sha256(p.tobytes()).hexdigest())
     content = {
         "format": FORMAT,

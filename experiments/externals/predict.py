@@ -7,7 +7,6 @@ scoring of large volumes goes on where it stopped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +107,9 @@ def _give_covariates(data: BrainMRIDataModule, facts: Mapping[str, Any], externa
     """Bring the external scans' covariates to the scale of a model's own training part."""
     covariates, scans = [Covariate.of(recorded) for recorded in facts.get("covariates", ())], external.cohort.scans
     for covariate in covariates:
-        lacking = int(np.isnan(covariate.values(scans)).sum())
-        if lacking == len(scans):
+        if np.isnan(covariate.values(scans)).all():
             raise ExternalError(f"no external scan has a known {covariate.name}, which the networks are given; add the column")
-        message = replace(covariate, missing={"external": lacking}).message
+        message = covariate.filled("external", scans)
         if message and not facts["fold"]:
             console.print(f"{facts['input']}: {message}", markup=False)
     data.covariates = table_of(covariates, scans)

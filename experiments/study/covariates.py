@@ -83,6 +83,10 @@ class Covariate:
         values = np.where(np.isnan(values), self.fill, values)[:, None]
         return values if len(self.levels) < 3 else (values == np.arange(len(self.levels))).astype(np.float64)
 
+    def filled(self, part: str, scans: Sequence[Scan]) -> str:
+        """How many of other scans lack it and what they get; empty where none does."""
+        return replace(self, missing={part: int(np.isnan(self.values(scans)).sum())}).message
+
     @property
     def message(self) -> str:
         """How many scans lack it and what they get; empty where none does."""
