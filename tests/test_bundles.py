@@ -328,6 +328,10 @@ def made_scale(made: Any) -> Any:
 
 
 def test_own_regions_images_covariates_and_larger_voxels_become_bundles(phantom_cohort: Path, tmp_path: Path) -> None:
+    cohort = Path(shutil.copytree(phantom_cohort, tmp_path / "cohort"))
+    lines = (cohort / "participants.tsv").read_text().splitlines()
+    cells = ["wmh/icv", *(f"0.{number:02}" for number in range(1, len(lines)))]
+    (cohort / "participants.tsv").write_text("".join(f"{line}\t{cell}\n" for line, cell in zip(lines, cells, strict=True)))
     regions = tmp_path / "own.yaml"
     regions.write_text("deep_t1w:\n  of: [subcortical_gray_matter, brainstem]\n  images: [t1w]\n")
     words = [
@@ -338,16 +342,16 @@ def test_own_regions_images_covariates_and_larger_voxels_become_bundles(phantom_
         "--data.augmentation.flip",
         "0",
         "--network.init_args.covariates",
-        "age,sex",
+        "age,sex,wmh/icv",
     ]
-    train(tmp_path, phantom_cohort, *words, inputs=("deep_t1w",))
+    train(tmp_path, cohort, *words, inputs=("deep_t1w",))
     options = ["--study", "mine", "--studies", str(tmp_path / "studies"), "--input", "deep_t1w", "--out", str(tmp_path / "b")]
     assert bundle.main(options) == 0
     regions.unlink()
     made = read_bundle(tmp_path / "b")
-    assert (made.shown_images, made.images, made.covariates) == (("t1w",), ("t1w", "flair"), ("age", "sex"))
+    assert (made.shown_images, made.images, made.covariates) == (("t1w",), ("t1w", "flair"), ("age", "sex", "wmh/icv"))
     assert made.grid.spacing == (12, 12, 12)
-    scans = read_cohort(phantom_cohort, made.target, images=made.images).scans
+    scans = read_cohort(cohort, made.target, images=made.images).scans
     raw = run_models(made, open_scans(made, scans, tmp_path / "store"), scans, "cpu")
     rows = read_predictions(tmp_path / "studies/mine/deep_t1w/fold-2/seed-0/predictions.tsv")
     place = {(scan.patient, scan.session): row for row, scan in enumerate(scans)}

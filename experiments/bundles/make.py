@@ -28,7 +28,7 @@ from experiments.bundles.bundle import CARD, FACTS, FORMAT, LABEL_MAP, Bundle
 from experiments.bundles.card import card_text
 from experiments.bundles.errors import BundleError
 from experiments.bundles.exports import check_exports, write_exports
-from experiments.bundles.networks import NetworkSpec, make_network, network_class
+from experiments.bundles.networks import NetworkSpec, covariates_argument, make_network, network_class
 from experiments.bundles.read import read_bundle
 from experiments.bundles.running import scans_data
 from experiments.bundles.scores import scores_of
@@ -211,6 +211,8 @@ def network_of(origin: Origin) -> NetworkSpec:
         arguments["weights"] = RANDOM + str(architecture["architecture"])
     if "pretrained" in arguments:
         arguments["pretrained"] = False
+    if arguments.get("covariates"):
+        arguments["covariates"] = covariates_argument(arguments["covariates"])
     spec = NetworkSpec(str(plain["class_path"]), arguments)
     make_network(spec)
     return spec

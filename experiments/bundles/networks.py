@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bundles.errors import BundleError
+from lightning_modules.covariates import covariate_names
 from lightning_modules.weights import RANDOM
 
 ALLOWED = ("lightning_modules", "monai.networks", "torch.nn")
@@ -67,11 +68,23 @@ def check_arguments(spec: NetworkSpec) -> None:
     """
     for count, (name, value) in enumerate(_values(spec.init_args), start=1):
         fetches = isinstance(value, str) and FETCHING.search(name) and not value.startswith(RANDOM)
-        pathlike = isinstance(value, str) and (re.search(r"[/\\\0]|://", value) or len(value) > 200)
-        if count > MOST_ARGUMENTS or fetches or pathlike or (name == "pretrained" and value) or name == "class_path":
+        if count > MOST_ARGUMENTS or fetches or _is_pathlike(value) or (name == "pretrained" and value) or name == "class_path":
             raise BundleError(f"network {spec.class_path}: argument {name} = {str(value)[:80]!r} cannot be in a bundle")
         if not isinstance(value, str | int | float | bool | None):
             raise BundleError(f"network {spec.class_path}: argument {name} is no plain value")
+
+
+def _is_pathlike(value: object) -> bool:
+    return isinstance(value, str) and bool(re.search(r"[/\\\0]|://", value) or len(value) > 200)
+
+
+def covariates_argument(covariates: str) -> str:
+    """The argument by which a network knows how many covariates it is given: their names, or numbers where these look like a path.
+
+    What each is called stands beside the models.
+    """
+    count = len(covariate_names(covariates))
+    return ",".join(map(str, range(1, count + 1))) if _is_pathlike(covariates) else covariates
 
 
 def _values(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
