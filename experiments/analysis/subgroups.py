@@ -18,6 +18,7 @@ from datamodules.cohort.images import indicated, indicator, titles
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import read_features
 from experiments.analysis.pooling import Tables
+from experiments.runtime.words import rounded
 from experiments.statistics.constant import LEAST_PATIENTS
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.resampling import WeightArray, draw_patient_weights
@@ -100,9 +101,9 @@ def _tertiles(variable: str, values: npt.NDArray[np.float64]) -> Iterator[tuple[
     if np.unique(known).size < 3 or edges.size < 2:
         return
     low, high = edges
-    yield variable, f"up to {low:.3g}", values <= low
-    yield variable, f"above {low:.3g} to {high:.3g}", (values > low) & (values <= high)
-    yield variable, f"above {high:.3g}", values > high
+    yield variable, f"up to {rounded(low)}", values <= low
+    yield variable, f"above {rounded(low)} to {rounded(high)}", (values > low) & (values <= high)
+    yield variable, f"above {rounded(high)}", values > high
     if known.size < values.size:
         yield variable, "unknown", np.isnan(values)
 

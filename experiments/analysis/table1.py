@@ -22,6 +22,7 @@ from datamodules.files.sealed import write_sealed
 from datamodules.files.tables import tsv_text
 from datamodules.preparation.deidentify import is_allowed_column
 from experiments.analysis.differences import difference_of_classes, difference_of_numbers
+from experiments.runtime.words import rounded
 from experiments.study.scan_table import ScanTable
 
 CLASSES = {"sex": "sex", "site": "site", "vendor": "vendor", "scanner": "scanner", "field_strength": "field strength, T"}
@@ -247,7 +248,7 @@ def _cell(cell: Mapping[str, Any], missing: int) -> str:
         return f"{cell['n']}{share}{beside}"
     if not cell["n"]:
         return f"none{beside}"
-    return f"{cell['median']:.4g} ({cell['q1']:.4g} to {cell['q3']:.4g}){beside}"
+    return f"{rounded(cell['median'], 4)} ({rounded(cell['q1'], 4)} to {rounded(cell['q3'], 4)}){beside}"
 
 
 def _smd(value: float | None) -> str:

@@ -82,8 +82,8 @@ def input_reasons(bundle: Bundle, scan: Scan) -> tuple[Reason, ...]:
         reasons.append(Reason("refused", "no label map, from which this input is cut"))
     for covariate in bundle.models[0].covariates:
         if np.isnan(covariate.values([scan])[0]):
-            given = covariate.levels[int(covariate.fill)] if covariate.levels else f"{covariate.fill:g}"
-            reasons.append(Reason("look", f"{covariate.name} is missing or new", f"the training part's {given} is taken"))
+            taken = f"the training part's {covariate.given} is taken"
+            reasons.append(Reason("look", f"{covariate.name} is missing or new", taken))
     return tuple(reasons)
 
 

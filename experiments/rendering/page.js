@@ -2,7 +2,7 @@
 (() => {
   const value = (row, place) => {
     const told = row.cells[place].textContent.trim();
-    const number = parseFloat(told.replace("\u2212", "-").replace(/^[<>~\u00b1]\s*/, ""));
+    const number = parseFloat(told.replace("\u2212", "-").replace(/(\d),(?=\d{3})/g, "$1").replace(/^[<>~\u00b1]\s*/, ""));
     return [told, number];
   };
   const sort = (head, table) => {

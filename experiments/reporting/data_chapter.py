@@ -19,7 +19,7 @@ from experiments.reporting.chapter import Chapter, Sheet
 from experiments.reporting.look import Canvas, Chart, quiet_grid
 from experiments.reporting.sources import Sources
 from experiments.reporting.table_one import acquisition_blocks, table_one_blocks
-from experiments.runtime.words import plural
+from experiments.runtime.words import plural, rounded
 from experiments.statistics.precision import StudySize, expected_precision
 
 LINE_INCHES, BOX_GAP = 0.17, 0.3
@@ -182,8 +182,8 @@ def _label_chart(scores: Sequence[tuple[float, bool]], days: Sequence[float], ta
     classes = "" if target.is_number else " (dark: positive)"
     values, width = _bars(scores)
     at_each = Counter(value for value, _ in scores)
-    counts = ", ".join(f"{value:g}: {count}" for value, count in sorted(at_each.items()))
-    ends = f"{plural(len(scores), 'scan')} from {min(at_each):g} to {max(at_each):g}"
+    counts = ", ".join(f"{rounded(value, 6)}: {count}" for value, count in sorted(at_each.items()))
+    ends = f"{plural(len(scores), 'scan')} from {rounded(min(at_each), 6)} to {rounded(max(at_each), 6)}"
     return Chart(
         "labels",
         f"Histogram of {target.name}. " + (f"{ends}." if len(at_each) > MOST_BARS else f"Scans at each value: {counts}."),

@@ -11,7 +11,7 @@ from datamodules.cohort.target import Target
 from experiments.reporting.chapter import joined
 from experiments.reporting.look import label_of
 from experiments.reporting.sources import RunRecord, Sources
-from experiments.runtime.words import plural
+from experiments.runtime.words import plural, rounded
 from experiments.study.record import read_record
 from regions.catalog import REGIONS
 
@@ -107,7 +107,7 @@ def training_loss(model: Mapping[str, Any]) -> str:
     """What a training minimised, from the settings of its model."""
     loss = {
         "ordinal": "the cross-entropy of cumulative logits (proportional odds) at the scores "
-        + joined([f"{cut:g}" for cut in model.get("cuts", ())]),
+        + joined([rounded(cut, 6) for cut in model.get("cuts", ())]),
         "regression": "the negative log-likelihood of the score under a logistic error",
     }.get(str(model.get("objective")), "cross-entropy")
     noise, weights = model.get("label_noise"), model.get("class_weights")

@@ -12,7 +12,7 @@ from experiments.reporting.chapter import Chapter, Sheet, joined, keyed, number
 from experiments.reporting.curves import draw_learning
 from experiments.reporting.look import Chart
 from experiments.reporting.sources import RunRecord, Sources
-from experiments.runtime.words import plural
+from experiments.runtime.words import plural, rounded
 
 WATTS = {"cuda": 400.0, "cpu": 100.0}
 """Assumed power of one run in watts, machine included, by kind of device: an accelerator near its limit, a busy processor."""
@@ -75,11 +75,6 @@ def run_card(sources: Sources) -> Chapter:
         table(["package", "version"], _versions(records), caption="Versions"),
     ]
     return Chapter("run-card", "Run card", blocks, [_sheet(records)])
-
-
-def rounded(value: float, figures: int) -> str:
-    """A number with so many figures, and no exponent where it is large: 1,230."""
-    return f"{float(f'{value:.{figures}g}'):,.12g}"
 
 
 def _device(kind: str, records: Sequence[RunRecord]) -> str:

@@ -19,6 +19,7 @@ from datamodules.cohort.covariates import text_of
 from datamodules.cohort.images import indicator
 from datamodules.cohort.records import Cohort, Scan
 from datamodules.files.atomic import content_sha256
+from experiments.runtime.words import rounded
 from experiments.study.trainer_options import SettingsError
 from lightning_modules.covariates import SLOTS, covariate_names
 
@@ -83,6 +84,11 @@ class Covariate:
         values = np.where(np.isnan(values), self.fill, values)[:, None]
         return values if len(self.levels) < 3 else (values == np.arange(len(self.levels))).astype(np.float64)
 
+    @property
+    def given(self) -> str:
+        """What a scan without it gets, as people read it."""
+        return self.levels[int(self.fill)] if self.levels else rounded(self.fill, 6)
+
     def filled(self, part: str, scans: Sequence[Scan]) -> str:
         """How many of other scans lack it and what they get; empty where none does."""
         return replace(self, missing={part: int(np.isnan(self.values(scans)).sum())}).message
@@ -91,8 +97,7 @@ class Covariate:
     def message(self) -> str:
         """How many scans lack it and what they get; empty where none does."""
         counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in self.missing.items() if count)
-        given = self.levels[int(self.fill)] if self.levels else f"{self.fill:g}"
-        return f"{self.name} is missing or new in {counts} scans, which get the training part's {given}" if counts else ""
+        return f"{self.name} is missing or new in {counts} scans, which get the training part's {self.given}" if counts else ""
 
 
 def fit_covariates(names: str, cohort: Cohort, parts: Parts, fold: int) -> list[Covariate]:
