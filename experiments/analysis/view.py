@@ -15,7 +15,7 @@ from rich.table import Table
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.runtime.words import plural
-from experiments.statistics.numeric import IN_UNITS, decimals, title_of
+from experiments.statistics.numeric import shown_digits, title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
 from experiments.statistics.paired import Comparison as Paired
 from experiments.statistics.significance import INTERVAL, Estimate, interval_text, p_text
@@ -57,8 +57,7 @@ class Words:
             return cls(TITLES, "balanced_accuracy", "auc", f"{positives} positive")
         unit = f", {target['unit']}" if target["unit"] else ""
         titles = {metric: title_of(metric) + (unit if metric in ("mae", "rmse") else "") for metric in metrics}
-        digits = decimals(min((error for error in errors if error), default=1.0))
-        return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}", dict.fromkeys(IN_UNITS, digits))
+        return cls(titles, PRIMARY, SECONDARY, f"{target['name']}, {target['kind']}", shown_digits(errors))
 
     def digits(self, metric: str) -> int:
         """Digits after the point of a score."""

@@ -10,6 +10,8 @@ from datamodules.store.signatures import BITS
 from experiments.bundles.bundle import Bundle
 from experiments.externals.freeze import NUMBER_PRIMARY, PRIMARY
 from experiments.runtime.words import plural
+from experiments.statistics.numeric import shown_digits
+from experiments.statistics.numeric_pairs import PRIMARY as NUMBER_SCORE
 from experiments.statistics.significance import interval_text
 
 BLANK = "*to be filled in by the authors*"
@@ -110,8 +112,11 @@ def _external_scores(bundle: Bundle) -> list[str]:
 
 def _table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     titles = [score["title"] for score in rows[0][1].values()]
+    digits = shown_digits((scores.get(NUMBER_SCORE) or {}).get("value") for _, scores in rows)
     lines = [f"| | {' | '.join(titles)} |", "|---|" + "---|" * len(titles)]
-    lines += [f"| {name} | {' | '.join(interval_text(score) for score in scores.values())} |" for name, scores in rows]
+    for name, scores in rows:
+        cells = (interval_text(score, digits=digits.get(metric, 2)) for metric, score in scores.items())
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

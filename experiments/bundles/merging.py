@@ -17,7 +17,8 @@ from experiments.runtime.words import plural
 from experiments.statistics.aggregates import Aggregate, Range, pooled
 from experiments.statistics.heterogeneity import of_areas
 from experiments.statistics.number_aggregates import NUMBER_SCORES, NumberAggregate, pooled_numbers
-from experiments.statistics.numeric import title_of
+from experiments.statistics.numeric import shown_digits, title_of
+from experiments.statistics.numeric_pairs import PRIMARY
 from experiments.statistics.significance import interval_text
 
 TITLES = {
@@ -123,16 +124,17 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     table = Table(title=escape(f"{title} ({content['target']})"), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("site", no_wrap=True)
     titles, kinds = titles_of(content), SIZES[content["kind"]]
+    digits = _digits(content)
     for name in (*kinds, *titles.values()):
         table.add_column(name, justify="right", no_wrap=True)
     for site in content["sites"]:
         sizes = (_size(site[name], site["least"]) for name in kinds)
-        values = (_interval(site["metrics"][name]) for name in titles)
+        values = (_interval(site["metrics"][name], digits.get(name, 2)) for name in titles)
         table.add_row(escape(site["site"]), *sizes, *values)
     if len(content["sites"]) > 1:
         table.add_section()
-        together = [content["pooled"][name] for name in titles]
-        table.add_row(ALL, *("" for _ in kinds), *(_range(Range(value["low"], value["high"])) for value in together))
+        together = {name: Range(content["pooled"][name]["low"], content["pooled"][name]["high"]) for name in titles}
+        table.add_row(ALL, *("" for _ in kinds), *(_range(each, digits.get(name, 2)) for name, each in together.items()))
     needed = console.measure(table, options=console.options.update(width=1000)).maximum
     Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
     for line in (*_over_text(content), *content["withheld"]):
@@ -143,14 +145,24 @@ def _size(counts: Mapping[str, Any], least: int) -> str:
     return f"{counts['scans']}" if counts["scans"] is not None else f"of < {least} patients"
 
 
-def _interval(estimate: Mapping[str, Any] | None) -> str:
-    return "withheld" if estimate is None else escape(interval_text(estimate))
+def _digits(content: Mapping[str, Any]) -> dict[str, int]:
+    """Score -> digits after the point, where the unit of a predicted number decides."""
+    if content["kind"] != "number":
+        return {}
+    errors = [(site["metrics"][PRIMARY] or {}).get("value") for site in content["sites"]]
+    return shown_digits([*errors, content["pooled"][PRIMARY]["value"]])
 
 
-def _range(value: Range) -> str:
+def _interval(estimate: Mapping[str, Any] | None, digits: int) -> str:
+    return "withheld" if estimate is None else escape(interval_text(estimate, digits=digits))
+
+
+def _range(value: Range, digits: int) -> str:
+    """Of all scans together, which is exact or a range: with two digits more than an estimate."""
     if value.low is None or value.high is None:
         return "undefined"
-    return f"{value.low:.4f}" if value.value is not None else f"{value.low:.4f} to {value.high:.4f}"
+    low, high = (f"{end:.{digits + 2}f}" for end in (value.low, value.high))
+    return low if value.value is not None else f"{low} to {high}"
 
 
 def _over_text(content: Mapping[str, Any]) -> list[str]:

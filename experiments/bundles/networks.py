@@ -79,9 +79,9 @@ def _is_pathlike(value: object) -> bool:
 
 
 def covariates_argument(covariates: str) -> str:
-    """The argument by which a network knows how many covariates it is given: their names, or numbers where these look like a path.
+    """The argument by which a network knows how many covariates it is given.
 
-    What each is called stands beside the models.
+    Their names, or numbers where these look like a path; what each is called stands beside the models.
     """
     count = len(covariate_names(covariates))
     return ",".join(map(str, range(1, count + 1))) if _is_pathlike(covariates) else covariates

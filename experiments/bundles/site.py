@@ -42,9 +42,10 @@ from experiments.externals.log import note
 from experiments.runtime.console import bar
 from experiments.runtime.quiet import quiet_libraries
 from experiments.statistics.aggregates import CELLS, Aggregate, Decided, aggregate, cells_of
+from experiments.statistics.constant import SAME
 from experiments.statistics.number_aggregates import NUMBER_SCORES, NumberAggregate, aggregate_numbers
 from experiments.statistics.numeric import Numbers
-from experiments.statistics.numeric_pairs import numeric_values
+from experiments.statistics.numeric_pairs import numeric_values, same_of
 from experiments.statistics.predictions import FloatArray, Predictions
 from experiments.statistics.resampling import draw_patient_weights
 from experiments.statistics.significance import METRICS, mean_draws, mean_values, percentile_interval
@@ -154,7 +155,7 @@ def _number_metrics(
     table = Numbers(patient, np.zeros(y.size, dtype=np.int64), y, p, np.full(y.size, centre), steps=steps)
     weights = draw_patient_weights(table, draws, np.random.default_rng(0))
     values = numeric_values({"": [table]}, weights)[""]
-    return {name: _estimate(*values[name]) for name in NUMBER_SCORES}
+    return {name: _estimate(*values[name], same_of(name, values)) for name in NUMBER_SCORES}
 
 
 def _open(bundle: Bundle, options: SiteOptions, console: Console) -> tuple[Cohort, PreparedCohort]:
@@ -217,7 +218,7 @@ def _is_range(counts: Any) -> bool:
     return bool(counts.right_low != counts.right_high)
 
 
-def _estimate(value: float | None, drawn: FloatArray) -> dict[str, float | None]:
-    low, high = percentile_interval(drawn)
+def _estimate(value: float | None, drawn: FloatArray, same: float = SAME) -> dict[str, float | None]:
+    low, high = percentile_interval(drawn, same=same)
     finite = drawn[np.isfinite(drawn)]
     return {"value": value, "low": low, "high": high, "error": float(finite.std(ddof=1)) if finite.size > 1 else None}

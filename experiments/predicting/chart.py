@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.predicting.records import ClassPrediction, InputOutcome, NumberPrediction
 from experiments.rendering.palette import INK, RULE, SOFT, VARIABLES, color_of
+from experiments.runtime.words import rounded
 
 ROW, TOP, BOTTOM, SIDE = 44, 6, 26, 10
 WIDE, NARROW = 620, 340
@@ -30,7 +31,7 @@ def chart(outcomes: Sequence[InputOutcome], names: Sequence[str], width: int) ->
         for place, outcome in enumerate(outcomes)
     )
     marks = "".join(
-        _text(SIDE + (value - low) * scale, height - 6, f"{value:g}", SOFT, anchor)
+        _text(SIDE + (value - low) * scale, height - 6, rounded(value, 6), SOFT, anchor)
         for value, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "end"))
     )
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{rows}{marks}</svg>'.encode()
@@ -43,7 +44,7 @@ def _ends(outcomes: Sequence[InputOutcome]) -> tuple[float, float]:
         return 0.0, 1.0
     values = np.array([value for each in numbers for value in (*each.folds, each.low, each.high)])
     values = values[np.isfinite(values)]
-    step = 10 ** np.floor(np.log10(max(float(np.ptp(values)), 1e-6)))
+    step = 10 ** np.floor(np.log10(float(np.ptp(values)) or float(np.abs(values).max()) or 1.0))
     return float(np.floor(values.min() / step) * step), float(np.ceil(values.max() / step) * step)
 
 
@@ -65,7 +66,7 @@ def _row(outcome: InputOutcome, variable: str, top: float, width: int, low: floa
         more = f'<line x1="{place(prediction.threshold)}" x2="{place(prediction.threshold)}" y1="{line - 9}" y2="{line + 9}"'
         more += f' style="stroke:var({VARIABLES[INK]});stroke-width:1.5"/>'
     else:
-        value, said = prediction.number, f"{prediction.number:.3g}"
+        value, said = prediction.number, prediction.shown(prediction.number)
         more = _interval(prediction, place, line, variable)
     mean = (
         f'<circle cx="{place(value)}" cy="{line}" r="6.5" style="fill:var({variable});stroke:var(--paper);stroke-width:1.5"/>'

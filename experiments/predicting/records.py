@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from datamodules.cohort.records import scan_name
+from experiments.statistics.numeric import decimals
 
 Verdict = Literal["ok", "look", "refused"]
 RANK: Mapping[str, int] = {"ok": 0, "look": 1, "refused": 2}
@@ -70,6 +72,16 @@ class NumberPrediction:
     sd: float
     low: float
     high: float
+
+    @property
+    def digits(self) -> int:
+        """Digits after the point that it is shown with: two figures of half its interval, or of the SD without one."""
+        half = (self.high - self.low) / 2
+        return decimals(half if isfinite(half) else self.sd)
+
+    def shown(self, value: float) -> str:
+        """One of its numbers as people read it."""
+        return f"{value:.{self.digits}f}"
 
 
 @dataclass(frozen=True)

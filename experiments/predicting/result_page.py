@@ -10,11 +10,11 @@ from experiments.predicting.chart import NARROW, WIDE, chart
 from experiments.predicting.coverage import HOW
 from experiments.predicting.files import Run, picture_path
 from experiments.predicting.judging import counts
-from experiments.predicting.records import NOTICE, ClassPrediction, InputOutcome, ScanOutcome
+from experiments.predicting.records import NOTICE, ClassPrediction, InputOutcome, NumberPrediction, ScanOutcome
 from experiments.predicting.relevance import map_stem
 from experiments.predicting.view import prediction_text
 from experiments.rendering.page import Cell, Html, Section, definitions, figure, fold_away, items, note, page, paragraph, table
-from experiments.runtime.words import plural
+from experiments.runtime.words import plural, rounded
 from experiments.statistics.conformal import LABELS, ConformalScores, least_patients
 from experiments.statistics.conformal_numbers import NumberScores
 
@@ -125,7 +125,8 @@ def _numbers(inputs: Sequence[InputOutcome], run: Run) -> str:
     if run.is_number:
         for each in inputs:
             p = each.prediction
-            rows.append([each.input, *([None] * 4 if p is None else [prediction_text(each), f"{p.sd:.3g}", *_range(p.folds)])])
+            spread = map(p.shown, (p.sd, min(p.folds), max(p.folds))) if isinstance(p, NumberPrediction) else [None] * 3
+            rows.append([each.input, None if p is None else prediction_text(each), *spread])
         return table(["input", "number and interval", "SD of folds", "least", "most"], rows)
     shift = run.asking.wanted.prevalence
     columns = ["input", "probability", "by log odds", "SD of folds", "least", "most", "threshold", "decision", "set",
@@ -142,15 +143,11 @@ def _numbers(inputs: Sequence[InputOutcome], run: Run) -> str:
     return table(columns, rows)
 
 
-def _range(folds: Sequence[float]) -> list[Cell]:
-    return [f"{min(folds):.3g}", f"{max(folds):.3g}"]
-
-
 def _quality(outcome: ScanOutcome) -> str:
     assert outcome.numbers is not None
     z = outcome.z or {}
     rows: list[list[Cell]] = [
-        [name, f"{value:.3g}", f"{z[name]:+.1f}" if name in z else None] for name, value in outcome.numbers.items()
+        [name, rounded(value), f"{z[name]:+.1f}" if name in z else None] for name, value in outcome.numbers.items()
     ]
     distances = [[f"features of {each.input}", None, f"{each.feature_distance:+.1f}"]
                  for each in outcome.inputs if each.feature_distance is not None]  # fmt: skip

@@ -63,7 +63,8 @@ def prediction_text(outcome: InputOutcome) -> str:
         return "-"
     if isinstance(prediction, ClassPrediction):
         return f"{prediction.probability:.2f} {prediction.label_set}"
-    return f"{prediction.number:.3g} [{prediction.low:.3g}, {prediction.high:.3g}]"
+    number, low, high = map(prediction.shown, (prediction.number, prediction.low, prediction.high))
+    return f"{number} [{low}, {high}]"
 
 
 def _reasons(outcome: ScanOutcome) -> list[str]:

@@ -8,7 +8,7 @@ as the area within folds is that of the folds' areas; a fold of equal prediction
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
@@ -108,6 +108,11 @@ def title_of(metric: str) -> str:
 def decimals(size: float) -> int:
     """Digits after the point that a number of such a size is shown with: 2, and more where two of its figures need more."""
     return max(2, 1 - floor(log10(size))) if size > 0 else 2
+
+
+def shown_digits(errors: Iterable[float | None]) -> dict[str, int]:
+    """Metric -> digits after the point, of those in the unit of the values; from the mean absolute errors shown together."""
+    return dict.fromkeys(IN_UNITS, decimals(min((error for error in errors if error), default=1.0)))
 
 
 def has_few(table: Numbers) -> bool:
