@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from textwrap import fill
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 
 from experiments.rendering.palette import INK, RULE, SOFT, VARIABLES
 
@@ -28,10 +30,11 @@ BASELINE_LABELS = {
 WIDE_INCHES, NARROW_INCHES = 7.0, 3.6
 NARROW_TITLE = 16
 """Letters that fit above a panel of a narrow figure, also in the widest font that a page may find."""
+FONT = "DejaVu Sans"
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "regionwise",
-    "font.family": ["DejaVu Sans"],
+    "font.family": [FONT],
     "font.size": 8,
     "text.parse_math": False,  # a name with two $ is a name and no formula
     "axes.titlesize": 8.5,
@@ -158,13 +161,45 @@ class Drawing:
 
 
 def render(chart: Chart) -> Drawing:
-    """Draw a chart in all its forms."""
-    with mpl.rc_context(STYLE):
-        wide, narrow = (_drawn(chart, width) for width in (WIDE_INCHES, NARROW_INCHES))
-        svg = _saved(wide, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
-        small = _saved(narrow, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
-        png = _saved(wide, "png", {"Software": None})
-    return Drawing(for_page(svg), for_page(small), svg, png)
+    """Draw a chart in all its forms; letters that its font lacks in a font of this system, where one has them."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        drawing = _in_all_forms(chart)
+        more = other_fonts(drawing.svg.decode("utf-8"))
+        if not more:
+            return drawing
+        with mpl.rc_context({"font.family": [*STYLE["font.family"], *more]}):
+            return _in_all_forms(chart)
+
+
+def other_fonts(text: str) -> list[str]:
+    """Families of this system that have letters of a text which the report's font lacks; empty where none does."""
+    lacking = {ord(letter) for letter in text if letter.isprintable()} - _letters(findfont(FONT))
+    fonts: list[str] = []
+    for font in sorted(fontManager.ttflist, key=lambda font: ("Sans" not in font.name, font.name, font.fname)):
+        if not lacking:
+            break
+        if found := lacking & _letters(font.fname):
+            lacking -= found
+            fonts.append(font.name)
+    return fonts
+
+
+def _letters(path: str) -> set[int]:
+    """Code points that a font file draws; none of a font that cannot be used, or has a box for all."""
+    try:
+        font = get_font(path)
+    except (OSError, RuntimeError):
+        return set()
+    return set(font.get_charmap()) if font.scalable and "Last Resort" not in font.family_name else set()
+
+
+def _in_all_forms(chart: Chart) -> Drawing:
+    wide, narrow = (_drawn(chart, width) for width in (WIDE_INCHES, NARROW_INCHES))
+    svg = _saved(wide, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
+    small = _saved(narrow, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg, small = (re.sub(rb"(font-family: [^;\"]+)", rb"\1, sans-serif", drawn) for drawn in (svg, small))
+    return Drawing(for_page(svg), for_page(small), svg, _saved(wide, "png", {"Software": None}))
 
 
 def _drawn(chart: Chart, width: float) -> Figure:
