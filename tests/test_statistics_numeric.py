@@ -10,6 +10,7 @@ from scipy.stats import linregress, spearmanr
 from simulated_numbers import FACTORS, level
 from sklearn.metrics import cohen_kappa_score, mean_absolute_error, mean_squared_error, r2_score, roc_auc_score
 
+from experiments.analysis.numeric_compare import _constant
 from experiments.statistics.chance import OVERLAP
 from experiments.statistics.constant import constant_folds
 from experiments.statistics.numeric import METRICS, Numbers, drawn_scores, fold_scores, has_few, point_scores, title_of
@@ -26,6 +27,7 @@ from experiments.statistics.numeric_pairs import (
 from experiments.statistics.paired import SILENT
 from experiments.statistics.predictions import PredictionsError
 from experiments.statistics.resampling import draw_patient_weights
+from experiments.study.runs import Run
 
 
 def made(scans: int = 70, patients: int = 49, steps: int = 0, noise: float = 0.8, seed: int = 0) -> Numbers:
@@ -145,6 +147,19 @@ def test_a_better_input_is_different_with_holm_and_the_same_words() -> None:
         )[0].p
         == 1
     )
+
+
+def test_a_note_on_a_fold_of_one_number_names_the_seed_where_there_are_several() -> None:
+    table = made()
+    flat = Numbers(table.patient, table.fold, table.y, np.where(table.fold == 1, 2.0, table.p), table.mean)
+    runs = {seed: Run("global", 1, seed) for seed in (0, 3)}
+    scans = np.sum(table.fold == 1)
+    assert _constant({"global": [flat]}, {"global": [runs[0]]}) == [
+        f"fold 1 of global gave one number to all its {scans} scans"
+    ]
+    assert _constant({"global": [flat, flat]}, {"global": list(runs.values())}) == [
+        f"fold 1 of global, seed {seed}, gave one number to all its {scans} scans" for seed in runs
+    ]
 
 
 def test_nothing_is_said_of_few_patients_or_of_a_constant_ranking() -> None:

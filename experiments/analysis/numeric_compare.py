@@ -26,7 +26,7 @@ from experiments.statistics.resampling import WeightArray, draw_patient_weights
 from experiments.statistics.seeds import seed_report
 from experiments.statistics.significance import Estimate
 from experiments.study.parts import read_parts
-from experiments.study.runs import FOLDS
+from experiments.study.runs import FOLDS, Run
 
 Tables = dict[str, list[Numbers]]
 
@@ -62,7 +62,7 @@ def compared_numbers(
         positives=0,
         target={"kind": target.kind, "name": target.name, "unit": target.score_unit, "steps": target.steps},
         paired_readers=reader_family(compared_by, networks | linear, linear, SECONDARY),
-        notes=[*notes, *frame.notes([*remarks, *reader_remarks]), *_constant(networks)],
+        notes=[*notes, *frame.notes([*remarks, *reader_remarks]), *_constant(networks, frame.used)],
         details=_details(networks | beside, estimates, found["paired"], folds),
         **frame.plain(estimates, networks, beside, linear),
         **content,
@@ -85,12 +85,13 @@ def _ensembles(networks: Tables, weights: WeightArray, rng: np.random.Generator)
     return content
 
 
-def _constant(networks: Tables) -> list[str]:
-    """The folds in which an input gave one number to all scans."""
+def _constant(networks: Tables, used: Mapping[str, Sequence[Run]]) -> list[str]:
+    """The folds in which an input gave one number to all scans, seed by seed where there are several."""
     return [
-        f"fold {fold} of {name} gave one number to all its {np.sum(table.fold == fold)} scans"
+        f"fold {fold} of {name if len(tables) == 1 else f'{name}, seed {seed},'} gave one number to all its "
+        f"{np.sum(table.fold == fold)} scans"
         for name, tables in networks.items()
-        for table in tables
+        for seed, table in zip(dict.fromkeys(run.seed for run in used[name]), tables, strict=True)
         for fold in constant_folds(table)
     ]
 
