@@ -18,6 +18,7 @@ from simulated_levels import design
 from simulated_stacking import Truth, judged
 from sklearn.metrics import brier_score_loss
 
+from datamodules.files.sealed import read_sealed, write_sealed
 from datamodules.files.tables import read_rows
 from experiments.analysis.compare import compared
 from experiments.analysis.comparison import (
@@ -28,6 +29,7 @@ from experiments.analysis.comparison import (
 )
 from experiments.analysis.pooling import Pooled, pool_inputs
 from experiments.analysis.stacking import (
+    INPUTS_TOGETHER,
     STACKED_FAMILIES,
     TOGETHER,
     added_sentence,
@@ -204,6 +206,22 @@ def test_the_terminal_answers_both_questions(study: Path, found: tuple[dict[str,
     assert "the regions together know more than the network of global reads." in text
     assert re.search(r"adds to age and sex: (\w+, )*ventricles, brainstem\. ", text)
     assert "added value: minus age_sex alone" in text
+
+
+def test_inputs_of_some_images_are_called_inputs(study: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(study, tmp_path / "made"))
+    names = ["global", "ventricles", "brainstem"]
+    for path in (folder / "ventricles").rglob("run.json"):
+        facts = read_sealed(path, "")
+        facts["fingerprint"]["region"] = {**facts["fingerprint"].get("region", {}), "images": ["t1w"]}
+        write_sealed(path, facts)
+    found = compared(folder, names, [0], draws=100)[1]
+    assert INPUTS_TOGETHER in found.stacked
+    assert TOGETHER not in found.stacked
+    assert f"{INPUTS_TOGETHER} combines ventricles, brainstem, not all of which show all images" in found.notes
+    text = printed(found, folder)
+    assert "regions" not in "".join(stacked_sentences(found)) + text.partition("log odds of networks stacked")[2]
+    assert "inputs" in stacked_sentences(found)[0]
 
 
 def test_a_region_that_is_missing_or_dead_is_named(study: Path, tmp_path: Path) -> None:

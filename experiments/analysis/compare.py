@@ -25,7 +25,7 @@ from experiments.analysis.notes import (
 from experiments.analysis.pooling import Pooled, Tables, pool_inputs
 from experiments.analysis.robustness import write_robustness
 from experiments.analysis.sites import held_over_sites, write_sites
-from experiments.analysis.stacking import TOGETHER, compare_stacks, parts_of, regions_together, stack_notes
+from experiments.analysis.stacking import compare_stacks, parts_of, regions_together, row_of, stack_notes
 from experiments.analysis.subgroups import write_subgroups
 from experiments.analysis.tissue import read_tissue
 from experiments.statistics.paired import compare_family
@@ -98,9 +98,10 @@ def compared(
     content: dict[str, Any] = {**found, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
     record = read_record(folder)
     parts = parts_of(networks, record.regions if record else {name: (1,) for name in networks})
-    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, parts)
+    row = row_of(parts, frame.images)
+    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, parts, row)
     if by_site:
-        stacks = {**networks, TOGETHER: regions_together(networks, REFERENCE, decision, parts)}
+        stacks = {**networks, row: regions_together(networks, REFERENCE, decision, parts)}
         for family, of_family in (("paired_ensembles", ensembles_of(networks, decision)), ("paired_stacked", stacks)):
             held, more = held_over_sites({family: content.get(family, [])}, of_family, ratio)
             content |= held
@@ -115,7 +116,7 @@ def compared(
             *notes,
             *frame.notes([*remarks, *reader_remarks]),
             *says_nothing(tables, sorted({run.seed for run in frame.kept})),
-            *stack_notes(networks, REFERENCE, parts),
+            *stack_notes(networks, REFERENCE, parts, row),
             *told_by_presence(estimates),
             *explained_by_tissue(paired_readers, estimates, read_tissue(folder)),
             *taken_back,

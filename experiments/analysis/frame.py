@@ -47,6 +47,12 @@ class Frame:
         wanted = [Run(name, fold, seed) for seed in seeds for name in inputs for fold in range(folds)]
         return cls(folder, seeds, folds, wanted, shared_folds(require_complete(folder, wanted, partial), folder))
 
+    @property
+    def images(self) -> dict[str, list[str]]:
+        """Input -> the images that it shows, of inputs that show some of the study's only."""
+        regions = {run.input: facts.get("fingerprint", {}).get("region") or {} for run, facts in self.facts.items()}
+        return {name: list(region["images"]) for name, region in regions.items() if region.get("images")}
+
     @cached_property
     def facts(self) -> dict[Run, dict[str, Any]]:
         """Content of run.json of the runs that were asked for."""

@@ -33,6 +33,8 @@ from lightning_modules.decision import Decision, choose_threshold
 from regions.catalog import REGIONS
 
 TOGETHER = "regions (stacked)"
+INPUTS_TOGETHER = "inputs (stacked)"
+"""The same row where one of its inputs shows some of the study's images only, as those of ``--channels`` do."""
 CLINICAL = "age_sex"
 STACKED_FAMILIES = ("paired_stacked", "paired_stacked_auc", "paired_added", "paired_added_brier")
 ROLE, ADDED = "stacked", "added value"
@@ -84,6 +86,7 @@ def compare_stacks(
     reference: str,
     decision: Decision,
     parts: Collection[str] | None = None,
+    row: str = TOGETHER,
 ) -> dict[str, Any]:
     """The regions together against the whole brain, and what each input adds to the clinical model.
 
@@ -95,6 +98,7 @@ def compare_stacks(
         reference: The whole brain.
         decision: The rule of the thresholds.
         parts: The inputs that are stacked, see ``parts_of``; all but the reference by default.
+        row: What their stack is called, see ``row_of``.
 
     Returns:
         `stacked` and the families of it, as ``StudyComparison`` holds them.
@@ -102,7 +106,7 @@ def compare_stacks(
     clinical = baselines.get(CLINICAL)
     stacks: dict[str, list[Predictions]] = {}
     if together := regions_together(networks, reference, decision, parts):
-        stacks[TOGETHER] = [pooled.test for pooled in together]
+        stacks[row] = [pooled.test for pooled in together]
     for name, seeds in networks.items() if clinical else ():
         stacks[beside_clinical(name)] = [stack([pooled], decision, clinical).test for pooled in seeds]
     if not stacks:
@@ -111,15 +115,15 @@ def compare_stacks(
     content: dict[str, Any] = {family: [] for family in STACKED_FAMILIES}
     content["stacked"] = {name: summarise(tests, weights, values=drawn[name]) for name, tests in stacks.items()}
     rng, draws = np.random.default_rng(0), len(weights)
-    if TOGETHER in stacks and reference in networks:
-        pair = {TOGETHER: stacks[TOGETHER], reference: [pooled.test for pooled in networks[reference]]}
-        known = {TOGETHER: drawn[TOGETHER], reference: values[reference]}
+    if row in stacks and reference in networks:
+        pair = {row: stacks[row], reference: [pooled.test for pooled in networks[reference]]}
+        known = {row: drawn[row], reference: values[reference]}
         for name, metric, role in (("", "balanced_accuracy", ROLE), ("_auc", "auc", f"{ROLE}, secondary")):
             content[f"paired_stacked{name}"] = compare_family(
                 pair, weights, rng, reference=reference, metric=metric, permutations=draws, values=known, role=role
             )
     if clinical:
-        members = {name: tests for name, tests in stacks.items() if name != TOGETHER}
+        members = {name: tests for name, tests in stacks.items() if name != row}
         members[CLINICAL] = [clinical.test] * len(next(iter(members.values())))
         known = {
             name: {**(drawn[name] if name in drawn else values[name]), "brier": _brier(tests, weights)}
@@ -151,24 +155,36 @@ def parts_of(names: Collection[str], labels: Mapping[str, Sequence[int]]) -> lis
     return usual if len(usual) > 1 else [name for name in names if labels.get(name)]
 
 
+def row_of(parts: Collection[str], images: Mapping[str, Sequence[str]]) -> str:
+    """What the stack of all parts is called: of regions where each shows all images of the study, else of inputs.
+
+    Args:
+        parts: The inputs that are stacked.
+        images: Input -> the images that it shows, where these are not all.
+    """
+    return INPUTS_TOGETHER if any(images.get(name) for name in parts) else TOGETHER
+
+
 def _stacked(networks: Tables, reference: str, parts: Collection[str] | None) -> Tables:
     return {name: seeds for name, seeds in networks.items() if name != reference and (parts is None or name in parts)}
 
 
-def stack_notes(networks: Tables, reference: str, parts: Collection[str] | None = None) -> list[str]:
-    """The regions that are missing from the row of all regions, and the folds in which a network told no scans apart."""
+def stack_notes(networks: Tables, reference: str, parts: Collection[str] | None = None, row: str = TOGETHER) -> list[str]:
+    """The regions that are missing from the row of all regions, or its inputs; folds in which a network told no scans apart."""
     regions = _stacked(networks, reference, parts)
     if len(regions) < 2:
         return []
     notes = []
     absent = [name for name in REGIONS if name != reference and name not in regions]
-    if absent and set(regions) & set(REGIONS):
-        notes.append(f"{TOGETHER} combines {len(regions)} regions, without {', '.join(absent)}")
+    if row == INPUTS_TOGETHER:
+        notes.append(f"{row} combines {', '.join(regions)}, not all of which show all images")
+    elif absent and set(regions) & set(REGIONS):
+        notes.append(f"{row} combines {len(regions)} regions, without {', '.join(absent)}")
     for name, seeds in regions.items():
         constant = [fold for fold in seeds[0].tuning if any(np.ptp(pooled.tuning[fold][1]) < SAME for pooled in seeds)]
         if constant:
             folds = ", ".join(map(str, constant))
-            notes.append(f"{TOGETHER}: {name} tells no tuning scans of fold {folds} apart, and has no weight there")
+            notes.append(f"{row}: {name} tells no tuning scans of fold {folds} apart, and has no weight there")
     return notes
 
 
@@ -182,19 +198,19 @@ def together_sentence(pair: Paired, regions: Sequence[Paired]) -> str:
         pair: The regions together against the whole brain.
         regions: Each region against the whole brain, same metric.
     """
-    gap, words = pair.difference.value, pair.verdict
+    gap, words, parts = pair.difference.value, pair.verdict, pair.first.partition(" ")[0]
     equals = [region.first for region in regions if not _is_lower(region)]
     if _is_lower(pair) and equals:
-        return f"{pair.second} is better than the regions stacked, and not shown to know more than {', '.join(equals)} alone"
+        return f"{pair.second} is better than the {parts} stacked, and not shown to know more than {', '.join(equals)} alone"
     if _is_lower(pair):
-        return f"{pair.second} knows more than the regions, together or alone"
+        return f"{pair.second} knows more than the {parts}, together or alone"
     if words.startswith("different") and gap is not None:
-        return f"the regions together know more than the network of {pair.second} reads"
+        return f"the {parts} together know more than the network of {pair.second} reads"
     if words.startswith("equivalent"):
-        return f"{pair.second} knows no more than the regions together ({words.partition(' (')[0]})"
+        return f"{pair.second} knows no more than the {parts} together ({words.partition(' (')[0]})"
     if words.startswith("not distinguishable"):
-        return f"not shown that {pair.second} knows more than the regions together, nor that it knows less"
-    return f"{pair.second} and the regions together cannot be compared ({words.partition(' (')[0]})"
+        return f"not shown that {pair.second} knows more than the {parts} together, nor that it knows less"
+    return f"{pair.second} and the {parts} together cannot be compared ({words.partition(' (')[0]})"
 
 
 def _is_lower(pair: Paired) -> bool:

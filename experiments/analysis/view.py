@@ -14,6 +14,7 @@ from rich.table import Table
 
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
+from experiments.analysis.stacking import INPUTS_TOGETHER
 from experiments.runtime.words import plural
 from experiments.statistics.numeric import shown_digits, title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
@@ -221,7 +222,8 @@ def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
     """Scores of the stacks, and the differences that they are made for; nothing without any."""
     if not comparison.stacked:
         return []
-    title = "log odds of networks stacked: all regions together, and each input beside age and sex"
+    parts = "inputs named below" if INPUTS_TOGETHER in comparison.stacked else "regions"
+    title = f"log odds of networks stacked: all {parts} together, and each input beside age and sex"
     tables = [_performance(comparison.stacked, {}, title, words)]
     if comparison.paired_stacked:
         gap = f"{words.titles[words.primary]} minus that of global, on the same patients"

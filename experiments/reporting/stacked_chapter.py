@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.analysis.stacking import TOGETHER
+from experiments.analysis.stacking import INPUTS_TOGETHER, TOGETHER
 from experiments.rendering.page import items, missing, note, paragraph, table
 from experiments.reporting.chapter import Chapter, Sheet, interval, p_value, verdict
 from experiments.reporting.look import Chart, label_of
@@ -23,16 +23,22 @@ def stacked(sources: Sources) -> Chapter:
     """Scores of the stacks, the two questions that they answer, and the sentences by rule."""
     comparison = sources.comparison
     rows = {row["input"]: row for row in comparison.get("stacked", ())}
-    title = "Regions together, and beside age and sex"
+    whole = "Inputs" if INPUTS_TOGETHER in rows else "Regions"
+    title = f"{whole} together, and beside age and sex"
     if not rows:
         message = "Networks are stacked where two regions, or an input and the baseline age + sex, are compared."
         return Chapter("stacked", title, [missing(message, sources.command("baselines"))])
     blocks: list[str | Chart] = [items([f"{words}." for words in comparison["stacked_sentences"]])]
-    if TOGETHER in rows:
+    for row in (TOGETHER, INPUTS_TOGETHER):
+        if row not in rows:
+            continue
         pairs = {pair["metric"]: pair for name in ("", "_auc") for pair in comparison.get(f"paired_stacked{name}", ())}
-        cells = [[METRICS[metric], interval(part(rows[TOGETHER], metric)), *_cells(pairs.get(metric))] for metric in METRICS]
-        head = ["", TOGETHER, "minus global", "p", "verdict"]
-        blocks += ["<h3>Does the whole brain know more than its parts?</h3>", table(head, cells, caption=TOGETHER)]
+        cells = [[METRICS[metric], interval(part(rows[row], metric)), *_cells(pairs.get(metric))] for metric in METRICS]
+        head = ["", row, "minus global", "p", "verdict"]
+        asked = (
+            "Does the whole brain know more than its parts?" if row == TOGETHER else "Does global know more than these inputs?"
+        )
+        blocks += [f"<h3>{asked}</h3>", table(head, cells, caption=row)]
     blocks += _added(sources, rows)
     blocks.append(note(HELD_BACK))
     names = list(next(iter(rows.values())))
