@@ -134,6 +134,13 @@ def test_subsets_leave_out_what_they_say(study: Path, robust: dict) -> None:
     assert [one["name"] for one in robust["subsets"]] == list(subsets)
 
 
+@pytest.mark.parametrize(("threshold", "name"), [(1.0, "without EDSS 1"), (1.5, "without EDSS 1 and 1.5")])
+def test_a_subset_names_steps_of_the_scale_alone(study: Path, threshold: float, name: str) -> None:
+    scans = read_scans(study)
+    low = replace(scans, value=np.where(np.arange(80) % 2, 1.0, scans.value))
+    assert list(dict(robustness_subsets(low, np.arange(80), threshold)))[-1] == name
+
+
 def test_the_threshold_is_that_of_the_study_record(study: Path, tmp_path: Path) -> None:
     scans = read_scans(study)
     assert label_threshold(tmp_path, scans) == 3.0

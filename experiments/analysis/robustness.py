@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.cohort.target import EDSS_THRESHOLD
+from datamodules.cohort.target import EDSS_SCALE, EDSS_THRESHOLD
 from datamodules.files.sealed import write_sealed
 from experiments.analysis.baseline_files import BASELINES, SOMETIMES
 from experiments.analysis.pooling import Pooled, Tables
@@ -91,9 +91,10 @@ def robustness_subsets(
     if threshold is None:
         return
     edss = scans.value[rows]
-    borderline = (edss == threshold) | (edss == threshold - 0.5)
+    steps = [step for step in (threshold - 0.5, threshold) if step in EDSS_SCALE]  # below 1 there is 0 alone
+    borderline = np.isin(edss, steps)
     if borderline.any():
-        yield f"without EDSS {threshold - 0.5:g} and {threshold:g}", ~borderline
+        yield f"without EDSS {' and '.join(f'{step:g}' for step in steps)}", ~borderline
 
 
 def first_scans(scans: ScanTable) -> BoolArray:
