@@ -24,6 +24,7 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import label_files, touched
 from experiments.externals.log import broken_line, events, latest, note
 from experiments.externals.scans import _refuse_shared_files, _refuse_shared_volumes
+from experiments.externals.score import sites_words
 from experiments.statistics.scores import point_values
 from experiments.study.run_folder import ResultsError
 from experiments.study.runs import Run, grid
@@ -112,6 +113,18 @@ def test_the_single_models_and_the_change_compare_like_with_like(home: Path) -> 
         assert change["low"] < change["value"] < change["high"]
         assert one["networks"] == {"internal": 1, "single": 1, "ensemble": 3}
         assert one["change"]["auc"]["value"] == pytest.approx(one["single"]["auc"]["mean"] - one["internal"]["auc"]["value"])
+
+
+@pytest.mark.parametrize(
+    ("sites", "words"),
+    [
+        ({"Oslo": 4, "Graz": 2}, "2 sites"),
+        ({"": 1, "Graz": 2}, "1 site and 1 scan of unknown site"),
+        ({"": 9}, "9 scans of unknown site"),
+    ],
+)
+def test_scans_of_unknown_site_are_no_site(sites: dict[str, int], words: str) -> None:
+    assert sites_words([{"site": name, "scans": scans} for name, scans in sites.items()]) == words
 
 
 def test_sites_are_counted_and_left_out_one_by_one(home: Path) -> None:

@@ -86,7 +86,7 @@ def _external(study: Path, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "cohort": content["cohort"],
                 "patients": content["patients"],
                 "scans": content["scans"],
-                "sites": len(content["sites"]),
+                "sites": sum(bool(site["site"]) for site in content["sites"]),
                 "positives": content.get("positives"),
                 "frozen_after_labels": content["frozen_after_labels"],
                 "interval": content["interval"],

@@ -20,6 +20,7 @@ from datamodules.cohort.records import Scan
 from datamodules.cohort.target import Target
 from experiments.analysis.pooling import pooled_predictions
 from experiments.externals.freeze import calibrated
+from experiments.runtime.words import plural
 from experiments.statistics.calibration import calibration_line, calibration_scores, reliability_curve
 from experiments.statistics.paired import Comparison, compare_family
 from experiments.statistics.predictions import FloatArray, Predictions, PredictionsError
@@ -168,6 +169,13 @@ def change(outside: tuple[float | None, FloatArray], inside: tuple[float | None,
     if inside[0] is None or outside[0] is None:
         return Estimate(None, None, None)
     return Estimate(outside[0] - inside[0], *percentile_interval(outside[1] - inside[1]))
+
+
+def sites_words(sites: Sequence[Mapping[str, Any]]) -> str:
+    """How many sites there are, and how many scans are of none that is known."""
+    known, lost = [site for site in sites if site["site"]], sum(site["scans"] for site in sites if not site["site"])
+    words = [plural(len(known), "site")] if known or not lost else []
+    return " and ".join([*words, f"{plural(lost, 'scan')} of unknown site"] if lost else words)
 
 
 def like_for_like(entry: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.analysis.view import Words
-from experiments.externals.score import like_for_like
+from experiments.externals.score import like_for_like, sites_words
 from experiments.runtime.words import plural
 from experiments.statistics.numeric_pairs import PRIMARY
 from experiments.statistics.significance import interval_text, p_text
@@ -29,7 +29,7 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the primary models, their change from the internal test, and how they were frozen."""
     words = words_of(results)
     counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({words.size})"
-    counts += f", {plural(len(results['sites']), 'site')}"
+    counts += f", {sites_words(results['sites'])}"
     _print(console, _performance(results, words, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
     for metric in (words.primary, words.secondary):

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from experiments.externals.errors import ExternalError
 from experiments.externals.freeze import touched
-from experiments.externals.score import like_for_like
+from experiments.externals.score import like_for_like, sites_words
 from experiments.rendering.page import fold_away, items, missing, note, paragraph, table
 from experiments.rendering.palette import RULE, SOFT, color_of, marker_of
 from experiments.reporting.chapter import Chapter, Sheet, interval, keyed, number, p_value, triple, verdict
@@ -47,7 +47,7 @@ def _cohort(cohort: Mapping[str, Any], name: str, sources: Sources, chart: str) 
     blocks: list[str | Chart] = [
         f"<h3>Cohort {label_of(name)}</h3>",
         paragraph(
-            f"{head}{plural(len(cohort['sites']), 'site')}. {which} frozen on "
+            f"{head}{sites_words(cohort['sites'])}. {which} frozen on "
             f"{frozen['time'][:10]} (SHA-256 {frozen['hash'][:12]}\N{HORIZONTAL ELLIPSIS}), "
             f"before the labels were read. Primary: {cohort['primary']}."
         ),
