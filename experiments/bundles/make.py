@@ -100,6 +100,11 @@ class Origin:
         return module.eval()
 
 
+def bundle_folder(study: Path, name: str, seed: int) -> Path:
+    """Where the bundle of an input and a seed lies unless it was put elsewhere."""
+    return study / "bundles" / (name if not seed else f"{name}_seed-{seed}")
+
+
 def read_origin(study: Path, name: str, seed: int) -> Origin:
     """Freeze one input of a study.
 

@@ -33,7 +33,7 @@ class Options(CommandOptions):
     seed: int = 0
     """Seed of the runs whose models are taken."""
     out: Path | None = None
-    """Folder of the bundle; by default studies/<study>/bundles/<input>."""
+    """Folder of the bundle; by default studies/<study>/bundles/<input>, of another seed than 0 <input>_seed-<seed> there."""
     exports: str = ""
     """Further forms for other programs, separated by commas: onnx, torch, monai."""
     verify: Path | None = None
@@ -48,10 +48,10 @@ def run(options: Options) -> int:
     if not options.study or not options.input:
         raise PlanError("bundle needs a study and an input; for example: make bundle STUDY=mine INPUT=global")
 
-    from experiments.bundles.make import make_bundle, read_origin
+    from experiments.bundles.make import bundle_folder, make_bundle, read_origin
 
     study = study_folder(options.study, options.studies)
-    out = options.out or study / "bundles" / options.input
+    out = options.out or bundle_folder(study, options.input, options.seed)
     install_handlers()
     try:
         forms = [name.strip() for name in options.exports.split(",") if name.strip()]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from datamodules.files.atomic import file_sha256, locked
 from experiments.bundles.bundle import Bundle
-from experiments.bundles.make import make_bundle, read_origin
+from experiments.bundles.make import bundle_folder, make_bundle, read_origin
 from experiments.bundles.read import read_bundle
 from experiments.predicting.errors import PredictError
 from experiments.predicting.options import PredictOptions
@@ -68,7 +68,7 @@ def _trained(study: Path, seed: int, console: Console) -> list[str]:
 
 
 def _of_input(study: Path, name: str, seed: int, console: Console) -> Bundle:
-    folder = study / "bundles" / (name if not seed else f"{name}_seed-{seed}")
+    folder = bundle_folder(study, name, seed)
     if not folder.exists():
         origin = read_origin(study, name, seed)
         console.print(f"making the bundle of {name}, once", markup=False)
