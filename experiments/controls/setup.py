@@ -67,6 +67,8 @@ class Controls:
             "grid": asdict(self.study.prepared.grid),
             "region": ShownRegion.of(self.regions[run.input], self.settings.study_options().mask).plain(),
         }
+        if code := self.settings.network_code():
+            content["code"] = code
         if run.control in ("sex", "field_strength"):
             name = run.control
             content["covariate"] = ["".join(columns_of(scan.covariates, name)[:1]) for scan in self.study.cohort.scans]

@@ -69,8 +69,10 @@ def training_print(explained: Explained, job: Job) -> dict[str, Any]:
     settings, study = explained.settings, explained.study
     shown = ShownRegion.of(explained.region(job.input), settings.study_options().mask).plain()
     given = covariates_hash(settings.covariates(), study.cohort.scans)
+    code = settings.network_code()
     return {
         **({"covariates": given} if given else {}),
+        **({"code": code} if code else {}),
         "settings": settings.hash(),
         "split": study.splits.hash,
         "cohort": study.cohort_hash,

@@ -47,7 +47,8 @@ def fingerprint_of(settings: Settings, study: Study) -> Fingerprint:
     mask = settings.study_options().mask
     shown = {name: ShownRegion.of(region, mask) for name, region in settings.regions.items()}
     given = covariates_hash(settings.covariates(), study.cohort.scans)
-    return Fingerprint(settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash, given, shown)
+    prints = (settings.hash(), study.splits.hash, study.cohort_hash, study.prepared.hash)
+    return Fingerprint(*prints, given, shown, settings.network_code())
 
 
 def set_aside(folder: RunFolder) -> Path | None:

@@ -28,7 +28,8 @@ from regions.errors import UserError
 State = Literal["missing", "interrupted", "running", "complete", "failed", "stale"]
 HASHES = ("config", "split", "cohort", "data")
 GIVEN = "covariates"
-PARTS = {GIVEN: "table of covariates"}
+CODE = "code"
+PARTS = {GIVEN: "table of covariates", CODE: "code of the network"}
 """Parts of a fingerprint that a sentence calls otherwise."""
 COLUMNS = ("partition", "patient", "session", "site", "y", "p")
 BEST = "checkpoints/best.ckpt"
@@ -52,25 +53,27 @@ class Fingerprint:
     """Of what networks are given beside the image; empty where that is nothing."""
     regions: Mapping[str, ShownRegion] = field(default_factory=dict, compare=False)
     """Input -> what it shows; empty where only the hashes are known."""
+    code: str = ""
+    """Of a network class of the user's own; empty for one that comes with a package."""
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Fingerprint:
         """The hashes that a file holds."""
         config, split, cohort, data = (str(recorded.get(name)) for name in HASHES)
-        return cls(config, split, cohort, data, str(recorded.get(GIVEN, "")))
+        return cls(config, split, cohort, data, str(recorded.get(GIVEN, "")), code=str(recorded.get(CODE, "")))
 
     def hashes(self) -> dict[str, str]:
         """What all runs of a study share."""
-        given = {GIVEN: self.covariates} if self.covariates else {}
-        return {name: getattr(self, name) for name in HASHES} | given
+        more = {name: getattr(self, name) for name in (GIVEN, CODE)}
+        return {name: getattr(self, name) for name in HASHES} | {name: value for name, value in more.items() if value}
 
     def of_run(self, run: Run) -> dict[str, Any]:
         """As it stands in the run's run.json."""
         return {**self.hashes(), "region": self.regions[run.input].plain()}
 
     def differences(self, facts: Mapping[str, Any]) -> list[str]:
-        """The parts in which a run.json differs, in words."""
-        theirs = facts.get("fingerprint", {})
+        """The parts in which a run.json differs, in words; one that does not know its network's code is taken to have this."""
+        theirs = {CODE: self.code, **facts.get("fingerprint", {})}
         parts = [PARTS.get(name, name) for name, value in self.hashes().items() if theirs.get(name) != value]
         shown = self.regions.get(facts.get("input", ""))
         change = shown.changed_since(theirs.get("region")) if shown else ""
@@ -269,12 +272,13 @@ def require_complete(study: Path, runs: Sequence[Run], partial: bool = False) ->
         raise ResultsError(
             f"{len(absent)} of {len(runs)} runs of {study.name} are not complete ({listed}); make sweep, or {way}"
         )
-    for part in ("split", "data", "config", GIVEN):
+    for part in ("split", "data", "config", GIVEN, CODE):
         values = {run: facts[run]["fingerprint"].get(part) for run in complete}
-        odd = next((run for run in complete if values[run] != values[complete[0]]), None)
+        known = [run for run in complete if part != CODE or values[run]]
+        odd = next((run for run in known if values[run] != values[known[0]]), None)
         if odd is not None:
             raise ResultsError(
-                f"{odd.name} was made with another {PARTS.get(part, part)} than {complete[0].name}; "
+                f"{odd.name} was made with another {PARTS.get(part, part)} than {known[0].name}; "
                 "they are never compared; train it again"
             )
     _refuse_changed_regions(study, {run: facts[run]["fingerprint"] for run in complete})

@@ -25,9 +25,11 @@ from experiments.study.mistakes import no_group, readable
 from experiments.study.parser import build_parser, option_names, preset_arguments
 from experiments.study.record import Mask, StudyRecord, known_regions
 from experiments.study.recorded import with_recorded
+from experiments.study.run_folder import CODE, ResultsError, RunFolder
 from experiments.study.runs import Run, named_like
 from experiments.study.study import StudyOptions
 from experiments.study.trainer_options import SettingsError, check_trainer, refusal, refused_options
+from experiments.study.user_code import source_sha256
 from experiments.tracking.options import TrackingOptions
 from regions.catalog import Region
 
@@ -99,6 +101,10 @@ class Settings:
         """
         given = str(((self.plain()["network"] or {}).get("init_args") or {}).get("covariates") or "")
         return told_of(given, images or self.images, self.optional)
+
+    def network_code(self) -> str:
+        """SHA-256 of the file of a network class of the user's own; empty for one that comes with a package."""
+        return source_sha256(str((self.plain()["network"] or {}).get("class_path", "")))
 
     def label(self) -> Target:
         """What is told from the images: how values become labels, and probabilities decisions."""
@@ -253,11 +259,21 @@ def settings_of_run(study: Path, record: StudyRecord, run: Path) -> Settings:
         study: The study's folder.
         record: Its record, which knows where data was found last.
         run: The run's folder.
+
+    Raises:
+        ResultsError: if its network is a class of the user's own that was changed since.
     """
     where = {"study": study.name, "studies": study.parent, "cohort": record.cohort, "store": record.store}
     words = [f"--{name}={value}" for name, value in where.items()]
     words += [f"--regions={record.regions_file}"] if record.regions_file else []
-    return parse_settings(["--config", str(run / "config.yaml"), *words])
+    settings = parse_settings(["--config", str(run / "config.yaml"), *words])
+    trained = RunFolder(run).facts().get("fingerprint", {}).get(CODE)
+    if trained and settings.network_code() != trained:
+        name = settings.plain()["network"]["class_path"]
+        raise ResultsError(
+            f"{run} was made with another code of network {name}; restore its file, or train the run again with --restart"
+        )
+    return settings
 
 
 def _refuse_values_of_groups(settings: Settings) -> None:
