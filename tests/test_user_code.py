@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -83,3 +84,13 @@ def test_a_trained_network_is_not_run_with_other_code(source: Path, tmp_path: Pa
     source.write_text(SOURCE + "    depth = 3\n")
     with pytest.raises(ResultsError, match=r"another code of network mynet_of_a_user\.MyNet; restore its file, or train"):
         settings_of_run(tmp_path / "studies" / "mine", record, run)
+
+
+def test_torch_is_not_imported_for_a_network_of_this_project() -> None:
+    code = """
+import sys
+from experiments.study.user_code import source_sha256
+assert source_sha256("lightning_modules.networks.ResidualCNN") == ""
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -22,13 +22,18 @@ def source_sha256(class_path: str) -> str:
         class_path: Its import path, such as ``mymodule.MyNet``.
     """
     module, _, name = class_path.rpartition(".")
+    if _is_ours(module):
+        return ""  # without importing torch
     try:
         kind = getattr(importlib.import_module(module), name)
         path = Path(inspect.getsourcefile(kind) or "").resolve()
     except (ImportError, AttributeError, TypeError, ValueError):
         return ""
-    package = str(kind.__module__).partition(".")[0]
-    return "" if package in OURS or not path.is_file() or _is_installed(path) else file_sha256(path)
+    return "" if _is_ours(kind.__module__) or not path.is_file() or _is_installed(path) else file_sha256(path)
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in OURS
 
 
 def _is_installed(path: Path) -> bool:
