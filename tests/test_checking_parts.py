@@ -24,7 +24,9 @@ from experiments.checking.acquisition import HEADING, acquisition_rows, write_ac
 from experiments.checking.costs import Work, estimate, from_runs, measured_step, span
 from experiments.checking.days import days_lines, days_of, days_svg
 from experiments.checking.flow import flow_svg
+from experiments.checking.view import scanner_table
 from experiments.rendering.overlay import COLOURS, PANEL, overlay_png
+from experiments.runtime.console import plain_console, print_note
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import grid
 from experiments.study.scan_table import read_scans
@@ -280,3 +282,12 @@ def test_a_column_that_may_name_patients_stays_out_of_table_1(study: Study, tmp_
     variables, left_out = variables_of(read_scans(tmp_path))
     assert {"bmi", "course"} <= {one.name for one in variables}
     assert left_out == ["name"]
+
+
+def test_names_with_brackets_are_printed_as_they_stand(capsys: pytest.CaptureFixture[str]) -> None:
+    console = plain_console()
+    print_note(console, "columns lesions [ml], relapses [/year]")
+    console.print(scanner_table({"ward [/a]": [(2, 1)]}))
+    told = capsys.readouterr().out
+    assert "note: columns lesions [ml], relapses [/year]\n" in told
+    assert "ward [/a]" in told

@@ -104,7 +104,7 @@ def _is_intact(prepared: PreparedCohort, workers: int, console: Console) -> bool
     with bar(console, "reading prepared files") as on_folder:
         damaged = damaged_files([*volumes, *boxes], workers, on_folder)
     for path in damaged:
-        console.print(str(damage(path)), markup=False)
+        console.print(str(damage(path)))
     counts = f"{len(volumes)} prepared volumes and {len(boxes)} packed boxes"
     console.print(f"{counts} were read: {len(damaged) or 'no'} file{'s differ' if len(damaged) != 1 else ' differs'}")
     return not damaged

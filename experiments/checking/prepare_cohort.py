@@ -25,6 +25,7 @@ from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from datamodules.preparation.tables import write_tables
 from experiments.checking.prepared import write_prepared_quality
+from experiments.runtime.console import print_note
 from experiments.runtime.words import plural
 from experiments.study.runs import PlanError
 
@@ -74,18 +75,18 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
         OSError: if nothing can be written.
     """
     for remark in dataset.remarks:
-        console.print(f"[yellow]note[/yellow]: {remark}")
+        print_note(console, remark)
     derivative = out / "derivatives" / PIPELINE
     with locked(derivative / ".lock", lambda: _refuse_second(derivative)):
         for remark in write_tables(dataset, out, options):
-            console.print(f"[yellow]note[/yellow]: {remark}")
+            print_note(console, remark)
         if restart:
             for session in dataset.sessions:
                 output_paths(session, out).qc.unlink(missing_ok=True)
         processes = min(jobs or usual_jobs(len(dataset.sessions)), len(dataset.sessions))
         console.print(f"{plural(len(dataset.sessions), 'scan')} of {dataset.folder}, {processes} at a time, into {out}")
         if told := too_many(processes):
-            console.print(f"[yellow]note[/yellow]: {told}")
+            print_note(console, told)
         with _progress(len(dataset.sessions), processes, console) as (on_scan, on_stage):
             ended = prepare_all([Job(session, out, options) for session in dataset.sessions], processes, on_scan, on_stage)
         shutil.rmtree(out / "derivatives" / PIPELINE / ".work", ignore_errors=True)
@@ -116,7 +117,7 @@ def _progress(
 ) -> Iterator[tuple[Callable[[Ended], None], Callable[[RawSession, str], None]]]:
     """A bar with the time left and the stage of each scan in a terminal; lines in a log, a stage's until one scan is ready."""
     columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft(),
-               TextColumn("{task.fields[stages]}"))  # fmt: skip
+               TextColumn("{task.fields[stages]}", markup=False))  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing", total=total, end=None, stages="")
         ended: list[Ended] = []

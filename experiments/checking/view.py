@@ -8,7 +8,6 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from datamodules.batches.transform_task import PROCESSES
@@ -23,6 +22,7 @@ from experiments.checking.costs import size, span
 from experiments.checking.days import days_lines
 from experiments.checking.gather import Findings, Subject
 from experiments.checking.quality import ScanQuality
+from experiments.runtime.console import print_note
 from experiments.runtime.words import plural
 
 NAME_WIDTH = 24
@@ -34,10 +34,10 @@ SHOWN = 15
 def show(
     study: Subject, findings: Findings, quality: Sequence[ScanQuality], judged: Sequence[Judged], console: Console
 ) -> None:
-    """Print all findings, the flow first, what it will cost last."""
+    """Print all findings, the flow first, what it will cost last; the console must print texts as they stand."""
     console.print(flow_table(findings.flow))
     for remark in study.cohort.remarks:
-        console.print(f"[yellow]note[/yellow]: {remark}", markup=True)
+        print_note(console, remark)
     console.print(quality_lines(quality, judged))
     if study.splits is not None:
         console.print(fold_table(study.cohort.scans, study.splits, study.cohort.rule.is_number))
@@ -195,7 +195,7 @@ def tissue_table(findings: Findings) -> Table:
     title = f"what the inputs hold of each patient, from {findings.tissue['source']}"
     table = _table(title, TISSUE_HEADING[0], TISSUE_HEADING[1:], max(len(box.name) for box in findings.inputs))
     for line in tissue_lines(findings.tissue):
-        table.add_row(*(escape(cell.replace("; ", "\n")) for cell in line))
+        table.add_row(*(cell.replace("; ", "\n") for cell in line))
     return table
 
 

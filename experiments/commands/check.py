@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.console import Console
-
 from datamodules.cohort.splits import TooFewPatientsError
 from experiments.checking.check import check, hold, unsplit
 from experiments.checking.gather import Subject
+from experiments.runtime.console import plain_console
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
@@ -41,7 +40,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     Returns:
         1 where two patients seem to have one scan, or a prepared file is not what was written, else 0.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
     if options.hold:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.checking.core import END, chosen_regions, cores_of, count_agreement, refuse_taken, write_cores
-from experiments.runtime.console import bar
+from experiments.runtime.console import bar, plain_console, print_note
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.runs import PlanError
@@ -51,7 +51,7 @@ class Options(CommandOptions):
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Write the atlas, and show what is left of each region."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if options.out is None:
         raise PlanError("--out is missing; give the folder of the new atlas, for example --out cores/mine")
     refuse_taken(options.out)
@@ -62,17 +62,14 @@ def run(options: Options, settings_args: list[str]) -> int:
     with bar(console, "preparing scans") as on_scan:
         cohort, prepared = open_cohort(settings.study_options(), on_scan)
     if cohort.exclusions:
-        console.print(f"note: {cohort.excluded()}", markup=False)
+        console.print(f"note: {cohort.excluded()}")
     with bar(console, "reading scans") as on_scan:
         agreement = count_agreement(prepared, regions, settings.values.workers, on_scan)
     facts = write_cores(options.out, agreement, rule, cores_of(agreement, rule))
     show(facts, console)
     names = ",".join(name + END for name, row in facts["regions"].items() if row["written"])
-    console.print(f"written: {options.out / 'core.yaml'}, and core.nii.gz, core.tsv, core.json beside it", markup=False)
-    console.print(
-        f"next: make sweep COHORT={settings.values.cohort} REGIONS={options.out / 'core.yaml'} INPUTS=global,{names}",
-        markup=False,
-    )
+    console.print(f"written: {options.out / 'core.yaml'}, and core.nii.gz, core.tsv, core.json beside it")
+    console.print(f"next: make sweep COHORT={settings.values.cohort} REGIONS={options.out / 'core.yaml'} INPUTS=global,{names}")
     return 0
 
 
@@ -90,7 +87,7 @@ def show(facts: Mapping[str, Any], console: Console) -> None:
     for name, row in facts["regions"].items():
         if not row["written"]:
             left = f"{row['core_voxels']} voxels are left, an input needs {LEAST_VOXELS}"
-            console.print(f"[yellow]note[/yellow]: no core of {name}: {left}; the region of the template stays what it is")
+            print_note(console, f"no core of {name}: {left}; the region of the template stays what it is")
 
 
 def main(arguments: Sequence[str]) -> int:

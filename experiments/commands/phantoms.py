@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from datamodules.phantoms.write import PhantomOptions, write_phantom_cohort
-from experiments.runtime.console import bar
+from experiments.runtime.console import bar, plain_console
 from experiments.study.arguments import CommandOptions, read
 from experiments.study.runs import PlanError
 
@@ -44,7 +42,7 @@ def run(options: Options) -> int:
         raise PlanError("--out is missing; give the folder of the new cohort, for example --out cohorts/phantoms")
     phantom = PhantomOptions(options.phantom, options.patients, options.scans, options.spacing, options.seed, options.external)
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     with bar(console, "writing phantom scans") as on_scan:
         write_phantom_cohort(options.out, phantom, on_scan, processes=options.processes)
     size = f"{phantom.patients} patients, {phantom.scans} scans at {phantom.spacing_mm:g} mm"

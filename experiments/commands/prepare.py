@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from datamodules.cohort.identity import AlikeIds
 from datamodules.cohort.images import DEFAULT_IMAGES, kind_of, parse_images, parse_optional
 from datamodules.intake.raw import read_raw
@@ -21,6 +19,7 @@ from datamodules.preparation.images import SIDES_MM
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.samseg import check_samseg
 from experiments.checking.prepare_cohort import prepare, select_sessions, with_labels
+from experiments.runtime.console import plain_console
 from experiments.study.arguments import CommandOptions, named, read
 from experiments.study.runs import PlanError
 from regions.labels import read_table
@@ -91,7 +90,7 @@ def run(options: Options) -> int:
         raise PlanError(
             f"prepare needs {', '.join(missing)}, not installed here; pip install 'regionwise[prepare]' (make install has it)"
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if options.samseg is not None:
         check_samseg(options.samseg)
     steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing, names)

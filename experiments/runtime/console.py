@@ -1,4 +1,4 @@
-"""What long work shows in a terminal: a bar with the time left."""
+"""What a command shows in a terminal: its lines as they stand, and of long work a bar with the time left."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+def plain_console() -> Console:
+    """A console that prints each text as it stands: names of columns, ids and paths may hold brackets, as ``lesions [ml]``."""
+    return Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def print_note(console: Console, text: str) -> None:
+    """Print a line that begins with ``note``, the rest as it stands."""
+    console.print(Text.assemble(("note", "yellow"), f": {text}"))
 
 
 @contextmanager

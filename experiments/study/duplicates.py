@@ -21,7 +21,7 @@ from datamodules.files.sealed import DamagedError, read_sealed, write_sealed
 from datamodules.files.tables import CohortError
 from datamodules.store.duplicates import Duplicate, duplicates_of
 from datamodules.store.prepared import PreparedCohort
-from experiments.runtime.console import bar
+from experiments.runtime.console import bar, print_note
 from experiments.study.study import Study
 
 Doubles = Literal["refuse", "keep"]
@@ -69,4 +69,4 @@ def refuse_doubles(study: Study, doubles: Doubles, workers: int, console: Consol
             "another STUDY, or keep them as two people with --doubles keep"
         )
     write_sealed(study.folder / RECORD, content | {"accepted": True})
-    console.print(f"[yellow]note[/yellow]: two patients who look like one person are kept apart: {pairs[0]}{more}")
+    print_note(console, f"two patients who look like one person are kept apart: {pairs[0]}{more}")
