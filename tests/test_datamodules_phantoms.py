@@ -168,6 +168,15 @@ def test_a_failure_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_current_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    write_phantom_cohort(Path("."), PhantomOptions(patients=1, scans=1, spacing_mm=8))
+    assert Path("participants.tsv").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_an_existing_cohort_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(PhantomError, match="exists and is not empty"):

@@ -111,14 +111,15 @@ def is_taken(folder: Path) -> bool:
 def filled_folder(folder: Path) -> Iterator[Path]:
     """A folder to be filled, which is renamed to ``folder`` when the block ends; ``folder`` must be missing or empty.
 
-    Where it holds hidden files, these stay, and the new ones are moved in beside them. The files are not flushed one by one;
-    nothing is left if the block raises.
+    Where it holds hidden files, or is the current folder, it stays, and the new files are moved in. The files are not flushed
+    one by one; nothing is left if the block raises.
     """
+    folder = folder.resolve()
     partial = temporary_beside(folder)
     partial.mkdir(parents=True)
     try:
         yield partial
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (folder == Path.cwd() or any(folder.iterdir())):
             for path in partial.iterdir():
                 path.rename(folder / path.name)
         else:

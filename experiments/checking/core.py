@@ -194,6 +194,7 @@ def write_cores(out: Path, agreement: Agreement, rule: CoreRule, cores: Mapping[
     labels, of_region = pieces({name: made.mask for name, made in kept.items()})
     texts = {"core.tsv": _table(of_region), "core.yaml": _regions_file(of_region, agreement, rule)}
     facts = core_facts(agreement, rule, cores)
+    out = out.resolve()
     with locked(out.with_name(f".{out.name}.lock")):
         refuse_taken(out)
         with filled_folder(out) as folder:
