@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from raw_fixtures import rigid
 
+from datamodules.cohort.bids import ID_TABLES
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import ScanError, Volume
 from datamodules.intake.raw import RawDataset, RawSession
@@ -119,6 +120,15 @@ def test_tables_are_copied_without_what_identifies(tmp_path: Path) -> None:
     assert (
         json.loads((out / "derivatives" / "regionwise" / "dataset_description.json").read_text())["DatasetType"] == "derivative"
     )
+
+
+def test_each_table_that_a_cohort_is_read_from_is_copied(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    touch(raw / "participants.tsv", "participant_id\nsub-1\n")
+    for name in ID_TABLES[1:]:
+        touch(raw / name, "participant_id\tsession_id\tedss\trelapse_date\nsub-1\tses-1\t2\t2020-01-01\n")
+    write_tables(RawDataset(raw, (session_in(raw),)), out, PrepareOptions())
+    assert [name for name in ID_TABLES if not (out / name).is_file()] == []
 
 
 def test_a_dataset_that_is_prepared_in_place_keeps_its_tables(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from datamodules.preparation.derivative import PIPELINE, write_json
 from datamodules.preparation.options import PrepareOptions, versions
 
 BIDS_VERSION = "1.10.0"
+ROOT_TABLES = ("sessions.tsv", "relapses.tsv")
+"""Tables of all patients in the dataset's own folder, beside participants.tsv; the others lie in phenotype/."""
 PROGRAM = "regionwise prepare"
 """What a derivative calls the program that made it."""
 
@@ -38,8 +40,8 @@ def write_tables(dataset: RawDataset, out: Path, options: PrepareOptions) -> tup
         return ()
     _describe(out, "raw", options)
     remarks = _participants(dataset, out)
-    if (dataset.folder / "sessions.tsv").is_file():
-        remarks += _copied(dataset.folder / "sessions.tsv", out / "sessions.tsv")
+    for name in (name for name in ROOT_TABLES if (dataset.folder / name).is_file()):
+        remarks += _copied(dataset.folder / name, out / name)
     for table in list_folder(dataset.folder, "phenotype/*.tsv"):
         remarks += _copied(table, out / "phenotype" / table.name)
     for patient in sorted({session.patient for session in dataset.sessions}):
