@@ -27,7 +27,7 @@ from datamodules.cohort.identity import AlikeIds, refuse_alike
 from datamodules.cohort.images import DEFAULT_IMAGES, is_named, title, titles
 from datamodules.cohort.records import SessionRecord, scan_name
 from datamodules.files.listing import list_folder
-from datamodules.files.tables import CohortError, bids_id, read_object, read_rows
+from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 from datamodules.intake.segmentations import find_label_map
 
 NOT_RAW = {"part": "phase", "space": "", "desc": ""}
@@ -119,7 +119,9 @@ def _participants(folder: Path) -> list[str]:
     path = folder / "participants.tsv"
     if not path.is_file():
         return []
-    return [patient for row in read_rows(path) if (patient := bids_id(row, "participant_id", "sub-"))]
+    rows = read_rows(path)
+    require_columns(path, rows, ("participant_id",))
+    return [patient for row in rows if (patient := bids_id(row, "participant_id", "sub-"))]
 
 
 def _anat_folders(folder: Path) -> list[tuple[str, str, Path]]:
