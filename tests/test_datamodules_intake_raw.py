@@ -240,7 +240,7 @@ def test_participants_without_their_column_are_refused_before_anything_is_prepar
     pair("sub-01/anat/sub-01")
     put("participants.tsv", "Participant_ID\tage\nsub-01\t40\n")
     with pytest.raises(
-        CohortError, match=r"participants.tsv has no column 'participant_id' \(did you mean 'Participant_ID'\?\)"
+        CohortError, match=r"no column 'participant_id' \(did you mean 'Participant_ID'\?\)"
     ):
         read_raw(tmp_path)
 

@@ -172,7 +172,7 @@ def test_an_empty_current_folder_is_filled(tmp_path: Path, monkeypatch: pytest.M
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    write_phantom_cohort(Path("."), PhantomOptions(patients=1, scans=1, spacing_mm=8))
+    write_phantom_cohort(Path(), PhantomOptions(patients=1, scans=1, spacing_mm=8))
     assert Path("participants.tsv").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 

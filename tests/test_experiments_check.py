@@ -161,6 +161,7 @@ def test_holding_back_is_asked_for_kept_and_undone(phantom_copy: Path, check, tm
 @pytest.fixture
 def prepared(phantom_copy: Path) -> Path:
     """The phantom cohort with the records that ``prepare`` leaves."""
+    (phantom_copy / "derivatives" / "phantom").rename(phantom_copy / "derivatives" / "regionwise")
     for row, path in enumerate(sorted((phantom_copy / "derivatives").rglob("*_desc-preproc_T1w.nii.gz"))):
         patient, session = path.parts[-4], path.parts[-3]
         numbers = {"template_dice": 0.7 if row == 3 else 0.96, "template_nmi": 1.1, "noise_t1w": None}

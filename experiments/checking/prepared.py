@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from datamodules.cohort.flagged_scans import read_accepted, write_verdicts
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError
 from datamodules.files.volumes import marked, read_volume
+from datamodules.preparation.derivative import PIPELINE
 from datamodules.quality.limits import Judged
 from experiments.checking.quality import OnScan, ScanQuality, known_numbers, plain_beside, write_pictures
 from experiments.checking.quality_page import write_quality_page
 from regions.grid import Grid
 from regions.labels import to_scheme
 
-RECORDS = "derivatives/*/sub-*/**/*_desc-prepare_qc.json"
+RECORDS = f"derivatives/{PIPELINE}/sub-*/**/*_desc-prepare_qc.json"
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,11 @@ def _read(out: Path, record: Path) -> ScanQuality:
         patient, session, numbers = str(content["patient"]), str(content["session"]), known_numbers(content["numbers"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CohortError(f"{record} is damaged ({error}); delete it and run prepare again") from None
-    scan = ScanQuality(patient, session, numbers, Path())
-    return ScanQuality(patient, session, numbers, out / "qc" / scan.file)
+    images = _images(record)
+    if "t1w" not in images:
+        raise CohortError(f"{record} has no T1w beside it; delete it as well, or run prepare again")
+    scan = ScanQuality(patient, session, numbers, Path(), tuple(images))
+    return replace(scan, picture=out / "qc" / scan.file)
 
 
 def _is_older(picture: Path, record: Path) -> bool:
@@ -91,21 +95,28 @@ def _is_older(picture: Path, record: Path) -> bool:
 
 def _draw(record: Path, picture: Path) -> None:
     """Draw one scan, from its prepared images."""
-    stem = record.name.removesuffix("_desc-prepare_qc.json")
-
-    def only(pattern: str) -> Path:
-        paths = list_folder(record.parent, f"{stem}_space-*{pattern}")
-        if not paths:
-            raise CohortError(f"{record.parent} has no {stem}_space-*{pattern}; run prepare again")
-        return paths[0]
-
-    t1w, brain = (read_volume(only(name)) for name in ("_desc-preproc_T1w.nii.gz", "_desc-brain_mask.nii.gz"))
-    found = list_folder(record.parent, f"{stem}_space-*_desc-preproc_*.nii.gz")
-    named = {path.name.removesuffix(".nii.gz").rpartition("_")[2].lower(): path for path in found if "_ce-" not in path.name}
-    rest = {name: read_volume(path).array for name, path in sorted(named.items()) if name != "t1w"}
-    maps = list_folder(record.parent, f"{stem}_space-*_dseg.nii.gz")
+    stem, paths = _stem(record), _images(record)
+    masks, maps = (list_folder(record.parent, f"{stem}_space-*_{end}.nii.gz") for end in ("desc-brain_mask", "dseg"))
+    if not masks:
+        raise CohortError(f"{record.parent} has no {stem}_space-*_desc-brain_mask.nii.gz; run prepare again")
+    images = {name: read_volume(path) for name, path in paths.items()}
+    grid = Grid.of(images["t1w"].array.shape, images["t1w"].affine)
     labels = to_scheme(read_volume(maps[0]).array, _dialect(maps[0])) if maps else None
-    write_pictures(picture, {"t1w": t1w.array, **rest}, marked(brain), Grid.of(t1w.array.shape, t1w.affine), labels)
+    write_pictures(picture, {name: image.array for name, image in images.items()}, marked(read_volume(masks[0])), grid, labels)
+
+
+def _stem(record: Path) -> str:
+    return record.name.removesuffix("_desc-prepare_qc.json")
+
+
+def _images(record: Path) -> dict[str, Path]:
+    """A scan's prepared images by name (``ce-gadolinium_t1w``), the T1w first."""
+    paths = {}
+    for path in list_folder(record.parent, f"{_stem(record)}_space-*_desc-preproc_*.nii.gz"):
+        entities, _, suffix = path.name.removesuffix(".nii.gz").partition("_desc-preproc_")
+        further = entities.partition("_space-")[2].split("_")[1:]
+        paths["_".join([*further, suffix]).lower()] = path
+    return dict(sorted(paths.items(), key=lambda item: (item[0] != "t1w", item[0])))
 
 
 def _dialect(labels: Path) -> str | Path:
