@@ -207,6 +207,24 @@ def test_spreadsheet_that_is_none(muslim: Path, tmp_path: Path) -> None:
         adopt(find_dataset("muslim"), muslim, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("name", "copied", "told"),
+    [
+        ("msleseg", "copy/P1/P1_T1_FLAIR.nii.gz", "P1/T1 occurs twice: MSLesSeg Dataset/train/P1/.* and copy/P1/P1_T1_"),
+        ("muslim", "copy/Patient-1/1-Flair.nii", "P01 occurs twice: Patient-1, .* and copy/Patient-1, "),
+        ("ljubljana", "copy/patient07/FLAIR.nii.gz", "patient07 occurs twice: copy/patient07, .* and patient07, "),
+    ],
+)
+def test_a_scan_that_lies_there_twice_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, copied: str, told: str
+) -> None:
+    source = request.getfixturevalue(name)
+    put(source / copied)
+    with pytest.raises(CohortError, match=f"{told}.*; keep one"):
+        adopt(find_dataset(name), source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def table_of(folder: Path, *patients: str) -> Path:
     rows = [f"{name}\t{name}.nii\t{name}_f.nii\t2\t5" for name in patients]
     for name in patients:

@@ -239,9 +239,7 @@ def test_dataset_at_fault_is_named(put: Put, tmp_path: Path, file: str, told: st
 def test_participants_without_their_column_are_refused_before_anything_is_prepared(put: Put, pair: Put, tmp_path: Path) -> None:
     pair("sub-01/anat/sub-01")
     put("participants.tsv", "Participant_ID\tage\nsub-01\t40\n")
-    with pytest.raises(
-        CohortError, match=r"no column 'participant_id' \(did you mean 'Participant_ID'\?\)"
-    ):
+    with pytest.raises(CohortError, match=r"no column 'participant_id' \(did you mean 'Participant_ID'\?\)"):
         read_raw(tmp_path)
 
 

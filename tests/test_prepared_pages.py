@@ -55,9 +55,7 @@ def test_each_image_is_drawn_under_its_own_name(tmp_path: Path, monkeypatch: pyt
 
 def test_a_record_whose_images_are_gone_is_named(tmp_path: Path) -> None:
     write_scan(tmp_path, "regionwise", {"desc-preproc_T2w": 1.0})
-    with pytest.raises(
-        CohortError, match=r"sub-1_desc-prepare_qc.json has no T1w beside it; delete it as well, or run"
-    ):
+    with pytest.raises(CohortError, match=r"sub-1_desc-prepare_qc.json has no T1w beside it; delete it as well, or run"):
         write_prepared_quality(tmp_path)
 
 

@@ -40,13 +40,14 @@ def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds =
         All candidates, including those without a scan.
 
     Raises:
-        CohortError: if the folder is not what it should be, an id has two spellings, or ``out`` is taken.
+        CohortError: if the folder is not what it should be, holds a scan twice, an id has two spellings, or ``out`` is taken.
     """
     if not source.is_dir():
         raise CohortError(f"{source} is not a folder; give the dataset's unpacked folder")
     candidates = [
         replace(candidate, covariates=clean_cells(candidate.covariates, candidate.where)) for candidate in dataset.read(source)
     ]
+    refuse_repeated(candidates, alike_ids)
     refuse_alike(map(written, candidates), alike_ids)
     about = {"Name": dataset.title, "License": dataset.licence, "HowToAcknowledge": dataset.citation}
     _fill(out, lambda folder: (_write_prepared if dataset.prepared else _write_raw)(folder, candidates, about))

@@ -44,7 +44,7 @@ def read_ljubljana(folder: Path) -> list[Candidate]:
     for images in (entry for entry in list_folder(folder, "**/*") if entry.is_dir() and FOLDER.fullmatch(entry.name)):
         name = _name(images.name)
         row = table.get(name, {})
-        where = f"{images.name}, {row['where']}" if row else f"{images.name}, no row in {path.name}"
+        where = f"{images.relative_to(folder)}, {row['where'] if row else f'no row in {path.name}'}"
         covariates = {key: row[key] for key in ("age", "sex", "ms_type") if row.get(key)}
         score = Score(row["edss"], None) if row else None
         pair = images_of(t1w=_image(images, "T1W"), flair=_image(images, "FLAIR"))

@@ -50,7 +50,7 @@ def read_msleseg(folder: Path) -> list[Candidate]:
         patient, session = match[1], match[2] or "T1"
         row = table.get((patient, session), {})
         pair = images_of(t1w=t1w if t1w.is_file() else None, flair=flair)
-        where = f"{flair.name}, {row['where']}" if row else f"{flair.name}, no row in clinical_data.csv"
+        where = f"{flair.relative_to(folder)}, {row['where'] if row else 'no row in clinical_data.csv'}"
         covariates = {ours: row[name] for name, ours in COVARIATES.items() if row.get(name)}
         score = Score(row["EDSS"], None) if row else None
         candidates.append(

@@ -46,7 +46,7 @@ def read_muslim(folder: Path) -> list[Candidate]:
         assert match is not None  # chosen so above
         number = int(match[1])
         row = table.get(number, {})
-        where = f"{patient_folder.name}, {row['where']}" if row else f"{patient_folder.name}, no row in the table"
+        where = f"{patient_folder.relative_to(folder)}, {row['where'] if row else 'no row in the table'}"
         pair = images_of(**{name: _image(patient_folder, number, kind) for name, kind in (("t1w", "t1"), ("flair", "flair"))})
         covariates = {name: row[name] for name in COLUMNS.values() if row.get(name) and name not in ("id", "edss")}
         score = Score(row["edss"], None) if row else None
