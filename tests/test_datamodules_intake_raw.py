@@ -82,11 +82,13 @@ def test_one_of_several_is_taken_by_rule_and_the_others_named(
 
 def test_parts_and_images_in_another_space_are_no_raw_scans(put: Put, pair: Put, tmp_path: Path) -> None:
     t1w = pair("sub-01")
-    for name in ("part-phase_T1w", "space-MNI152_T1w", "desc-defaced_T1w"):
+    for name in ("part-phase_T1w", "part-real_T1w", "part-imag_T1w", "space-MNI152_T1w", "desc-defaced_T1w"):
         put(f"sub-01/anat/sub-01_{name}.nii.gz")
     put("sub-01/anat/sub-01_T1w.nii.gz.bak")
     found = read_raw(tmp_path)
     assert (found.sessions[0].t1w, found.remarks) == (t1w, ())
+    magnitude = t1w.rename(t1w.with_name("sub-01_part-mag_T1w.nii.gz"))
+    assert read_raw(tmp_path).sessions[0].t1w == magnitude
 
 
 def test_what_is_missing_is_counted_with_its_reason(put: Put, pair: Put, tmp_path: Path) -> None:

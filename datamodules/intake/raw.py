@@ -9,8 +9,8 @@ Read are::
 
 Where a session has several images of one kind, the first in this order is taken and the others are named: without contrast
 agent (``ce``), without reconstruction (``rec``), with the fewest further entities, with the lowest ``run``, by name. Images
-that are another's part (``part-phase``) or that lie in another space (``space``, ``desc``) are not raw scans. Only the folders
-above are looked into, so links that lead in circles do no harm.
+of another part than the magnitude (``part-phase``, ``part-real``, ``part-imag``) or in another space (``space``, ``desc``) are
+not raw scans. Only the folders above are looked into, so links that lead in circles do no harm.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from datamodules.files.listing import list_folder
 from datamodules.files.tables import CohortError, bids_id, read_object, read_rows, require_columns
 from datamodules.intake.segmentations import find_label_map
 
-NOT_RAW = {"part": "phase", "space": "", "desc": ""}
-"""Entities of files that are not raw scans; an empty value stands for any value."""
+NOT_RAW = ("space", "desc")
+"""Entities of files that are not raw scans."""
+MAGNITUDE = "mag"
+"""The one ``part`` of a complex image that is a scan; the others are phase, real and imag."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _images(anat: Path, kind: str, patient: str, session: str) -> list[Path]:
         entities = parse_name(path)
         if entities.get("sub") != patient[4:] or entities.get("ses", "") != session[4:]:
             raise CohortError(f"{path} does not start with {patient}{'_' if session else ''}{session}_; move or rename it")
-        if not any(key in entities and entities[key] in (value or entities[key]) for key, value in NOT_RAW.items()):
+        if not any(key in entities for key in NOT_RAW) and entities.get("part", MAGNITUDE) == MAGNITUDE:
             images.append(path)
     return images
 
