@@ -41,6 +41,22 @@ def test_a_fixed_limit_holds_back_whatever_the_others_are() -> None:
     assert judge_scans([{"template_dice": float("nan")}])[0].verdict == "ok"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "detail"),
+    [
+        ("brain_ml", 2500.4, "2500.4, at most 2500 is allowed"),
+        ("brain_ml", 12345.0, "12300, at most 2500 is allowed"),
+        ("brain_ml", 699.7, "699.7, at least 700 is allowed"),
+        ("template_dice", 0.8499, "0.8499, at least 0.85 is allowed"),
+        ("template_dice", 0.0, "0, at least 0.85 is allowed"),
+        ("cut_brainstem", 1 / 3, "0.333, at most 0.1 is allowed"),
+        ("pair_correlation", np.nextafter(0.95, 1), "0.9500000000000001, at most 0.95 is allowed"),
+    ],
+)
+def test_a_value_is_told_from_its_limit(name: str, value: float, detail: str) -> None:
+    assert judge_scans([{name: value}])[0].detail == detail
+
+
 def test_the_cohort_decides_where_no_fixed_limit_can() -> None:
     rng = np.random.default_rng(1)
     scans = [{"ml_brainstem": float(np.exp(rng.normal(3, 0.1))), "noise_t1w": 0.1} for _ in range(60)]

@@ -198,9 +198,15 @@ def _finding(name: str, value: float, z: float, limits: Sequence[Limit]) -> Find
     message = limit.message.format(region)
     if not limit.low <= value <= limit.high:
         allowed = f"at least {limit.low:g}" if value < limit.low else f"at most {limit.high:g}"
-        return Finding(name, value, float("nan"), "held", message, f"{value:.3g}, {allowed} is allowed")
+        return Finding(name, value, float("nan"), "held", message, f"{_digits(value, limit)}, {allowed} is allowed")
     beyond = {"low": -z, "high": z, "both": abs(z)}.get(limit.tails, 0.0)
     if not beyond > LOOK_Z:
         return None
     verdict: Verdict = "held" if beyond > HOLD_Z else "look"
-    return Finding(name, value, z, verdict, message, f"{value:.3g}, robust z {z:+.1f}")
+    return Finding(name, value, z, verdict, message, f"{_digits(value, limit)}, robust z {z:+.1f}")
+
+
+def _digits(value: float, limit: Limit) -> str:
+    """A value with three digits, or as many as tell it from its limits; never with an exponent."""
+    texts = [np.format_float_positional(value, digits, unique=False, fractional=False, trim="-") for digits in range(3, 18)]
+    return next((text for text in texts if float(text) not in (limit.low, limit.high)), texts[0])
