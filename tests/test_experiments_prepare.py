@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +24,7 @@ from datamodules.intake.raw import read_raw
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from experiments.__main__ import main
-from experiments.checking.prepare_cohort import _progress
+from experiments.checking.prepare_cohort import _progress, refuse_strangers
 
 HEAVY = ("ants", "torch", "deepbet", "scipy.ndimage", "nilearn")
 """Of scipy its parts count: nibabel imports the bare package, which takes 7 ms."""
@@ -161,6 +163,39 @@ def test_two_commands_do_not_write_one_cohort(raw: Path, tmp_path: Path, capsys:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(["prepare", "--bids", str(raw), "--out", str(tmp_path / "out")]) == 2
     assert "another prepare is writing" in capsys.readouterr().err
+
+
+def prepared_before(raw: Path, out: Path) -> Path:
+    """The record of sub-2, as if it had been prepared; the folder of its raw files."""
+    record = out / "derivatives" / "regionwise" / "sub-2" / "anat" / "sub-2_desc-prepare_qc.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"inputs": {"t1w": "sub-2_T1w.nii.gz 0", "flair": "sub-2_FLAIR.nii.gz 0", "labels": "x 0"}}))
+    return raw / "sub-2" / "anat"
+
+
+@pytest.mark.parametrize("gone", ["session", "image"])
+def test_scans_of_another_dataset_are_not_mixed_with_this_one(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], gone: str
+) -> None:
+    anat = prepared_before(raw, tmp_path / "out")
+    if gone == "session":
+        shutil.rmtree(anat)
+    else:
+        (anat / "sub-2_FLAIR.nii.gz").unlink()
+    assert main(["prepare", "--bids", str(raw), "--out", str(tmp_path / "out"), "--only", "sub-1"]) == 2
+    told = capsys.readouterr().err
+    assert re.search(
+        r"out holds 1 prepared scan that .*raw does not have, as .*sub-2/anat; give another --out, or", told
+    )
+    assert not (tmp_path / "out" / "participants.tsv").exists()
+
+
+def test_a_prepared_scan_whose_links_were_not_fetched_stays(raw: Path, tmp_path: Path) -> None:
+    anat = prepared_before(raw, tmp_path / "out")
+    for path in anat.iterdir():
+        path.unlink()
+        path.symlink_to(tmp_path / "annex" / path.name)
+    refuse_strangers(read_raw(raw), tmp_path / "out")
 
 
 def test_a_folder_that_cannot_be_written_is_told(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,7 @@ from rich.text import Text
 
 from datamodules.files.atomic import locked, write_text
 from datamodules.files.cores import too_many
+from datamodules.files.listing import list_folder
 from datamodules.files.tables import tsv_text
 from datamodules.intake.raw import RawDataset, RawSession
 from datamodules.preparation.derivative import PIPELINE, output_paths
@@ -24,7 +27,7 @@ from datamodules.preparation.label_maps import find_labels
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.pool import Ended, Job, prepare_all, usual_jobs
 from datamodules.preparation.tables import write_tables
-from experiments.checking.prepared import write_prepared_quality
+from experiments.checking.prepared import RECORDS, write_prepared_quality
 from experiments.runtime.console import print_note
 from experiments.runtime.words import plural
 from experiments.study.runs import PlanError
@@ -65,6 +68,36 @@ def select_sessions(dataset: RawDataset, only: str) -> RawDataset:
             )
     kept = tuple(session for session in dataset.sessions if session.patient in wanted or session.name in wanted)
     return replace(dataset, sessions=kept)
+
+
+def refuse_strangers(dataset: RawDataset, out: Path) -> None:
+    """Refuse a cohort with prepared scans that the dataset does not have: they would get the scores of others of that name.
+
+    A scan whose raw files are links that were not fetched is still the dataset's.
+
+    Args:
+        dataset: All its sessions, also those that are not prepared now.
+        out: The prepared cohort.
+
+    Raises:
+        PlanError: naming the first such scan and what to do.
+    """
+    known = {output_paths(session, out).qc for session in dataset.sessions}
+    strange = [path for path in list_folder(out, RECORDS) if path not in known and not _has_files(dataset.folder, out, path)]
+    if strange:
+        scans = f"{plural(len(strange), 'prepared scan')} that {dataset.folder} does not have, as {strange[0].parent}"
+        raise PlanError(f"{out} holds {scans}; give another --out, or remove what is no longer in the dataset")
+
+
+def _has_files(folder: Path, out: Path, record: Path) -> bool:
+    """Whether a dataset has the images from which a scan was prepared, be it as links to files that are elsewhere."""
+    try:
+        inputs = json.loads(record.read_text(encoding="utf-8"))["inputs"]
+        names = [inputs[kind].rpartition(" ")[0] for kind in inputs if kind not in ("labels", "label_table")]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True  # a damaged record is named when its scan is judged
+    anat = folder / record.parent.relative_to(out / "derivatives" / PIPELINE)
+    return all(os.path.lexists(anat / name) for name in names)
 
 
 def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int | None, restart: bool, console: Console) -> int:

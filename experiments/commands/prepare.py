@@ -18,7 +18,7 @@ from datamodules.preparation.derivative import usual_out
 from datamodules.preparation.images import SIDES_MM
 from datamodules.preparation.options import PrepareOptions
 from datamodules.preparation.samseg import check_samseg
-from experiments.checking.prepare_cohort import prepare, select_sessions, with_labels
+from experiments.checking.prepare_cohort import prepare, refuse_strangers, select_sessions, with_labels
 from experiments.runtime.console import plain_console
 from experiments.study.arguments import CommandOptions, named, read
 from experiments.study.runs import PlanError
@@ -95,8 +95,10 @@ def run(options: Options) -> int:
         check_samseg(options.samseg)
     steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing, names)
     dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids, names, optional)
+    out = options.out or usual_out(options.bids)
+    refuse_strangers(dataset, out)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
-    return prepare(dataset, options.out or usual_out(options.bids), steps, options.jobs, options.restart, console)
+    return prepare(dataset, out, steps, options.jobs, options.restart, console)
 
 
 def main(arguments: Sequence[str]) -> int:
