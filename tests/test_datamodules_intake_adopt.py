@@ -298,6 +298,27 @@ def test_what_is_held_back_stays_held_back_when_cohorts_are_combined(tmp_path: P
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"cohort.tsv", "about.json"}
 
 
+def test_all_images_of_the_cohorts_are_joined(run: Run, tmp_path: Path) -> None:
+    for folder, patient in (("a", "sub-1"), ("b", "sub-2")):
+        put(tmp_path / folder / "participants.tsv", f"participant_id\n{patient}\n")
+        put(tmp_path / folder / "phenotype/edss.tsv", f"participant_id\tedss\n{patient}\t2\n")
+        names = ("T1w", "T2w", "label-lesion_mask", "desc-brain_mask", "acq-a_PDw", "acq-b_PDw")
+        for name in (*names, *(["FLAIR"] if folder == "a" else ())):
+            put(tmp_path / folder / f"derivatives/x/{patient}/anat/{patient}_space-MNI152_{name}.nii.gz")
+    put(tmp_path / "c/cohort.tsv", "patient\tedss\tt1w\np3\t2\tx.nii.gz\n")
+    put(tmp_path / "c/x.nii.gz")
+    sources = ", ".join(str(tmp_path / name) for name in "abc")
+    status, out, err = run("adopt", "--from", sources, "--out", str(tmp_path / "all"))
+    assert status == 0, err
+    assert "images: T1w, FLAIR, T2w and label-lesion_mask" in out.replace(
+        "label-lesion_mask and T2w", "T2w and label-lesion_mask"
+    )
+    names = ("t1w", "t2w", "label-lesion_mask")
+    cohort = read_cohort(tmp_path / "all", Target(undated="keep"), images=names)
+    assert [(scan.patient, tuple(scan.images)) for scan in cohort.scans] == [("sub-1", names), ("sub-2", names)]
+    assert all(scan.mask is not None and scan.mask.name.endswith("_desc-brain_mask.nii.gz") for scan in cohort.scans)
+
+
 def part_of(cohort: Path, folder: Path, keep: Callable[[int], bool]) -> Path:
     """A copy of a prepared dataset with the scans of some patients, as ``prepare --only`` leaves it."""
     shutil.copytree(cohort, folder)

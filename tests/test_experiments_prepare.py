@@ -184,9 +184,7 @@ def test_scans_of_another_dataset_are_not_mixed_with_this_one(
         (anat / "sub-2_FLAIR.nii.gz").unlink()
     assert main(["prepare", "--bids", str(raw), "--out", str(tmp_path / "out"), "--only", "sub-1"]) == 2
     told = capsys.readouterr().err
-    assert re.search(
-        r"out holds 1 prepared scan that .*raw does not have, as .*sub-2/anat; give another --out, or", told
-    )
+    assert re.search(r"out holds 1 prepared scan that .*raw does not have, as .*sub-2/anat; give another --out, or", told)
     assert not (tmp_path / "out" / "participants.tsv").exists()
 
 

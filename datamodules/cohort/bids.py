@@ -26,7 +26,7 @@ from datamodules.cohort.assessments import RELAPSE_TABLES, Assessments, assigned
 from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import ScanDates
 from datamodules.cohort.identity import AlikeIds, Written, refuse_alike
-from datamodules.cohort.images import DEFAULT_IMAGES, files_named, images_of, title, without_entities
+from datamodules.cohort.images import DEFAULT_IMAGES, files_named, images_of, name_of, title, without_entities
 from datamodules.cohort.records import Candidate, Score
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
@@ -155,7 +155,7 @@ def first_images(folder: Path, image: str) -> list[Path]:
     Raises:
         CohortError: if there is none, or some in several derivatives.
     """
-    roots = [folder, *(root for root in list_folder(folder, "derivatives/*") if root.is_dir())]
+    roots = _roots(folder)
     for patient in (patient for root in roots for patient in list_folder(root, "sub-*") if patient.is_dir()):
         _refuse_locked(patient)
     images_of = {root: images for root in roots if (images := files_named(_nifti(list_folder(root, IMAGES)), image))}
@@ -169,6 +169,22 @@ def first_images(folder: Path, image: str) -> list[Path]:
         names = ", ".join(str(root.relative_to(folder)) for root in images_of)
         raise CohortError(f"{folder} has scans in several derivatives ({names}); give the folder of one of them as the cohort")
     return next(iter(images_of.values()))
+
+
+def image_names(folder: Path) -> tuple[str, ...]:
+    """Names of all images in MNI152 space under a folder or its derivatives, the usual ones first.
+
+    An image that a scan has twice is left out, unless it is a usual one, and so are brain masks and label maps.
+    """
+    files = _nifti(path for root in _roots(folder) for path in list_folder(root, IMAGES))
+    counts = Counter((path.parent, _space(path.name), name_of(path)) for path in files)
+    twice = {name for (_, _, name), count in counts.items() if count > 1}
+    further = {name for _, _, name in counts} - twice - {"mask", "dseg", *DEFAULT_IMAGES}
+    return (*DEFAULT_IMAGES, *sorted(further))
+
+
+def _roots(folder: Path) -> list[Path]:
+    return [folder, *(root for root in list_folder(folder, "derivatives/*") if root.is_dir())]
 
 
 def _nifti(paths: Iterable[Path]) -> list[Path]:

@@ -142,6 +142,12 @@ def files_named(paths: Iterable[Path], name: str) -> list[Path]:
     return plain or named
 
 
+def name_of(path: Path) -> str:
+    """The name of a BIDS file's image: its suffix, with the entities of ``APART`` before it."""
+    *entities, suffix = path.name.lower().split(".nii")[0].split("_")
+    return "_".join([*(entity for entity in entities if entity.startswith(APART)), suffix])
+
+
 def _further(path: Path, name: str) -> bool:
     parts = path.name.lower().split(".nii")[0].split("_")
     return any(part.startswith(APART) and part not in name.split("_") for part in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from datamodules.cohort.bids import read_bids
+from datamodules.cohort.bids import image_names, read_bids
 from datamodules.cohort.eligibility import select_scans
 from datamodules.cohort.flagged_scans import excluded_by_qc
 from datamodules.cohort.identity import AlikeIds, Written
@@ -47,18 +47,18 @@ def read_cohort(
 
 
 def read_candidates(
-    source: Path, rule: Target, alike_ids: AlikeIds = "refuse", images: Sequence[str] = DEFAULT_IMAGES
+    source: Path, rule: Target, alike_ids: AlikeIds = "refuse", images: Sequence[str] | None = DEFAULT_IMAGES
 ) -> tuple[list[Candidate], tuple[str, ...]]:
-    """All scans of a folder or a table, usable or not, and remarks on its tables.
+    """All scans of a folder or a table, usable or not, and remarks on its tables; with all images that are there for None.
 
     Raises:
         CohortError: if the source is missing, ambiguous or cannot be understood.
     """
     table = source / "cohort.tsv" if source.is_dir() and not (source / "participants.tsv").exists() else source
     if table.is_file():
-        return read_table(table, rule, images), ()
+        return read_table(table, rule, images or ()), ()
     require_source(source)
-    return read_bids(source, rule, alike_ids, images)
+    return read_bids(source, rule, alike_ids, images or image_names(source))
 
 
 def require_source(source: Path) -> None:

@@ -55,7 +55,7 @@ def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds =
 
 
 def combine(sources: Sequence[Path], out: Path, rule: Target, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
-    """Write several cohorts as one table; the column ``cohort`` says where each scan comes from.
+    """Write several cohorts as one table, with all their images; the column ``cohort`` says where each scan comes from.
 
     Scans that are held back in a cohort (see ``datamodules.cohort.flagged_scans``) are held back here too. Cohorts with equal
     tables of scores are parts of one dataset (``prepare --only``): the same name is the same patient there.
@@ -64,7 +64,7 @@ def combine(sources: Sequence[Path], out: Path, rule: Target, alike_ids: AlikeId
         CohortError: if a patient's name stands in two datasets, also in another writing (unless ``alike_ids`` is apart), a scan
             stands in two parts of one, or ``out`` is taken.
     """
-    rows = [(source, candidate) for source in sources for candidate in read_candidates(source, rule, alike_ids)[0]]
+    rows = [(source, candidate) for source in sources for candidate in read_candidates(source, rule, alike_ids, None)[0]]
     owner: dict[str, Path] = {}
     for source, candidate in rows:
         first = owner.setdefault(candidate.patient, source)

@@ -48,9 +48,11 @@ def run(options: Options) -> int:
         dataset = find_dataset(options.dataset)
         print("\n".join(describe(dataset, adopt(dataset, Path(options.source), out, options.alike_ids), out)))
         return 0
-    sources = [Path(name) for name in options.source.split(",") if name]
+    sources = [Path(name.strip()) for name in options.source.split(",") if name.strip()]
     candidates = combine(sources, out, Target(undated="keep"), options.alike_ids)
-    print("\n".join([f"{counted(candidates)} of {len(sources)} cohorts in {out}", f"next: make check COHORT={out}"]))
+    images = titles(dict.fromkeys(name for candidate in candidates for name in candidate.images))
+    joined = f"{counted(candidates)}; {len(sources)} cohorts in {out}, images: {images}"
+    print("\n".join([joined, f"next: make check COHORT={out}"]))
     return 0
 
 
