@@ -15,6 +15,7 @@ from datamodules.cohort.flagged_scans import read_verdicts
 from datamodules.files.tables import CohortError
 from experiments.checking import prepared
 from experiments.checking.prepared import write_prepared_quality
+from experiments.checking.quality import numbers_of_prepare
 from regions.atlas import template_on
 from regions.grid import Grid
 
@@ -64,3 +65,14 @@ def test_another_derivative_beside_the_prepared_one_is_not_judged(tmp_path: Path
     write_scan(tmp_path, "regionwise_earlier", {"desc-preproc_T1w": 1.0}, dice=0.1)
     assert write_prepared_quality(tmp_path).held == []
     assert read_verdicts(tmp_path) == {("sub-1", ""): ("ok", "", "")}
+
+
+def test_an_image_that_is_not_read_says_nothing_of_a_scan(tmp_path: Path) -> None:
+    t1w = {"brain_ml": 1800.0, "determinant": 1.2, "cover_t1w": 1.0, "noise_t1w": 0.1, "template_nmi": 1.2}
+    both = {"cut_brainstem": 0.3, "template_dice": 0.8, "contrast_order": -1.0, "pair_nmi": 1.0, "fluid_flair": 0.1}
+    flair = {"cover_flair": 0.5, "noise_flair": 9.0, "flair_moved_mm": 90.0, "bias_range_flair": 5.0}
+    (tmp_path / "sub-1_desc-prepare_qc.json").write_text(json.dumps({"numbers": {**t1w, **both, **flair}}))
+    image = tmp_path / "sub-1_space-MNI152NLin2009aSym_desc-preproc_T1w.nii.gz"
+    assert numbers_of_prepare(image, ("t1w", "flair")) == {**t1w, **both, **flair}
+    assert numbers_of_prepare(image, ("t1w",)) == t1w
+    assert numbers_of_prepare(image, ("flair",)) == {"brain_ml": 1800.0, "determinant": 1.2, **flair}

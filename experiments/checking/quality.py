@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,12 @@ from experiments.rendering.overlay import overlay_png
 from regions.grid import Grid
 
 PICTURES = ("overlay.png", "overlay_plain.png")
+OF_PAIR = ("pair_", "contrast_order", "fluid_flair")
+"""Beginnings of numbers that compare T1w and FLAIR."""
+OF_TEMPLATE = ("template_nmi", "template_mi")
+"""Beginnings of numbers that compare the T1w with the template's."""
+OF_FIELD = ("cut_", "template_dice", "template_unseen", "dice_in_field")
+"""Beginnings of numbers that depend on what all images have seen."""
 QUALITY_VERSION = 3
 """Raised whenever numbers or pictures change, so that older ones are rebuilt."""
 
@@ -92,7 +98,7 @@ def quality_of_cohort(
                 on_scan(done, len(missing))
     qualities = []
     for scan, folder in zip(scans, folders, strict=True):
-        numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference)}
+        numbers = {**(_kept(folder) or {}), **numbers_of_prepare(scan.reference, scan.images)}
         qualities.append(ScanQuality(scan.patient, scan.session, numbers, folder / PICTURES[0], tuple(scan.images)))
     return qualities
 
@@ -127,8 +133,12 @@ def _kept(folder: Path) -> dict[str, float] | None:
     return known_numbers(content["numbers"])
 
 
-def numbers_of_prepare(t1w: Path) -> dict[str, float]:
+def numbers_of_prepare(t1w: Path, images: Collection[str]) -> dict[str, float]:
     """Numbers that ``prepare`` wrote beside a T1w image, empty where it did not make the image.
+
+    Args:
+        t1w: The image.
+        images: What is read of the scan; nothing that was measured with another image is given.
 
     Raises:
         CohortError: if the file is damaged.
@@ -139,9 +149,23 @@ def numbers_of_prepare(t1w: Path) -> dict[str, float]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return known_numbers(content["numbers"])
+        return _numbers_of(known_numbers(content["numbers"]), images)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CohortError(f"{path} is damaged ({error}); delete it and run prepare again") from None
+
+
+def _numbers_of(numbers: Mapping[str, float], images: Collection[str]) -> dict[str, float]:
+    """The numbers of these images alone; those within what all prepared images have seen only where all of them are read."""
+    unread = {name.removeprefix("cover_") for name in numbers if name.startswith("cover_")} - set(images)
+    if not unread:
+        return dict(numbers)
+    ends, starts = tuple(f"_{name}" for name in unread), tuple(f"{name}_" for name in unread)
+    shared = OF_FIELD + (OF_PAIR if unread & set(DEFAULT_IMAGES) else ()) + (OF_TEMPLATE if "t1w" in unread else ())
+    return {
+        name: value
+        for name, value in numbers.items()
+        if not name.endswith(ends) and not name.startswith(starts) and not name.startswith(shared)
+    }
 
 
 def known_numbers(content: Mapping[str, Any]) -> dict[str, float]:

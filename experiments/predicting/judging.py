@@ -42,7 +42,11 @@ class Judge:
             remarks: What is known of it already.
         """
         measured = measure_stored(prepared, row, self.optional)
-        more = {name: value for name, value in numbers_of_prepare(scan.reference).items() if name not in measured.numbers}
+        more = {
+            name: value
+            for name, value in numbers_of_prepare(scan.reference, scan.images).items()
+            if name not in measured.numbers
+        }
         measured = MeasuredScan(
             {**measured.numbers, **{n: v for n, v in more.items() if limit_of(n, LIMITS)}}, measured.differences
         )
