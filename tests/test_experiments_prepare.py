@@ -55,6 +55,7 @@ def raw(tmp_path: Path) -> Path:
         (["--bids", "{raw}", "--jobs", "0"], "--jobs 0: 1 or more scans are prepared at a time"),
         (["--bids", "{raw}/none"], "{raw}/none is not a folder"),
         (["--bids", "{raw}", "--only", "sub-11"], "--only sub-11: no such scan in {raw}; did you mean sub-1, sub-2?"),
+        (["--bids", "{raw}", "--only", "sub-3"], "--only sub-3: {raw} has no scan of it that can be prepared (no FLAIR)"),
         (["--bids", "{raw}", "--labels-from", "{raw}"], "--labels-from needs --dialect"),
         (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "aseg"], "label dialect 'aseg' is not known"),
         (["--bids", "{raw}", "--labels-from", "{raw}", "--dialect", "samseg"], "{raw} holds no samseg label map"),

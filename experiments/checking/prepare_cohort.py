@@ -60,7 +60,10 @@ def select_sessions(dataset: RawDataset, only: str) -> RawDataset:
     if not wanted:
         return dataset
     names = {name for session in dataset.sessions for name in (session.patient, session.name)}
+    left_out = {name: why for patient, session, why in dataset.excluded for name in (patient, _name(patient, session))}
     for name in wanted:
+        if name not in names and name in left_out:
+            raise PlanError(f"--only {name}: {dataset.folder} has no scan of it that can be prepared ({left_out[name]})")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=3)
             raise PlanError(
