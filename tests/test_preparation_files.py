@@ -279,6 +279,13 @@ def test_samseg_is_called_by_its_path(tmp_path: Path) -> None:
     assert "--lesion" not in samseg_command(program, Path("a"), Path("b"), Path("c"), lesion=False)
 
 
+def test_samseg_beside_the_user_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = pretend(tmp_path, 'mkdir -p "$2"; echo labels > "$2/seg.mgz"')
+    monkeypatch.chdir(program.parent)
+    check_samseg(Path(program.name))
+    assert run_samseg(Path(program.name), Path("t1.nii"), Path("f.nii"), tmp_path / "out", lesion=False).is_file()
+
+
 def test_samseg_that_fails_is_told_with_its_last_line(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match=r"SAMSEG ended with status 3 and wrote no label map \(no tensorflow\)"):
         run_samseg(pretend(tmp_path, "echo no tensorflow >&2; exit 3"), Path("a"), Path("b"), tmp_path / "out", lesion=False)

@@ -23,7 +23,7 @@ def samseg_command(program: Path, t1w: Path, flair: Path, output: Path, lesion: 
 
     With ``lesion`` a lesion must be brighter than gray matter in FLAIR, whatever it is in T1w (mask pattern 0 1).
     """
-    command = [str(program), "--input", str(t1w), str(flair), "--output", str(output), "--threads", str(threads)]
+    command = [str(program.absolute()), "--input", str(t1w), str(flair), "--output", str(output), "--threads", str(threads)]
     return [*command, "--lesion", "--lesion-mask-pattern", "0", "1"] if lesion else command
 
 
