@@ -206,6 +206,13 @@ def test_a_header_tells_left_from_right() -> None:
     assert header(lambda image: image.set_sform(mirrored, code=2))["left_right_contradiction"] == 1
     assert header(lambda image: image.set_sform(None, code=0))["left_right_known"] == 1
 
+    def damaged(image: nib.Nifti1Image) -> None:
+        image.set_qform(mirrored, code=2)
+        for name in ("quatern_b", "quatern_c", "quatern_d"):
+            image.header[name] = 1
+
+    assert header(damaged)["left_right_contradiction"] == 1
+
     def neither(image: nib.Nifti1Image) -> None:
         image.set_sform(None, code=0)
         image.set_qform(None, code=0)

@@ -25,14 +25,17 @@ def header_numbers(image: Any) -> dict[str, float]:
 
     Returns:
         ``left_right_known`` 1 where the header says where the voxels lie, else 0; ``left_right_contradiction`` 1 where sform
-        and qform disagree on left and right; ``sform_qform_mm`` the largest distance between the corners of the volume under
-        the two, nan where only one is set.
+        and qform disagree on left and right, or the qform beside an sform is damaged; ``sform_qform_mm`` the largest distance
+        between the corners of the volume under the two, nan where only one can be used.
     """
     header = image.header
     if "sform_code" not in header:
         return {"left_right_known": 1.0, "left_right_contradiction": 0.0, "sform_qform_mm": float("nan")}
     sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    try:
+        qform, qform_code = header.get_qform(coded=True)
+    except ValueError:  # its quaternion is none
+        return {"left_right_known": 1.0, "left_right_contradiction": 1.0, "sform_qform_mm": float("nan")}
     both = sform is not None and qform is not None
     known = float(bool(sform_code) or bool(qform_code))
     if not both:
