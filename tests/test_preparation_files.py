@@ -131,6 +131,18 @@ def test_each_table_that_a_cohort_is_read_from_is_copied(tmp_path: Path) -> None
     assert [name for name in ID_TABLES if not (out / name).is_file()] == []
 
 
+def test_a_table_of_which_nothing_can_be_copied_stops_nothing(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    touch(raw / "phenotype" / "edss.tsv", "participant_id\tedss\nsub-1\t2\n")
+    touch(raw / "phenotype" / "notes.tsv", "who\tcomment\nsub-1\tx\n")
+    touch(raw / "phenotype" / "relapses.tsv", "participant_id\trelapse_date\n")
+    assert write_tables(RawDataset(raw, (session_in(raw),)), out, PrepareOptions()) == (
+        "notes.tsv: not copied, no column of it may be kept: who, comment",
+        "relapses.tsv: not copied, it has no rows",
+    )
+    assert [path.name for path in (out / "phenotype").iterdir()] == ["edss.tsv"]
+
+
 def test_a_dataset_that_is_prepared_in_place_keeps_its_tables(tmp_path: Path) -> None:
     one = session_in(tmp_path)
     path = touch(tmp_path / "participants.tsv", "participant_id\tname\nsub-1\tMiller\n")

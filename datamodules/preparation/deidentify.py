@@ -26,7 +26,7 @@ import numpy as np
 
 from datamodules.cohort.covariates import COLUMNS as COVARIATE_NAMES
 from datamodules.files.atomic import write_text
-from datamodules.files.tables import CohortError, read_object, read_rows
+from datamodules.files.tables import read_object, read_rows
 
 HEADER_TEXTS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 """Every field of a NIfTI header that holds free text."""
@@ -125,19 +125,21 @@ def is_allowed_column(name: str, keep: Collection[str] = ()) -> bool:
 def copy_clean_table(source: Path, target: Path, keep: Collection[str] = ()) -> CleanedTable:
     """Copy a .tsv or .csv table, and its .json where it has one, without the columns that are not allowed.
 
+    Nothing is written of a table without rows, or without a column that is allowed.
+
     Args:
         source: participants.tsv, sub-X_sessions.tsv, phenotype/edss.tsv, or another table of that kind.
         target: The .tsv file to write, atomically; its folder is made.
         keep: Further columns to keep, as they are spelt in the table.
 
     Raises:
-        CohortError: if the table cannot be read, or no column would be left.
+        CohortError: if the table cannot be read.
     """
     rows = read_rows(source)
     names = [name for name in (rows[0] if rows else {}) if name != "#"]
     kept = tuple(name for name in names if is_allowed_column(name, keep))
     if not kept:
-        raise CohortError(f"{source} has no column that may be kept; it has: {', '.join(names) or 'no rows'}")
+        return CleanedTable(source, (), tuple(names))
     lines = ["\t".join(kept), *("\t".join(row[name] or "n/a" for name in kept) for row in rows)]
     write_text(target, "\n".join(lines) + "\n")
     described = source.with_suffix(".json")

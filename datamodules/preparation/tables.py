@@ -61,6 +61,9 @@ def _describe(folder: Path, kind: str, options: PrepareOptions) -> None:
 
 def _copied(source: Path, target: Path) -> list[str]:
     done = copy_clean_table(source, target)
+    if not done.kept:
+        why = f"no column of it may be kept: {', '.join(done.dropped)}" if done.dropped else "it has no rows"
+        return [f"{source.name}: not copied, {why}"]
     return [f"{source.name}: not copied, as they may identify: {', '.join(done.dropped)}"] if done.dropped else []
 
 
