@@ -133,3 +133,11 @@ def test_the_map_of_the_readme_follows_the_tree() -> None:
     assert listed == folders - {"regions/data", "experiments/study/presets"}
     for file in re.findall(r"`((?:regions|datamodules|lightning_modules|experiments)/[a-z_/]+\.py)`", chart):
         assert (ROOT / file).is_file(), file
+
+
+def test_one_file_makes_consoles_since_they_print_texts_as_they_stand() -> None:
+    makers = [
+        path.relative_to(ROOT).as_posix() for path in FILES if re.search(r"(?<!plain_)\bConsole\(", path.read_text("utf-8"))
+    ]
+    assert makers == ["experiments/runtime/console.py"]
+    assert not [path for path in FILES if "rich.markup" in path.read_text("utf-8")]

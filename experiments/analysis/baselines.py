@@ -20,7 +20,7 @@ from experiments.analysis.baseline_features import VOLUMES, features_of, means_o
 from experiments.analysis.baseline_files import COMBAT, PRESENCE, about_baseline, baseline_folder, baselines_of
 from experiments.analysis.baseline_models import BaselineFit, Design, NumberFit, fit_baseline, fit_number
 from experiments.analysis.harmonised import harmonised, several_sites
-from experiments.runtime.console import bar
+from experiments.runtime.console import bar, plain_console
 from experiments.study.run_folder import Rows, RunFolder, write_predictions
 from experiments.study.scan_table import ScanTable, read_scans
 from experiments.study.study import Study
@@ -65,7 +65,7 @@ def make_baselines(study: Study, workers: int = 1, console: Console | None = Non
 
 def _measure(study: Study, workers: int, console: Console | None) -> np.ndarray[Any, Any]:
     path = study.folder / "baselines" / "features.tsv"
-    with bar(console or Console(), "measuring regions", quiet=console is None) as on_scan:
+    with bar(console or plain_console(), "measuring regions", quiet=console is None) as on_scan:
         return measured_features(study.cohort.scans, study.prepared, path, workers, on_scan)
 
 

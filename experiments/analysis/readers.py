@@ -19,7 +19,7 @@ from experiments.analysis.baselines import truth_of, write_fold
 from experiments.analysis.linear_readers import Gram, fit_number_reader, fit_reader, gram_matrices
 from experiments.analysis.reader_inputs import Shown, drawn_network, encoded, encoder_of, pieces_of, shown_by, voxel_chunks
 from experiments.analysis.tissue import measured_tissue, tissue_facts, told_columns, write_tissue
-from experiments.runtime.console import bar
+from experiments.runtime.console import bar, plain_console
 from experiments.study.opening import fingerprint_of
 from experiments.study.settings import Settings
 from experiments.study.study import Study
@@ -92,7 +92,7 @@ def _parts(study: Study) -> list[Mapping[str, npt.NDArray[Any]]]:
 def _voxel_grams(study: Study, inputs: Mapping[str, Shown], console: Console | None) -> dict[str, list[Gram]]:
     trains = [parts["train"] for parts in _parts(study)]
     pieces = pieces_of(inputs, study.prepared.grid)
-    with bar(console or Console(), "reading voxels", quiet=console is None) as on_piece:
+    with bar(console or plain_console(), "reading voxels", quiet=console is None) as on_piece:
         return gram_matrices(voxel_chunks(study.prepared, pieces, on_piece), trains, len(study.prepared.keys))
 
 
@@ -102,7 +102,7 @@ def _feature_grams(study: Study, settings: Settings, name: str, console: Console
     encoder = encoder_of(network, settings)
     grams: dict[str, list[Gram]] = {}
     for roi, shown in _shown(study, settings, network, []).items():
-        with bar(console or Console(), f"{features_reader(name)} of {roi}", quiet=console is None) as on_scan:
+        with bar(console or plain_console(), f"{features_reader(name)} of {roi}", quiet=console is None) as on_scan:
             features = encoded(study.prepared, shown, encoder, settings.values.data.batch_size, on_scan)
         grams |= gram_matrices([([roi], features)], trains, len(features))
     return grams
@@ -114,7 +114,7 @@ def _tissue_designs(
     """The tissue shares of each input, the same for all folds; written into tissue.json beside."""
     options, scans = settings.study_options(), study.cohort.scans
     regions = {name: options.regions[name] for name in inputs}
-    with bar(console or Console(), "measuring tissue", quiet=console is None) as on_scan:
+    with bar(console or plain_console(), "measuring tissue", quiet=console is None) as on_scan:
         tissue = measured_tissue(scans, study.prepared, (regions, options.mask), study.folder, options.workers, on_scan)
     write_tissue(study.folder, tissue_facts(tissue, scans, regions))
     designs: dict[str, Sequence[Design]] = {}

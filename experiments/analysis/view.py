@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from datamodules.files.listing import list_folder
 from experiments.analysis.comparison import StudyComparison, reader_sentence, stacked_sentences
 from experiments.analysis.stacking import INPUTS_TOGETHER
+from experiments.runtime.console import print_note, print_table
 from experiments.runtime.words import plural
 from experiments.statistics.numeric import shown_digits, title_of
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL, PRIMARY, SECONDARY
@@ -83,7 +84,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     size = f"{plural(comparison.patients, 'patient')}, {plural(comparison.scans, 'scan')} ({words.size})"
     several = len(comparison.seeds) > 1
     title = f"study {comparison.study}: {size}, {'single networks, ' if several else ''}{seeds}"
-    _print(console, _performance(comparison.estimates, comparison.baselines, title, words))
+    print_table(console, _performance(comparison.estimates, comparison.baselines, title, words))
     interval = NUMERIC_INTERVAL if comparison.target else INTERVAL
     rule = NUMBER_RULE if comparison.target else f"Threshold of each fold: {DECISIONS[decision_of(folder)]}."
     console.print(f"In brackets: 95 % intervals, {interval.removeprefix('95 % ')}; {comparison.draws} draws. {rule}")
@@ -91,26 +92,26 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
         console.print(line)
     if comparison.paired or comparison.paired_baselines:
         title = f"{'single networks: ' if several else ''}{gap} global, on the same patients"
-        _print(console, _differences(comparison.paired, comparison.paired_baselines, title, words))
+        print_table(console, _differences(comparison.paired, comparison.paired_baselines, title, words))
     if comparison.paired_readers:
-        _print(console, _readers(comparison, words))
+        print_table(console, _readers(comparison, words))
     for line in _grouped(map(reader_sentence, comparison.paired_readers)):
         console.print(line)
     for table in _stacks(comparison, words):
-        _print(console, table)
+        print_table(console, table)
     for line in _grouped(stacked_sentences(comparison)):
         console.print(line)
     if comparison.ensembles:
         title = f"ensembles: mean log odds of {len(comparison.seeds)} networks a scan, threshold by the same rule"
         title = f"ensembles: mean of {len(comparison.seeds)} networks a scan" if comparison.target else title
-        _print(console, _performance(comparison.ensembles, {}, title, words))
+        print_table(console, _performance(comparison.ensembles, {}, title, words))
     if comparison.paired_ensembles:
-        _print(console, _differences(comparison.paired_ensembles, (), f"ensembles: {gap} global's ensemble", words))
+        print_table(console, _differences(comparison.paired_ensembles, (), f"ensembles: {gap} global's ensemble", words))
     for note in comparison.notes:
-        console.print(f"[yellow]note[/yellow]: {note}")
+        print_note(console, note)
     if comparison.missing:
         message = f"{len(comparison.missing)} runs are missing, all inputs are cut to the folds they share."
-        console.print(f"[bold yellow]PARTIAL[/bold yellow]: {message}")
+        console.print(Text.assemble(("PARTIAL", "bold yellow"), f": {message}"))
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
     offline = len(list_folder(folder, "**/wandb/offline-run-*"))
     if offline:
@@ -152,12 +153,6 @@ def _between(comparison: StudyComparison, metric: str, words: Words) -> str:
     """SD between seeds of each input."""
     spread = comparison.details["seeds"][metric]["spread"]
     return ", ".join(f"{name} {entry['sd']:.{words.digits(metric) + 1}f}" for name, entry in spread.items())
-
-
-def _print(console: Console, table: Table) -> None:
-    """Print a table whole, also where the terminal is narrower or there is none."""
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
 
 
 def _performance(estimates: Estimates, baselines: Estimates, title: str, words: Words) -> Table:
@@ -234,7 +229,7 @@ def _stacks(comparison: StudyComparison, words: Words) -> list[Table]:
         for name in ("AUC", "p (Holm)", "Brier score (less is better)", "p (Holm)"):
             table.add_column(name, justify="right", no_wrap=True)
         for auc, brier in zip(comparison.paired_added, comparison.paired_added_brier, strict=True):
-            loss = escape(interval_text(brier.difference, "+", 3))
+            loss = interval_text(brier.difference, "+", 3)
             table.add_row(auc.first, _interval(auc.difference, sign="+"), _p_value(auc), loss, _p_value(brier))
         tables.append(table)
     return tables
@@ -245,7 +240,7 @@ def _p_value(pair: Paired) -> str:
 
 
 def _interval(estimate: Estimate, sign: str = "", digits: int = 2) -> str:
-    return escape(interval_text(estimate, sign, digits))
+    return interval_text(estimate, sign, digits)
 
 
 def _spread(estimate: Estimate, digits: int) -> str:

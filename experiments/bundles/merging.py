@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from datamodules.files.tables import tsv_text
 from experiments.bundles.site_files import counts_of
+from experiments.runtime.console import print_table
 from experiments.runtime.words import plural
 from experiments.statistics.aggregates import Aggregate, Range, pooled
 from experiments.statistics.heterogeneity import of_areas
@@ -121,7 +121,7 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     """Print the sites, all scans together, and how much the sites differ."""
     of, sites = content["bundle"], plural(len(content["sites"]), "site")
     title = f"bundle {of['input']} of study {of['study']} at {sites}"
-    table = Table(title=escape(f"{title} ({content['target']})"), title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{title} ({content['target']})", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("site", no_wrap=True)
     titles, kinds = titles_of(content), SIZES[content["kind"]]
     digits = _digits(content)
@@ -130,15 +130,14 @@ def show(content: Mapping[str, Any], console: Console) -> None:
     for site in content["sites"]:
         sizes = (_size(site[name], site["least"]) for name in kinds)
         values = (_interval(site["metrics"][name], digits.get(name, 2)) for name in titles)
-        table.add_row(escape(site["site"]), *sizes, *values)
+        table.add_row(site["site"], *sizes, *values)
     if len(content["sites"]) > 1:
         table.add_section()
         together = {name: Range(content["pooled"][name]["low"], content["pooled"][name]["high"]) for name in titles}
         table.add_row(ALL, *("" for _ in kinds), *(_range(each, digits.get(name, 2)) for name, each in together.items()))
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+    print_table(console, table)
     for line in (*_over_text(content), *content["withheld"]):
-        console.print(line, markup=False)
+        console.print(line)
 
 
 def _size(counts: Mapping[str, Any], least: int) -> str:
@@ -154,7 +153,7 @@ def _digits(content: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _interval(estimate: Mapping[str, Any] | None, digits: int) -> str:
-    return "withheld" if estimate is None else escape(interval_text(estimate, digits=digits))
+    return "withheld" if estimate is None else interval_text(estimate, digits=digits)
 
 
 def _range(value: Range, digits: int) -> str:

@@ -114,7 +114,7 @@ def _scored(bundle: Bundle, out: Path, options: SiteOptions, console: Console) -
         p = primary(bundle, run_models(bundle, prepared, scans, options.accelerator, on_model))
     for covariate in bundle.models[0].covariates:
         if message := covariate.filled("of the site's", scans):
-            console.print(f"{bundle.input}: {message}", markup=False)
+            console.print(f"{bundle.input}: {message}")
     note(out, "predicted", sha256=hashlib.sha256(p.tobytes()).hexdigest())
     content = {
         "format": FORMAT,

@@ -153,7 +153,7 @@ def _progress(
 ) -> Iterator[tuple[Callable[[Ended], None], Callable[[RawSession, str], None]]]:
     """A bar with the time left and the stage of each scan in a terminal; lines in a log, a stage's until one scan is ready."""
     columns = (TextColumn("[bold]preparing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), _TimeLeft(),
-               TextColumn("{task.fields[stages]}", markup=False))  # fmt: skip
+               TextColumn("{task.fields[stages]}"))  # fmt: skip
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("preparing", total=total, end=None, stages="")
         ended: list[Ended] = []

@@ -50,7 +50,7 @@ def show(
     console.print(duplicates_text(study, findings))
     console.print(input_table(study, findings))
     if findings.one_sided:
-        console.print(f"note: {findings.one_sided}", markup=False)
+        console.print(f"note: {findings.one_sided}")
     console.print(tissue_table(findings))
     console.print(tissue_words(findings.tissue))
     console.print(precision_text(findings))

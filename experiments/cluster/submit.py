@@ -20,6 +20,7 @@ from datamodules.files.atomic import write_json, write_text
 from experiments.cluster.resources import ClusterError, Resources
 from experiments.cluster.scripts import Launch, array_script, compare_script, runs_table
 from experiments.cluster.submissions import Queue, ask_queue, one_line, read_submissions, slurm
+from experiments.runtime.console import print_note
 from experiments.study.grid import stale_message, states
 from experiments.study.opening import set_aside
 from experiments.study.run_folder import Fingerprint, RunFolder
@@ -62,7 +63,7 @@ def submit(
     try:
         compare = _hand_over(launch, [dependency, str(launch.folder / "compare.sh")], remove=False)
     except ClusterError as error:
-        console.print(f"[yellow]note[/yellow]: the runs are queued, the comparison is not ({error}); later: make compare")
+        print_note(console, f"the runs are queued, the comparison is not ({error}); later: make compare")
         return 0
     _write_facts(launch, array, compare, fingerprint)
     console.print(f"job {compare}: the comparison, when they have ended; look: make status, stop: make cancel")

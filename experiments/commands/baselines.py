@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.console import Console
-
 from experiments.analysis.baseline_files import READERS
 from experiments.analysis.baselines import make_baselines
 from experiments.analysis.reader_inputs import ENCODERS
 from experiments.analysis.readers import make_readers
+from experiments.runtime.console import plain_console, print_note
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.opening import open_with_progress
@@ -38,7 +37,7 @@ class Options(CommandOptions):
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Fit every baseline on every fold and say what each is made of."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     encoders = listed_encoders(options.encoders)
     settings = parse_settings(settings_args)
     ensure_demo_cohort(settings.values.cohort, console)
@@ -52,7 +51,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     for name, of_inputs in readers["readers"].items():
         console.print(f"{name}: linear reader ({how} regression) of {READERS[name]}, for {', '.join(of_inputs)}")
     for note in [*made["notes"], *readers["notes"]]:
-        console.print(f"[yellow]note[/yellow]: {note}")
+        print_note(console, note)
     console.print(f"baselines of {study.splits.folds} folds: {study.folder / 'baselines'}; next: make compare")
     return 0
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from datamodules.files.atomic import file_sha256
 from datamodules.files.listing import list_folder
 from experiments.bundles.sums import SUMS, faults_of
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
 from experiments.study.runs import PlanError
@@ -42,7 +43,7 @@ class Options(CommandOptions):
 
 def run(options: Options) -> int:
     """Make a bundle, or look at one."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if options.verify is not None:
         return _verify(options.verify, console)
     if not options.study or not options.input:
@@ -60,7 +61,7 @@ def run(options: Options) -> int:
         console.print("interrupted; nothing was written, the same command begins again")
         return RESUME
     size = sum(path.stat().st_size for path in list_folder(out, "**/*") if path.is_file()) / 1e6
-    console.print(f"bundle of {bundle.input}, {len(bundle.models)} models, {size:.1f} MB: {out}", markup=False)
+    console.print(f"bundle of {bundle.input}, {len(bundle.models)} models, {size:.1f} MB: {out}")
     console.print(f"SHA-256 of its {SUMS}: {file_sha256(out / SUMS)}")
     return 0
 
@@ -68,11 +69,9 @@ def run(options: Options) -> int:
 def _verify(folder: Path, console: Console) -> int:
     faults = faults_of(folder)
     for fault in faults:
-        console.print(f"{folder}: {fault}", markup=False)
+        console.print(f"{folder}: {fault}")
     if not faults:
-        console.print(
-            f"{folder}: every file is as it was written; SHA-256 of its {SUMS}: {file_sha256(folder / SUMS)}", markup=False
-        )
+        console.print(f"{folder}: every file is as it was written; SHA-256 of its {SUMS}: {file_sha256(folder / SUMS)}")
     return int(bool(faults))
 
 

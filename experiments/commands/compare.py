@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from experiments.analysis.compare import DRAWS, compared, write_further
 from experiments.analysis.comparison import StudyComparison, baseline_rows, rows_of, write_comparison
 from experiments.analysis.numeric_compare import compared_numbers
 from experiments.analysis.partitions import partition_lines, write_partitions
 from experiments.analysis.sites import site_lines
 from experiments.analysis.view import show
+from experiments.runtime.console import plain_console
 from experiments.study.arguments import StudyChoice, named, read, study_folder
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
 from experiments.study.parts import read_parts
@@ -81,11 +80,11 @@ def run(options: Options) -> int:
         write_comparison(folder, comparison)
         write_further(folder, tables, min(options.draws, FURTHER_DRAWS))
     track(folder, comparison, TrackingOptions(mode=options.mode) if options.mode else TrackingOptions())
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     show(comparison, folder, console)
     of_splits = partition_lines(write_partitions([folder, *others], names, seeds)) if others else []
     for line in [*site_lines(folder), *of_splits]:
-        console.print(line, markup=False)
+        console.print(line)
     return 0
 
 

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.console import Console
-
 from experiments.controls.outcome import outcome, write_outcome
 from experiments.controls.plan import choose, plan
 from experiments.controls.setup import prepare
 from experiments.controls.view import show
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.runs import PlanError
@@ -51,7 +50,7 @@ def run(options: Options, settings_args: list[str]) -> int:
 
     from experiments.controls.work import train_missing
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     controls = prepare(settings_args, options.inputs, spacing, console)
     whole = [name for name, region in controls.regions.items() if not region.labels]
     runs = plan(chosen, list(controls.regions), whole, controls.study.splits.folds, int(permutations))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from experiments.analysis.comparison import StudyComparison, read_comparison
 from experiments.commands import baselines, compare, report, sweep
+from experiments.runtime.console import plain_console
 from experiments.study.arguments import StudyChoice, split
 from experiments.study.demo_cohort import PLANTED, require_demo_cohort
 from experiments.study.recorded import DEMO_COHORT
@@ -28,7 +27,7 @@ def run(options: Options, settings_args: list[str]) -> int:
         return status
     baselines.run(baselines.Options(), settings_args)
     compare.run(compare.Options(study.study, study.studies, study.cohort))
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     report.write(study.folder, console)
     if study.cohort == DEMO_COHORT:
         console.print("\n".join(explanation(read_comparison(study.folder), PLANTED)))

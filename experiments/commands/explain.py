@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
-
 from experiments.analysis.pooling import shared_folds
 from experiments.explaining.gradients import DRAWS as COPIES
 from experiments.explaining.gradients import SIGMA
@@ -25,6 +23,7 @@ from experiments.explaining.setup import Method, open_explained
 from experiments.explaining.summary import gate
 from experiments.explaining.view import show
 from experiments.explaining.work import explain_missing
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import StudyChoice, named, read
 from experiments.study.grid import folds_of, inputs_of, wanted_seeds
@@ -69,9 +68,9 @@ def run(options: Options) -> int:
     folds = folds_of(folder)
     seeds, notes = wanted_seeds(folder, names, folds, options.seeds)
     runs = require_complete(folder, [Run(name, fold, seed) for seed in seeds for name in names for fold in range(folds)])
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     for note in notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     method = Method(options.copies, options.sigma, options.networks)
     explained = open_explained(folder, shared_folds(runs, folder), method, console)
     gates = gate(explained, options.draws)

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from datamodules.files.atomic import locked
 from experiments.externals.errors import ExternalError
 from experiments.externals.scoring import DRAWS, ScoringOptions, external, verify
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read, study_folder
 from experiments.study.runs import PlanError, named_like
@@ -47,7 +46,7 @@ def run(options: Options) -> int:
     study = study_folder(options.study, options.studies)
     folder = study / "external" / named_like(options.name, options.cohort)
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if options.verify:
         return verify(folder, console)
     if not options.cohort.exists():

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from jsonargparse import Namespace
-from rich.console import Console
 
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.runtime.staging import stage
 from experiments.study.arguments import CommandOptions, split
@@ -62,7 +62,7 @@ def run(options: Options, settings_args: list[str]) -> int:
 
     from experiments.training.run import fold
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     settings = parse_settings(settings_args)
     refuse_one_sided(settings, [run.input])
     ensure_demo_cohort(settings.values.cohort, console)

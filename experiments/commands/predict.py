@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from experiments.predicting.options import PredictOptions
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.study.arguments import CommandOptions, read
 from experiments.study.runs import PlanError
@@ -43,7 +42,7 @@ def run(options: Options) -> int:
 
     from experiments.predicting.predict import predict
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     try:
         outcomes = predict(options, console)
     except (Interrupted, KeyboardInterrupt, SystemExit):  # Lightning answers TERM with SystemExit(0)

@@ -16,6 +16,7 @@ from experiments.analysis.comparison import read_comparison
 from experiments.analysis.view import show
 from experiments.reporting.build import write_report
 from experiments.reporting.sources import read_sources
+from experiments.runtime.console import plain_console
 from experiments.study.arguments import StudyChoice, read
 
 
@@ -32,7 +33,7 @@ class Options(StudyChoice):
 def run(options: Options) -> int:
     """Show the comparison and write the report."""
     folder = options.folder
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     show(read_comparison(folder), folder, console)
     write(folder, console, options.out or folder, options.images)
     return 0

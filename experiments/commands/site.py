@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-
 from datamodules.cohort.identity import AlikeIds
 from datamodules.files.atomic import write_text
 from datamodules.files.sealed import write_sealed
 from experiments.bundles.merging import merged, show, table_text
 from experiments.bundles.site_files import read_sites, touched_site
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
 from experiments.statistics.aggregates import LEAST_PATIENTS
 from experiments.study.arguments import CommandOptions, read
@@ -75,7 +74,7 @@ def _score(options: Options, bundle: Path, cohort: Path, out: Path) -> int:
     from experiments.bundles.site import SiteOptions, score_site
 
     install_handlers()
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     chosen = SiteOptions(
         cohort, options.name or out.resolve().name, options.store, options.least, options.draws, options.broken,
         options.workers, options.accelerator, options.alike_ids,
@@ -86,23 +85,23 @@ def _score(options: Options, bundle: Path, cohort: Path, out: Path) -> int:
         console.print("interrupted; the same command begins again")
         return RESUME
     show(merged([content]), console)
-    console.print(f"to give back: {out}", markup=False)
+    console.print(f"to give back: {out}")
     return 0
 
 
 def _read(options: Options) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     if options.verify is not None:
         faults = touched_site(options.verify)
         for line in faults or [f"{options.verify}: as it was written"]:
-            console.print(line, markup=False)
+            console.print(line)
         return int(bool(faults))
     content = merged(read_sites([Path(name.strip()) for name in options.merge.split(",") if name.strip()]))
     show(content, console)
     if options.out is not None:
         write_sealed(options.out / "sites.json", content)
         write_text(options.out / "sites.tsv", table_text(content))
-        console.print(f"table: {options.out / 'sites.tsv'}", markup=False)
+        console.print(f"table: {options.out / 'sites.tsv'}")
     return 0
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from experiments.cluster.status import Seen, look, look_up, queue_lines
 from experiments.cluster.submissions import read_submissions
+from experiments.runtime.console import plain_console, print_failure, print_table
 from experiments.study.arguments import StudyChoice, read
 from experiments.study.runs import Run
 from experiments.training.sweep_view import STYLES
@@ -30,12 +31,12 @@ class Options(StudyChoice):
 def run(options: Options) -> int:
     """Print the state of every run, and of the queue."""
     folder = options.folder
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     submissions = read_submissions(folder)
     queue, remark = look_up(submissions)
     show(folder, look(folder, submissions, queue), console)
     for line in [*queue_lines(queue), *([remark] if remark else [])]:
-        console.print(line, markup=False)
+        console.print(line)
     return 0
 
 
@@ -51,13 +52,12 @@ def show(folder: Path, seen: Mapping[Run, Seen], console: Console) -> None:
         rows.setdefault((run.seed, run.input), []).append(Text(view.text, style=STYLES[view.state]))
     for (seed, name), cells in rows.items():
         table.add_row(f"{name} (seed {seed})" if several else name, *cells)
-    width = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, width), file=console.file).print(table)
+    print_table(console, table)
     counts = Counter(view.state for view in seen.values())
     console.print(", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state]))
     for run, view in seen.items():
         if view.state == "failed":
-            console.print(f"[red]failed[/red] {run.name}: {view.error}")
+            print_failure(console, f"{run.name}: {view.error}")
 
 
 def main(arguments: Sequence[str]) -> int:

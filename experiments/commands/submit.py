@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.console import Console
-
 from datamodules.store.store import locked
 from experiments.cluster.resources import Resources
 from experiments.cluster.submissions import require
 from experiments.cluster.submit import dry_run, submit
+from experiments.runtime.console import plain_console
 from experiments.runtime.quiet import quiet_libraries
 from experiments.study.arguments import SBATCH, CommandOptions, joined, split
 from experiments.study.demo_cohort import ensure_demo_cohort
@@ -46,7 +45,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     if not options.dry_run:
         require("sbatch")
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     quiet_libraries()
     settings = parse_settings(settings_args)
     refuse_one_sided(settings, [run.input for run in planned_runs(settings, options.inputs, options.seeds)])

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.console import Console
-
+from experiments.runtime.console import plain_console
 from experiments.runtime.quiet import quiet_libraries
 from experiments.study.arguments import CommandOptions, split
 from experiments.study.demo_cohort import ensure_demo_cohort
@@ -42,7 +41,7 @@ class Options(CommandOptions):
 
 def run(options: Options, settings_args: list[str]) -> int:
     """Train every missing run of the study."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     quiet_libraries()
     settings = parse_settings(settings_args)
     refuse_one_sided(settings, [run.input for run in planned_runs(settings, options.inputs, options.seeds)])

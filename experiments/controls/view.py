@@ -8,14 +8,15 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from experiments.runtime.console import print_table
 from experiments.statistics.numeric import TITLES
 from experiments.statistics.numeric_pairs import NUMERIC_INTERVAL
 from experiments.statistics.significance import INTERVAL, interval_text
 
-MARKS = {"ok": "", "info": "", "warning": "[bold yellow]![/bold yellow] "}
+MARKS = {"ok": "", "info": "", "warning": "! "}
 
 
 def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
@@ -39,10 +40,9 @@ def show(outcome: Mapping[str, Any], folder: Path, console: Console) -> None:
             row["title"],
             _interval((row["estimates"] or {}).get(metric) or (row["estimates"] or {}).get("auc")),
             _interval((row["difference"] or {}).get(metric), "+"),
-            MARKS[row["flag"]] + escape(text),
+            Text.assemble((MARKS[row["flag"]], "bold yellow"), text),
         )
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+    print_table(console, table)
     interval = NUMERIC_INTERVAL if metric in TITLES else INTERVAL
     console.print(f"In brackets: 95 % intervals, {interval.removeprefix('95 % ')}; {outcome['draws']} draws.")
     console.print(f"Difference: {score} of the image minus that of the control; of the leaky split, leaky minus honest.")
@@ -56,4 +56,4 @@ def _place(row: Mapping[str, Any], inputs: list[str]) -> tuple[int, int]:
 
 
 def _interval(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
-    return "" if estimate is None or estimate["value"] is None else escape(interval_text(estimate, sign))
+    return "" if estimate is None or estimate["value"] is None else interval_text(estimate, sign)

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from experiments.runtime.console import print_table
 from experiments.statistics.significance import interval_text
 
 
@@ -20,7 +20,7 @@ def show(content: Mapping[str, Any], folder: Path, console: Console) -> None:
         if row["regions"]:
             _show_regions(row, console)
     for row in content["inputs"]:
-        console.print(f"{row['input']}: AUC {interval_text(row['auc'])}; {row['verdict']}.", markup=False)
+        console.print(f"{row['input']}: AUC {interval_text(row['auc'])}; {row['verdict']}.")
     method = content["method"]
     console.print(
         f"SmoothGrad of {method['draws']} noisy copies, noise {method['sigma']:g} of the range; "
@@ -44,17 +44,16 @@ def _show_regions(row: Mapping[str, Any], console: Console) -> None:
     for region in row["regions"]:
         pair = region["occlusion"] or {}
         table.add_row(
-            escape(region_label(region)),
+            region_label(region),
             f"{region['density']:.2f}",
-            escape(_band(region)),
+            _band(region),
             _number(region["ratio"]),
             _p(region["p_holm"]),
-            escape(interval_text(pair.get("difference"), "+")) if pair else "",
+            interval_text(pair.get("difference"), "+") if pair else "",
             _p(pair.get("p_holm")) if pair else "",
-            escape(region["verdict"]),
+            region["verdict"],
         )
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+    print_table(console, table)
 
 
 def region_label(region: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def explain_missing(explained: Explained, jobs: Sequence[Job], console: Console,
                     done += work[job]
                     advance(done, total)
                     if not console.is_terminal:
-                        console.print(f"explained {job.name}: {len(jobs) - len(left)} of {len(jobs)}", markup=False)
+                        console.print(f"explained {job.name}: {len(jobs) - len(left)} of {len(jobs)}")
             if left:
                 time.sleep(WAIT_SECONDS)
 

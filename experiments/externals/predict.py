@@ -111,7 +111,7 @@ def _give_covariates(data: BrainMRIDataModule, facts: Mapping[str, Any], externa
             raise ExternalError(f"no external scan has a known {covariate.name}, which the networks are given; add the column")
         message = covariate.filled("external", scans)
         if message and not facts["fold"]:
-            console.print(f"{facts['input']}: {message}", markup=False)
+            console.print(f"{facts['input']}: {message}")
     data.covariates = table_of(covariates, scans)
 
 

@@ -68,7 +68,7 @@ def verify(folder: Path, console: Console) -> int:
         raise ExternalError(f"{folder} holds no frozen models; score the cohort first: make external")
     faults = touched(folder)
     for fault in faults:
-        console.print(f"touched: {fault}", markup=False)
+        console.print(f"touched: {fault}")
     if not faults:
         console.print(f"untouched since {freeze_event['time']}: models, thresholds, calibration, labels, results")
         console.print(f"SHA-256 of the freeze: {freeze_event['sha256']}")

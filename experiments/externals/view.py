@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from experiments.analysis.view import Words
 from experiments.externals.score import like_for_like, sites_words
+from experiments.runtime.console import print_table
 from experiments.runtime.words import plural
 from experiments.statistics.numeric_pairs import PRIMARY
 from experiments.statistics.significance import interval_text, p_text
@@ -30,20 +31,19 @@ def show(results: Mapping[str, Any], folder: Path, console: Console) -> None:
     words = words_of(results)
     counts = f"{plural(results['patients'], 'patient')}, {plural(results['scans'], 'scan')} ({words.size})"
     counts += f", {sites_words(results['sites'])}"
-    _print(console, _performance(results, words, f"external cohort {results['cohort']}: {counts}"))
+    print_table(console, _performance(results, words, f"external cohort {results['cohort']}: {counts}"))
     console.print(f"Primary model: {results['primary']}. In brackets: {results['interval']}, {results['draws']} draws.")
     for metric in (words.primary, words.secondary):
-        _print(console, _changes(results, words, metric))
+        print_table(console, _changes(results, words, metric))
     console.print(like_for_like(results["inputs"][0]))
-    _print(console, _sites(results, words))
+    print_table(console, _sites(results, words))
     if results["paired"]:
-        _print(console, _differences(results, words))
+        print_table(console, _differences(results, words))
     for remark in (*results["same_decisions"], *results["remarks"]):
-        console.print(f"Note: {remark}", markup=False)
+        console.print(f"Note: {remark}")
     if results["frozen_after_labels"]:
-        console.print(
-            "[bold yellow]FROZEN AGAIN[/bold yellow]: labels of this cohort were read before these models were frozen."
-        )
+        again = "labels of this cohort were read before these models were frozen."
+        console.print(Text.assemble(("FROZEN AGAIN", "bold yellow"), f": {again}"))
     frozen = results["frozen"]
     console.print(f"frozen {frozen['time']} (SHA-256 {frozen['hash'][:16]}), labels read {results['labels_read']}")
     console.print(f"table: {folder / 'external.json'}, predictions: {folder / 'predictions.tsv'}")
@@ -116,12 +116,6 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _print(console: Console, table: Table) -> None:
-    """Print a table whole, also where the terminal is narrower or there is none."""
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
-
-
 def _fixed(value: float | None, digits: int) -> str:
     return "undefined" if value is None else f"{value:.{digits}f}"
 
@@ -131,4 +125,4 @@ def _spread(estimate: Mapping[str, Any], digits: int) -> str:
 
 
 def _interval(estimate: Mapping[str, Any], sign: str, digits: int) -> str:
-    return escape(interval_text(estimate, sign, digits))
+    return interval_text(estimate, sign, digits)

@@ -63,7 +63,7 @@ def _trained(study: Path, seed: int, console: Console) -> list[str]:
         begun = f"; complete are runs of {partly}" if partly else ""
         raise PredictError(f"study {study.name} has no trained input with seed {seed}{begun}; make sweep STUDY={study.name}")
     if partly:
-        console.print(f"not asked, as only some of their runs are complete: {partly}", markup=False)
+        console.print(f"not asked, as only some of their runs are complete: {partly}")
     return whole
 
 
@@ -71,7 +71,7 @@ def _of_input(study: Path, name: str, seed: int, console: Console) -> Bundle:
     folder = bundle_folder(study, name, seed)
     if not folder.exists():
         origin = read_origin(study, name, seed)
-        console.print(f"making the bundle of {name}, once", markup=False)
+        console.print(f"making the bundle of {name}, once")
         return make_bundle(origin, folder, console)
     bundle = read_bundle(folder)
     for fold, digest in bundle.provenance["checkpoints"].items():

@@ -128,7 +128,7 @@ def _outcomes(session: Session, intake: Intake) -> list[ScanOutcome]:
         kept[scan.name] = kept_outcome(out, scan.patient, scan.session, stamps[scan.name])
     before = [outcome for outcome in kept.values() if outcome is not None]
     if before:
-        console.print(f"{len(before)} of {len(kept)} scans were predicted before", markup=False)
+        console.print(f"{len(before)} of {len(kept)} scans were predicted before")
     todo = [scan for scan in intake.scans if kept[scan.name] is None]
     with bar(console, "reading scans") as on_scan:
         grid = session.bundles[0].scan_grid
@@ -173,4 +173,4 @@ def _tell(console: Console, done: int, total: int, seconds: float) -> None:
     """Where there is no terminal to show a bar, a line after each few scans, with the time left."""
     if not console.is_terminal and done < total:
         left = seconds / done * (total - done)
-        console.print(f"{done} of {total} scans, about {left:.0f} s left", markup=False)
+        console.print(f"{done} of {total} scans, about {left:.0f} s left")

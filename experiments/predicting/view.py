@@ -7,13 +7,13 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from experiments.predicting.coverage import HOW, coverage_words
 from experiments.predicting.files import PAGE, TABLE, Run
 from experiments.predicting.judging import counts
 from experiments.predicting.records import NOTICE, ClassPrediction, InputOutcome, ScanOutcome
+from experiments.runtime.console import print_table
 from experiments.runtime.words import plural
 
 MOST_SHOWN = 20
@@ -22,37 +22,34 @@ MOST_SHOWN = 20
 def show(outcomes: Sequence[ScanOutcome], run: Run, out: Path, console: Console) -> None:
     """Print what is said of the first scans, why scans are not ok, and where the rest is."""
     table = _table(outcomes[:MOST_SHOWN], run)
-    needed = console.measure(table, options=console.options.update(width=1000)).maximum
-    Console(highlight=False, width=max(console.width, needed), file=console.file).print(table)
+    print_table(console, table)
     if len(outcomes) > MOST_SHOWN:
-        console.print(f"and {len(outcomes) - MOST_SHOWN} more scans in the table", markup=False)
+        console.print(f"and {len(outcomes) - MOST_SHOWN} more scans in the table")
     for outcome in outcomes[:MOST_SHOWN]:
         for line in _reasons(outcome):
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
     level = run.asking.wanted.level
     what = "intervals" if run.is_number else "sets of labels"
-    console.print(f"{what} at {level:.0%}; measured on {HOW}:", markup=False)
+    console.print(f"{what} at {level:.0%}; measured on {HOW}:")
     for bundle in run.bundles:
-        console.print(f"  {bundle.input}: {coverage_words(bundle, level)}", markup=False)
+        console.print(f"  {bundle.input}: {coverage_words(bundle, level)}")
     number = counts(outcomes)
     said = ", ".join(f"{count} {verdict}" for verdict, count in number.items() if count)
-    console.print(f"{plural(len(outcomes), 'scan')}: {said}; table: {out / TABLE}, page: {out / PAGE}", markup=False)
+    console.print(f"{plural(len(outcomes), 'scan')}: {said}; table: {out / TABLE}, page: {out / PAGE}")
     console.print(NOTICE)
 
 
 def _table(outcomes: Sequence[ScanOutcome], run: Run) -> Table:
     bundle = run.bundles[0]
     what = "number and interval" if run.is_number else f"probability and set of labels at {run.asking.wanted.level:.0%}"
-    table = Table(
-        title=f"study {bundle.study}: {escape(bundle.target.describe())}; {what}", title_justify="left", box=SIMPLE_HEAD
-    )
+    table = Table(title=f"study {bundle.study}: {bundle.target.describe()}; {what}", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("scan", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for each in run.bundles:
         table.add_column(each.input, justify="right", no_wrap=True)
     for outcome in outcomes:
         cells = [prediction_text(each) for each in outcome.inputs] or ["-"] * len(run.bundles)
-        table.add_row(escape(outcome.name), outcome.verdict, *map(escape, cells))
+        table.add_row(outcome.name, outcome.verdict, *cells)
     return table
 
 

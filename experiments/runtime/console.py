@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 
@@ -18,6 +19,19 @@ def plain_console() -> Console:
 def print_note(console: Console, text: str) -> None:
     """Print a line that begins with ``note``, the rest as it stands."""
     console.print(Text.assemble(("note", "yellow"), f": {text}"))
+
+
+def print_failure(console: Console, text: str) -> None:
+    """Print a line that begins with ``failed``, the rest as it stands."""
+    console.print(Text.assemble(("failed", "red"), f" {text}"))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table whole, also where the terminal is narrower or there is none; texts in it as they stand."""
+    plain = Console(highlight=False, markup=False, file=console.file)
+    needed = plain.measure(table, options=plain.options.update(width=1000)).maximum
+    plain.width = max(console.width, needed)
+    plain.print(table)
 
 
 @contextmanager

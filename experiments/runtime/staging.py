@@ -49,9 +49,9 @@ def stage(prepared: PreparedCohort, folder: Path, console: Console) -> PreparedC
             copied = _copy_missing(prepared, folder)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
-        console.print(f"volumes are read from {prepared.folder}, not from {folder}: {reason}", markup=False)
+        console.print(f"volumes are read from {prepared.folder}, not from {folder}: {reason}")
         return prepared
-    console.print(f"volumes are read from {folder}, {copied} of {len(prepared.volumes)} were copied now", markup=False)
+    console.print(f"volumes are read from {folder}, {copied} of {len(prepared.volumes)} were copied now")
     return replace(prepared, folder=folder)
 
 

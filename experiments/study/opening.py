@@ -32,7 +32,7 @@ def open_with_progress(settings: Settings, console: Console, look_only: bool = F
     with bar(console, "preparing scans") as on_scan:
         study = open_study(settings.study_options(), on_scan)
     if study.cohort.exclusions:
-        console.print(f"note: {study.cohort.excluded()}", markup=False)
+        console.print(f"note: {study.cohort.excluded()}")
     if names := settings.covariates():
         for fold in range(study.splits.folds):
             parts = study.splits.partitions(fold, [scan.patient for scan in study.cohort.scans])

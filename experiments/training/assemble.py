@@ -62,7 +62,7 @@ def assemble(settings: Settings, study: Study, run: Run, folder: RunFolder, cons
     covariates = fit_covariates(settings.covariates(images), study.cohort, parts, run.fold)
     for covariate in covariates:
         if covariate.message and not quiet:
-            console.print(f"{run.name}: {covariate.message}", markup=False)
+            console.print(f"{run.name}: {covariate.message}")
     data = _data(settings, values, study, run, network, covariates=table_of(covariates, study.cohort.scans))
     module = make_module(settings, network, data)
     logger = open_run(

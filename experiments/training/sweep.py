@@ -17,6 +17,7 @@ from rich.console import Console
 
 from datamodules.batches.loading import RUNS_PER_GPU
 from datamodules.files.cores import cores, too_many
+from experiments.runtime.console import print_failure, print_note
 from experiments.runtime.interruption import RESUME
 from experiments.study.grid import stale_message, states
 from experiments.study.opening import fingerprint_of, set_aside
@@ -148,9 +149,9 @@ def sweep(
     console.print(view.opening())
     threads = [int(worker.environment["OMP_NUM_THREADS"]) for worker in workers if RUNS_PER_GPU not in worker.environment]
     if told := too_many(len(threads), max(threads, default=1)):
-        console.print(f"[yellow]note[/yellow]: {told} (JOBS, --threads)")
+        print_note(console, f"{told} (JOBS, --threads)")
     if not console.is_terminal:
-        console.print(f"epochs of each run: tail -f {study.folder / 'logs' / 'worker-*.log'}", markup=False)
+        console.print(f"epochs of each run: tail -f {study.folder / 'logs' / 'worker-*.log'}")
     for worker in workers:
         worker.start()
     stopped = _watch(workers, view)
@@ -187,12 +188,12 @@ def _close(study: Study, workers: Sequence[Worker], view: SweepView, console: Co
     """Tell how the sweep ended; failures come with the last lines of their log."""
     failures = view.failures()
     for run, error in failures:
-        console.print(f"[red]failed[/red] {run.name}: {error}")
+        print_failure(console, f"{run.name}: {error}")
     broken = [worker for worker in workers if worker.status not in (0, RESUME, None)]
     for worker in broken:
         lines = worker.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
-        console.print(f"worker {worker.number} ended with status {worker.status}; the end of {worker.log}:", markup=False)
-        console.print("\n".join(f"    {line}" for line in lines), markup=False)
+        console.print(f"worker {worker.number} ended with status {worker.status}; the end of {worker.log}:")
+        console.print("\n".join(f"    {line}" for line in lines))
     left = view.unfinished()
     if stopped:
         console.print(f"interrupted; {left} runs are left, the same command goes on")

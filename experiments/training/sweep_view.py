@@ -75,8 +75,7 @@ class SweepView:
             return
         for run in new:
             self.console.print(
-                f"[{len(self._known)}/{len(self.runs)}] {run.name} {self._seconds.get(run, 0):.0f} s, {self._left()}",
-                markup=False,
+                f"[{len(self._known)}/{len(self.runs)}] {run.name} {self._seconds.get(run, 0):.0f} s, {self._left()}"
             )
 
     def failures(self) -> list[tuple[Run, str]]:

@@ -16,8 +16,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.console import Console
-
+from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, TAKEN, interrupted
 from experiments.study.opening import fingerprint_of
 from experiments.study.run_folder import RunFolder
@@ -80,7 +79,7 @@ def _train(settings: Settings, study: Study, run: Run) -> bool:
     """
     print(f"== {run.name}", flush=True)
     try:
-        fold(settings, study, run, Console(highlight=False, soft_wrap=True))
+        fold(settings, study, run, plain_console())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
