@@ -14,6 +14,7 @@ from lightning_modules.decision import Decision, choose_threshold
 from lightning_modules.errors import ModelError
 from lightning_modules.metrics import METRICS, evaluate
 from lightning_modules.objectives import EDSS_CUTS, ObjectiveName, ScoreScale, check_objective, make_objective
+from lightning_modules.optimizer import check_optimizer
 
 Batch = dict[str, Tensor]
 
@@ -70,12 +71,7 @@ class StratificationModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["network", "scale"])
-        if learning_rate <= 0:
-            raise ModelError(f"learning_rate must be positive, got {learning_rate}")
-        if class_weights is not None and min(class_weights) <= 0:
-            raise ModelError(f"class_weights must be positive, got {tuple(class_weights)}")
-        if warmup_epochs < 0:
-            raise ModelError(f"warmup_epochs must be 0 or more, got {warmup_epochs}")
+        check_optimizer(learning_rate, lr_decay, warmup_epochs, betas, weight_decay, class_weights)
         check_objective(objective, cuts, label_noise, class_weights, scale.threshold if scale else None)
         self.network = network.to(memory_format=torch.channels_last_3d) if channels_last else network  # type: ignore[call-overload]
         weights = torch.tensor(class_weights or (1.0, 1.0), dtype=torch.float32)

@@ -216,8 +216,13 @@ def test_the_optimiser_is_the_one_that_was_asked_for(name: Any, kind: type) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
-        ({"class_weights": (1.0, 0.0)}, r"class_weights must be positive, got \(1.0, 0.0\)"),
+        ({"learning_rate": 0.0}, "model.learning_rate is 0.0; give a number above 0"),
+        ({"learning_rate": float("nan")}, "model.learning_rate is nan; give a number above 0"),
+        ({"lr_decay": -0.9}, "model.lr_decay is -0.9; give a number above 0, such as 0.99"),
+        ({"warmup_epochs": -1}, "model.warmup_epochs is -1; give 0 or more"),
+        ({"betas": (0.9, 1.0)}, r"model.betas is \[0.9, 1.0\]; give two numbers from 0 to below 1"),
+        ({"weight_decay": float("inf")}, "model.weight_decay is inf; give a number from 0 on"),
+        ({"class_weights": (1.0, 0.0)}, r"model.class_weights is \[1.0, 0.0\]; give two numbers above 0"),
     ],
 )
 def test_options_that_cannot_train_are_refused(options: dict[str, Any], message: str) -> None:

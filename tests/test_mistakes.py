@@ -14,6 +14,7 @@ from experiments.__main__ import main
 from experiments.study.mistakes import either, readable, unknown
 from experiments.study.parser import build_parser, option_names
 from experiments.study.settings import parse_settings
+from lightning_modules.errors import ModelError
 from regions.errors import UserError
 
 PYTHON = re.compile(r"<class|typing|Parser key|Expected|NoneType|NestedArg|Union|unrecognized|invalid|Traceback|subtypes")
@@ -36,13 +37,27 @@ SETTINGS = {
     "--data.augmentation.flipp 1": "--data.augmentation.flipp is not a setting; did you mean --data.augmentation.flip?",
     "--tracking.tags 3": "--tracking.tags is not a setting; regionwise fold --help lists them",
     "--foldz 3": "--foldz is not a setting; did you mean --fold?",
+    "--seed -1": "seed is -1; give a number from 0 on",
+    "--split_seed -1": "split_seed is -1; give a number from 0 on",
+    "--folds 2": "folds is 2; give 3 or more",
+    "--voxel_mm -1": "voxel_mm is -1.0; give a number from 0 on",
+    "--voxel_mm 1e400": "voxel_mm is inf; give a number from 0 on",
+    "--voxel_mm .nan": "voxel_mm is nan; give a number from 0 on",
+    "--data.batch_size 0": "data.batch_size is 0; give 1 or more",
+    "--data.dilate_mm -1": "data.dilate_mm is -1.0; give a number from 0 on",
+    "--early_stopping.patience 0": "early_stopping.patience is 0; give 1 or more epochs",
+    "--model.learning_rate -1": "model.learning_rate is -1.0; give a number above 0",
+    "--model.betas [1,2]": "model.betas is [1.0, 2.0]; give two numbers from 0 to below 1",
+    "--model.class_weights [0,1]": "model.class_weights is [0.0, 1.0]; give two numbers above 0",
+    "--trainer.max_steps 0": "trainer.max_steps is 0; give 1 or more, or -1 for as many as the epochs have",
+    "--trainer.gradient_clip_val .nan": "trainer.gradient_clip_val is nan; give a number from 0 on, or null for no limit",
     "--trainer.max_epochs": "--trainer.max_epochs has no value; give one behind it",
 }
 
 
 @pytest.mark.parametrize("words", SETTINGS)
 def test_a_setting_that_cannot_be_is_named_with_its_value_and_what_can(words: str) -> None:
-    with pytest.raises(UserError) as error:
+    with pytest.raises((UserError, ModelError)) as error:
         parse_settings(["--preset", "demo", *words.split()])
     assert str(error.value).startswith(SETTINGS[words])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,13 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from datamodules.batches.augmentation import Augmentation
 from datamodules.cohort.images import DEFAULT_IMAGES, parse_images, parse_optional
-from datamodules.cohort.splits import SplitRule
+from datamodules.cohort.splits import LEAST_FOLDS, SplitRule
 from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
 from experiments.study.mistakes import no_group, readable
-from experiments.study.parser import build_parser, option_names, preset_arguments
+from experiments.study.parser import EarlyStopping, build_parser, option_names, preset_arguments
 from experiments.study.record import Mask, StudyRecord, known_regions
 from experiments.study.recorded import with_recorded
 from experiments.study.run_folder import CODE, ResultsError, RunFolder
@@ -31,6 +32,7 @@ from experiments.study.study import StudyOptions
 from experiments.study.trainer_options import SettingsError, check_trainer, refusal, refused_options
 from experiments.study.user_code import source_sha256
 from experiments.tracking.options import TrackingOptions
+from lightning_modules.optimizer import check_optimizer
 from regions.catalog import Region
 
 NOT_OF_THE_RESULT = (
@@ -41,6 +43,7 @@ NOT_OF_THE_TRAINER = (
     "accelerator", "devices", "num_nodes", "strategy", "logger", "callbacks", "default_root_dir", "log_every_n_steps",
     "profiler", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "plugins", "barebones", "detect_anomaly",
 )  # fmt: skip
+OF_THE_OPTIMIZER = ("learning_rate", "lr_decay", "warmup_epochs", "betas", "weight_decay", "class_weights")
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,11 @@ class Settings:
         v = self.values.tracking
         return TrackingOptions(**v.as_dict()) if hasattr(v, "as_dict") else v
 
+    def early_stopping(self) -> EarlyStopping:
+        """When a training ends."""
+        v = self.values.early_stopping
+        return EarlyStopping(**v.as_dict()) if hasattr(v, "as_dict") else v
+
     def augmentation(self) -> Augmentation:
         """Random changes of training scans."""
         v = self.values.data.augmentation
@@ -158,6 +166,7 @@ class Settings:
         from lightning_modules.objectives import check_objective
 
         check_trainer(self.values.trainer.as_dict())
+        self._check_numbers()
         target, model = self.label(), self.model_options()
         if target.is_number and model["class_weights"] is not None:
             given = f"model.class_weights {list(model['class_weights'])}"
@@ -167,13 +176,28 @@ class Settings:
             raise SettingsError(f"{given} goes with two classes, not with label.kind {target.kind}; leave it out")
         threshold = target.threshold if target.is_edss else None
         check_objective(model["objective"], model["cuts"], model["label_noise"], model["class_weights"], threshold)
+        check_optimizer(**{name: model[name] for name in OF_THE_OPTIMIZER})
         self.tracking()
         self.augmentation()
+        self.early_stopping()
         refuse_unread(self.regions, self.images)
-        if self.values.data.batch_size < 1:
-            raise SettingsError(f"data.batch_size is {self.values.data.batch_size}; give 1 or more")
         if self.values.data.transforms:
             refuse_other_transforms([str(entry["class_path"]) for entry in self.plain()["data"]["transforms"]])
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers of the data and the split that cannot be, before a scan is read."""
+        v = self.values
+        least_folds = 0 if self.split().by == "site" else LEAST_FOLDS
+        for name, number, least in (
+            ("seed", v.seed, 0),
+            ("split_seed", v.split_seed, 0),
+            ("folds", v.folds, least_folds),
+            ("voxel_mm", v.voxel_mm, 0),
+            ("data.batch_size", v.data.batch_size, 1),
+            ("data.dilate_mm", v.data.dilate_mm, 0),
+        ):
+            if not least <= number < math.inf:
+                raise SettingsError(f"{name} is {number}; give {'a number from 0 on' if least == 0 else f'{least} or more'}")
 
     def plain(self) -> dict[str, Any]:
         """All settings as plain values, as they stand in YAML."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,11 @@ def check_trainer(options: Mapping[str, Any]) -> None:
     for name in ("max_epochs", "accumulate_grad_batches"):
         if not options[name] or options[name] < 1:
             raise SettingsError(f"trainer.{name} is {options[name]}; give 1 or more")
+    steps, clip = options["max_steps"], options["gradient_clip_val"]
+    if steps != -1 and steps < 1:
+        raise SettingsError(f"trainer.max_steps is {steps}; give 1 or more, or -1 for as many as the epochs have")
+    if clip is not None and not 0 <= clip < math.inf:
+        raise SettingsError(f"trainer.gradient_clip_val is {clip}; give a number from 0 on, or null for no limit")
 
 
 def batch_limit(value: Any) -> int | float | None:
