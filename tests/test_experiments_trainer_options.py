@@ -24,6 +24,7 @@ from experiments.study.study import Study, StudyOptions
 from experiments.study.trainer_options import CHOOSING, TRAINER_OPTIONS, SettingsError, refused_options
 from experiments.training.assemble import assemble
 from experiments.training.run import fold
+from experiments.training.trainer import make_trainer
 
 VALUES = {
     "logger": "false", "callbacks": "[]", "fast_dev_run": "true", "limit_val_batches": "1", "limit_test_batches": "0.5",
@@ -170,6 +171,21 @@ def test_what_lightning_refuses_ends_in_one_line(
         train(*words)
     assert "\n" not in str(caught.value)
     assert RunFolder(Run("brainstem", 0, 0).folder(tmp_path)).facts()["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"accelerator": "gpus"}, "invalid accelerator name: `accelerator='gpus'`"),
+        ({"strategy": "dpp"}, "invalid strategy name: `strategy='dpp'`"),
+        ({"devices": "two"}, "should be an int > 0"),
+        ({"max_time": {"hour": 1}}, "'hour'"),
+    ],
+)
+def test_an_option_that_lightning_does_not_know_is_a_mistake_in_one_line(options: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as caught:
+        make_trainer({"accelerator": "cpu", **options})
+    assert "\n" not in str(caught.value)
 
 
 def test_steps_that_end_within_a_later_epoch_keep_the_best_whole_one(train: Callable[..., int], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from datamodules.cohort.records import Scan
@@ -19,6 +20,7 @@ from datamodules.store.prepared import PreparedCohort
 from experiments.runtime.precision import best_precision
 from experiments.study.run_folder import Rows
 from experiments.study.settings import Settings
+from experiments.study.trainer_options import SettingsError
 from lightning_modules.classifier import StratificationModule
 from lightning_modules.networks import multiple_of, smallest_side
 from lightning_modules.numbers import NumberModule
@@ -98,7 +100,7 @@ def make_trainer(
         plugins: Beside the environment.
 
     Raises:
-        UserError: if it is to train on several machines.
+        UserError: if it is to train on several machines, or Lightning refuses an option.
     """
     if str(options.get("num_nodes", 1)) != "1":
         raise UserError(
@@ -107,12 +109,19 @@ def make_trainer(
         )
     fixed = {"use_distributed_sampler": False, "log_every_n_steps": 1, "num_sanity_val_steps": 0}
     precision = options.get("precision") or best_precision(options.get("accelerator") or "auto")
-    return pl.Trainer(
-        **{**options, **fixed, "precision": precision},
-        logger=logger,
-        callbacks=list(callbacks),
-        plugins=[LightningEnvironment(), *plugins],
-    )
+    try:
+        return pl.Trainer(
+            **{**options, **fixed, "precision": precision},
+            logger=logger,
+            callbacks=list(callbacks),
+            plugins=[LightningEnvironment(), *plugins],
+        )
+    except (
+        MisconfigurationException,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise SettingsError(" ".join(str(error).split())) from None
 
 
 def probabilities(
