@@ -35,6 +35,13 @@ TYPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Name of a type -> what a user writes for it."""
+CLASS_PATH = "give the import path of a class"
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "network": ", such as lightning_modules.networks.ResidualCNN",
+        "data.transforms": ", such as torchio.RandomBiasField",
+    }
+)
 VALUE = re.compile(r"(?:Got value|Given value): (?!NestedArg|Namespace)(.*)|Not of type \w+: (?:.*'(.*)'|(\S+) does not)")
 TYPE = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.Literal\[([^\]]*)\])|Not of type (\w+):")
 ARGUMENT = re.compile(
@@ -88,6 +95,8 @@ def stray(word: str) -> str:
 def no_group(name: str, value: object, names: Collection[str]) -> str:
     """What is said of one value in the place of several settings."""
     parts = [known for known in names if known.startswith(f"{name}.")]
+    if not parts:
+        return f"{name} is {value}; {CLASS_PATH}{EXAMPLES.get(name, '')}"
     return f"{name} is {value}; give its parts: {', '.join(parts[:SOME])}{', ...' * (len(parts) > SOME)}"
 
 
@@ -119,7 +128,7 @@ def _argument(message: str, names: Collection[str], helper: str) -> str:
     if none:
         return f"{option} has no value; give one behind it"
     allowed = TYPES.get(kind, ("another",)) if kind else [choice.strip("'") for choice in choices.split(", ")]
-    return f"{option} is {of_kind if kind else other}; give {either(allowed)}"
+    return f"{option} is {_shown(of_kind if kind else other)}; give {either(allowed)}"
 
 
 def _of_class(message: str, names: Collection[str], helper: str) -> str:
@@ -135,8 +144,10 @@ def _of_class(message: str, names: Collection[str], helper: str) -> str:
         return f"{keys[0]}.{wrong[1]} is not an argument of {kind}; {hint}"
     value = re.search(r"Expected a dot import path string: (.*)", message)
     if value and keys:
-        example = ", such as lightning_modules.networks.ResidualCNN" if keys[0] == "network" else ""
-        return f"{keys[0]} is {value[1]}; give the import path of a class{example}"
+        return f"{keys[0]} is {value[1]}; {CLASS_PATH}{EXAMPLES.get(keys[0], '')}"
+    value = re.search(r"Does not implement protocol \w+. Got value: (.*)", message)
+    if value and keys:
+        return f"{keys[0]} holds {value[1]}; {CLASS_PATH}{EXAMPLES.get(keys[0], '')}"
     value = re.search(r"(?:Not a valid subclass|has no attribute|not iterable|unhashable)(?:.|\n)*Given value: (.*)", message)
     if value and keys:
         given = re.sub(r"NestedArg\(key='(\w+)', val='?(.*?)'?\)", r"\1 \2", value[1])
@@ -155,7 +166,13 @@ def _value(message: str, names: Collection[str], helper: str) -> str:
     if not keys or not value or not allowed:
         return ""
     given = next(group for group in value.groups() if group is not None)
-    return f"{'.'.join(keys)} is {given.strip()}; give {either(allowed)}"
+    return f"{'.'.join(keys)} is {_shown(given)}; give {either(allowed)}"
+
+
+def _shown(value: str) -> str:
+    """A value as a user wrote it, where Python calls it otherwise."""
+    text = value.strip()
+    return {"": "empty", "None": "null", "NoneType": "null", "list": "a list"}.get(text, text)
 
 
 def _keys(message: str) -> Sequence[str]:
