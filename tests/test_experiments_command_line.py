@@ -193,6 +193,13 @@ def test_help_of_the_settings_lists_no_layers_of_torch() -> None:
     assert len(text.splitlines()) < 500
 
 
+def test_help_of_the_trainer_says_nothing_that_is_refused() -> None:
+    text = " ".join(settings_help().split())
+    assert "epochs of a training at most, 1 or more" in text
+    assert "steps of the optimiser at most; -1: no limit but that of the epochs" in text
+    assert "infinite" not in text
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_every_option_says_what_it_means(word: str) -> None:
     texts = descriptions(OPTIONS[word])

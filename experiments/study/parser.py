@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from docstring_parser import DocstringStyle
@@ -29,6 +30,16 @@ from experiments.tracking.options import TrackingOptions
 
 PRESETS = Path(__file__).parent / "presets"
 NETWORKS = ("lightning_modules.networks.ResidualCNN", "lightning_modules.pretrained.PretrainedEncoder")
+TRAINER_HELP: Mapping[str, str] = MappingProxyType(
+    {
+        "devices": "devices that train one run together: a number, a list such as [0, 1], -1 or auto for all",
+        "num_nodes": "machines of a run: 1; make sweep on each machine shares the runs",
+        "precision": "32-true, bf16-mixed, 16-mixed, ...; null: bf16-mixed or 16-mixed on a GPU that can, 32-true elsewhere",
+        "max_epochs": "epochs of a training at most, 1 or more",
+        "max_steps": "steps of the optimiser at most; -1: no limit but that of the epochs",
+    }
+)
+"""What options of Lightning's Trainer mean here, where its own help says otherwise."""
 LONG_LIST = 20
 """Classes from which on the help names only those of the project."""
 
@@ -151,6 +162,8 @@ def build_parser(described: bool = False) -> ArgumentParser:
     )
     hidden = set(refused_options()) if described else {"callbacks", "num_sanity_val_steps"}
     parser.add_class_arguments(pl.Trainer, "trainer", skip={*hidden, "limit_train_batches"}, instantiate=False)
+    for action in parser._actions:
+        action.help = TRAINER_HELP.get(action.dest.removeprefix("trainer."), action.help)
     limit: Any = int | float | None if described else batch_limit
     limit_help = "batches of an epoch: a whole number counts them (1: one batch), a decimal number is a share (1.0: all)"
     parser.add_argument("--trainer.limit_train_batches", type=limit, default=None, help=limit_help)
