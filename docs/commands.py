@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 HEAD = """# Commands
 
 `make WORD` calls `python -m experiments WORD`, also installed as `regionwise WORD`. A variable of `make` stands for one option;
-`ARGS="..."` takes all others, for example `make sweep STUDY=mine ARGS="--trainer.max_epochs 5"`. Where a command takes
-settings, every setting of a training may follow: `regionwise fold --help` lists them, `--preset NAME` and `--config FILE` read
-them from files. A mistake ends in one or two lines and status 2.
+its value arrives as it was typed. `ARGS="..."` takes all others, written as in a shell, for example
+`make sweep STUDY=mine ARGS="--trainer.max_epochs 5"`. Where a command takes settings, every setting of a training may follow:
+`regionwise fold --help` lists them, `--preset NAME` and `--config FILE` read them from files. A mistake ends in one or two
+lines and status 2.
 
 The tables are made from the classes `Options` in `experiments/commands/` (`python docs/commands.py` writes this page).
 """
@@ -32,11 +33,13 @@ def options_of(word: str) -> type[CommandOptions]:
 def variables() -> dict[str, dict[str, str]]:
     """For each command the variables of the Makefile that it takes, and the option that each stands for."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
-    groups = dict(re.findall(r"^([A-Z_]+) :?= (.*)$", text, re.MULTILINE))
+    groups = dict(re.findall(r"^([A-Z_]+) = (.*)$", text, re.MULTILINE))
     words: dict[str, dict[str, str]] = {}
     for word, recipe in re.findall(r"@\$\(RUN\) (\w+)(.*)$", text, re.MULTILINE):
-        line = re.sub(r"\$\(([A-Z_]+)\)", lambda match: groups.get(match[1], match[0]), recipe)
-        valued = {name: option for option, name in re.findall(r'--([\w.-]+)[ =]"\$\((\w+)\)"', line)}
+        line = recipe
+        while any(f"$({name})" in line for name in groups):
+            line = re.sub(r"\$\(([A-Z_]+)\)", lambda match: groups.get(match[1], match[0]), line)
+        valued = {name: option for option, name in re.findall(r"\$\(call option,([\w.-]+),(\w+)\)", line)}
         flags = dict(re.findall(r"\$\(if \$\((\w+)\),--([\w.-]+)\)", line))
         words[word] = valued | flags
     return words

@@ -1,17 +1,25 @@
-"""The Makefile takes a Python that the project works with, and says in one line where there is none."""
+"""The Makefile takes a Python that the project works with, or says there is none, and hands values on as they were typed."""
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from experiments.study.arguments import option_of
+
 ROOT = Path(__file__).parents[1]
+VARIABLES = runpy.run_path(str(ROOT / "docs" / "commands.py"))["variables"]()
+TYPED = """-a b,c'd"e$f${HOME}`g`\\h;#(i)"""
 NAMES = ("python3", "python3.11", "python3.12", "python3.13")
 
 
@@ -64,3 +72,49 @@ def test_package_makefile_and_readme_say_the_same() -> None:
     assert wanted == ">=3.11,<3.14"
     assert "not (3, 11) <= sys.version_info < (3, 14)" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"Python 3\.11, 3\.12 or 3\.13 ", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def say(tmp_path: Path) -> Callable[..., list[str]]:
+    """``say(*words)`` calls make with a Python that says what it is given."""
+    program = tmp_path / "bin" / "python"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    (tmp_path / ".installed").touch()
+
+    def call(*words: str) -> list[str]:
+        outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
+        environment = {name: value for name, value in os.environ.items() if name not in (*outer, *SET_BY_NOBODY)}
+        done = subprocess.run(
+            ["make", f"VENV={tmp_path}", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()[2:]
+
+    return call
+
+
+SET_BY_NOBODY = {name for pairs in VARIABLES.values() for name in pairs} | {"ARGS"}
+
+
+@pytest.mark.parametrize("word", VARIABLES)
+def test_a_value_arrives_as_it_was_typed(word: str, say: Callable[..., list[str]]) -> None:
+    given = say(word, *(f"{name}={TYPED}" for name in VARIABLES[word]), "ARGS=--rest 'two words' '$a'")
+    options = {option for name, option in VARIABLES[word].items() if name != "DRY"}
+    assert {f"--{option}={TYPED}" for option in options} == {text for text in given if text.endswith(TYPED)}
+    assert given[0] == word
+    assert [text for text in given if text in ("--rest", "two words", "$a")] == ["--rest", "two words", "$a"]
+
+
+def test_what_was_not_given_is_left_to_the_command(say: Callable[..., list[str]]) -> None:
+    assert {word: say(word) for word in VARIABLES} == {word: [word] for word in VARIABLES}
+
+
+def test_an_option_that_several_commands_have_is_a_variable_of_each() -> None:
+    """What a command has an option for, and make does not hand on, would be left out without a word."""
+    without_effect = {"regions", "preset"}  # of a finished study
+    of_another_meaning = {"report": {"images"}, "phantoms": {"scans"}}
+    named = {option for pairs in VARIABLES.values() for option in pairs.values()} - without_effect
+    for word, pairs in VARIABLES.items():
+        known = {option_of(item) for item in fields(import_module(f"experiments.commands.{word}").Options)}
+        assert (known & named) - set(pairs.values()) == of_another_meaning.get(word, set()), word
