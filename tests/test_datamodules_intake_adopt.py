@@ -391,7 +391,7 @@ def test_command_prints_licence_citation_and_the_next_step(run: Run, muslim: Pat
 def test_command_combines(run: Run, tmp_path: Path) -> None:
     table_of(tmp_path / "a", "p1")
     table_of(tmp_path / "b", "q1")
-    status, out, _ = run("adopt", "--from", f"{tmp_path / 'a'},{tmp_path / 'b'}", "--out", str(tmp_path / "both"))
+    status, out, _ = run("adopt", "--from", f"{tmp_path / 'a'}, {tmp_path / 'b'}", "--out", str(tmp_path / "both"))
     assert (status, out.splitlines()[0].split(",")[0]) == (0, "2 scans of 2 patients")
 
 

@@ -50,6 +50,11 @@ def words(study: Path, *more: str) -> list[str]:
     return ["compare", *own, "--tracking.mode", "disabled", *more]
 
 
+def test_spaces_between_inputs_do_not_count(copied: Path) -> None:
+    assert main(words(copied, "--inputs", "global, brainstem")) == 0
+    assert list(read_comparison(copied).estimates) == ["global", "brainstem"]
+
+
 def test_a_value_is_the_mean_over_seeds(study: Path, found: StudyComparison) -> None:
     values = []
     for seed in (0, 1, 2):

@@ -62,7 +62,7 @@ def run(options: Options) -> int:
     folder = options.folder
     if options.draws < 100:
         raise PlanError(f"--draws is {options.draws}; an interval needs at least 100, the default is {DRAWS}")
-    names = [name for name in options.inputs.split(",") if name] or inputs_of(folder)
+    names = [name.strip() for name in options.inputs.split(",") if name.strip()] or inputs_of(folder)
     folds = options.folds or folds_of(folder)
     seeds_text = options.seeds or ("" if options.seed is None else str(options.seed))
     others = [study_folder(name.strip(), options.studies) for name in options.partitions.split(",") if name.strip()]
