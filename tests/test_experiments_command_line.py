@@ -88,6 +88,20 @@ def test_a_value_that_is_not_allowed_is_one_line_and_status_two(word: str, call:
     assert is_plain(status, out, err), (status, out, err)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sweep --jobs 0", "JOBS=0 is not a number from 1"),
+        ("sweep --gpus first", "GPUS=first is not a list of numbers; write for example GPUS=0,1"),
+        ("demo --per_device x", "PER_DEVICE=x is not a number from 1"),
+        ("fold --roi global --fold 1 --folds 0", "--folds 0 is not a whole number above 0; the default is 7"),
+    ],
+)
+def test_numbers_of_workers_and_folds_are_looked_at_before_anything_is_made(words: str, said: str, call: Call) -> None:
+    assert call(*words.split()) == (2, "", f"regionwise: {said}\n")
+    assert list(Path().iterdir()) == []
+
+
 def test_a_network_s_setting_that_cannot_be_is_one_line_too(call: Call, phantom_cohort: Path, store_folder: Path) -> None:
     words = ["fold", "--roi", "global", "--fold", "0", "--cohort", str(phantom_cohort), "--store", str(store_folder)]
     status, out, err = call(*words, "--network.init_args.dropout", "2")

@@ -279,6 +279,9 @@ def test_the_image_is_always_among_the_controls() -> None:
     ("words", "message"),
     [
         (["--permutations", "0"], "--permutations is '0'; give a number of at least 1"),
+        (["--permutations", "1e400"], "--permutations is '1e400'; give a number of at least 1"),
+        (["--draws", "1e400"], "--draws is '1e400'; give a number of at least 100"),
+        (["--spacing", "1e400"], "--spacing is '1e400'; give a number of at least 0.5"),
         (["--draws", "many"], "--draws is 'many'; give a number of at least 100"),
         (["--spacing", "-3"], "--spacing is '-3'"),
     ],

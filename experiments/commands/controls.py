@@ -6,6 +6,7 @@ to go on; run it twice at once to share the work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -75,7 +76,7 @@ def _number(text: str, name: str, least: float) -> float:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not value >= least or (name != "spacing" and value != round(value)):
+    if not least <= value < math.inf or (name != "spacing" and value != round(value)):
         raise PlanError(f"--{name} is {text!r}; give a number of at least {least:g}")
     return value
 

@@ -51,8 +51,8 @@ def run(options: Options, settings_args: list[str]) -> int:
     install_handlers()
     if any(word.split("=")[0] == "--config" for word in settings_args) and options.roi not in known_regions(options.regions):
         options = _with_recorded_run(options, parse_settings(settings_args).values)
-    if options.folds and not options.folds.isdecimal():
-        raise PlanError(f"--folds {options.folds} is not a whole number; the default is {FOLDS}")
+    if options.folds and not (options.folds.isdecimal() and int(options.folds)):
+        raise PlanError(f"--folds {options.folds} is not a whole number above 0; the default is {FOLDS}")
     by_site = any(word.split("=")[0] in ("--config", "--split.by") for word in settings_args)
     folds = None if by_site and not options.folds else int(options.folds or FOLDS)
     regions = known_regions(options.regions)

@@ -45,10 +45,10 @@ def run(options: Options, settings_args: list[str]) -> int:
     quiet_libraries()
     settings = parse_settings(settings_args)
     refuse_one_sided(settings, [run.input for run in planned_runs(settings, options.inputs, options.seeds)])
+    devices = worker_devices(options.gpus, options.jobs, options.per_device, settings.values.threads)
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
-    devices = worker_devices(options.gpus, options.jobs, options.per_device, settings.values.threads)
     passed_on = [*settings_args, "--inputs", options.inputs, "--seeds", options.seeds]
     passed_on += ["--isolate"] if options.isolate else []
     return sweep(settings, study, runs, devices, passed_on, console, options.restart)
