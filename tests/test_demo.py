@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from made_study import Made, write_study
 
 from datamodules.phantoms.presets import PRESETS
 from datamodules.phantoms.write import write_phantom_cohort
 from experiments.__main__ import main
-from experiments.analysis.comparison import StudyComparison
+from experiments.analysis.comparison import StudyComparison, read_comparison
 from experiments.commands.demo import explanation
 from experiments.statistics.paired import Comparison
 from experiments.statistics.significance import Estimate
@@ -99,3 +100,18 @@ def test_the_demo_s_own_cohort_is_taken(tmp_path: Path, monkeypatch: pytest.Monk
     content["GeneratedBy"][0]["Options"] = asdict(DEMO)
     description.write_text(json.dumps(content))
     require_demo_cohort(DEMO_COHORT)
+
+
+@pytest.mark.parametrize("inputs", [["global", "brainstem"], ["global", "ventricles"]])
+def test_some_of_the_inputs_are_compared_alone(
+    inputs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    write_study(tmp_path / "studies" / "demo", Made(inputs=inputs))
+    monkeypatch.setattr("experiments.commands.demo.sweep.run", lambda *words: 0)
+    monkeypatch.setattr("experiments.commands.demo.baselines.run", lambda *words: 0)
+    monkeypatch.setattr("experiments.commands.demo.report.write", lambda *words: None)
+    assert main(["demo", "--inputs", ",".join(inputs)]) == 0
+    assert list(read_comparison(tmp_path / "studies" / "demo").estimates) == inputs
+    assert ("planted: " in capsys.readouterr().out) == ("brainstem" in inputs)

@@ -26,11 +26,12 @@ def run(options: Options, settings_args: list[str]) -> int:
     if status != 0:
         return status
     baselines.run(baselines.Options(), settings_args)
-    compare.run(compare.Options(study.study, study.studies, study.cohort))
+    compare.run(compare.Options(study.study, study.studies, study.cohort, inputs=options.inputs))
     console = plain_console()
     report.write(study.folder, console)
-    if study.cohort == DEMO_COHORT:
-        console.print("\n".join(explanation(read_comparison(study.folder), PLANTED)))
+    comparison = read_comparison(study.folder)
+    if study.cohort == DEMO_COHORT and {PLANTED, "global"} <= {*comparison.estimates}:
+        console.print("\n".join(explanation(comparison, PLANTED)))
     return 0
 
 
