@@ -146,7 +146,11 @@ class TestSubmit:
         status, _, err = call(*words)
         assert (status, one_line(err)) == (2, True)
         assert "1 runs of tiny are stale: they were made with another config, split, cohort, data" in err
+        status, out, err = call(*words, "--restart", "--dry_run")
+        assert (status, err, out.count("\tbrainstem\t")) == (0, "", 7)
+        assert folder.facts()["state"] == "complete"
         assert call(*words, "--restart")[1].startswith("array 11: 7 of 7 runs")
+        assert not folder.facts()
 
     def test_a_study_that_cannot_be_written_is_one_line(self, words, call, phantom_cohort, store_folder, monkeypatch) -> None:
         monkeypatch.setattr("experiments.commands.submit.require", lambda name: None)

@@ -48,6 +48,7 @@ def submit(
     """
     queue = ask_queue(read_submissions(study.folder))
     missing = missing_runs(study, fingerprint, runs, queue, restart)
+    _set_stale_aside(study, fingerprint, runs)
     if not missing:
         queued = sum(run in queue.runs for run in runs)
         rest = f"{queued} are in the queue, look: make status" if queued else "none is missing"
@@ -71,7 +72,7 @@ def submit(
 
 
 def missing_runs(study: Study, fingerprint: Fingerprint, runs: Sequence[Run], queue: Queue | None, restart: bool) -> list[Run]:
-    """The runs to hand over, in the study's order; stale ones are set aside when that is asked for.
+    """The runs to hand over, in the study's order; stale ones too where they are to be trained again.
 
     Raises:
         ClusterError: if runs of other settings are in the way.
@@ -80,21 +81,33 @@ def missing_runs(study: Study, fingerprint: Fingerprint, runs: Sequence[Run], qu
     stale = [run for run in runs if state[run] == "stale"]
     if stale and not restart:
         raise ClusterError(stale_message(study, fingerprint, stale))
-    for run in stale:
+    queued = queue.runs if queue else {}
+    return [run for run in runs if state[run] not in ("complete", "running") and run not in queued]
+
+
+def _set_stale_aside(study: Study, fingerprint: Fingerprint, runs: Sequence[Run]) -> None:
+    state = states(study, fingerprint, runs)
+    for run in runs:
+        if state[run] != "stale":
+            continue
         folder = RunFolder(run.folder(study.folder))
         with folder.lock() as ours:
             if not ours:
                 raise ClusterError(f"{run.name} is being trained with other settings; stop that first: make cancel")
             set_aside(folder)
-    queued = queue.runs if queue else {}
-    return [run for run in runs if state[run] not in ("complete", "running") and run not in queued]
 
 
 def dry_run(
-    settings: Settings, study: Study, fingerprint: Fingerprint, runs: Sequence[Run], resources: Resources, console: Console
+    settings: Settings,
+    study: Study,
+    fingerprint: Fingerprint,
+    runs: Sequence[Run],
+    resources: Resources,
+    console: Console,
+    restart: bool = False,
 ) -> int:
     """Print the array's script, and which runs its tasks would be; write and submit nothing."""
-    missing = missing_runs(study, fingerprint, runs, None, False)
+    missing = missing_runs(study, fingerprint, runs, None, restart)
     if not missing:
         console.print(f"nothing to submit: of {len(runs)} runs of {study.folder} none is missing")
         return 0

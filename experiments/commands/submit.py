@@ -54,7 +54,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)
     fingerprint = fingerprint_of(settings, study)
     if options.dry_run:
-        return dry_run(settings, study, fingerprint, runs, options, console)
+        return dry_run(settings, study, fingerprint, runs, options, console, options.restart)
     with locked(study.folder / "cluster" / ".lock"):
         return submit(settings, study, fingerprint, runs, options, console, options.restart)
 
