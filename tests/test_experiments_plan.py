@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 
+from experiments.study.parser import preset_arguments
 from experiments.study.record import known_regions
 from experiments.study.runs import PlanError, Run, grid, parse_run, study_name
 from regions.catalog import REGIONS, UnknownRegionError
@@ -55,3 +58,19 @@ def test_own_regions_can_be_named(tmp_path) -> None:
 def test_a_study_name_must_be_a_folder_name(name) -> None:
     with pytest.raises(PlanError, match="cannot be a folder's name"):
         study_name(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "preset"),
+    [
+        ([], "demo"),
+        (["--cohort", "cohorts/demo"], "demo"),
+        (["--cohort=cohorts/demo/"], "demo"),
+        (["--cohort", str(Path("cohorts/demo").resolve())], "demo"),
+        (["--cohort", "cohorts/demo2"], "default"),
+        (["--cohort", "cohorts/demo", "--cohort=cohorts/mine"], "default"),
+        (["--cohort", "cohorts/mine", "--preset", "coll_like"], "coll_like"),
+    ],
+)
+def test_the_demo_s_cohort_has_its_preset_however_it_is_named(words: list[str], preset: str) -> None:
+    assert Path(preset_arguments(words)[1]).stem == preset

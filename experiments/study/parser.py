@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -188,21 +189,29 @@ def preset_arguments(arguments: Sequence[str]) -> list[str]:
     Raises:
         PlanError: if there is no such preset.
     """
-    rest, name, own_cohort, own_config = [], "", False, False
+    rest, name, own_config = [], "", False
     words = iter(arguments)
     for word in words:
         if word == "--preset" or word.startswith("--preset="):
             name = word.partition("=")[2] or next(words, "")
         else:
             rest.append(word)
-            own_cohort |= word == "--cohort" or word.startswith("--cohort=")
             own_config |= word == "--config" or word.startswith("--config=")
     if not name and own_config:
         return rest
-    name = name or ("default" if own_cohort else "demo")
+    name = name or ("demo" if _cohort_in(rest).resolve() == DEMO_COHORT.resolve() else "default")
     if name not in presets():
         raise PlanError(f"PRESET={name} does not exist; presets are {', '.join(presets())}")
     return ["--config", str(PRESETS / f"{name}.yaml"), *rest]
+
+
+def _cohort_in(words: Sequence[str]) -> Path:
+    """The cohort that a command line names; the last one counts."""
+    cohort = DEMO_COHORT
+    for word, after in pairwise([*words, ""]):
+        if word == "--cohort" or word.startswith("--cohort="):
+            cohort = Path(word.partition("=")[2] or after)
+    return cohort
 
 
 def option_names(parser: ArgumentParser) -> list[str]:
