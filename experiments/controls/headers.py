@@ -1,4 +1,4 @@
-"""What acquisition alone says about the label: a logistic regression on field strength, vendor, voxel size, site."""
+"""What acquisition alone says about the label: a logistic regression on site, scanner, sequence, voxel size and the like."""
 
 from __future__ import annotations
 
