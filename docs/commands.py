@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from experiments.__main__ import WORDS
-from experiments.study.arguments import CommandOptions, descriptions, option_of
+from experiments.study.arguments import NO_DEFAULT, CommandOptions, descriptions, option_of
 
 ROOT = Path(__file__).parents[1]
 HEAD = """# Commands
@@ -62,7 +62,7 @@ def page() -> str:
         if fields(options):
             lines += ["", "| option | default | meaning |", "|---|---|---|"]
         for item in fields(options):
-            default = "" if item.default in (None, "", False) else str(item.default)
+            default = "" if item.default in NO_DEFAULT else str(item.default)
             lines.append(f"| `--{option_of(item)}` | {default} | {texts[item.name].replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 

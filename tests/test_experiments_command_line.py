@@ -102,6 +102,21 @@ def test_numbers_of_workers_and_folds_are_looked_at_before_anything_is_made(word
     assert list(Path().iterdir()) == []
 
 
+def test_the_folder_that_one_stands_in_is_a_path_and_an_empty_text_is_none(call: Call) -> None:
+    (Path() / "studies" / "mine").mkdir(parents=True)
+    for words in (["predict", "--scans", ".", "--out", "said"], ["external", "--cohort", ".", "--study", "mine", "--verify"]):
+        assert "missing" not in call(*words)[2]
+    for words, name in (
+        (["predict", "--scans", "", "--out", "said"], "scans"),
+        (["external", "--study", "mine", "--cohort="], "cohort"),
+        (["report", "--study", "mine", "--out", ""], "out"),
+        (["fold", "--roi", "global", "--fold", "0", "--stage="], "stage"),
+    ):
+        assert call(*words) == (2, "", f"regionwise: --{name} is empty; give a path\n")
+    for words, name in ((["predict", "--out", "said"], "scans"), (["external", "--study", "mine"], "cohort")):
+        assert call(*words)[2].startswith(f"regionwise: --{name} is missing; ")
+
+
 def test_a_network_s_setting_that_cannot_be_is_one_line_too(call: Call, phantom_cohort: Path, store_folder: Path) -> None:
     words = ["fold", "--roi", "global", "--fold", "0", "--cohort", str(phantom_cohort), "--store", str(store_folder)]
     status, out, err = call(*words, "--network.init_args.dropout", "2")

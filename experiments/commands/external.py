@@ -16,7 +16,7 @@ from experiments.externals.errors import ExternalError
 from experiments.externals.scoring import DRAWS, ScoringOptions, external, verify
 from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
-from experiments.study.arguments import CommandOptions, read, study_folder
+from experiments.study.arguments import CommandOptions, read, require, study_folder
 from experiments.study.runs import PlanError, named_like
 
 
@@ -39,8 +39,6 @@ class Options(CommandOptions, ScoringOptions):
 def run(options: Options) -> int:
     """Score the cohort, or check that nothing was touched."""
     install_handlers()
-    if not options.study or options.cohort == Path():
-        raise PlanError("external needs a study and a cohort; for example: make external COHORT=cohorts/other STUDY=mine")
     if options.draws < 100:
         raise PlanError(f"--draws is {options.draws}; an interval needs at least 100, the default is {DRAWS}")
     study = study_folder(options.study, options.studies)
@@ -62,4 +60,7 @@ def run(options: Options) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``external``."""
-    return run(read(Options, arguments))
+    options = read(Options, arguments)
+    example = "external needs a study and a cohort; for example: make external COHORT=cohorts/other STUDY=mine"
+    require(arguments, ("study", "cohort"), example)
+    return run(options)

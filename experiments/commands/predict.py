@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from experiments.predicting.options import PredictOptions
 from experiments.runtime.console import plain_console
 from experiments.runtime.interruption import RESUME, Interrupted, install_handlers
-from experiments.study.arguments import CommandOptions, read
+from experiments.study.arguments import CommandOptions, read, require
 from experiments.study.runs import PlanError
 
 LABELS = "--participant_label"
@@ -29,10 +28,6 @@ class Options(CommandOptions, PredictOptions):
 def run(options: Options) -> int:
     """Predict the scans; 1 when all of them were refused."""
     install_handlers()
-    example = "for example: make predict STUDY=mine SCANS=new/scans OUT=new/predictions"
-    for name in ("scans", "out"):
-        if getattr(options, name) == Path():
-            raise PlanError(f"--{name} is missing; {example}")
     if options.prevalence is not None and not 0 < options.prevalence < 1:
         raise PlanError(f"--prevalence {options.prevalence:g}: give a share between 0 and 1, for example 0.2")
     if options.workers < 1:
@@ -53,7 +48,10 @@ def run(options: Options) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Command line of ``predict``."""
-    return run(read(Options, from_bids_app(arguments)))
+    words = from_bids_app(arguments)
+    options = read(Options, words)
+    require(words, ("scans", "out"), "for example: make predict STUDY=mine SCANS=new/scans OUT=new/predictions")
+    return run(options)
 
 
 def from_bids_app(arguments: Sequence[str]) -> list[str]:

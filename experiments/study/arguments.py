@@ -22,6 +22,8 @@ from experiments.study.runs import PlanError, named_like, study_name
 from experiments.tracking.options import TrackingOptions
 
 ROOT = Path(__file__).parents[2]
+NO_DEFAULT = (None, "", False, Path())
+"""Defaults that say only that nothing was given."""
 NO_SETTINGS = "takes_settings: ClassVar[bool] = False"
 Chosen = TypeVar("Chosen", bound="CommandOptions")
 
@@ -174,17 +176,41 @@ def command_parser(options: type[CommandOptions], described: bool = False) -> Pl
     meanings = descriptions(options) if described else {}
     for item in fields(options):
         name, text = option_of(item), meanings.get(item.name, "").replace("%", "%%")
-        if item.default not in (None, "", False, MISSING):
+        if item.default not in (*NO_DEFAULT, MISSING):
             text += f" (default: {item.default})"
         if hints[item.name] is bool:
             parser.add_argument(f"--{name}", dest=item.name, action="store_true", help=text)
         else:
             value_type, choices = value_of(hints[item.name])
+            convert = _path if value_type is Path else value_type
             parser.add_argument(
-                f"--{name}", dest=item.name, type=value_type, choices=choices, default=item.default, help=text,
+                f"--{name}", dest=item.name, type=convert, choices=choices, default=item.default, help=text,
                 metavar=None if choices else value_type.__name__.upper(),
             )  # fmt: skip
     return parser
+
+
+def _path(text: str) -> Path:
+    """A path; an empty text would be the folder that one stands in.
+
+    Raises:
+        ArgumentTypeError: if it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("invalid Path value: ''")
+    return Path(text)
+
+
+def require(words: Sequence[str], names: Sequence[str], example: str) -> None:
+    """Look that options without which a word can do nothing are there.
+
+    Raises:
+        PlanError: naming the first that is not.
+    """
+    given = {word.partition("=")[0] for word in words}
+    missing = [name for name in names if f"--{name}" not in given]
+    if missing:
+        raise PlanError(f"--{missing[0]} is missing; {example}")
 
 
 def value_of(hint: Any) -> tuple[type, tuple[str, ...] | None]:
