@@ -159,6 +159,7 @@ def test_interrupted_it_goes_on_with_the_network_under_way(
     assert content(trained) == before
 
 
+@pytest.mark.long
 def test_more_noise_is_another_part_and_permuted_networks_are_not_trained_again(
     trained: Path, looking: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def test_group_maps_lie_on_the_studys_grid_and_are_written_only_where_they_are_s
     assert not list((trained / "explain" / "figures").iterdir())
 
 
+@pytest.mark.long
 def test_maps_of_single_scans_are_written_when_they_are_asked_for(trained: Path, explained: Explained, looking: None) -> None:
     assert command(trained, "--patients") == 0
     files = sorted((trained / "explain" / "patients" / "global" / "seed-0").iterdir())

@@ -410,7 +410,7 @@ def test_channels_are_inputs_of_one_study_and_one_store(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("names", "form"), [("t1w", "table"), ("flair", "BIDS")])
+@pytest.mark.parametrize(("names", "form"), [("t1w", "table"), pytest.param("flair", "BIDS", marks=pytest.mark.long)])
 def test_one_image_from_fold_to_report(phantom_copy: Path, tmp_path: Path, names: str, form: str) -> None:
     for path in phantom_copy.rglob(f"*_{'FLAIR' if names == 't1w' else 'T1w'}.*"):
         path.unlink()

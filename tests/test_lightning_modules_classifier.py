@@ -312,7 +312,10 @@ CHANNELS = ("--network.spatial_dims", "3", "--network.in_channels", "2", "--netw
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # whatever MONAI's own imports warn about
-@pytest.mark.parametrize("batch_size", [2, 4], ids=["a last batch of one scan", "batches of several scans"])
+@pytest.mark.parametrize(
+    "batch_size",
+    [pytest.param(2, id="a last batch of one scan"), pytest.param(4, id="batches of several scans", marks=pytest.mark.long)],
+)
 def test_a_densenet_trains_on_every_input_at_3_mm(tmp_path: Path, batch_size: int) -> None:
     pytest.importorskip("monai")
     cohort = write_phantom_cohort(tmp_path / "cohort", PhantomOptions(patients=14, scans=14, spacing_mm=3.0, seed=3))

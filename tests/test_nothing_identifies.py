@@ -89,7 +89,7 @@ def command(variables: dict[str, str], word: str, *options: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["offline", "online"])
+@pytest.mark.parametrize("mode", [pytest.param("offline", marks=pytest.mark.long), "online"])
 def test_no_name_of_a_place_a_person_or_a_machine_reaches_the_server(mode: str, planted, stub: WandbStub) -> None:
     variables, options, study = planted
     variables |= {"WANDB_MODE": mode}

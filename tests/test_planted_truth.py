@@ -90,7 +90,7 @@ def test_the_brainstem_is_called_different_from_global_there(ventricles) -> None
     assert verdicts["brainstem"] == "different"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auc"])
 def test_without_an_effect_nearly_every_interval_holds_one_half(null, metric) -> None:
     """One of three may not: the interval is that of these models, and about one in ten of a null cohort leaves 0.5 out."""
@@ -98,12 +98,12 @@ def test_without_an_effect_nearly_every_interval_holds_one_half(null, metric) ->
     assert sum(not estimate.low < 0.5 < estimate.high for estimate in estimates) <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_an_effect_no_input_is_said_to_be_above_chance(null) -> None:
     assert {null.details["chance"][name]["words"] for name in INPUTS} == {"not distinguishable from chance"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_an_effect_no_input_is_called_different(null) -> None:
     assert {one.verdict for one in null.paired} == {"not distinguishable"}
 

@@ -131,7 +131,7 @@ def test_a_moved_phantom_comes_back(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.nii.gz")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_t1w_alone_and_a_further_contrast_come_back(tmp_path: Path) -> None:
     truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
     (path,) = truth.folder.rglob("*_FLAIR.nii*")
@@ -156,7 +156,7 @@ def test_a_t1w_alone_and_a_further_contrast_come_back(tmp_path: Path) -> None:
             check_flair({"t1w_to_flair": np.linalg.inv(beside) @ np.array(told["t1w_to_t2w"])}, truth)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_larger_voxels_hold_the_same_brain(tmp_path: Path) -> None:
     truth, out = write_moved_phantom(tmp_path / "raw"), tmp_path / "cohort"
     assert main(["prepare", "--bids", str(truth.folder), "--out", str(out), "--spacing", "3"]) == 0

@@ -131,7 +131,7 @@ def played(folder: Path, words: list[str]) -> dict[str, Any]:
     return before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_command_twice_and_a_sweep_with_one_and_two_workers_leaves_the_same_bytes(tmp_path: Path) -> None:
     folder = with_key(tmp_path / "work")
     left = {name: played(folder, words) for name, words in commands(workers=1).items()}

@@ -53,7 +53,12 @@ def test_a_study_trains_on_larger_voxels_than_its_scans_have(
     assert external.main([*words, "--inputs", "global", "--cohort", str(external_cohort), "--verify"]) == 0
 
 
-@pytest.mark.parametrize("size", ["9", "3", "-6"])
+@pytest.mark.parametrize("size", ["9", "3"])
 def test_voxels_that_cannot_be_put_together_are_told(size: str, phantom_cohort: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"--voxel_mm {size}: voxels of 6 mm can be put together to 12, 18, \.\.\. mm"):
         open_study(settings_of(tmp_path, phantom_cohort, f"--voxel_mm={size}").study_options())
+
+
+def test_voxels_below_0_are_refused_before_a_study_is_opened(phantom_cohort: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"voxel_mm is -6.0; give a number from 0 on"):
+        settings_of(tmp_path, phantom_cohort, "--voxel_mm=-6")
