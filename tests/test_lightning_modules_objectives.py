@@ -168,6 +168,20 @@ def test_what_is_learned_is_the_label_whichever_side_of_the_threshold_is_positiv
     assert (positive_probability(logits) > 0.5).long().tolist() == label.tolist()
 
 
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        (["--label.direction", "below"], True),
+        (["--label.direction", "below", "--model.objective", "classification"], False),
+        (["--label.direction", "below", "--model.objective", "classification", "--model.label_noise", "0.1"], True),
+        (["--label.direction", "at_least"], False),
+    ],
+)
+def test_runs_that_learned_the_opposite_of_their_label_are_told_by_their_settings(words: list[str], changed: bool) -> None:
+    settings = parse_settings(["--preset", "default", *words])
+    assert ("rises_with" in settings.result_settings()["model"]) == changed
+
+
 @pytest.mark.parametrize("objective", [ordinal(noise=0.2), regression(0.5, 0.2), Ordinal(EDSS, 0.2, (3.0,))])
 def test_gradients_are_finite_far_out(objective: Objective) -> None:
     z = torch.tensor([-1e4, -50.0, 0.0, 50.0, 1e4], requires_grad=True)

@@ -230,6 +230,12 @@ class Settings:
             del content["optional_images"]
         content["trainer"] = {n: v for n, v in content["trainer"].items() if n not in NOT_OF_THE_TRAINER}
         content["data"] = {n: v for n, v in content["data"].items() if n != "memory"}
+        if self.label().direction == "below" and (
+            content["model"]["objective"] != "classification" or content["model"]["label_noise"]
+        ):
+            content["model"]["rises_with"] = (
+                "label"  # with the score in earlier versions, which learned the opposite of the label
+            )
         options = (content["network"] or {}).get("init_args") or {}
         if not options.get("covariates"):
             options.pop("covariates", None)  # the image alone, as in all studies before there was a choice
