@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -345,3 +346,22 @@ def test_slices_of_a_scan_become_a_picture(made_scan: Any, own: bool) -> None:
     assert pixels.shape[1] > pixels.shape[0] > 300
     assert (pixels.max(axis=2) - pixels.min(axis=2)).max() > 100
     assert "text" not in image.info
+
+
+@pytest.mark.parametrize(
+    "remark", ["different", "no decision to compare (baseline)", "fewer than 5 patients of a class (baseline)"]
+)
+def test_the_remarks_of_rows_lie_on_the_figure(remark: str) -> None:
+    drawn: list[Canvas] = []
+
+    def draw(canvas: Canvas) -> None:
+        rows = [Row(label_of(name), [Bar(0.1, 0.0, 0.2)], remark=remark) for name in REGIONS]
+        intervals.draw_rows(canvas, rows, [Panel("difference", (-0.2, 0.2))])
+        drawn.append(canvas)
+
+    render(Chart("differences", "Remarks.", "Remarks.", draw))
+    wide = next(canvas for canvas in drawn if not canvas.narrow)
+    texts = [text for axes in wide.figure.axes for text in axes.texts if text.get_text() == remark]
+    assert len(texts) == len(REGIONS)
+    renderer = FigureCanvasAgg(wide.figure).get_renderer()
+    assert all(text.get_window_extent(renderer).x1 <= wide.figure.bbox.x1 for text in texts)

@@ -12,6 +12,8 @@ from experiments.rendering.palette import ACCENT, INK, RULE, SOFT
 from experiments.reporting.look import Canvas, quiet_grid
 
 ROW_INCHES = 0.27
+REMARK_INCHES = 0.054
+"""Of a letter of a remark, on average."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,17 @@ class Panel:
     margin: float | None = None
 
 
-def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], remark_inches: float = 0.0) -> None:
-    """Rows of dots with intervals, one column of axes for each panel.
+def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel]) -> None:
+    """Rows of dots with intervals, one column of axes for each panel; on wide figures the rows' remarks right of the last.
 
     Args:
         canvas: Where.
         rows: From top to bottom.
         panels: Their axes; each row has as many bars.
-        remark_inches: Inches kept at the right for the rows' texts, on wide figures only.
     """
     rows, left = _labelled(canvas, rows)
-    right = 0.15 if canvas.narrow else 0.15 + remark_inches
+    remarks = [] if canvas.narrow else [row.remark for row in rows]
+    right = 0.15 + REMARK_INCHES * max(map(len, remarks), default=0)
     height = 0.45 + ROW_INCHES * len(rows) + 0.1
     canvas.figure.set_size_inches(canvas.width, height)
     gap = 0.3
@@ -88,9 +90,11 @@ def draw_rows(canvas: Canvas, rows: Sequence[Row], panels: Sequence[Panel], rema
             if row.bars:
                 draw_bar(axes, row.bars[column], number, row)
         _labels(axes, rows, column == 0)
-        if remark_inches and not canvas.narrow and column == len(panels) - 1:
-            for number, row in enumerate(rows):
-                axes.text(1.03, number, row.remark, transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color=SOFT)
+    for number, remark in enumerate(remarks):
+        axes.annotate(
+            remark, (1, number), xycoords=axes.get_yaxis_transform(), xytext=(6, 0), textcoords="offset points", va="center",
+            fontsize=7.5, color=SOFT,
+        )  # fmt: skip
 
 
 def fitted(labels: Sequence[str], most: float) -> tuple[list[str], float]:

@@ -138,7 +138,7 @@ def _forest(sources: Sources) -> Chart:
         "differences",
         f"Forest of paired differences to global. {described}.",
         "Paired differences with 95 % intervals; right of the line the input errs more than global.",
-        lambda canvas: draw_rows(canvas, drawn, [panel], remark_inches=1.5),
+        lambda canvas: draw_rows(canvas, drawn, [panel]),
     )
 
 

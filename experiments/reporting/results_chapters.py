@@ -197,7 +197,7 @@ def _forest(sources: Sources) -> Chart:
         "differences",
         f"Forest of paired differences to global. {described}.",
         f"Paired differences with 95 % intervals. Shaded: the margin of \N{PLUS-MINUS SIGN}{100 * MARGIN:g} points.",
-        lambda canvas: draw_rows(canvas, drawn, [panel], remark_inches=1.5),
+        lambda canvas: draw_rows(canvas, drawn, [panel]),
     )
 
 
