@@ -211,8 +211,7 @@ def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[n
     """
     mask = region.select(template_on(grid) if region.atlas is None else atlas_on(region.atlas, grid))
     if not mask.any():
-        source = load_template() if region.atlas is None else atlas_labels(region.atlas)
-        if not region.select(source[0]).any():
+        if not region.select(_label_map(region)[0]).any():
             numbers = ", ".join(map(str, region.labels))
             raise EmptyRegionError(
                 f"Region {region.name!r} is nowhere: the label map of the template has no voxel of {numbers}."
@@ -229,6 +228,11 @@ def region_mask(region: Region, grid: Grid, dilate_mm: float = 0.0) -> NDArray[n
     return mask
 
 
+def _label_map(region: Region) -> tuple[NDArray[Any], Grid]:
+    """The label map that a region is cut from, and its grid."""
+    return load_template() if region.atlas is None else atlas_labels(region.atlas)
+
+
 @lru_cache(maxsize=32)
 def region_coverage(region: Region, grid: Grid) -> float:
     """Return which share of a region's template volume lies inside a volume, 0 ... 1; cached.
@@ -237,7 +241,7 @@ def region_coverage(region: Region, grid: Grid) -> float:
         region: its labels, or the whole brain when it has none.
         grid: the volume; a voxel reaches half a spacing beyond its centre.
     """
-    labels, source = load_template() if region.atlas is None else atlas_labels(region.atlas)
+    labels, source = _label_map(region)
     inside = []
     for axis in range(3):
         centres = source.origin[axis] + source.spacing[axis] * np.arange(source.shape[axis])
@@ -253,10 +257,10 @@ def mirrored_share(region: Region) -> float:
     Args:
         region: its labels, or the whole brain when it has none.
     """
-    labels, source = load_template() if region.atlas is None else atlas_labels(region.atlas)
+    labels, source = _label_map(region)
     mask = region.select(labels)
     left, *others = np.nonzero(mask)
-    right = round(-2 * source.origin[0] / source.spacing[0]) - left
+    right = source.mirror - left
     there = (right >= 0) & (right < mask.shape[0])
     found = mask[right[there], others[0][there], others[1][there]]
     return float(np.count_nonzero(found) / left.size) if left.size else 0.0

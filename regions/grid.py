@@ -119,6 +119,11 @@ class Grid:
         return self.affine[0][3], self.affine[1][3], self.affine[2][3]
 
     @property
+    def mirror(self) -> int:
+        """Voxels i and mirror - i along the first axis lie at -x and +x, to the nearest half voxel."""
+        return round(-2 * self.origin[0] / self.spacing[0])
+
+    @property
     def voxel_mm3(self) -> float:
         """Volume of one voxel in cubic mm."""
         i, j, k = self.spacing
@@ -190,7 +195,7 @@ def region_box(mask: NDArray[np.bool_], grid: Grid, multiple: int, least_side: i
     sides = tight_slices(mask)
     starts = [side.start for side in sides]
     stops = [side.stop for side in sides]
-    mirror = round(-2 * grid.origin[0] / grid.spacing[0])  # voxel i and voxel mirror - i lie at -x and +x
+    mirror = grid.mirror
     starts[0], stops[0] = min(starts[0], mirror - stops[0] + 1), max(stops[0], mirror - starts[0] + 1)
     for axis in range(3):
         side = stops[axis] - starts[axis]

@@ -270,7 +270,7 @@ def mirror_of(grid: Grid, augmentation: Augmentation) -> int:
             f"left-right mirroring needs x = 0 on a voxel's centre or edge; it lies {exact / 2 % 1:.2f} voxels beside. "
             "Set --data.augmentation.flip 0"
         )
-    return round(exact)
+    return grid.mirror
 
 
 def grown(box: Box, augmentation: Augmentation, grid: Grid) -> Box:

@@ -76,8 +76,7 @@ def read_assessments(root: Path, target: Target = Target()) -> Assessments:
         CohortError: if no table gives scores, one lacks a column, a row lacks its patient, or a cell cannot be understood.
     """
     path, rows = _score_rows(root, target.column)
-    cells = target.pointed([row[target.column] for row in rows], [f"{row['where']}, column {target.column!r}" for row in rows])
-    rows = [{**row, target.column: cell} for row, cell in zip(rows, cells, strict=True)]
+    rows = target.pointed(rows, [row["where"] for row in rows])
     relapses = _read_relapses(root)
     by_patient: dict[str, list[Assessment]] = {}
     repeated: list[str] = []

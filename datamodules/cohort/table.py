@@ -47,9 +47,7 @@ def read_table(path: Path, target: Target | None = Target(), images: Sequence[st
     rows = read_rows(path)
     require_columns(path, rows, ("patient", *images, *([target.column] if target else [])))
     if target:
-        where = [f"{path.name} line {row['#']}, column {target.column!r}" for row in rows]
-        cells = target.pointed([row[target.column] for row in rows], where)
-        rows = [{**row, target.column: cell} for row, cell in zip(rows, cells, strict=True)]
+        rows = target.pointed(rows, [f"{path.name} line {row['#']}" for row in rows])
     pictures = image_columns(rows, images)
     other = (*TABLE_COLUMNS, *pictures, "#")
     names = [name for name in rows[0] if name not in other and not (target and target.owns(name))]

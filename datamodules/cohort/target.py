@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal
@@ -107,8 +107,9 @@ class Target:
 
     def _check_kind(self) -> None:
         limits = [("low", self.low), ("high", self.high), *(("cuts", cut) for cut in self.cuts)]
-        for name, limit in ((name, limit) for name, limit in limits if limit is not None and not math.isfinite(limit)):
-            raise CohortError(f"label.{name}: {limit} is no finite number; give another, or leave it out")
+        for name, limit in limits:
+            if limit is not None and not math.isfinite(limit):
+                raise CohortError(f"label.{name}: {limit} is no finite number; give another, or leave it out")
         given = {
             "direction": self.direction == "below",
             "threshold": self.threshold is not None,
@@ -292,17 +293,20 @@ class Target:
             return f"at least {self.min_days} days after the scan"
         return f"{self.min_days} to {self.max_days} days after the scan"
 
-    def pointed(self, cells: list[str], where: Sequence[str]) -> list[str]:
-        """The cells of the target's column, numbers with decimal points; those of the EDSS can be one number only.
+    def pointed(self, rows: Sequence[Mapping[str, str]], where: Sequence[str]) -> list[dict[str, str]]:
+        """Rows of a table with decimal points in the target's column; a cell of the EDSS can be one number only.
 
         Args:
-            cells: As they are written.
+            rows: As they are written.
             where: Where each stands, for the message.
 
         Raises:
             CohortError: naming a cell that can be two numbers.
         """
-        return cells if self.is_named or self.is_edss else decimal_points(cells, where)
+        cells = [row[self.column] for row in rows]
+        if not self.is_named and not self.is_edss:
+            cells = decimal_points(cells, [f"{place}, column {self.column!r}" for place in where])
+        return [{**row, self.column: cell} for row, cell in zip(rows, cells, strict=True)]
 
     def value_of(self, text: str) -> float | None:
         """The value of a cell: the number, or 1 or 0 for a named class; None where it is neither."""
