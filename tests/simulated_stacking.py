@@ -18,7 +18,14 @@ from scipy.special import expit
 from simulated_levels import FOLDS, Design, design
 
 from experiments.analysis.pooling import Pooled
-from experiments.analysis.stacking import CLINICAL, TOGETHER, added_sentence, compare_stacks, together_sentence
+from experiments.analysis.stacking import (
+    CLINICAL,
+    TOGETHER,
+    added_sentence,
+    compare_stacks,
+    regions_together,
+    together_sentence,
+)
 from experiments.statistics.chance import against_chance
 from experiments.statistics.paired import compare_family
 from experiments.statistics.predictions import Predictions
@@ -107,7 +114,8 @@ def judged(plan: Design, truth: Truth, rng: np.random.Generator) -> dict[str, An
     networks, age_sex = study(plan, truth, rng)
     weights = draw_patient_weights(age_sex.test, DRAWS, rng)
     known = family_values({"global": networks["global"][0].test, CLINICAL: age_sex.test}, weights)
-    content = compare_stacks(networks, {CLINICAL: age_sex}, weights, known, "global", DECISION)
+    together = regions_together(networks, "global", DECISION)
+    content = compare_stacks(networks, {CLINICAL: age_sex}, weights, known, "global", DECISION, together)
     tests = {name: pooled.test for name, (pooled,) in networks.items()}
     regions = compare_family(tests, weights, np.random.default_rng(0), permutations=DRAWS)
     added = list(zip(content["paired_added"], content["paired_added_brier"], strict=True))

@@ -95,14 +95,15 @@ def compared(
     estimates = {name: summarise(tests, weights, values=values[name]) for name, tests in everyone.items()}
     paired_readers = reader_family(compared_by, members | linear, linear, "auc")
     decision = decision_of(folder)
-    content: dict[str, Any] = {**found, **compare_ensembles(networks, weights, rng, REFERENCE, decision)}
+    ensembles = ensembles_of(networks, decision)
+    content: dict[str, Any] = {**found, **compare_ensembles(ensembles, weights, rng, REFERENCE)}
     record = read_record(folder)
     parts = parts_of(networks, record.regions if record else {name: (1,) for name in networks})
     row = row_of(parts, frame.images)
-    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, parts, row)
+    together = regions_together(networks, REFERENCE, decision, parts)
+    content |= compare_stacks(networks, baselines, weights, values, REFERENCE, decision, together, row)
     if by_site:
-        stacks = {**networks, row: regions_together(networks, REFERENCE, decision, parts)}
-        for family, of_family in (("paired_ensembles", ensembles_of(networks, decision)), ("paired_stacked", stacks)):
+        for family, of_family in (("paired_ensembles", ensembles), ("paired_stacked", {**networks, row: together})):
             held, more = held_over_sites({family: content.get(family, [])}, of_family, ratio)
             content |= held
             taken_back += [f"ensembles: {note}" if family == "paired_ensembles" else note for note in more]

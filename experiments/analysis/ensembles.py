@@ -60,22 +60,19 @@ def ensembles_of(networks: Tables, decision: Decision) -> dict[str, list[Pooled]
     return {name: [ensemble(seeds, decision)] for name, seeds in networks.items()}
 
 
-def compare_ensembles(
-    networks: Tables, weights: WeightArray, rng: np.random.Generator, reference: str, decision: Decision
-) -> dict[str, Any]:
+def compare_ensembles(ensembles: Tables, weights: WeightArray, rng: np.random.Generator, reference: str) -> dict[str, Any]:
     """Scores of each input's ensemble, and each region's against the reference's; nothing with one seed.
 
     Args:
-        networks: Input -> one table for each seed.
+        ensembles: What ``ensembles_of`` gives.
         weights: (draws, patients), those of the single networks.
         rng: Source of the swaps.
         reference: The input that the others are compared with.
-        decision: The rule of the thresholds.
 
     Returns:
         `ensembles`, `paired_ensembles` and `paired_ensembles_auc` of a comparison.
     """
-    tests = {name: pooled.test for name, (pooled,) in ensembles_of(networks, decision).items()}
+    tests = {name: pooled.test for name, (pooled,) in ensembles.items()}
     if not tests:
         return {}
     values = family_values(tests, weights)

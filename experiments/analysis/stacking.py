@@ -73,7 +73,14 @@ def stack(models: Sequence[Pooled], decision: Decision, clinical: Pooled | None 
 def regions_together(
     networks: Tables, reference: str, decision: Decision, parts: Collection[str] | None = None
 ) -> list[Pooled]:
-    """The stack of all regions, one for each seed; arguments as of ``compare_stacks``. Empty with fewer than two."""
+    """The stack of all regions, one for each seed; empty with fewer than two.
+
+    Args:
+        networks: Input -> one table for each seed.
+        reference: The whole brain.
+        decision: The rule of the thresholds.
+        parts: The inputs that are stacked, see ``parts_of``; all but the reference by default.
+    """
     regions = list(_stacked(networks, reference, parts).values())
     return [stack(of_seed, decision) for of_seed in zip(*regions, strict=True)] if len(regions) > 1 else []
 
@@ -85,7 +92,7 @@ def compare_stacks(
     values: Mapping[str, Values],
     reference: str,
     decision: Decision,
-    parts: Collection[str] | None = None,
+    together: Sequence[Pooled],
     row: str = TOGETHER,
 ) -> dict[str, Any]:
     """The regions together against the whole brain, and what each input adds to the clinical model.
@@ -97,7 +104,7 @@ def compare_stacks(
         values: Values under these weights of the reference and of the clinical model.
         reference: The whole brain.
         decision: The rule of the thresholds.
-        parts: The inputs that are stacked, see ``parts_of``; all but the reference by default.
+        together: The stack of all regions, see ``regions_together``.
         row: What their stack is called, see ``row_of``.
 
     Returns:
@@ -105,7 +112,7 @@ def compare_stacks(
     """
     clinical = baselines.get(CLINICAL)
     stacks: dict[str, list[Predictions]] = {}
-    if together := regions_together(networks, reference, decision, parts):
+    if together:
         stacks[row] = [pooled.test for pooled in together]
     for name, seeds in networks.items() if clinical else ():
         stacks[beside_clinical(name)] = [stack([pooled], decision, clinical).test for pooled in seeds]
