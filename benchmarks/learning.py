@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, astuple, dataclass, fields
 from itertools import islice, product
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,8 @@ ENSEMBLES: Mapping[str, int] = {"default, 3 seeds": 3}
 """Networks of the default recipe whose log odds are averaged: name -> their number; seed s takes seeds from s times it on."""
 CONTENDERS = (*READERS, *RECIPES, *ENSEMBLES)
 CELLS = RESULTS / "learning_cells.tsv"
+UNFINISHED = Path("cohorts/benchmarks/unfinished")
+"""``<commit>/<cell>/``: the trainings under way. Another commit's are not gone on with."""
 
 
 @dataclass(frozen=True)
@@ -85,29 +89,34 @@ class Outcome:
 def measure(cell: Cell) -> Outcome:
     """Fit or train, and predict the test part."""
     quiet_libraries()
-    began = time.perf_counter()
     cohort = open_learning_cohort(cell.preset, cell.cohort, cell.patients)
+    revision = str(provenance()["git_commit"] or "")[:10]
     if cell.contender in READERS:
-        y = cohort.labels[cohort.parts["internal_test"]]
+        began, y = time.perf_counter(), cohort.labels[cohort.parts["internal_test"]]
         p, facts = read(cohort, cell.input, cell.contender, cell.seed)
+        facts = {**facts, "seconds": time.perf_counter() - began}
     else:
-        rows, facts = _trained(cohort, cell)
+        unfinished = UNFINISHED / revision / "-".join(map(str, astuple(cell)))
+        unfinished.mkdir(parents=True, exist_ok=True)
+        rows, facts = _trained(cohort, cell, unfinished)
         y, p = rows.of("internal_test").y, rows.of("internal_test").p
+        shutil.rmtree(unfinished)
     return Outcome(
         auc=float(roc_auc_score(y, p)),
         balanced_accuracy=float(balanced_accuracy_score(y, p >= facts["threshold"])),
         threshold=facts["threshold"],
         epochs=int(facts.get("epochs", 0)),
-        seconds=time.perf_counter() - began,
-        revision=str(provenance()["git_commit"] or "")[:10],
+        seconds=facts["seconds"],
+        revision=revision,
     )
 
 
-def _trained(cohort: LearningCohort, cell: Cell) -> tuple[Rows, dict[str, Any]]:
+def _trained(cohort: LearningCohort, cell: Cell, unfinished: Path) -> tuple[Rows, dict[str, Any]]:
     if cell.contender not in ENSEMBLES:
-        return train_network(cohort, cell.input, RECIPES[cell.contender], cell.seed)
+        return train_network(cohort, cell.input, RECIPES[cell.contender], cell.seed, unfinished)
     count = ENSEMBLES[cell.contender]
-    return train_ensemble(cohort, cell.input, OURS["default"], range(cell.seed * count, (cell.seed + 1) * count))
+    seeds = range(cell.seed * count, (cell.seed + 1) * count)
+    return train_ensemble(cohort, cell.input, OURS["default"], seeds, unfinished)
 
 
 def planned(options: argparse.Namespace) -> Iterator[Cell]:

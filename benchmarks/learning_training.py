@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.learning_cohort import LearningCohort
@@ -19,7 +20,9 @@ from lightning_modules.decision import choose_threshold
 from regions.catalog import REGIONS
 
 
-def train_network(cohort: LearningCohort, name: str, recipe: Sequence[str], seed: int) -> tuple[Rows, dict[str, Any]]:
+def train_network(
+    cohort: LearningCohort, name: str, recipe: Sequence[str], seed: int, unfinished: Path
+) -> tuple[Rows, dict[str, Any]]:
     """Train on the training part, keep the epoch of the lowest tuning loss, predict the tuning and the test part.
 
     Args:
@@ -27,6 +30,7 @@ def train_network(cohort: LearningCohort, name: str, recipe: Sequence[str], seed
         name: The input.
         recipe: Settings as on the command line.
         seed: Of weights, order and augmentation.
+        unfinished: Folder of the state after each epoch, from which a training that was stopped goes on.
 
     Returns:
         The predictions, and what ``train`` says of the training.
@@ -35,19 +39,20 @@ def train_network(cohort: LearningCohort, name: str, recipe: Sequence[str], seed
     case = with_targets(
         Case(cohort.scans, cohort.prepared, cohort.patients, (), cohort.splits, REGIONS[name]), cohort.scans, Target()
     )
-    return train(settings, case, fold=0, seed=seed)
+    return train(settings, case, fold=0, seed=seed, last=unfinished / f"{seed}.ckpt")
 
 
 def train_ensemble(
-    cohort: LearningCohort, name: str, recipe: Sequence[str], seeds: Sequence[int]
+    cohort: LearningCohort, name: str, recipe: Sequence[str], seeds: Sequence[int], unfinished: Path
 ) -> tuple[Rows, dict[str, Any]]:
     """Train a network for each seed and average their log odds; the threshold is chosen on the averaged tuning part."""
-    trained = [train_network(cohort, name, recipe, seed) for seed in seeds]
+    trained = [train_network(cohort, name, recipe, seed, unfinished) for seed in seeds]
     first = trained[0][0]
     averaged = replace(first, p=mean_log_odds([rows.p for rows, _ in trained]))
     tuning, prevalence = averaged.of("tuning"), float(cohort.labels[cohort.parts["train"]].mean())
     threshold = choose_threshold(_settings(cohort, name, recipe).values.label.decision, tuning.y, tuning.p, prevalence)
-    return averaged, {"threshold": threshold, "epochs": sum(facts["epochs"] for _, facts in trained)}
+    sums = {fact: sum(facts[fact] for _, facts in trained) for fact in ("epochs", "seconds")}
+    return averaged, {"threshold": threshold, **sums}
 
 
 def _settings(cohort: LearningCohort, name: str, recipe: Sequence[str]) -> Settings:

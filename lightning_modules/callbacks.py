@@ -59,6 +59,12 @@ class Stopwatch(pl.Callback):
         self.waiting: list[float] = []
         self.samples: list[int] = []
         self._count = 0
+        self._resumed = 0
+
+    @property
+    def earlier(self) -> float:
+        """Seconds of the epochs before the training was resumed."""
+        return sum(self.seconds[: self._resumed])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of an epoch."""
@@ -86,5 +92,6 @@ class Stopwatch(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from the measured times of the run's first part."""
         self.seconds = list(state_dict["seconds"])
+        self._resumed = len(self.seconds)
         self.waiting = list(state_dict["waiting"])
         self.samples = list(state_dict["samples"])

@@ -7,6 +7,7 @@ respectively, so that a folder that says complete is complete. An interrupted ru
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +27,15 @@ LEAKY_EPOCHS = 20
 LEAKY_BATCH = 8
 
 
-def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, dict[str, Any]]:
+def train(settings: Settings, case: Case, fold: int, seed: int, last: Path | None = None) -> tuple[Rows, dict[str, Any]]:
     """Train one control on one fold.
+
+    Args:
+        settings: The recipe.
+        case: Scans, labels and input.
+        fold: The fold.
+        seed: Of weights, order and augmentation.
+        last: Where its state after each epoch is kept for a long training that may be stopped; None keeps none.
 
     Returns:
         Predictions of tuning and internal test scans, and the facts of run.json.
@@ -45,9 +53,9 @@ def train(settings: Settings, case: Case, fold: int, seed: int) -> tuple[Rows, d
         network = VoxelMemory(len(data.prepared.names), data.box.shape)
     module = make_module(settings, network, data)
     draw = None if case.remembers else lambda number: redrawn(settings, seed, fold, number, case.region.images)
-    fitted = fit_in_memory(module, data, values, draw, LEAKY_EPOCHS if case.remembers else None)
+    fitted = fit_in_memory(module, data, values, draw, LEAKY_EPOCHS if case.remembers else None, last)
     rows, p = probabilities(fitted.trainer, module, data)
-    facts = {**scale_of(module), **fitted.facts, "seconds": time.perf_counter() - began}
+    facts = {**scale_of(module), **fitted.facts, "seconds": fitted.earlier_seconds + time.perf_counter() - began}
     return prediction_rows(data, case.scans, truth_of(module, data), rows, p), facts
 
 
