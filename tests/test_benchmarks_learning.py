@@ -177,14 +177,15 @@ def test_a_cell_that_fails_is_named_when_the_others_are_kept(tmp_path: Path, mon
     assert [cell.cohort for cell in read_cells()] == [0, 2]
 
 
-def test_an_ensemble_averages_log_odds_and_decides_on_its_tuning_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ensemble_averages_log_odds_and_decides_on_its_tuning_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     part = np.array(["tuning", "tuning", "internal_test"])
     blank = np.array(["", "", ""])
-    trained = {seed: (Rows(part, blank, blank, blank, np.array([0, 1, 1]), np.array(p)), {"epochs": 5})
+    trained = {seed: (Rows(part, blank, blank, blank, np.array([0, 1, 1]), np.array(p)), {"epochs": 5, "seconds": 1.5})
                for seed, p in enumerate([[0.2, 0.6, 0.5], [0.2, 0.9, 0.8]])}  # fmt: skip
-    monkeypatch.setattr(learning_training, "train_network", lambda cohort, name, recipe, seed: trained[seed])
+    monkeypatch.setattr(learning_training, "train_network", lambda cohort, name, recipe, seed, unfinished: trained[seed])
     cohort = SimpleNamespace(labels=np.array([0, 1]), parts={"train": np.array([0, 1])})
-    rows, facts = learning_training.train_ensemble(cohort, "global", ("--preset", "default"), range(2))  # type: ignore[arg-type]
+    recipe = "--preset", "default"
+    rows, facts = learning_training.train_ensemble(cohort, "global", recipe, range(2), tmp_path)  # type: ignore[arg-type]
     assert rows.p == pytest.approx([0.2, expit((logit(0.6) + logit(0.9)) / 2), 2 / 3])
-    assert facts["epochs"] == 10
+    assert (facts["epochs"], facts["seconds"]) == (10, 3.0)
     assert facts["threshold"] == pytest.approx(expit((logit(0.2) + (logit(0.6) + logit(0.9)) / 2) / 2))

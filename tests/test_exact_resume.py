@@ -14,18 +14,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from rich.console import Console
 
+from experiments.controls import training as controls_training
+from experiments.controls.cases import case_of
+from experiments.controls.plan import ControlRun
 from experiments.runtime.interruption import RESUME, Interrupted
 from experiments.study.run_folder import RunFolder
 from experiments.study.runs import Run
 from experiments.study.settings import Settings, parse_settings
 from experiments.study.study import Study, StudyOptions
-from experiments.training import progress
+from experiments.training import in_memory, progress
 from experiments.training.run import fold
+from regions.catalog import get_region
 
 RUN = Run("brainstem", 1, 0)
 OPTIONS = {
@@ -128,7 +133,7 @@ def assert_equal_runs(one: Path, other: Path) -> None:
         assert facts[0][name] == facts[1][name], name
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, moments: Iterator[int]) -> None:
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, moments: Iterator[int], where: ModuleType = progress) -> None:
     """Interrupt each attempt after as many batches as the next moment says."""
     left = next(moments)
 
@@ -138,7 +143,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, moments: Iterator[int]) -> Non
         if left == 0:
             raise Interrupted("test")
 
-    monkeypatch.setattr(progress, "stop_if_interrupted", count)
+    monkeypatch.setattr(where, "stop_if_interrupted", count)
 
 
 def test_the_run_of_these_tests_has_something_to_lose(unbroken: Path) -> None:
@@ -182,6 +187,24 @@ def test_an_objectives_own_weights_go_on_where_they_stood(
     assert [name for name in state if name.startswith("objective.")] == [
         {"ordinal": "objective.gaps", "regression": "objective.log_scale"}[objective]
     ]
+
+
+def test_a_training_in_memory_that_keeps_its_last_epoch_ends_like_an_unbroken_one(
+    settings: Settings, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = case_of(study, ControlRun("image", RUN.input, 0, RUN.fold), get_region(RUN.input), "template", 0.0, 0)
+    whole, facts = controls_training.train(settings, case, RUN.fold, 0)
+    last = tmp_path / "last.ckpt"
+    for moment in (3, 14, 8):
+        interrupt_at(monkeypatch, iter([moment]), in_memory)
+        with pytest.raises(Interrupted):
+            controls_training.train(settings, case, RUN.fold, 0, last)
+        monkeypatch.undo()
+        assert last.is_file() == (moment != 3)  # the first is stopped within the first epoch
+    parts, resumed = controls_training.train(settings, case, RUN.fold, 0, last)
+    assert parts.p.tolist() == whole.p.tolist()
+    assert {**resumed, "seconds": 0} == {**facts, "seconds": 0}
+    assert torch.load(last, weights_only=True)["callbacks"]["Stopwatch"]["seconds"][0] < resumed["seconds"]
 
 
 def test_a_run_goes_on_from_a_folder_that_was_moved(

@@ -101,4 +101,6 @@ def test_the_stopwatch_goes_on_after_a_resume() -> None:
     assert later.samples == [5, 2]
     assert later.waiting == [0.5, 0.5]
     assert later.seconds[0] == watch.seconds[0]
+    assert later.earlier == watch.seconds[0]
+    assert watch.earlier == 0
     assert watch.samples == [5]
