@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from datamodules.files.atomic import file_sha256
 from datamodules.files.cores import too_many
 from datamodules.intake.raw import read_raw
 from datamodules.preparation.options import PrepareOptions
@@ -194,6 +195,30 @@ def test_a_prepared_scan_whose_links_were_not_fetched_stays(raw: Path, tmp_path:
     for path in anat.iterdir():
         path.unlink()
         path.symlink_to(tmp_path / "annex" / path.name)
+    refuse_strangers(read_raw(raw), tmp_path / "out")
+
+
+def test_another_dataset_with_the_same_names_does_not_take_the_place_of_prepared_scans(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for number in (1, 2):
+        anat = raw / f"sub-{number}" / "anat"
+        record = out / "derivatives" / "regionwise" / anat.relative_to(raw) / f"sub-{number}_desc-prepare_qc.json"
+        record.parent.mkdir(parents=True)
+        record.write_text(json.dumps({"inputs": {"t1w": f"sub-{number}_T1w.nii.gz {number}", "flair": "x.nii.gz 0"}}))
+    dataset = read_raw(raw)
+    assert main(["prepare", "--bids", str(raw), "--out", str(out)]) == 2
+    told = capsys.readouterr().err
+    assert re.search(r"out holds 2 prepared scans named as in .*raw, but made from other T1w images; give another --out", told)
+    refuse_strangers(dataset, out, restart=True)
+    same = dataset.sessions[1].images["t1w"]
+    record.write_text(json.dumps({"inputs": {"t1w": f"{same.name} {file_sha256(same)}"}}))
+    refuse_strangers(dataset, out)
+
+
+def test_one_scan_that_was_replaced_is_prepared_anew(raw: Path, tmp_path: Path) -> None:
+    prepared_before(raw, tmp_path / "out")
     refuse_strangers(read_raw(raw), tmp_path / "out")
 
 

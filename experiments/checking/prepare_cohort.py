@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from datamodules.files.atomic import locked, write_text
+from datamodules.files.atomic import file_sha256, locked, write_text
 from datamodules.files.cores import too_many
 from datamodules.files.listing import list_folder
 from datamodules.files.tables import tsv_text
@@ -73,34 +73,55 @@ def select_sessions(dataset: RawDataset, only: str) -> RawDataset:
     return replace(dataset, sessions=kept)
 
 
-def refuse_strangers(dataset: RawDataset, out: Path) -> None:
-    """Refuse a cohort with prepared scans that the dataset does not have: they would get the scores of others of that name.
+def refuse_strangers(dataset: RawDataset, out: Path, restart: bool = False) -> None:
+    """Refuse a cohort whose prepared scans are not the dataset's: they would be lost, or get the scores of others of that name.
 
     A scan whose raw files are links that were not fetched is still the dataset's.
 
     Args:
         dataset: All its sessions, also those that are not prepared now.
         out: The prepared cohort.
+        restart: Whether finished scans are to be prepared again, whatever they were made from.
 
     Raises:
-        PlanError: naming the first such scan and what to do.
+        PlanError: if a prepared scan is not in the dataset, or two or more are and no T1w is the one that was prepared.
     """
-    known = {output_paths(session, out).qc for session in dataset.sessions}
-    strange = [path for path in list_folder(out, RECORDS) if path not in known and not _has_files(dataset.folder, out, path)]
+    sessions = {output_paths(session, out).qc: session for session in dataset.sessions}
+    recorded = {path: _recorded_inputs(path) for path in list_folder(out, RECORDS)}
+    strange = [
+        path for path, inputs in recorded.items() if path not in sessions and not _has_files(dataset.folder, out, path, inputs)
+    ]
     if strange:
         scans = f"{plural(len(strange), 'prepared scan')} that {dataset.folder} does not have, as {strange[0].parent}"
         raise PlanError(f"{out} holds {scans}; give another --out, or remove what is no longer in the dataset")
+    both = [(sessions[path], inputs["t1w"]) for path, inputs in recorded.items() if path in sessions and "t1w" in inputs]
+    if len(both) > 1 and not restart and not any(_is_content(session.images["t1w"], t1w) for session, t1w in both):
+        scans = f"{len(both)} prepared scans named as in {dataset.folder}, but made from other T1w images"
+        raise PlanError(f"{out} holds {scans}; give another --out, or --restart to prepare them from these")
 
 
-def _has_files(folder: Path, out: Path, record: Path) -> bool:
-    """Whether a dataset has the images from which a scan was prepared, be it as links to files that are elsewhere."""
+def _recorded_inputs(record: Path) -> dict[str, str]:
+    """Kind -> ``name SHA-256`` of the files that a scan was prepared from; empty where its record is damaged."""
     try:
         inputs = json.loads(record.read_text(encoding="utf-8"))["inputs"]
-        names = [inputs[kind].rpartition(" ")[0] for kind in inputs if kind not in ("labels", "label_table")]
+        return {str(kind): str(made_from) for kind, made_from in inputs.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return True  # a damaged record is named when its scan is judged
+        return {}  # a damaged record is named when its scan is judged
+
+
+def _has_files(folder: Path, out: Path, record: Path, inputs: Mapping[str, str]) -> bool:
+    """Whether a dataset has the images from which a scan was prepared, be it as links to files that are elsewhere."""
+    names = [made_from.rpartition(" ")[0] for kind, made_from in inputs.items() if kind not in ("labels", "label_table")]
     anat = folder / record.parent.relative_to(out / "derivatives" / PIPELINE)
     return all(os.path.lexists(anat / name) for name in names)
+
+
+def _is_content(image: Path, made_from: str) -> bool:
+    """Whether a file holds what was recorded; one that cannot be read may, and is named when its scan is prepared."""
+    try:
+        return file_sha256(image) == made_from.rpartition(" ")[2]
+    except OSError:
+        return True
 
 
 def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int | None, restart: bool, console: Console) -> int:

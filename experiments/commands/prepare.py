@@ -96,7 +96,7 @@ def run(options: Options) -> int:
     steps = PrepareOptions(options.brain, options.nonlinear, options.samseg, options.lesion, options.spacing, names)
     dataset = read_raw(options.bids, "" if options.labels_from else options.dialect, options.alike_ids, names, optional)
     out = options.out or usual_out(options.bids)
-    refuse_strangers(dataset, out)
+    refuse_strangers(dataset, out, options.restart)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
     return prepare(dataset, out, steps, options.jobs, options.restart, console)
 
