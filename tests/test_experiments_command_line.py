@@ -121,7 +121,7 @@ def test_a_network_s_setting_that_cannot_be_is_one_line_too(call: Call, phantom_
     words = ["fold", "--roi", "global", "--fold", "0", "--cohort", str(phantom_cohort), "--store", str(store_folder)]
     status, out, err = call(*words, "--network.init_args.dropout", "2")
     assert is_plain(status, out, err), (status, out, err)
-    assert err == "regionwise: dropout must lie in [0, 1), got 2.0\n"
+    assert err == "regionwise: ResidualCNN cannot be made: dropout must lie in [0, 1), got 2.0\n"
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), KeyError("odd"), RuntimeError("odd")])

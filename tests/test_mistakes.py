@@ -156,6 +156,31 @@ def test_what_no_rule_knows_stays_as_it_is() -> None:
     assert readable(message) == "x: something else of two lines"
 
 
+def test_a_network_whose_package_is_missing_is_named_with_it() -> None:
+    message = (
+        "Parser key \"network\":\n  Errors:\n    - Problem with given class_path 'zoo.resnet':\n"
+        "        from hub import load (No module named 'hub').\n        Original traceback:\n  Given value: zoo.resnet"
+    )
+    assert readable(message) == "network is zoo.resnet, which needs hub; that is not installed here"
+
+
+@pytest.mark.parametrize("command", [["fold", "--roi", "brainstem", "--fold", "0"], ["sweep"], ["submit", "--dry_run"]])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--network.width", "0"], "ResidualCNN cannot be made: width, stages and hidden must be"),
+        (["--network", "torch.nn.Linear", "--network.in_features", "-3", "--network.out_features", "2"],
+         "Linear cannot be made: Trying to create tensor with negative dimension -3"),
+    ],
+)  # fmt: skip
+def test_a_network_that_refuses_its_arguments_is_told_before_a_scan_is_read(
+    command: list[str], words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cohort.tsv").write_text("nothing that could be read")
+    assert main([*command, "--preset", "demo", "--cohort", str(tmp_path / "cohort.tsv"), *words]) == 2
+    assert capsys.readouterr().err.startswith(f"regionwise: {said}")
+
+
 def test_suggestions_stay_within_a_group_that_there_is() -> None:
     names: Any = ["label.kind", "label.cuts", "model.kinds", "folds"]
     assert unknown("--label.kinds", names).endswith("did you mean --label.kind?")

@@ -19,7 +19,7 @@ from experiments.study.record import known_regions
 from experiments.study.recorded import with_recorded
 from experiments.study.runs import FOLDS, PlanError, parse_run
 from experiments.study.settings import parse_settings
-from experiments.study.sides import refuse_one_sided
+from experiments.study.untrainable import refuse_untrainable
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def run(options: Options, settings_args: list[str]) -> int:
 
     console = plain_console()
     settings = parse_settings(settings_args)
-    refuse_one_sided(settings, [run.input])
+    refuse_untrainable(settings, [run.input])
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     parse_run(options.roi, options.fold, options.seed, regions, study.splits.folds)

@@ -21,7 +21,7 @@ from experiments.study.demo_cohort import ensure_demo_cohort
 from experiments.study.grid import planned_runs
 from experiments.study.opening import fingerprint_of, open_with_progress
 from experiments.study.settings import parse_settings
-from experiments.study.sides import refuse_one_sided
+from experiments.study.untrainable import refuse_untrainable
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def run(options: Options, settings_args: list[str]) -> int:
     console = plain_console()
     quiet_libraries()
     settings = parse_settings(settings_args)
-    refuse_one_sided(settings, [run.input for run in planned_runs(settings, options.inputs, options.seeds)])
+    refuse_untrainable(settings, [run.input for run in planned_runs(settings, options.inputs, options.seeds)])
     ensure_demo_cohort(settings.values.cohort, console)
     study = open_with_progress(settings, console)
     runs = planned_runs(settings, options.inputs, options.seeds, study.splits.folds)

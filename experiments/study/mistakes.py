@@ -76,6 +76,13 @@ def readable(message: str, names: Collection[str] = (), helper: str = SETTINGS) 
     return re.sub(r'Parser key "([^"]*)":', r"\1:", kept)
 
 
+def unmade(message: str) -> str:
+    """What is said of a class that refuses its arguments: its name first, where the parser was making only one."""
+    made = set(re.findall(r"class_path='[\w.]*?(\w+)'", message))
+    said = readable(message)
+    return f"{made.pop()} cannot be made: {said}" if len(made) == 1 else said
+
+
 def unknown(option: str, names: Collection[str], helper: str = SETTINGS) -> str:
     """What is said of an option that there is not: the nearest of its group, or of all where there is no such group."""
     name = option.removeprefix("--")
@@ -142,6 +149,9 @@ def _of_class(message: str, names: Collection[str], helper: str) -> str:
         near = nearest(wrong[1], known)
         hint = f"did you mean {keys[0]}.{near}?" if near else f"it has {', '.join(known)}"
         return f"{keys[0]}.{wrong[1]} is not an argument of {kind}; {hint}"
+    missing = re.search(r"No module named '([\w.]+)'", message)
+    if path and missing and keys:
+        return f"{keys[0]} is {path[1]}, which needs {missing[1]}; that is not installed here"
     value = re.search(r"Expected a dot import path string: (.*)", message)
     if value and keys:
         return f"{keys[0]} is {value[1]}; {CLASS_PATH}{EXAMPLES.get(keys[0], '')}"

@@ -22,7 +22,7 @@ from datamodules.cohort.table import TABLE_COLUMNS
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import content_sha256, file_sha256
 from experiments.study.channels import fit_channels, refuse_unread, show_images, tell_of_missing, told_of
-from experiments.study.mistakes import no_group, readable
+from experiments.study.mistakes import no_group, readable, unmade
 from experiments.study.parser import EarlyStopping, build_parser, option_names, preset_arguments
 from experiments.study.record import Mask, StudyRecord, known_regions
 from experiments.study.recorded import with_recorded
@@ -155,7 +155,7 @@ class Settings:
                 show_images(values.network, images, self.optional)
             return self.parser.instantiate(values)
         except ValueError as error:
-            raise SettingsError(readable(str(error))) from error
+            raise SettingsError(unmade(str(error))) from error
 
     def check(self) -> None:
         """Make every record that checks its values, so that a mistake is named before any work is done.
