@@ -114,12 +114,33 @@ def test_tables_are_copied_without_what_identifies(tmp_path: Path) -> None:
     assert (out / "sub-1" / "sub-1_sessions.tsv").read_text() == "session_id\tacq_time\nses-1\t2020-03-01\n"
     assert "2021-05-06" in (out / "sub-2" / "ses-1" / "sub-2_ses-1_scans.tsv").read_text()
     assert remarks == (
-        "participants.tsv: not copied, as they may identify: name",
+        "participants.tsv: not copied, as they may identify (--keep NAME copies one): name",
         "participants.tsv: no row for sub-2; added without covariates",
     )
     assert (
         json.loads((out / "derivatives" / "regionwise" / "dataset_description.json").read_text())["DatasetType"] == "derivative"
     )
+
+
+def test_a_target_of_the_users_own_is_copied_where_it_is_named(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    dataset = RawDataset(raw, (session_in(raw),))
+    touch(raw / "participants.tsv", "participant_id\tname\nsub-1\tMiller\n")
+    touch(raw / "phenotype" / "NfL.tsv", "participant_id\tNfL\tNfL_date\trater_name\nsub-1\t9.5\t2020-03-05\tJo\n")
+    write_tables(dataset, out, PrepareOptions())
+    assert (out / "phenotype" / "NfL.tsv").read_text() == "participant_id\nsub-1\n"
+    write_tables(dataset, out, PrepareOptions(), keep=["NfL", "NfL_date"])
+    assert (out / "phenotype" / "NfL.tsv").read_text() == "participant_id\tNfL\tNfL_date\nsub-1\t9.5\t2020-03-05\n"
+    assert (out / "participants.tsv").read_text() == "participant_id\nsub-1\n"
+    with pytest.raises(CohortError, match=r"--keep NFL: no table of .*raw has such a column \(did you mean 'NfL'\?\)"):
+        write_tables(dataset, out, PrepareOptions(), keep=["NFL"])
+
+
+def test_patients_that_were_added_before_stay(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for name in ("sub-1", "sub-2"):
+        write_tables(RawDataset(raw, (session_in(raw, name),)), out, PrepareOptions())
+    assert (out / "participants.tsv").read_text() == "participant_id\nsub-1\nsub-2\n"
 
 
 def test_each_table_that_a_cohort_is_read_from_is_copied(tmp_path: Path) -> None:

@@ -124,10 +124,28 @@ def _is_content(image: Path, made_from: str) -> bool:
         return True
 
 
-def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int | None, restart: bool, console: Console) -> int:
+def prepare(
+    dataset: RawDataset,
+    out: Path,
+    options: PrepareOptions,
+    jobs: int | None,
+    restart: bool,
+    console: Console,
+    keep: Sequence[str] = (),
+) -> int:
     """Prepare a dataset, print what came of it, and return the exit status: 1 when a scan failed, else 0.
 
+    Args:
+        dataset: The sessions to prepare.
+        out: The prepared cohort.
+        options: How each scan is prepared.
+        jobs: Scans at a time; None for as many as cores and memory allow.
+        restart: Prepare finished scans again.
+        console: Where it is told.
+        keep: Columns of the tables that are copied although they are not known.
+
     Raises:
+        CohortError: if a table is damaged, or none has a column that is to be kept.
         PlanError: if another process is writing the same cohort.
         OSError: if nothing can be written.
     """
@@ -135,7 +153,7 @@ def prepare(dataset: RawDataset, out: Path, options: PrepareOptions, jobs: int |
         print_note(console, remark)
     derivative = out / "derivatives" / PIPELINE
     with locked(derivative / ".lock", lambda: _refuse_second(derivative)):
-        for remark in write_tables(dataset, out, options):
+        for remark in write_tables(dataset, out, options, keep):
             print_note(console, remark)
         if restart:
             for session in dataset.sessions:

@@ -57,6 +57,8 @@ class Options(CommandOptions):
     """What is prepared of each session, the T1w among it: t1w; t1w,flair,t2w."""
     optional_images: str = ""
     """Those that a session may lack, never the T1w."""
+    keep: str = ""
+    """Columns of the tables, separated by commas, that are copied although prepare does not know them: nfl,nfl_date."""
     alike_ids: AlikeIds = "refuse"
     """Patients whose ids differ in writing alone (0009 and 9): refuse them, or keep them apart as different people."""
 
@@ -98,7 +100,8 @@ def run(options: Options) -> int:
     out = options.out or usual_out(options.bids)
     refuse_strangers(dataset, out, options.restart)
     dataset = select_sessions(with_labels(dataset, options.labels_from, options.dialect, console), options.only)
-    return prepare(dataset, out, steps, options.jobs, options.restart, console)
+    keep = [name.strip() for name in options.keep.split(",") if name.strip()]
+    return prepare(dataset, out, steps, options.jobs, options.restart, console, keep)
 
 
 def main(arguments: Sequence[str]) -> int:
