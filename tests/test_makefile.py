@@ -110,6 +110,13 @@ def test_what_was_not_given_is_left_to_the_command(say: Callable[..., list[str]]
     assert {word: say(word) for word in VARIABLES} == {word: [word] for word in VARIABLES}
 
 
+@pytest.mark.parametrize(
+    ("value", "dry"), [("1", True), ("yes", True), ("0", False), ("no", False), ("false", False), ("", False)]
+)
+def test_a_switch_can_be_off(value: str, dry: bool, say: Callable[..., list[str]]) -> None:
+    assert say("submit", f"DRY={value}") == (["submit", "--dry_run"] if dry else ["submit"])
+
+
 def test_an_option_that_several_commands_have_is_a_variable_of_each() -> None:
     """What a command has an option for, and make does not hand on, would be left out without a word."""
     without_effect = {"regions", "preset"}  # of a finished study
