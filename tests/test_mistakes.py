@@ -47,6 +47,7 @@ SETTINGS = {
     "--seed -1": "seed is -1; give a number from 0 on",
     "--split_seed -1": "split_seed is -1; give a number from 0 on",
     "--folds 2": "folds is 2; give 3 or more",
+    "--workers 0": "workers is 0; give 1 or more",
     "--voxel_mm -1": "voxel_mm is -1.0; give a number from 0 on",
     "--voxel_mm 1e400": "voxel_mm is inf; give a number from 0 on",
     "--voxel_mm .nan": "voxel_mm is nan; give a number from 0 on",

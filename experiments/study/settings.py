@@ -192,6 +192,7 @@ class Settings:
             ("seed", v.seed, 0),
             ("split_seed", v.split_seed, 0),
             ("folds", v.folds, least_folds),
+            ("workers", v.workers, 1),
             ("voxel_mm", v.voxel_mm, 0),
             ("data.batch_size", v.data.batch_size, 1),
             ("data.dilate_mm", v.data.dilate_mm, 0),
