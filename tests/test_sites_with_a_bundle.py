@@ -30,6 +30,7 @@ from experiments.externals.log import events, note
 from experiments.statistics.aggregates import CELLS, cells_of
 from experiments.statistics.predictions import Predictions
 from experiments.statistics.scores import point_values
+from experiments.study.runs import PlanError
 from experiments.study.study import cohort_table
 
 SITES = {"north": slice(0, 12), "south": slice(12, 20), "west": slice(20, None)}
@@ -220,6 +221,13 @@ def test_a_site_that_writes_what_cannot_be_is_refused(
 def test_a_name_that_no_table_can_hold_is_refused(home: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"a site cannot be called '=x\(\)'; give a --name of letters"):
         site.main(call(home, "north", tmp_path, "--name", "=x()"))
+
+
+@pytest.mark.parametrize(("option", "number", "lowest"), [("draws", "99", 100), ("least", "0", 1), ("workers", "0", 1)])
+def test_a_number_that_is_too_small_is_refused_before_anything_is_read(option: str, number: str, lowest: int) -> None:
+    words = ["--bundle", "x", "--cohort", "y", "--out", "z", f"--{option}", number]
+    with pytest.raises(PlanError, match=f"--{option} is {number}; give {lowest} or more"):
+        site.main(words)
 
 
 def test_a_scan_of_the_training_cohort_is_named(home: Path, phantom_cohort: Path, tmp_path: Path) -> None:

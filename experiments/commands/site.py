@@ -63,8 +63,9 @@ def run(options: Options) -> int:
         return _read(options)
     if options.bundle is None or options.cohort is None or options.out is None:
         raise PlanError("site needs --bundle, --cohort and --out; for example: make site BUNDLE=dir COHORT=dir OUT=dir")
-    if options.draws < 100 or options.least < 1:
-        raise PlanError(f"--draws is {options.draws} (at least 100), --least is {options.least} (at least 1)")
+    for option, number, lowest in (("draws", options.draws, 100), ("least", options.least, 1), ("workers", options.workers, 1)):
+        if number < lowest:
+            raise PlanError(f"--{option} is {number}; give {lowest} or more")
     if not options.cohort.exists():
         raise PlanError(f"cohort {options.cohort} does not exist; give a BIDS folder or a table (.tsv, .csv)")
     return _score(options, options.bundle, options.cohort, options.out)
