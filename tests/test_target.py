@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.cohort.read import read_cohort
+from datamodules.cohort.read import read_candidates, read_cohort
 from datamodules.cohort.records import Cohort
 from datamodules.cohort.target import Target, parse_number
 from datamodules.files.tables import CohortError, read_rows
@@ -245,6 +245,29 @@ def test_its_assessment_belongs_to_a_scan_by_date(phantom_copy: Path) -> None:
     assert all(scan.days is not None for scan in cohort.scans)
     late = read_cohort(phantom_copy, Target("sdmt", threshold=40, min_days=1000))
     assert {scan.value for scan in late.scans} == {20.0}
+
+
+@pytest.mark.parametrize("edss", ["edss", "EDSS"])
+def test_the_days_of_a_table_count_to_the_edss_where_it_has_one(tmp_path: Path, edss: str) -> None:
+    def table(header: str, cells: str) -> Path:
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tsv"
+        lines = [f"patient\tt1w\tflair\t{header}", *(f"{name}\t{name}.nii\t{name}f.nii\t{cells}" for name in "ab")]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def days(path: Path, **window: Any) -> list[int | None]:
+        scores = [one.score for one in read_candidates(path, Target("sdmt", threshold=45, **window))[0]]
+        return [score.days for score in scores if score]
+
+    assert days(table("sdmt\tdays", "40\t12"), max_days=90) == [12, 12]
+    both = table(f"{edss}\tsdmt\tdays", "2\t40\t12")
+    assert days(both) == [None, None]
+    with pytest.raises(
+        CohortError, match="days counts to the EDSS, not to sdmt; a window of days needs scan_date and sdmt_date"
+    ):
+        days(both, max_days=90)
+    dated = table(f"{edss}\tsdmt\tdays\tscan_date\tsdmt_date", "2\t40\t12\t2020-01-01\t2020-01-31")
+    assert days(dated, max_days=90) == [30, 30]
 
 
 def as_table(cohort: Cohort, path: Path, column: str, values: list[str]) -> Path:

@@ -4,7 +4,7 @@ Columns: ``patient``, ``edss`` or that of another target, and the images, ``t1w`
 optional are
 
 - ``session``, for repeated scans;
-- ``days`` from scan to assessment, or ``scan_date`` and ``edss_date``;
+- ``days`` from scan to assessment, of the EDSS where there is one, or ``scan_date`` and ``edss_date``;
 - ``mask`` (brain mask), ``labels`` (label map) with ``dialect`` (a name or a .tsv file, see ``regions.labels``);
 - ``edss_source`` (clinician, patient, ...), ``relapse_date`` or ``days_since_relapse`` (last onset before the EDSS), of which
   the second is kept in the tables that are written of these;
@@ -16,7 +16,7 @@ Paths are relative to the table. ``label`` follows from ``edss`` and is not read
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from datamodules.cohort.covariates import clean_covariates
 from datamodules.cohort.dates import parse_date
 from datamodules.cohort.images import DEFAULT_IMAGES, image_columns, images_of
 from datamodules.cohort.records import Candidate, Score
-from datamodules.cohort.target import Target
+from datamodules.cohort.target import EDSS, Target
 from datamodules.files.atomic import write_text
 from datamodules.files.tables import MISSING, CohortError, parse_days, read_rows, require_columns, tsv_text
 
@@ -47,6 +47,7 @@ def read_table(path: Path, target: Target | None = Target(), images: Sequence[st
     rows = read_rows(path)
     require_columns(path, rows, ("patient", *images, *([target.column] if target else [])))
     if target:
+        _refuse_days_of_edss(path, rows[0], target)
         rows = target.pointed(rows, [f"{path.name} line {row['#']}" for row in rows])
     pictures = image_columns(rows, images)
     other = (*TABLE_COLUMNS, *pictures, "#")
@@ -79,8 +80,21 @@ def _candidate(
     )
 
 
+def _days_of_edss(columns: Collection[str], target: Target) -> bool:
+    """Whether the days of a table count to an EDSS that is not the target."""
+    return not target.is_edss and any(name.casefold() == EDSS for name in columns)
+
+
+def _refuse_days_of_edss(path: Path, columns: Collection[str], target: Target) -> None:
+    """Refuse a window on days that count to another assessment than the target's."""
+    windowed = target.min_days is not None or target.max_days is not None
+    if windowed and "days" in columns and target.date_column not in columns and _days_of_edss(columns, target):
+        needed = f"a window of days needs scan_date and {target.date_column}"
+        raise CohortError(f"{path}: days counts to the EDSS, not to {target.column}; {needed}")
+
+
 def _score(row: Mapping[str, str], where: str, target: Target) -> Score:
-    days = parse_days(row.get("days", ""), where)
+    days = None if _days_of_edss(row, target) else parse_days(row.get("days", ""), where)
     dates: dict[str, date | None] = {}
     columns = ("scan_date", target.date_column, "relapse_date")
     for name in columns:
