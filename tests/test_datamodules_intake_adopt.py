@@ -319,6 +319,22 @@ def test_all_images_of_the_cohorts_are_joined(run: Run, tmp_path: Path) -> None:
     assert all(scan.mask is not None and scan.mask.name.endswith("_desc-brain_mask.nii.gz") for scan in cohort.scans)
 
 
+def test_scores_that_a_joined_table_has_no_place_for_are_named(run: Run, tmp_path: Path) -> None:
+    for folder, patient in (("a", "sub-1"), ("b", "sub-2")):
+        put(tmp_path / folder / "participants.tsv", f"participant_id\n{patient}\n")
+        put(tmp_path / folder / "phenotype/edss.tsv", f"participant_id\tedss\tedss_date\tedss_source\n{patient}\t2\t\t\n")
+        put(tmp_path / folder / f"derivatives/x/{patient}/anat/{patient}_space-MNI152_T1w.nii.gz")
+    put(tmp_path / "a/phenotype/nfl.tsv", "participant_id\tnfl\tnfl_date\nsub-1\t9.5\t2020-01-01\n")
+    put(tmp_path / "a/phenotype/notes.tsv", "")
+    put(tmp_path / "a/sub-1/sub-1_sessions.tsv", "session_id\tacq_time\tsdmt\nses-1\t2020-01-01\t40\n")
+    status, out, err = run("adopt", "--from", f"{tmp_path / 'a'},{tmp_path / 'b'}", "--out", str(tmp_path / "all"))
+    assert status == 0, err
+    told = (
+        f"not joined: nfl, nfl_date, sdmt of {tmp_path / 'a'}; add what you need to {tmp_path / 'all'}/cohort.tsv, a value for"
+    )
+    assert [line for line in out.splitlines() if "not joined" in line] == [f"{told} each scan"]
+
+
 def part_of(cohort: Path, folder: Path, keep: Callable[[int], bool]) -> Path:
     """A copy of a prepared dataset with the scans of some patients, as ``prepare --only`` leaves it."""
     shutil.copytree(cohort, folder)

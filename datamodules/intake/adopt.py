@@ -23,8 +23,15 @@ from datamodules.cohort.records import Candidate
 from datamodules.cohort.table import write_table
 from datamodules.cohort.target import Target
 from datamodules.files.atomic import file_sha256, filled_folder, is_taken
-from datamodules.files.tables import CohortError, tsv_text
+from datamodules.files.listing import list_folder
+from datamodules.files.tables import CohortError, read_cells, tsv_text
 from datamodules.intake.dataset import PublicDataset
+
+JOINED = frozenset(
+    {"participant_id", "session_id", "acq_time", "edss", "edss_date", "edss_source"}
+    | {"days_since_scan", "relapse_date", "days_since_relapse"}
+)
+"""Columns of a BIDS folder's tables of scores and sessions that a joined table holds, as they are or as days."""
 
 
 def adopt(dataset: PublicDataset, source: Path, out: Path, alike_ids: AlikeIds = "refuse") -> list[Candidate]:
@@ -90,6 +97,13 @@ def combine(sources: Sequence[Path], out: Path, rule: Target, alike_ids: AlikeId
 
     _fill(out, write)
     return candidates
+
+
+def left_out(source: Path) -> list[str]:
+    """Columns of a BIDS folder's tables of scores and sessions that a joined table has no place for, sorted."""
+    tables = [*list_folder(source, "phenotype/*.tsv"), *list_folder(source, "sub-*/sub-*_sessions.tsv")]
+    tables += [source / "sessions.tsv"] if (source / "sessions.tsv").is_file() else []
+    return sorted({name for table in tables if table.stat().st_size for name in read_cells(table)[0]} - JOINED)
 
 
 def _scores_of(source: Path) -> str:

@@ -15,7 +15,7 @@ from datamodules.cohort.images import DEFAULT_IMAGES, titles
 from datamodules.cohort.records import Candidate
 from datamodules.cohort.target import Target
 from datamodules.files.tables import CohortError
-from datamodules.intake.adopt import adopt, combine
+from datamodules.intake.adopt import adopt, combine, left_out
 from datamodules.intake.dataset import PublicDataset
 from datamodules.intake.public import find_dataset, public_datasets
 from datamodules.preparation.derivative import usual_out
@@ -52,7 +52,9 @@ def run(options: Options) -> int:
     candidates = combine(sources, out, Target(undated="keep"), options.alike_ids)
     images = titles(dict.fromkeys(name for candidate in candidates for name in candidate.images))
     joined = f"{counted(candidates)}; {len(sources)} cohorts in {out}, images: {images}"
-    print("\n".join([joined, f"next: make check COHORT={out}"]))
+    lost = [f"not joined: {', '.join(names)} of {source}; add what you need to {out}/cohort.tsv, a value for each scan"
+            for source in sources if (names := left_out(source))]  # fmt: skip
+    print("\n".join([joined, *lost, f"next: make check COHORT={out}"]))
     return 0
 
 
