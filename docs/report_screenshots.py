@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 from browser import Browser  # noqa: E402 (the tests' browser, found through the path above)
 
-DESKTOP = (1280, 1330)
+DESKTOP = (1440, 1330)
 PHONE = (390, 844)
 GAP = 40
 EXPLAINED, CROP = (1280, 1425), 350
