@@ -16,7 +16,7 @@ OPTIONS = $(call option,preset,PRESET) $(STUDY_ONLY) $(call option,seed,SEED) $(
           $(call option,images,IMAGES) $(call option,channels,CHANNELS) $(REST)
 CLUSTER = $(call option,partition,PARTITION) $(call option,account,ACCOUNT) $(call option,time,TIME) $(call option,mem,MEM) \
           $(call option,cpus,CPUS) $(call option,gpus,GPUS) $(call option,concurrency,CONCURRENCY) $(call option,stage,STAGE) \
-          $(call option,sbatch,SBATCH) $(if $(filter-out 0 no false,$(value DRY)),--dry_run)
+          $(call option,sbatch,SBATCH) $(if $(filter-out 0 no false,$(DRY)),--dry_run)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check core fold sweep plan baselines compare controls explain external bundle site predict report submit status cancel sync dashboard leet phantoms prepare adopt wheelhouse bench bench-learning bench-gpu lint types clean

@@ -40,7 +40,7 @@ def variables() -> dict[str, dict[str, str]]:
         while any(f"$({name})" in line for name in groups):
             line = re.sub(r"\$\(([A-Z_]+)\)", lambda match: groups.get(match[1], match[0]), line)
         valued = {name: option for option, name in re.findall(r"\$\(call option,([\w.-]+),(\w+)\)", line)}
-        flags = dict(re.findall(r"\$\(if \$\(filter-out 0 no false,\$\(value (\w+)\)\),--([\w.-]+)\)", line))
+        flags = dict(re.findall(r"\$\(if \$\(filter-out 0 no false,\$\((\w+)\)\),--([\w.-]+)\)", line))
         words[word] = valued | flags
     return words
 
