@@ -33,10 +33,13 @@ def losses(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file, delimiter="\t")]
 
 
-OBJECTIVES = {"classification": [], "ordinal": ["--model.objective", "ordinal", "--model.label_noise", "0.1"]}
+OBJECTIVES = (
+    pytest.param([], id="classification", marks=pytest.mark.long),
+    pytest.param(["--model.objective", "ordinal", "--model.label_noise", "0.1"], id="ordinal"),
+)
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES.values(), ids=list(OBJECTIVES))
+@pytest.fixture(scope="module", params=OBJECTIVES)
 def one_and_two(
     phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> tuple[Path, Path]:
