@@ -233,7 +233,7 @@ def _of_its_session(
     """The assessments of the scan's own session where they have no date and no window asks for one; else none."""
     own = [row for row in rows if session and row.session == session]
     undated = all(_days(row, session, scanned, single) is None for row in own)
-    return own if undated and rule.min_days is None and rule.max_days is None else []
+    return own if undated and not rule.has_window else []
 
 
 def _distance(score: Score, rule: Target) -> tuple[bool, bool, bool, int, int]:

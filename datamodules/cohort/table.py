@@ -87,8 +87,7 @@ def _days_of_edss(columns: Collection[str], target: Target) -> bool:
 
 def _refuse_days_of_edss(path: Path, columns: Collection[str], target: Target) -> None:
     """Refuse a window on days that count to another assessment than the target's."""
-    windowed = target.min_days is not None or target.max_days is not None
-    if windowed and "days" in columns and target.date_column not in columns and _days_of_edss(columns, target):
+    if target.has_window and "days" in columns and target.date_column not in columns and _days_of_edss(columns, target):
         needed = f"a window of days needs scan_date and {target.date_column}"
         raise CohortError(f"{path}: days counts to the EDSS, not to {target.column}; {needed}")
 

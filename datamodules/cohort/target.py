@@ -88,7 +88,7 @@ class Target:
             self._set("low", 0.0 if self.low is None else self.low)
             self._set("high", float(OLDEST) if self.high is None else self.high)
         if self.undated is None:
-            self._set("undated", "keep" if self.min_days is None and self.max_days is None else "exclude")
+            self._set("undated", "exclude" if self.has_window else "keep")
         self._check_column()
         self._check_kind()
         if self.min_days is not None and self.max_days is not None and self.min_days > self.max_days:
@@ -357,6 +357,11 @@ class Target:
             assert self.threshold is not None
             return int(value < self.threshold if self.direction == "below" else value >= self.threshold)
         return sum(value >= cut for cut in self.cuts)
+
+    @property
+    def has_window(self) -> bool:
+        """Whether the day of an assessment decides if it counts."""
+        return self.min_days is not None or self.max_days is not None
 
     def in_window(self, days: int) -> bool:
         """Whether an assessment so many days after the scan can count."""
