@@ -303,7 +303,9 @@ def test_networks_of_the_three_packages_are_made() -> None:
 
 def test_a_network_of_the_user_own_cannot_be_bundled(home: Path, tmp_path: Path) -> None:
     origin = read_origin(home / "studies" / "mine", "global", 0)
-    origin.settings.values.network.class_path = "held_network.HeldNetwork"
+    values = origin.settings.values.clone()
+    values.network.class_path = "held_network.HeldNetwork"
+    origin = replace(origin, settings=replace(origin.settings, values=values))
     with pytest.raises(BundleError, match=r"network 'held_network.HeldNetwork' cannot be in a bundle; networks of lightning"):
         make_bundle(origin, tmp_path / "out", Console(quiet=True))
     assert not list(tmp_path.iterdir())

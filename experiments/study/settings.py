@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -201,7 +202,11 @@ class Settings:
                 raise SettingsError(f"{name} is {number}; give {'a number from 0 on' if least == 0 else f'{least} or more'}")
 
     def plain(self) -> dict[str, Any]:
-        """All settings as plain values, as they stand in YAML."""
+        """All settings as plain values, as they stand in YAML; a copy of one's own."""
+        return deepcopy(self._plain)
+
+    @cached_property
+    def _plain(self) -> dict[str, Any]:
         content: dict[str, Any] = yaml.safe_load(self.yaml())
         return content
 
