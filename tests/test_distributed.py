@@ -15,17 +15,19 @@ from experiments.study.run_folder import RunFolder, read_predictions
 STEPS = 5
 
 
-def trained(folder: Path, cohort: Path, store: Path, name: str, *more: str) -> Path:
+def trained(studies: Path, cohort: Path, store: Path, name: str, *words: str) -> Path:
     """The run folder of a training of five epochs with one step each: every step's loss stands in history.tsv."""
-    words = ["--preset", "demo", "--cohort", str(cohort), "--store", str(store), "--studies", str(folder), "--study", name]
-    words += ["--network.init_args.stages", "3", "--network.init_args.width", "3", "--tracking.mode", "disabled"]
-    words += ["--data.batch_size", "100", "--trainer.max_epochs", str(STEPS), "--trainer.accelerator", "cpu", *more]
-    command = [sys.executable, "-m", "experiments", "fold", "--roi", "ventricles", "--fold", "2", *words]
+    places = ["--preset", "demo", "--cohort", str(cohort), "--store", str(store), "--studies", str(studies), "--study", name]
+    small = ["--network.init_args.stages", "3", "--network.init_args.width", "3", "--tracking.mode", "disabled"]
+    small += ["--data.batch_size", "100", "--trainer.max_epochs", str(STEPS), "--trainer.accelerator", "cpu", "--folds", "3"]
+    command = [sys.executable, "-m", "experiments", *words, *places, *small]
     done = subprocess.run(
         command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return folder / name / "ventricles" / "fold-2" / "seed-0"
+    logs = "".join(path.read_text() for path in studies.glob(f"{name}/logs/*.log"))
+    assert "Warning" not in done.stdout + done.stderr + logs
+    return studies / name / "ventricles" / "fold-2" / "seed-0"
 
 
 def losses(folder: Path, column: str) -> list[float]:
@@ -43,10 +45,12 @@ OBJECTIVES = (
 def one_and_two(
     phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("distributed")
-    one = trained(folder, phantom_cohort, store_folder, "one", *request.param)
+    """A run of one process, and the same run of a sweep that gives two processes to each of its runs, one after another."""
+    studies = tmp_path_factory.mktemp("distributed")
+    places = (studies, phantom_cohort, store_folder)
+    one = trained(*places, "one", "fold", "--roi", "ventricles", "--fold", "2", *request.param)
     two = trained(
-        folder, phantom_cohort, store_folder, "two", "--trainer.devices", "2", "--trainer.strategy", "ddp",
+        *places, "two", "sweep", "--inputs", "ventricles", "--jobs", "1", "--trainer.devices", "2", "--trainer.strategy", "ddp",
         "--data.memory", "mapped", *request.param,
     )  # fmt: skip
     return one, two
@@ -70,25 +74,17 @@ def test_every_scan_is_predicted_once(one_and_two) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_smaller_than_the_number_of_devices_is_refused(study) -> None:
+def test_a_sweep_trains_runs_on_two_devices_one_after_another(one_and_two: tuple[Path, Path]) -> None:
+    _, two = one_and_two
+    for fold in range(3):
+        run = RunFolder(two.parents[1] / f"fold-{fold}" / "seed-0")
+        rows, _ = run.result()
+        assert (run.facts()["state"], run.facts()["attempts"]) == ("complete", 1)
+        assert len({*zip(rows.patient, rows.session, strict=True)}) == len(rows.p)
+
+
+def test_a_batch_smaller_than_the_number_of_devices_is_refused() -> None:
     from datamodules.mri import EpochBatches
 
     with pytest.raises(ValueError, match=r"batch_size 1 leaves batches smaller than the 2 devices; raise it"):
         EpochBatches([1, 2, 3], 1, seed=0, rank=0, world=2)
-
-
-@pytest.mark.slow
-def test_a_sweep_trains_runs_on_two_devices_one_after_another(phantom_cohort: Path, store_folder: Path, tmp_path: Path) -> None:
-    words = ["--preset", "demo", "--cohort", str(phantom_cohort), "--store", str(store_folder), "--studies", str(tmp_path)]
-    words += ["--network.init_args.stages", "2", "--network.init_args.width", "2", "--tracking.mode", "disabled"]
-    words += ["--folds", "3", "--trainer.max_epochs", "1", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    words += ["--trainer.accelerator", "cpu", "--study", "swept", "--inputs", "brainstem", "--jobs", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments", "sweep", *words], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    for fold in range(3):
-        run = RunFolder(tmp_path / "swept" / "brainstem" / f"fold-{fold}" / "seed-0")
-        rows, _ = run.result()
-        assert (run.facts()["state"], run.facts()["attempts"]) == ("complete", 1)
-        assert len({*zip(rows.patient, rows.session, strict=True)}) == len(rows.p)

@@ -14,12 +14,13 @@ NOTICES = (
     r".*litlogger.*",
     r".*tensorboardX.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*Grad strides do not match bucket view strides.*",  # of kernels of one voxel, whose strides have no meaning
 )
-"""Lightning's notices that do not concern the user."""
+"""Notices of Lightning and PyTorch that do not concern the user."""
 
 
 def quiet_libraries() -> None:
-    """Keep Lightning's notices out of the terminal; its errors and our own messages stay."""
+    """Keep these notices out of the terminal; its errors and our own messages stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in NOTICES:
