@@ -184,7 +184,9 @@ def test_no_variable_changes_a_byte_of_a_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variables", [{"WANDB_DISABLED": "true"}, {"WANDB_MODE": "disabled"}])
+@pytest.mark.parametrize(
+    "variables", [{"WANDB_DISABLED": "true"}, pytest.param({"WANDB_MODE": "disabled"}, marks=pytest.mark.long)]
+)
 def test_disabled_means_disabled(variables, phantom_cohort: Path, store_folder: Path, tmp_path: Path) -> None:
     run = trained(tmp_path, phantom_cohort, store_folder, "other", variables)
     assert (run / "metrics.json").is_file()

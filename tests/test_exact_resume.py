@@ -267,17 +267,32 @@ def test_a_killed_process_goes_on_and_ends_like_an_unbroken_one(
     assert_equal_runs(unbroken, tmp_path / "studies" / "s")
 
 
+TORCHIO = ["--data.transforms+=torchio.RandomBiasField", "--data.transforms.coefficients", "0.3"]
+TORCHIO += ["--data.transforms+=torchio.RandomAffine", "--trainer.max_epochs", "3"]
+
+
 @pytest.mark.slow
+def test_an_interrupted_run_with_torchio_transforms_ends_like_an_unbroken_one(
+    study: Study, study_options: StudyOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = parse_settings(["--preset", "demo", "--cohort", str(study_options.cohort), *words(), *TORCHIO])
+    assert train(settings, study, tmp_path / "whole") == 0
+    interrupt_at(monkeypatch, iter([9]))
+    assert train(settings, study, tmp_path / "parts") == RESUME
+    monkeypatch.undo()
+    assert train(settings, study, tmp_path / "parts") == 0
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.long
 def test_a_killed_run_with_torchio_transforms_ends_like_an_unbroken_one(
     study: Study, study_options: StudyOptions, tmp_path: Path
 ) -> None:
-    more = ["--data.transforms+=torchio.RandomBiasField", "--data.transforms.coefficients", "0.3"]
-    more += ["--data.transforms+=torchio.RandomAffine", "--trainer.max_epochs", "3"]
     whole, killed = tmp_path / "whole" / "studies", tmp_path / "killed" / "studies"
-    assert attempt(study_options, whole, 0, more) == 0
-    assert attempt(study_options, killed, 40, more) == -signal.SIGKILL
+    assert attempt(study_options, whole, 0, TORCHIO) == 0
+    assert attempt(study_options, killed, 40, TORCHIO) == -signal.SIGKILL
     assert RunFolder(RUN.folder(killed / "s")).last.is_file()
-    assert attempt(study_options, killed, 0, more) == 0
+    assert attempt(study_options, killed, 0, TORCHIO) == 0
     assert_equal_runs(whole / "s", killed / "s")
 
 
