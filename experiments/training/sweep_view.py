@@ -96,8 +96,9 @@ class SweepView:
             folder = RunFolder(run.folder(self.study.folder))
             self._state[run] = folder.state(self.fingerprint)
             if self._state[run] == "complete":
-                self._seconds[run] = float(folder.facts()["seconds"]["this_attempt"])
-            elif self._state[run] == "running":
+                seconds = folder.facts()["seconds"]
+                self._seconds[run] = max(seconds["training"], seconds["this_attempt"])  # one that went on was trained before
+            elif self._state[run] in ("running", "interrupted"):
                 path = folder.path / "progress.json"
                 self._progress[run] = json.loads(path.read_text()) if path.is_file() else {}
 
@@ -146,7 +147,7 @@ class SweepView:
         return f"about {_clock(total / max(1, min(self.workers, len(left))))} left"
 
     def _share(self, run: Run) -> float:
-        progress = self._progress.get(run) if self._state[run] == "running" else None
+        progress = self._progress.get(run)
         return progress["epoch"] / progress["max_epochs"] if progress else 0.0
 
 
