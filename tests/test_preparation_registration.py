@@ -16,7 +16,16 @@ from datamodules.files.volumes import ScanError, Volume
 from datamodules.preparation.agreement import mutual_information, placement, refuse_copy, rigid_gap, scaling
 from datamodules.preparation.brain import BrainMask
 from datamodules.preparation.images import PREPARED_GRID, check_axes, from_ants, isotropic, prepared_grid, smoothed, to_ants
-from datamodules.preparation.registration import Transform, moved_mm, read_matrix, resample, write_matrix
+from datamodules.preparation.registration import (
+    Transform,
+    deformable,
+    linear,
+    moved_mm,
+    plainly_named,
+    read_matrix,
+    resample,
+    write_matrix,
+)
 from datamodules.preparation.scan import Registered, on_grid
 from datamodules.preparation.starts import centred, search_start
 from datamodules.quality.measure import template_image
@@ -78,6 +87,24 @@ def test_resampling_reads_at_the_transformed_points(tmp_path: Path) -> None:
     found = resample(picture(), OBLIQUE, Transform(to_image), SHAPE, shifted, tmp_path, "nearestNeighbor")
     assert np.array_equal(found[1:16, 1:-1, 1:-1], picture()[4:19, 1:-1, 1:-1])
     assert not found[18:].any()
+
+
+@pytest.mark.parametrize(
+    "name", ["MS, 2024", "scans [old]", "old]", "all*", "which?", "two words", "Zürich", "it's 5% (b) {c}; #1"]
+)
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    image = gaussian_filter(picture(), 2)
+    folder = tmp_path / name
+    folder.mkdir()
+    with plainly_named(folder) as work:
+        moved = linear("Rigid", (image, OBLIQUE), (image, OBLIQUE), work, np.eye(4))
+        bent = deformable((image, OBLIQUE), (image, OBLIQUE), work, moved)
+        assert bent.warp is not None
+        assert (folder / bent.warp.name).is_file()
+        found = resample(image, OBLIQUE, bent, SHAPE, OBLIQUE, work)
+    assert np.abs(found - image)[2:-2, 2:-2, 2:-2].mean() < 0.1 * image.std()
+    assert folder.is_dir()
+    assert not work.exists() or work == folder
 
 
 def test_interpolation_stays_within_the_images_range(tmp_path: Path) -> None:

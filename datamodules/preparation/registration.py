@@ -11,6 +11,10 @@ References:
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +69,18 @@ class Transform:
     def then(self, matrix: NDArray[np.float64]) -> Transform:
         """Go on from the moving image's points by another matrix."""
         return Transform(matrix @ self.matrix, self.warp)
+
+
+@contextmanager
+def plainly_named(folder: Path) -> Iterator[Path]:
+    """A folder by a path that ANTs can be given: commas and brackets are lists to it, stars and question marks patterns."""
+    if not re.search(r"[,*?[\]]", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="regionwise-", dir="/tmp") as place:
+        link = Path(place) / "work"
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        yield link
 
 
 def make_repeatable() -> None:

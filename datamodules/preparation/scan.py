@@ -85,7 +85,7 @@ def prepare_session(
     paths = derivative.output_paths(session, out)
     paths.clear()
     on_stage("reading the images")
-    with paths.work_folder() as work:
+    with paths.work_folder() as folder, registration.plainly_named(folder) as work:
         registered = register(session, options, work, on_stage)
         on_stage("resampling")
         images = on_grid(registered, work, options.grid)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datamodules.files.volumes import Volume
 from datamodules.preparation.images import PREPARED_GRID, to_ants
-from datamodules.preparation.registration import Image, coarse, deformable, linear, moved_mm, write_matrix
+from datamodules.preparation.registration import Image, coarse, deformable, linear, moved_mm, plainly_named, write_matrix
 from datamodules.preparation.starts import search_start
 from datamodules.quality.measure import template_image
 from regions.atlas import template_on
@@ -53,8 +53,7 @@ def registered_mask(t1w: Volume) -> NDArray[np.bool_]:
     template, brain = template_images()
     head = coarse(t1w.array, t1w.affine)
     rim = with_rim(brain)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    with tempfile.TemporaryDirectory() as folder, plainly_named(Path(folder)) as work:
         start = search_start(template, head, brain, HEAD_SCALE, _middle_of_brain(head, template, brain))
         moved = linear("Affine", template, head, work, start, rim)
         bent = deformable(template, head, work, moved, rim)
