@@ -4,7 +4,7 @@ import pytest
 
 from experiments.study.parser import preset_arguments
 from experiments.study.record import known_regions
-from experiments.study.runs import PlanError, Run, grid, parse_run, study_name
+from experiments.study.runs import PlanError, Run, grid, named_like, parse_run, study_name
 from regions.catalog import REGIONS, UnknownRegionError
 
 
@@ -56,8 +56,20 @@ def test_own_regions_can_be_named(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "x" * 65, "a b"])
 def test_a_study_name_must_be_a_folder_name(name) -> None:
-    with pytest.raises(PlanError, match="cannot be a folder's name"):
+    with pytest.raises(PlanError, match=r"^STUDY='.*' cannot be a folder's name; use up to 64 letters"):
         study_name(name)
+
+
+@pytest.mark.parametrize("option", ["STUDY", "--name"])
+def test_a_cohort_whose_name_no_folder_can_have_asks_for_one(tmp_path: Path, option: str) -> None:
+    assert named_like("", tmp_path / "MS-2024.tsv", option) == "MS-2024"
+    assert named_like("mine", tmp_path / "MS, 2024", option) == "mine"
+    with pytest.raises(
+        PlanError, match=rf"^the cohort's name 'MS, 2024' cannot be a folder's name; give {option}, up to 64 le"
+    ):
+        named_like("", tmp_path / "MS, 2024", option)
+    with pytest.raises(PlanError, match=rf"^{option}='a b' cannot be a folder's name; use up to 64 letters"):
+        named_like("a b", tmp_path / "cohort", option)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def run(options: Options) -> int:
     if options.draws < 100:
         raise PlanError(f"--draws is {options.draws}; an interval needs at least 100, the default is {DRAWS}")
     study = study_folder(options.study, options.studies)
-    folder = study / "external" / named_like(options.name, options.cohort)
+    folder = study / "external" / named_like(options.name, options.cohort, "--name")
 
     console = plain_console()
     if options.verify:

@@ -73,17 +73,25 @@ def grid(inputs: Sequence[str], seeds: Iterable[int], folds: int = FOLDS, region
     return [Run(name, fold, seed, regions.get(name)) for seed in seeds for fold in range(folds) for name in inputs]
 
 
-def named_like(name: str, cohort: Path) -> str:
-    """A name as it was given, or that of a cohort's folder or table; see ``study_name``."""
-    return study_name(name or cohort.resolve().name.split(".")[0])
+def named_like(name: str, cohort: Path, option: str = "STUDY") -> str:
+    """A name as it was given by an option, or that of a cohort's folder or table; see ``study_name``."""
+    return (
+        study_name(name, option) if name else study_name(cohort.resolve().name.split(".")[0], option, whose="the cohort's name")
+    )
 
 
-def study_name(text: str) -> str:
+def study_name(text: str, option: str = "STUDY", whose: str = "") -> str:
     """A name that can be a folder.
+
+    Args:
+        text: The name.
+        option: By which another one is given.
+        whose: What the name was taken from, where it is not the option's.
 
     Raises:
         PlanError: if it holds anything but letters, digits, dot, dash and underscore.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", text):
-        raise PlanError(f"STUDY={text!r} cannot be a folder's name; use up to 64 letters, digits, dots, dashes and underscores")
+        said, way = (f"{whose} {text!r}", f"give {option}, up to") if whose else (f"{option}={text!r}", "use up to")
+        raise PlanError(f"{said} cannot be a folder's name; {way} 64 letters, digits, dots, dashes and underscores")
     return text
