@@ -50,7 +50,7 @@ def to_scheme(labels: NDArray[Any], dialect: str | Path) -> NDArray[np.uint8]:
     mapped = _looked_up(labels, mapping)
     if (mapped == UNKNOWN).any():
         values, counts = np.unique(np.rint(labels[mapped == UNKNOWN]).astype(np.int64), return_counts=True)
-        listed = ", ".join(f"{value} ({count} voxels)" for value, count in zip(values[:8], counts[:8], strict=True))
+        listed = ", ".join(f"{value} (voxels: {count})" for value, count in zip(values[:8], counts[:8], strict=True))
         more = f" and {len(values) - 8} more" if len(values) > 8 else ""
         raise LabelError(
             f"Label ids that {str(dialect)!r} does not know: {listed}{more}. "

@@ -134,7 +134,7 @@ def write_external(folder: Path, inputs: list[str]) -> None:
         "interval": "95 % patient-cluster bootstrap, stratified by site and label, percentile",
         "inputs": [{"input": name, "threshold": 0.3, **one} for name in inputs],
         "paired": [pair | {"p": 0.5, "p_holm": 1.0, "p_fdr": 0.8, "verdict": "not distinguishable"}],
-        "independent_tests": "not used, 2 scans are repeats of a patient",
+        "independent_tests": "not used: 2 repeated scans of patients",
         "remarks": [],
         "same_decisions": [],
     }

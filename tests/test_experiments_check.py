@@ -144,7 +144,7 @@ def test_holding_back_is_asked_for_kept_and_undone(phantom_copy: Path, check, tm
     nib.save(nib.Nifti1Image(cut, image.affine), path)
     status, told = check(phantom_copy, "--hold")
     assert status == 0
-    assert "1 scans held back" in told
+    assert "1 scan held back" in told
     assert "held back by QC: flair does not cover the brain" in told
     rows = {(row["patient"], row["verdict"]) for row in read_rows(phantom_copy / "qc.tsv")}
     assert ("sub-0001", "held") in rows

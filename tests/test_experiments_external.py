@@ -139,7 +139,7 @@ def test_sites_are_counted_and_left_out_one_by_one(home: Path) -> None:
 
 def test_repeated_scans_rule_out_tests_that_assume_independence(home: Path) -> None:
     found, _, _ = result(home)
-    assert "1 scans are repeats" in found["independent_tests"]
+    assert "1 repeated scan of" in found["independent_tests"]
     assert [one["delong"] for one in found["paired"]] == [None]
 
 

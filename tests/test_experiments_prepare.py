@@ -90,7 +90,7 @@ def test_broken_scans_are_named_and_listed(raw: Path, tmp_path: Path, capsys: py
         ["left out", "sub-3", "n/a"],
     ]
     assert "sub-1_T1w.nii.gz cannot be read" in rows[1][3]
-    assert "sub-2_FLAIR.nii.gz holds 1 voxels that are not finite" in rows[2][3]
+    assert "sub-2_FLAIR.nii.gz holds voxels that are not finite (NaN or infinite): 1" in rows[2][3]
     assert rows[3][3] == "no FLAIR"
     assert not list(out.rglob("*.nii.gz"))
     assert not list(out.rglob("*.partial"))

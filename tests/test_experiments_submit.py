@@ -145,7 +145,7 @@ class TestSubmit:
         folder.write_facts({"state": "complete", "fingerprint": {}})
         status, _, err = call(*words)
         assert (status, one_line(err)) == (2, True)
-        assert "1 runs of tiny are stale: they were made with another config, split, cohort, data" in err
+        assert "1 run of tiny is stale, made with another config, split, cohort, data" in err
         status, out, err = call(*words, "--restart", "--dry_run")
         assert (status, err, out.count("\tbrainstem\t")) == (0, "", 7)
         assert folder.facts()["state"] == "complete"

@@ -53,7 +53,7 @@ def test_every_target_is_an_id_of_the_scheme(dialect: str) -> None:
     ("dialect", "unknown"), [("fastsurfer", 629), ("fastsurfer", 960), ("fastsurfer", 985), ("samseg", 601), ("synthseg", 192)]
 )
 def test_ids_of_other_programs_stay_unknown(dialect: str, unknown: int) -> None:
-    with pytest.raises(LabelError, match=rf"does not know: {unknown} \(1 voxels\)"):
+    with pytest.raises(LabelError, match=rf"does not know: {unknown} \(voxels: 1\)"):
         to_scheme(np.array([0, unknown]), dialect)
 
 
@@ -88,7 +88,7 @@ def test_hypointensities_without_any_tissue_are_refused() -> None:
 
 
 def test_unknown_ids_are_listed_with_their_counts() -> None:
-    with pytest.raises(LabelError, match=r"'synthseg' does not know: -3 \(1 voxels\), 165 \(2 voxels\), 99999 \(1 voxels\)"):
+    with pytest.raises(LabelError, match=r"'synthseg' does not know: -3 \(voxels: 1\), 165 \(voxels: 2\), 99999 \(voxels: 1\)"):
         to_scheme(np.array([0, 165, 165, -3, 99999]), "synthseg")
 
 
@@ -168,7 +168,7 @@ def test_order_in_memory_and_size_do_not_matter(dtype: type) -> None:
 
 
 def test_last_voxel_of_a_large_map_is_looked_at() -> None:
-    for last, told in ((249, r"249 \(1 voxels\)"), (0.5, "whole numbers only, found 0.5"), (-1, r"-1 \(1 voxels\)")):
+    for last, told in ((249, r"249 \(voxels: 1\)"), (0.5, "whole numbers only, found 0.5"), (-1, r"-1 \(voxels: 1\)")):
         labels = np.zeros(200_001, np.float32)
         labels[-1] = last
         with pytest.raises(LabelError, match=told):

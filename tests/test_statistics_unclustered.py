@@ -66,7 +66,7 @@ def test_mcnemar_of_equal_decisions_is_one(pair: tuple[Predictions, Predictions]
 
 def test_repeated_scans_are_refused(clustered: tuple[Predictions, Predictions]) -> None:
     for test in (delong, mcnemar):
-        with pytest.raises(PredictionsError, match="13 scans are repeats of a patient; this test assumes independent"):
+        with pytest.raises(PredictionsError, match="repeated scans of patients: 13; this test assumes independent"):
             test(*clustered)
 
 

@@ -149,7 +149,7 @@ class TestSweep:
         _, options = copied
         status, _, err = call("sweep", *options, "--model.learning_rate", "0.5")
         assert (status, err.count("\n")) == (2, 1)
-        assert "42 runs of tiny are stale: they were made with another config (first: global/fold-0/seed-0)" in err
+        assert "42 runs of tiny are stale, made with another config (first: global/fold-0/seed-0)" in err
 
     def test_nothing_that_names_a_patient_or_a_path_is_in_the_wandb_folder(self, swept, study) -> None:
         blob = b"".join(path.read_bytes() for path in swept[0].rglob("wandb/**/*") if path.is_file())
@@ -255,7 +255,7 @@ class TestCompare:
         assert "1 of 42 runs of tiny are not complete (global/fold-6/seed-0)" in err
         status, out, _ = call("compare", *only_study(options), "--partial", "--draws", "300")
         assert status == 0
-        assert "PARTIAL: 6 runs are missing" in out
+        assert "PARTIAL: 6 runs missing" in out
 
     def test_runs_of_two_splits_are_refused(self, copied, call) -> None:
         study, options = copied

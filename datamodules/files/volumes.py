@@ -124,7 +124,7 @@ def read_stored(path: Path, may_be_even: bool = False) -> Volume:
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise ScanError(f"{path} holds {bad} voxels that are not finite (NaN or infinite); export it again")
+        raise ScanError(f"{path} holds voxels that are not finite (NaN or infinite): {bad}; export it again")
     if low < -NEAR_LIMIT and high > NEAR_LIMIT and _int16(image):
         span = f"from {low:g} to {high:g}, both ends of int16: larger ones have overflown"
         raise ScanError(f"{path} holds values {span}; export it again as float32 or uint16")

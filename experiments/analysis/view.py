@@ -110,7 +110,7 @@ def show(comparison: StudyComparison, folder: Path, console: Console) -> None:
     for note in comparison.notes:
         print_note(console, note)
     if comparison.missing:
-        message = f"{len(comparison.missing)} runs are missing, all inputs are cut to the folds they share."
+        message = f"{plural(len(comparison.missing), 'run')} missing; all inputs are cut to the folds they share."
         console.print(Text.assemble(("PARTIAL", "bold yellow"), f": {message}"))
     console.print(f"study: {folder}, table: {folder / 'comparison.tsv'}")
     offline = len(list_folder(folder, "**/wandb/offline-run-*"))

@@ -27,6 +27,7 @@ from experiments.checking.quality import ScanQuality, quality_of_cohort
 from experiments.checking.quality_page import write_quality_page
 from experiments.checking.view import quality_lines, show
 from experiments.runtime.console import bar
+from experiments.runtime.words import plural
 from experiments.study.settings import Settings
 from experiments.study.study import cohort_table, open_cohort
 
@@ -140,4 +141,4 @@ def hold(settings: Settings, console: Console) -> None:
     judged = judge_scans([scan.numbers for scan in quality])
     keys = [(scan.patient, scan.session) for scan in cohort.scans]
     path = write_verdicts(quality_folder(options.cohort), keys, judged, [scan.numbers for scan in quality])
-    console.print(f"written: {path}, {sum(scan.verdict == 'held' for scan in judged)} scans held back")
+    console.print(f"written: {path}, {plural(sum(scan.verdict == 'held' for scan in judged), 'scan')} held back")

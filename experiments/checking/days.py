@@ -10,6 +10,7 @@ import numpy as np
 
 from datamodules.cohort.records import Scan
 from datamodules.cohort.target import Target
+from experiments.runtime.words import plural
 
 BINS = 12
 BLOCKS = " ▏▎▍▌▋▊▉█"
@@ -64,7 +65,8 @@ def days_svg(days: Days, name: str = "EDSS") -> str:
     scale = (height - bottom - top) / most
     bars = "".join(
         f'<rect x="{left + position * step + 1:.1f}" y="{height - bottom - count * scale:.1f}" width="{step - 2:.1f}" '
-        f'height="{count * scale:.1f}" fill="#3a6ea5"><title>{low:.0f} to {high:.0f} days: {count} scans</title></rect>'
+        f'height="{count * scale:.1f}" fill="#3a6ea5"><title>{low:.0f} to {high:.0f} days: '
+        f"{plural(count, 'scan')}</title></rect>"
         for position, (low, high, count) in enumerate(zip(days.edges[:-1], days.edges[1:], days.counts, strict=True))
     )
     ticks = "".join(
@@ -76,7 +78,9 @@ def days_svg(days: Days, name: str = "EDSS") -> str:
         f'<text x="{left - 6}" y="{height - bottom - value * scale + 4:.1f}" text-anchor="end">{value}</text>'
         for value in sorted({0, most // 2, most})
     )
-    label = escape(f"Histogram of days from scan to {name}: {days.known} scans, {days.unknown} without a date", quote=True)
+    label = escape(
+        f"Histogram of days from scan to {name}: {plural(days.known, 'scan')}, {days.unknown} without a date", quote=True
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="{label}"><style>text{{font:12px system-ui,sans-serif;fill:#1b1b1b}}</style>'

@@ -148,7 +148,7 @@ def days_text(study: Subject, findings: Findings) -> str:
         return f"{text}; no scan has a date" if rule.window() else text
     first, median, third = days.quartiles
     here = f"here {days.least} to {days.most} days, median {median:g} (quartiles {first:g} and {third:g})"
-    unknown = f", {days.unknown} scans without a date" if days.unknown else ""
+    unknown = f", {plural(days.unknown, 'scan')} without a date" if days.unknown else ""
     return "\n".join([f"{text}; {here}{unknown}", *days_lines(days)])
 
 

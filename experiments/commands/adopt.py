@@ -19,6 +19,7 @@ from datamodules.intake.adopt import adopt, combine, left_out
 from datamodules.intake.dataset import PublicDataset
 from datamodules.intake.public import find_dataset, public_datasets
 from datamodules.preparation.derivative import usual_out
+from experiments.runtime.words import plural
 from experiments.study.arguments import CommandOptions, named, read
 
 
@@ -65,7 +66,7 @@ def counted(candidates: Sequence[Candidate]) -> str:
     scored = [scan for scan in whole if scan.score and scan.score.value]
     lost = f"; rows without a scan: {len(candidates) - len(scans)}" if len(candidates) > len(scans) else ""
     patients = len({scan.patient for scan in scans})
-    there = f"{len(scans)} scans of {patients} patients, {len(whole)} with {titles(DEFAULT_IMAGES)}"
+    there = f"{plural(len(scans), 'scan')} of {plural(patients, 'patient')}, {len(whole)} with {titles(DEFAULT_IMAGES)}"
     return f"{there}, {len(scored)} of these with a score{lost}"
 
 

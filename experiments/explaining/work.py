@@ -24,6 +24,7 @@ from experiments.explaining.setup import Explained
 from experiments.runtime.console import bar
 from experiments.runtime.interruption import Interrupted, stop_if_interrupted
 from experiments.runtime.quiet import quiet_libraries
+from experiments.runtime.words import plural
 from experiments.study.run_folder import ResultsError, RunFolder, read_predictions
 from experiments.training.trainer import make_trainer
 from lightning_modules.errors import TrainingError
@@ -54,7 +55,7 @@ def explain_missing(explained: Explained, jobs: Sequence[Job], console: Console,
     left = [job for job in jobs if _is_missing(explained, job, patients)]
     work = {job: _scans(explained, job) * (2 if job.kind == "permuted" else 1) for job in left}
     total, done = sum(work.values()), 0
-    with bar(console, f"looking at {len(left)} networks") as advance:
+    with bar(console, f"looking at {plural(len(left), 'network')}") as advance:
         while left:
             for job in list(left):
                 stop_if_interrupted()

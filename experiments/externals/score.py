@@ -113,9 +113,8 @@ def score(frozen: Mapping[str, Any], study: Path, tables: Mapping[str, Scored], 
         inside = mean_values(internal, draw_patient_weights(internal, draws, np.random.default_rng(1)))
         inputs.append(_input(entry, tables[entry["input"]], inside, weights, known))
     repeats = first.y.size - first.patients.size
-    remark = (
-        f"not used: {repeats} scans are repeats of a patient" if repeats else "one scan a patient: DeLong and McNemar apply"
-    )
+    again = plural(repeats, "repeated scan")
+    remark = f"not used: {again} of patients" if repeats else "one scan a patient: DeLong and McNemar apply"
     return {
         "draws": draws,
         "scans": int(first.y.size),

@@ -126,7 +126,7 @@ def _counts(stage: Mapping[str, Any]) -> str:
 
 
 def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], division: tuple[str, str]) -> None:
-    reasons = [f"{row['reason']}: {row['patients']} patients, {row['scans']} scans" for row in flow["excluded"]]
+    reasons = [f"{row['reason']}: {_counts(row | {'positive_scans': None})}" for row in flow["excluded"]]
     width = 26 if canvas.narrow else 46
     excluded = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
     side = LINE_INCHES * (len(excluded) + 1) + 0.16

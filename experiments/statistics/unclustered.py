@@ -100,5 +100,5 @@ def _check_independent(first: Predictions, second: Predictions) -> None:
     repeated = first.y.size - first.patients.size
     if repeated:
         raise PredictionsError(
-            f"{repeated} scans are repeats of a patient; this test assumes independent scans, use compare_family"
+            f"repeated scans of patients: {repeated}; this test assumes independent scans, use compare_family"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from datamodules.cohort.splits import read_facts
 from datamodules.files.listing import list_folder
+from experiments.runtime.words import plural
 from experiments.study.run_folder import Fingerprint, RunFolder, State
 from experiments.study.runs import FOLDS, PlanError, Run, grid
 from experiments.study.settings import Settings
@@ -56,8 +57,8 @@ def stale_message(study: Study, fingerprint: Fingerprint, stale: Sequence[Run]) 
     """What to tell when runs of other settings are in the way."""
     differs = ", ".join(fingerprint.differences(RunFolder(stale[0].folder(study.folder)).facts()))
     return (
-        f"{len(stale)} runs of {study.folder.name} are stale: they were made with another {differs} (first: {stale[0].name}); "
-        "choose another STUDY, or add --restart to set them aside"
+        f"{plural(len(stale), 'run')} of {study.folder.name} {'is' if len(stale) == 1 else 'are'} stale, made with another "
+        f"{differs} (first: {stale[0].name}); choose another STUDY, or add --restart to set them aside"
     )
 
 

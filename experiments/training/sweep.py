@@ -19,6 +19,7 @@ from datamodules.batches.loading import RUNS_PER_GPU
 from datamodules.files.cores import cores, too_many
 from experiments.runtime.console import print_failure, print_note
 from experiments.runtime.interruption import RESUME
+from experiments.runtime.words import plural
 from experiments.study.grid import stale_message, states
 from experiments.study.opening import fingerprint_of, set_aside
 from experiments.study.run_folder import RunFolder
@@ -143,7 +144,7 @@ def sweep(
         set_aside(RunFolder(run.folder(study.folder)))
     view = SweepView(study, fingerprint, runs, len(devices), console)
     if all(value == "complete" for value in state.values()):
-        console.print(f"all {len(runs)} runs of {study.folder} are complete")
+        console.print(_all_complete(view))
         return 0
     workers = _workers(study, devices[: sum(value != "complete" for value in state.values())], arguments)
     console.print(view.opening())
@@ -196,10 +197,15 @@ def _close(study: Study, workers: Sequence[Worker], view: SweepView, console: Co
         console.print("\n".join(f"    {line}" for line in lines))
     left = view.unfinished()
     if stopped:
-        console.print(f"interrupted; {left} runs are left, the same command goes on")
+        console.print(f"interrupted; {plural(left, 'run')} left, the same command goes on")
         return RESUME
     if left:
         console.print(f"{left} of {len(view.runs)} runs are not complete; the same command tries them again")
         return 1
-    console.print(f"all {len(view.runs)} runs of {study.folder} are complete")
+    console.print(_all_complete(view))
     return 0
+
+
+def _all_complete(view: SweepView) -> str:
+    folder, number = view.study.folder, len(view.runs)
+    return f"the run of {folder} is complete" if number == 1 else f"all {number} runs of {folder} are complete"

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from experiments.runtime.words import plural
 from experiments.study.run_folder import Fingerprint, RunFolder, State
 from experiments.study.runs import Run
 from experiments.study.study import Study
@@ -62,7 +63,7 @@ class SweepView:
     def opening(self) -> str:
         """One line: how many runs, what is done already, how many workers."""
         total, done = len(self.runs), len(self._known)
-        text = f"{total} runs of study {self.study.folder.name}: {done} complete, {total - done} to do"
+        text = f"{plural(total, 'run')} of study {self.study.folder.name}: {done} complete, {total - done} to do"
         return f"{text}, {self.workers} worker{'s' if self.workers != 1 else ''}"
 
     def update(self) -> None:
