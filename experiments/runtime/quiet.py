@@ -20,7 +20,7 @@ NOTICES = (
 
 
 def quiet_libraries() -> None:
-    """Keep these notices out of the terminal; its errors and our own messages stay."""
+    """Keep these notices out of the terminal; errors and our own messages stay."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     for message in NOTICES:

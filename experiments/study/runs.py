@@ -75,9 +75,8 @@ def grid(inputs: Sequence[str], seeds: Iterable[int], folds: int = FOLDS, region
 
 def named_like(name: str, cohort: Path, option: str = "STUDY") -> str:
     """A name as it was given by an option, or that of a cohort's folder or table; see ``study_name``."""
-    return (
-        study_name(name, option) if name else study_name(cohort.resolve().name.split(".")[0], option, whose="the cohort's name")
-    )
+    given, whose = (name, "") if name else (cohort.resolve().name.split(".")[0], "the cohort's name")
+    return study_name(given, option, whose)
 
 
 def study_name(text: str, option: str = "STUDY", whose: str = "") -> str:
