@@ -321,7 +321,7 @@ def test_label_table_and_labels_that_are_not_understood(
     with pytest.raises(ScanError, match=r"labels.nii.gz: Unknown label dialect 'freesurfr' \(did you mean 'freesurfer'\?"):
         prepare_scan(scan_of(made, dialect="freesurfr"), grid)
     write_nifti(made.labels, np.where(made.arrays["labels"] > 0, 250, 0).astype(np.uint8))
-    with pytest.raises(ScanError, match=r"labels.nii.gz: Label ids that 'synthseg' does not know: 250 \(\d+ voxels\)"):
+    with pytest.raises(ScanError, match=r"labels.nii.gz: Label ids that 'synthseg' does not know: 250 \(voxels: \d+\)"):
         prepare_scan(scan_of(made, dialect="synthseg"), grid)
     write_nifti(made.labels, made.arrays["labels"].astype(np.float32) + 0.25)
     with pytest.raises(ScanError, match=r"labels.nii.gz: A label map has whole numbers only"):

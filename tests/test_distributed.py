@@ -35,25 +35,22 @@ def losses(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(file, delimiter="\t")]
 
 
-OBJECTIVES = (
-    pytest.param([], id="classification", marks=pytest.mark.long),
-    pytest.param(["--model.objective", "ordinal", "--model.label_noise", "0.1"], id="ordinal"),
+FOLD, SWEEP = ("fold", "--roi", "ventricles", "--fold", "2"), ("sweep", "--inputs", "ventricles", "--jobs", "1")
+CASES = (
+    pytest.param((FOLD, ["--model.objective", "ordinal", "--model.label_noise", "0.1"]), id="ordinal"),
+    pytest.param((SWEEP, []), id="classification, by a sweep", marks=pytest.mark.long),
 )
 
 
-@pytest.fixture(scope="module", params=OBJECTIVES)
+@pytest.fixture(scope="module", params=CASES)
 def one_and_two(
     phantom_cohort: Path, store_folder: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> tuple[Path, Path]:
-    """A run of one process, and the same run of a sweep that gives two processes to each of its runs, one after another."""
-    studies = tmp_path_factory.mktemp("distributed")
-    places = (studies, phantom_cohort, store_folder)
-    one = trained(*places, "one", "fold", "--roi", "ventricles", "--fold", "2", *request.param)
-    two = trained(
-        *places, "two", "sweep", "--inputs", "ventricles", "--jobs", "1", "--trainer.devices", "2", "--trainer.strategy", "ddp",
-        "--data.memory", "mapped", *request.param,
-    )  # fmt: skip
-    return one, two
+    """A run of one process, and the same run of two."""
+    studies, (command, options) = tmp_path_factory.mktemp("distributed"), request.param
+    places, two = (studies, phantom_cohort, store_folder), ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    one = trained(*places, "one", *FOLD, *options)
+    return one, trained(*places, "two", *command, *two, "--data.memory", "mapped", *options)
 
 
 @pytest.mark.slow
@@ -74,10 +71,11 @@ def test_every_scan_is_predicted_once(one_and_two) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_runs_on_two_devices_one_after_another(one_and_two: tuple[Path, Path]) -> None:
+def test_every_run_of_two_processes_is_complete_at_the_first_attempt(one_and_two: tuple[Path, Path]) -> None:
     _, two = one_and_two
-    for fold in range(3):
-        run = RunFolder(two.parents[1] / f"fold-{fold}" / "seed-0")
+    runs = [RunFolder(path.parent) for path in two.parents[1].glob("fold-*/seed-0/run.json")]
+    assert len(runs) in (1, 3)
+    for run in runs:
         rows, _ = run.result()
         assert (run.facts()["state"], run.facts()["attempts"]) == ("complete", 1)
         assert len({*zip(rows.patient, rows.session, strict=True)}) == len(rows.p)

@@ -27,7 +27,7 @@ def numbers(out: Path) -> dict[str, dict[str, Any]]:
     return {path.name.split("_desc")[0]: json.loads(path.read_text())["numbers"] for path in sorted(out.rglob("*_qc.json"))}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_scans
 def test_a_real_session(tmp_path: Path) -> None:
     assert main(["prepare", "--bids", str(RAW), "--out", str(tmp_path), "--only", "sub-01/ses-1"]) == 0
