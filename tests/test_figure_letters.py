@@ -26,7 +26,7 @@ def drawn(name: str) -> Drawing:
 def test_a_name_without_letters_in_the_font_warns_nobody_and_stays_text(name: str) -> None:
     svg = drawn(name).svg.decode()
     assert name[:2] in svg
-    assert "'DejaVu Sans'" in svg
+    assert "font-family: 'DejaVu Sans'" in svg
     assert svg.count("font-family") == svg.count(", sans-serif;") > 0
 
 
