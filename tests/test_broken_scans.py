@@ -167,7 +167,7 @@ ZOO: dict[str, tuple[Damage, str]] = {
     ),
     "2D slice": (lambda one: one.put("t1w", one.arrays["t1w"][..., 9:10]), r"has shape \(20, 25, 1\); a single 3D volume"),
     "int16 overflow": (overflown, r"t1w.nii.gz holds values from -3\d{4} to 3\d{4}, both ends of int16: .*export it again"),
-    "NaN": (not_finite, r"flair.nii.gz holds voxels that are not finite"),
+    "NaN": (not_finite, r"flair.nii.gz holds voxels that are not finite \(NaN or infinite\): \d+"),
     "all zero": (lambda one: one.put("t1w", np.zeros_like(one.arrays["t1w"])), r"t1w.nii.gz holds nothing but the value 0"),
     "complex": (
         lambda one: one.put("t1w", one.arrays["t1w"].astype(np.complex64)),

@@ -120,13 +120,16 @@ def _flow_chart(flow: Mapping[str, Any], division: tuple[str, str]) -> Chart:
     )
 
 
+def _size(stage: Mapping[str, Any]) -> str:
+    return f"{plural(stage['patients'], 'patient')}, {plural(stage['scans'], 'scan')}"
+
+
 def _counts(stage: Mapping[str, Any]) -> str:
-    text = f"{plural(stage['patients'], 'patient')}, {plural(stage['scans'], 'scan')}"
-    return text if stage.get("positive_scans") is None else f"{text}, {stage['positive_scans']} positive"
+    return _size(stage) if stage.get("positive_scans") is None else f"{_size(stage)}, {stage['positive_scans']} positive"
 
 
 def _draw_flow(canvas: Canvas, flow: Mapping[str, Any], division: tuple[str, str]) -> None:
-    reasons = [f"{row['reason']}: {_counts(row | {'positive_scans': None})}" for row in flow["excluded"]]
+    reasons = [f"{row['reason']}: {_size(row)}" for row in flow["excluded"]]
     width = 26 if canvas.narrow else 46
     excluded = [line for reason in reasons for line in _wrapped(reason, width)] or ["none excluded"]
     side = LINE_INCHES * (len(excluded) + 1) + 0.16
